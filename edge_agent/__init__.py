@@ -1,0 +1,9 @@
+"""The gateway's side: capture or simulate a signal, cut it into frames, and publish them to Kafka.
+
+It needs numpy, soundfile and aiokafka, and nothing of what the worker or the trainer need.
+"""
+
+from edge_agent.agent import EdgeAgent, EdgeConfig, Summary, run_edge
+from edge_agent.times import LiveTimes, PlaybackTimes, SystemClock
+
+__all__ = ["EdgeAgent", "EdgeConfig", "LiveTimes", "PlaybackTimes", "Summary", "SystemClock", "run_edge"]

@@ -1,0 +1,246 @@
+"""The agent: one source of one machine, from its signal to acknowledged frames."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from edge_agent.buffer import Buffer, OutgoingFrame
+from edge_agent.encoder import FileFormat, check_fits, encode
+from edge_agent.framer import Cut, Framer
+from edge_agent.publisher import KafkaSink, Publisher, Sink
+from edge_agent.stretch import SignalFormat, Source, Stretch
+from edge_agent.times import Clock, SystemClock, Timeline
+from schemas.frame import MACHINE_ID, MAX_SOURCE_CHARS, frame_headers
+from schemas.times import format_rfc3339
+from whirr.errors import ServiceUnavailable, SettingsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeConfig:
+    """What an agent does.
+
+    Attributes:
+        machine_id: Key of its frames.
+        bootstrap, topic, embedded: Where they go; ``embedded`` as in the settings.
+        source: Name of the sensor (``ce_source``), or None for a machine's only one.
+        frame_s: Length of a frame in seconds.
+        file_format: What frames are encoded as, where that is without loss.
+        buffer_bytes: Most that waits in memory for the broker.
+        flush_s: How long a stopped agent goes on trying to send what waits.
+        give_up_s: Fail after so long without an acknowledgement; None to go on for ever.
+    """
+
+    machine_id: str
+    bootstrap: str
+    topic: str = "vibration-frames"
+    embedded: bool = False
+    source: str | None = None
+    frame_s: float = 1.0
+    file_format: FileFormat = "flac"
+    buffer_bytes: int = 64 * 1024 * 1024
+    flush_s: float = 10.0
+    give_up_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not MACHINE_ID.fullmatch(self.machine_id):
+            raise SettingsError(f"machine id is {self.machine_id!r}; expected 1 to 128 of A-Z a-z 0-9 . _ : -")
+        if self.source is not None and not (0 < len(self.source) <= MAX_SOURCE_CHARS and self.source.isprintable()):
+            raise SettingsError(f"source is {self.source!r}; expected 1 to {MAX_SOURCE_CHARS} printable characters")
+
+
+@dataclass(slots=True, kw_only=True)
+class Summary:
+    """What an agent did.
+
+    Attributes:
+        frames_sent, bytes_sent: Acknowledged by the broker.
+        frames_dropped, bytes_dropped: Let go from a full buffer.
+        frames_unsent: Still waiting when the agent stopped.
+        retries: How often a frame had to be sent anew.
+        left_out_s: Seconds of signal too short for a frame, at the ends of recordings.
+        recorded_from, recorded_until: Of the frames sent, RFC 3339; None without any.
+        source_counts: What the source counted (files, lost blocks …).
+    """
+
+    machine_id: str
+    source: str | None
+    topic: str
+    frames_sent: int = 0
+    bytes_sent: int = 0
+    frames_dropped: int = 0
+    bytes_dropped: int = 0
+    frames_unsent: int = 0
+    retries: int = 0
+    left_out_s: float = 0.0
+    recorded_from: str | None = None
+    recorded_until: str | None = None
+    source_counts: dict[str, int] = field(default_factory=dict)
+
+
+class EdgeAgent:
+    """Captures, frames, encodes and publishes one source.
+
+    Args:
+        config: What to do.
+        source: Where the signal comes from.
+        timeline: When it was recorded, and when it is sent.
+        sink: Where frames go; by default the topic that ``config`` names.
+        clock: For waiting between tries.
+
+    Raises:
+        SettingsError: A frame of a format that the source is known to have would be too large.
+    """
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        source: Source,
+        timeline: Timeline,
+        *,
+        sink: Sink | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config, self._source, self._timeline = config, source, timeline
+        self._framer = Framer(config.frame_s)
+        self._checked: set[SignalFormat] = set()
+        for signal_format in source.formats:
+            self._check(signal_format)
+        self._buffer = Buffer(config.buffer_bytes, drop_oldest=source.live)
+        self._publisher = Publisher(
+            sink or KafkaSink(config.bootstrap, config.topic, embedded=config.embedded),
+            self._buffer,
+            clock or SystemClock(),
+            give_up_s=config.give_up_s,
+            acknowledged=self._note,
+        )
+        self._sequence = 0
+        self._recorded_from_us: int | None = None
+        self._recorded_until_us = 0
+
+    async def run(self, stop: asyncio.Event | None = None) -> Summary:
+        """Publish until the source ends or ``stop`` is set; then send what waits, for at most ``flush_s`` if stopped.
+
+        Raises:
+            RecordingError: The source can't be used; what it gave before has been sent.
+            ServiceUnavailable: The broker refuses for good or was away for too long, or frames are left unsent.
+        """
+        stop, ended = stop or asyncio.Event(), asyncio.Event()
+        capture = asyncio.create_task(self._capture(ended), name="capture")
+        publish = asyncio.create_task(self._publisher.run(), name="publish")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait({capture, publish, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            ended.set()
+            if not self._source.live:
+                capture.cancel()
+            await asyncio.wait({capture}, timeout=self._config.flush_s)
+            await asyncio.wait({publish, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({publish}, timeout=self._config.flush_s)
+        finally:
+            await _end(capture, publish, stopped)
+        self._raise_what_failed(capture, publish)
+        return self.summary()
+
+    def summary(self) -> Summary:
+        """Return what was done so far."""
+        config, publisher, buffer = self._config, self._publisher, self._buffer
+        began_us = self._recorded_from_us
+        return Summary(
+            machine_id=config.machine_id,
+            source=config.source,
+            topic=config.topic,
+            frames_sent=publisher.frames,
+            bytes_sent=publisher.bytes,
+            frames_dropped=buffer.dropped_frames,
+            bytes_dropped=buffer.dropped_bytes,
+            frames_unsent=len(buffer),
+            retries=publisher.retries,
+            left_out_s=round(self._framer.left_out_s, 6),
+            recorded_from=None if began_us is None else format_rfc3339(began_us),
+            recorded_until=None if began_us is None else format_rfc3339(self._recorded_until_us),
+            source_counts=self._source.counts(),
+        )
+
+    async def _capture(self, ended: asyncio.Event) -> None:
+        """Move signal from the source into the buffer until it ends, or until ``ended`` is set.
+
+        What a live source has recorded by then is sent; the rest of a folder is not yet due, and the task is cancelled.
+        """
+        try:
+            async for stretch in _until(ended, self._source):
+                self._check(stretch.format)
+                for cut in self._framer.push(stretch):
+                    await self._put(cut)
+            for cut in self._framer.flush():
+                await self._put(cut)
+        finally:
+            await self._buffer.close()
+
+    async def _put(self, cut: Cut) -> None:
+        recorded_us = await self._timeline.stamp(cut)
+        config = self._config
+        encoded = encode(cut.samples, cut.format, config.file_format)
+        headers = frame_headers(
+            config.machine_id, config.source, recorded_us, encoded.value, self._sequence, encoded.content_type
+        )
+        # Counted at capture: a frame that the buffer lets go leaves a gap that the worker reports.
+        self._sequence += 1
+        end_us = recorded_us + cut.end_us - cut.offset_us
+        await self._buffer.put(
+            OutgoingFrame(config.machine_id.encode(), encoded.value, tuple(headers), recorded_us, end_us)
+        )
+
+    def _check(self, signal_format: SignalFormat) -> None:
+        if signal_format not in self._checked:
+            check_fits(self._config.frame_s, signal_format)
+            self._checked.add(signal_format)
+
+    def _note(self, frame: OutgoingFrame) -> None:
+        if self._recorded_from_us is None:
+            self._recorded_from_us = frame.recorded_us
+        self._recorded_until_us = frame.end_us
+
+    def _raise_what_failed(self, capture: asyncio.Task[None], publish: asyncio.Task[None]) -> None:
+        for task in (publish, capture):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        if len(self._buffer):
+            raise ServiceUnavailable(
+                f"stopped with {len(self._buffer)} frames unsent: no acknowledgement from {self._config.bootstrap} "
+                f"within {self._config.flush_s:g} s"
+            )
+
+
+async def _until(ended: asyncio.Event, source: Source) -> AsyncIterator[Stretch]:
+    """Yield a source's stretches until ``ended`` is set; don't wait for a stretch that may never come."""
+    waiting = asyncio.ensure_future(ended.wait())
+    stretches = aiter(source)
+    try:
+        while True:
+            following = asyncio.ensure_future(anext(stretches, None))
+            await asyncio.wait({following, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                following.cancel()
+                return
+            stretch = following.result()
+            if stretch is None:
+                return
+            yield stretch
+    finally:
+        waiting.cancel()
+
+
+async def _end(*tasks: asyncio.Task[object]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def run_edge(
+    config: EdgeConfig, source: Source, timeline: Timeline, *, stop: asyncio.Event | None = None
+) -> Summary:
+    """Publish a source's frames until it ends or ``stop`` is set; see :meth:`EdgeAgent.run`."""
+    return await EdgeAgent(config, source, timeline).run(stop)

@@ -1,0 +1,128 @@
+"""Stretches in, frames' worth of samples out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_agent.stretch import SignalFormat, Stretch
+from schemas.frame import MAX_FRAME_S, MAX_SAMPLES, MIN_FRAME_S
+from whirr.errors import SettingsError
+
+MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The samples of one frame.
+
+    Attributes:
+        samples: ``[channels, n]``.
+        format: Their format.
+        offset_us: Where the first one lies, counted in recorded time from the beginning of the source.
+    """
+
+    samples: npt.NDArray[Any]
+    format: SignalFormat
+    offset_us: int
+
+    @property
+    def end_us(self) -> int:
+        """Where the frame ends, counted as ``offset_us`` is."""
+        return self.offset_us + int(self.samples.shape[1]) * MICROSECONDS // self.format.rate_hz
+
+
+class Framer:
+    """Cuts stretches into frames of one length, back to back.
+
+    A frame never reaches over the end of a recording or a change of format. What is left there is a frame of its own
+    if it is at least half a frame and 0.1 s long; otherwise it is left out and counted, and its time passes all the
+    same. Without such an end, frames start a frame's length apart, to the microsecond.
+
+    Args:
+        frame_s: Length of a frame in seconds, 0.1 to 60; a fraction of a sample is rounded up.
+
+    Attributes:
+        left_out_s: Seconds of signal that came out in no frame.
+
+    Raises:
+        SettingsError: The length is out of range.
+    """
+
+    def __init__(self, frame_s: float) -> None:
+        if not MIN_FRAME_S <= frame_s <= MAX_FRAME_S:
+            raise SettingsError(f"a frame is {frame_s:g} s long; expected {MIN_FRAME_S:g} to {MAX_FRAME_S:g}")
+        self._frame_s = frame_s
+        self.left_out_s = 0.0
+        self._pieces: list[npt.NDArray[Any]] = []
+        self._held = 0  # samples in the pieces
+        self._cut = 0  # samples of this recording that are cut already
+        self._base_us = 0  # where this recording began
+        self._format: SignalFormat | None = None
+
+    def push(self, stretch: Stretch) -> Iterator[Cut]:
+        """Take a stretch and yield the frames that it completes.
+
+        Raises:
+            SettingsError: A frame of this format would have more samples than a frame may have.
+        """
+        if self._format not in (None, stretch.format):
+            yield from self.flush()
+        if self._format is None:
+            self._format = stretch.format
+        length = frame_samples(self._frame_s, stretch.format)
+        self._pieces.append(stretch.samples)
+        self._held += stretch.samples.shape[1]
+        if self._held >= length:
+            together = self._take_all()
+            whole = together.shape[1] // length * length
+            self._pieces, self._held = [together[:, whole:]], together.shape[1] - whole
+            for first in range(0, whole, length):
+                yield self._next(together[:, first : first + length])
+        if stretch.ends_recording:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[Cut]:
+        """End the recording: yield what is left as a frame if it is long enough, else count it."""
+        if self._format is None:
+            return
+        rate_hz, left = self._format.rate_hz, self._take_all()
+        samples = left.shape[1]
+        if 2 * samples >= frame_samples(self._frame_s, self._format) and samples >= MIN_FRAME_S * rate_hz:
+            yield self._next(left)
+        else:
+            self.left_out_s += samples / rate_hz
+            self._cut += samples
+        self._base_us += self._cut * MICROSECONDS // rate_hz
+        self._cut, self._format = 0, None
+
+    def _take_all(self) -> npt.NDArray[Any]:
+        pieces, self._pieces, self._held = self._pieces, [], 0
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+
+    def _next(self, samples: npt.NDArray[Any]) -> Cut:
+        assert self._format is not None
+        offset_us = self._base_us + self._cut * MICROSECONDS // self._format.rate_hz
+        self._cut += samples.shape[1]
+        return Cut(samples, self._format, offset_us)
+
+
+def frame_samples(frame_s: float, signal_format: SignalFormat) -> int:
+    """Return how many samples of each channel a frame has.
+
+    Raises:
+        SettingsError: More than a frame may have over all channels.
+    """
+    # Rounded up: a frame of 0.1 s must not fall short of the least length. The product may lie a hair above a whole.
+    samples = math.ceil(round(frame_s * signal_format.rate_hz, 6))
+    if samples * signal_format.channels > MAX_SAMPLES:
+        raise SettingsError(
+            f"a frame of {frame_s:g} s at {signal_format.rate_hz} Hz with {signal_format.channels} channels has "
+            f"{samples * signal_format.channels} samples; at most {MAX_SAMPLES} are taken: shorten the frames"
+        )
+    return samples

@@ -1,0 +1,210 @@
+"""Frames from the buffer to Kafka: in order, each acknowledged before the next, again and again until it is.
+
+One frame is under way at a time. That keeps a sensor's frames in order through any retry, and is fast enough by far
+for what one sensor records; a frame sent twice has the same identity both times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    UnsupportedSaslMechanismError,
+)
+
+from edge_agent.buffer import Buffer, OutgoingFrame
+from edge_agent.times import Clock
+from whirr.errors import ServiceUnavailable
+
+log = logging.getLogger(__name__)
+MAX_REQUEST_BYTES = 2 * 1024 * 1024
+REQUEST_TIMEOUT_S = 10.0
+PATIENCE_S = 5.0  # how long an acknowledgement may take before the agent says so
+FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 15.0
+
+
+class TryAgain(Exception):
+    """The frame is not acknowledged; the message says why. Sending it again may help."""
+
+
+class Sink(Protocol):
+    """Where frames go; it is opened again after each :class:`TryAgain`."""
+
+    async def open(self) -> None:
+        """Connect; raise :class:`TryAgain` if that does not work now."""
+        ...
+
+    async def send(self, frame: OutgoingFrame) -> None:
+        """Return when the frame is acknowledged; raise :class:`TryAgain` if it is not."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect."""
+        ...
+
+
+class KafkaSink:
+    """A topic.
+
+    Args:
+        bootstrap: The broker's addresses.
+        topic: The topic.
+        embedded: The broker is the embedded one, which knows no idempotent producer.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, *, embedded: bool) -> None:
+        self._bootstrap, self._topic, self._embedded = bootstrap, topic, embedded
+        self._producer: AIOKafkaProducer | None = None
+
+    async def open(self) -> None:
+        """Connect; raise :class:`TryAgain` if no broker answers."""
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            acks="all",
+            enable_idempotence=not self._embedded,
+            max_request_size=MAX_REQUEST_BYTES,
+            request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+        )
+        try:
+            await self._producer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._translated(error) from None
+
+    async def send(self, frame: OutgoingFrame) -> None:
+        """Return when all replicas in sync have the frame."""
+        assert self._producer is not None
+        try:
+            await self._producer.send_and_wait(self._topic, frame.value, key=frame.key, headers=list(frame.headers))
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._translated(error) from None
+
+    async def close(self) -> None:
+        """Disconnect; a broker that is away can't keep this waiting."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            await asyncio.wait_for(producer.stop(), 5)
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.debug("the producer did not stop cleanly: %r", error)
+
+    def _translated(self, error: Exception) -> TryAgain | ServiceUnavailable:
+        """Return what the error means here: worth another try, or not."""
+        if isinstance(error, MessageSizeTooLargeError):
+            return ServiceUnavailable(
+                f"topic {self._topic!r} takes no frame this large: set its max.message.bytes to {MAX_REQUEST_BYTES}, "
+                "or shorten the frames"
+            )
+        if isinstance(error, UnknownTopicOrPartitionError):
+            return TryAgain(
+                f"{self._bootstrap} has no topic {self._topic!r} and made none: create it, or start `whirr worker`"
+            )
+        if isinstance(error, _HOPELESS):
+            return ServiceUnavailable(f"{self._bootstrap} refuses topic {self._topic!r}: {error!r}")
+        return TryAgain(f"no Kafka at {self._bootstrap} ({type(error).__name__})")
+
+
+_HOPELESS = (
+    TopicAuthorizationFailedError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+    InvalidTopicError,
+    IncompatibleBrokerVersion,
+)
+
+
+class Publisher:
+    """Sends what is in the buffer until it is closed and empty.
+
+    Args:
+        sink: Where to.
+        buffer: Where from; a frame leaves it when it is acknowledged.
+        clock: For waiting between tries.
+        give_up_s: Fail after so long without an acknowledgement; None to go on for ever.
+        acknowledged: Called with each frame that the broker has.
+
+    Attributes:
+        frames, bytes: What the broker has acknowledged.
+        retries: How often a frame had to be sent anew.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        buffer: Buffer,
+        clock: Clock,
+        *,
+        give_up_s: float | None = None,
+        acknowledged: Callable[[OutgoingFrame], None] = lambda _frame: None,
+    ) -> None:
+        self._sink, self._buffer, self._clock = sink, buffer, clock
+        self._give_up_s = give_up_s
+        self._acknowledged = acknowledged
+        self._open = False
+        self._alive_s = 0.0
+        self.frames = 0
+        self.bytes = 0
+        self.retries = 0
+
+    async def run(self) -> None:
+        """Send until the buffer is closed and empty.
+
+        Raises:
+            ServiceUnavailable: The broker refuses for good, or nothing was acknowledged for ``give_up_s``.
+        """
+        try:
+            while (frame := await self._buffer.next()) is not None:
+                await self._deliver(frame)
+                await self._buffer.done()
+                self.frames += 1
+                self.bytes += len(frame.value)
+                self._acknowledged(frame)
+        finally:
+            await self._sink.close()
+
+    async def _deliver(self, frame: OutgoingFrame) -> None:
+        """Return when the frame is acknowledged."""
+        backoff_s, self._alive_s = FIRST_BACKOFF_S, self._clock.elapsed_s()
+        while True:
+            try:
+                if not self._open:
+                    await self._patiently(self._sink.open())
+                    self._open = True
+                await self._patiently(self._sink.send(frame))
+                return
+            except TryAgain as reason:
+                self.retries += 1
+                self._complain(f"{reason}; {len(self._buffer)} frames wait, next try in {backoff_s:g} s")
+                self._open = False
+                await self._sink.close()
+                await self._clock.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
+
+    async def _patiently(self, step: Coroutine[Any, Any, None]) -> None:
+        """Await a step, and say so whenever it takes long: the client's own retries are silent."""
+        task = asyncio.ensure_future(step)
+        try:
+            while not (await asyncio.wait({task}, timeout=PATIENCE_S))[0]:
+                self._complain(f"no answer from Kafka for {PATIENCE_S:g} s; {len(self._buffer)} frames wait")
+        finally:
+            if not task.done():
+                task.cancel()
+        task.result()
+
+    def _complain(self, message: str) -> None:
+        """Log, or give up."""
+        waited_s = self._clock.elapsed_s() - self._alive_s
+        if self._give_up_s is not None and waited_s >= self._give_up_s:
+            raise ServiceUnavailable(f"{message}; given up after {waited_s:.0f} s")
+        log.warning(message)

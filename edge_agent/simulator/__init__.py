@@ -1,0 +1,22 @@
+"""Simulated machines whose signals follow the physics of rotating machinery. It needs numpy and nothing else."""
+
+from edge_agent.simulator.machine import Machine
+from edge_agent.simulator.plant import PLANTS, Plant, make_plant
+from edge_agent.simulator.recordings import Written, write_plant
+from edge_agent.simulator.spec import Bearing, FaultKind, FaultSpec, Line, MachineSpec, Mode, OffPeriod
+
+__all__ = [
+    "PLANTS",
+    "Bearing",
+    "FaultKind",
+    "FaultSpec",
+    "Line",
+    "Machine",
+    "MachineSpec",
+    "Mode",
+    "OffPeriod",
+    "Plant",
+    "Written",
+    "make_plant",
+    "write_plant",
+]

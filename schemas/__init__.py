@@ -1,0 +1,35 @@
+"""The contracts: what crosses a process boundary, as Python types, JSON Schema and AsyncAPI."""
+
+from schemas.alert import ALERT_TYPE, Alert, AlertModel, Band, FrameRef, alert_id
+from schemas.dead_letter import ERROR_CODES, DeadLetter
+from schemas.frame import FRAME_TYPE, Frame, FrameRecord, frame_headers, frame_id, parse_frame
+from schemas.model import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, Thresholds
+from schemas.score import SCORE_TYPE, ModelRef, Score
+from schemas.times import format_rfc3339, parse_rfc3339
+
+__all__ = [
+    "ALERT_TYPE",
+    "ERROR_CODES",
+    "FRAME_TYPE",
+    "SCORE_TYPE",
+    "Alert",
+    "AlertModel",
+    "Band",
+    "Calibration",
+    "DeadLetter",
+    "FeatureConfig",
+    "Frame",
+    "FrameRecord",
+    "FrameRef",
+    "GoldenWindow",
+    "ModelMetadata",
+    "ModelRef",
+    "Score",
+    "Thresholds",
+    "alert_id",
+    "format_rfc3339",
+    "frame_headers",
+    "frame_id",
+    "parse_frame",
+    "parse_rfc3339",
+]

@@ -1,0 +1,96 @@
+"""An alert: one transition of one stream's incident."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.score import Identity, SensorFault, Timestamp
+
+ALERT_TYPE = "whirr.alert.v1"
+AlertKind = Literal["machine", "sensor"]
+AlertState = Literal["opened", "updated", "closed", "anomalous"]
+Severity = Literal["warning", "critical"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """One frequency band's part in what drove a score."""
+
+    from_hz: Annotated[float, Field(ge=0)]
+    to_hz: Annotated[float, Field(ge=0)]
+    share: Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameRef:
+    """Which frame caused a transition.
+
+    Attributes:
+        foreign_id: The ``ce_id`` that its producer gave it.
+        published_at: The record's timestamp in Kafka.
+    """
+
+    frame_id: Identity
+    foreign_id: str | None
+    sequence: int | None
+    duration_s: Annotated[float, Field(gt=0)]
+    published_at: Timestamp
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertModel:
+    """Which model spoke, and the run that trained it."""
+
+    name: str
+    version: str
+    run_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One transition of an incident, or one anomalous frame in mode ``every``.
+
+    Attributes:
+        alert_id: The same for every redelivery; deduplicate by it.
+        incident_id: The ``alert_id`` of the transition that opened the incident.
+        kind: ``machine``, or ``sensor`` for a signal that is flat, clipped or silent (``sensor_fault`` says which).
+        score, threshold, ratio: Of the frame; None for ``silent``, where no frame came.
+        recorded_at: Start of the recording of the frame (``silent``: of the last one seen).
+        bands: The bands that drove the score, largest share first; empty where none stands out.
+        statistics: The stream's rolling mean of the 13 statistics, by name.
+    """
+
+    alert_id: Identity
+    incident_id: Identity
+    kind: AlertKind
+    sensor_fault: SensorFault | None
+    machine_id: str
+    source: str | None
+    state: AlertState
+    severity: Severity
+    score: Annotated[float, Field(ge=0)] | None
+    threshold: Annotated[float, Field(gt=0)] | None
+    ratio: Annotated[float, Field(ge=0)] | None
+    recorded_at: Timestamp
+    scored_at: Timestamp
+    frame: FrameRef | None
+    model: AlertModel
+    bands: tuple[Band, ...]
+    statistics: dict[str, float]
+
+
+def alert_id(frame_id: str, transition: str) -> str:
+    """Return an alert's identity: the first 16 bytes, in hex, of SHA-256 over frame id, NUL and transition.
+
+    Args:
+        frame_id: The frame that caused the transition (``silent``: the last frame seen).
+        transition: Kind, sensor fault and state joined by ':', such as ``machine::opened`` or ``sensor:flat:closed``.
+    """
+    return hashlib.sha256(f"{frame_id}\0{transition}".encode()).hexdigest()[:32]

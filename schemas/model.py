@@ -1,0 +1,127 @@
+"""The metadata that a model file carries under the key ``whirr``: what it was trained on, and how to feed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureConfig:
+    """How samples become the model's input.
+
+    Attributes:
+        sample_rate_hz: Rate that the signal is resampled to.
+        channels: Channels of the input; a one-channel model scores each channel of a frame.
+        n_fft, hop: Samples in a spectrum and between two.
+        window_function: ``hann`` (periodic).
+        bands: Rows of the input.
+        scale: ``mel`` (triangular filters, Slaney) or ``linear`` (equally wide filters between fmin and fmax).
+        fmin_hz, fmax_hz: Edges of the lowest and the highest band.
+        norm: ``slaney`` (each filter has unit area) or ``none``.
+        floor: Smallest energy; the input is the natural log of max(energy, floor).
+        remove_dc: Remove each channel's mean first.
+        window_columns: Columns of a window (time axis ``fixed``), or of the shortest frame (``dynamic``).
+        time_axis: ``fixed`` cuts a frame into windows; ``dynamic`` takes the frame as one window.
+        max_columns: Columns of the longest frame that a ``dynamic`` model takes; None for ``fixed``.
+    """
+
+    sample_rate_hz: Positive = 16_000
+    channels: Positive = 1
+    n_fft: Positive = 1024
+    hop: Positive = 512
+    window_function: Literal["hann"] = "hann"
+    bands: Positive = 128
+    scale: Literal["mel", "linear"] = "mel"
+    fmin_hz: Annotated[float, Field(ge=0)] = 0.0
+    fmax_hz: PositiveFloat = 8_000.0
+    norm: Literal["slaney", "none"] = "slaney"
+    floor: PositiveFloat = 1e-10
+    remove_dc: bool = True
+    window_columns: Positive = 30
+    time_axis: Literal["fixed", "dynamic"] = "fixed"
+    max_columns: Positive | None = None
+
+    @property
+    def window_s(self) -> float:
+        """Length of one window of the signal in seconds."""
+        return (self.n_fft + (self.window_columns - 1) * self.hop) / self.sample_rate_hz
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """When a score counts.
+
+    Attributes:
+        decision_threshold: Percentile of held-out normals; for evaluation and ``predict_anomaly``.
+        alert_threshold: What the worker compares with; tail of held-out normals.
+        normals: Held-out normal frames behind both.
+    """
+
+    decision_threshold: PositiveFloat
+    alert_threshold: PositiveFloat
+    normals: Positive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What the alert thresholds were made for.
+
+    Attributes:
+        frame_s: Length of the frames that were scored, in seconds; others have another tail.
+        k, n: The alert rule: k of n frames.
+        false_alerts_per_30_days: At most this many per machine.
+        decision_percentile: Of the held-out normals' scores.
+    """
+
+    frame_s: PositiveFloat
+    k: Positive
+    n: Positive
+    false_alerts_per_30_days: PositiveFloat
+    decision_percentile: Annotated[float, Field(gt=0, lt=100)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenWindow:
+    """A window whose score is known: float32, little-endian, C order, base64; checked when a model is loaded."""
+
+    shape: tuple[Positive, Positive, Positive]  # channel, band, time
+    log_mel_base64: str
+    score: Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelMetadata:
+    """Everything that a worker must know of a model, besides its graph.
+
+    Attributes:
+        detector: Kind of detector, such as ``conv_ae``.
+        thresholds: The pooled thresholds, for machines that have none of their own.
+        machine_thresholds: By machine id.
+        score_percentiles: Held-out normals' score at each percentile, by its number as text ("50", "95", …).
+        normal_band_error: The normal mean of ``band_error``, per channel and band.
+    """
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+    version: str
+    detector: str
+    run_id: str | None
+    data_hash: str
+    created_at: str
+    features: FeatureConfig
+    thresholds: Thresholds
+    machine_thresholds: dict[str, Thresholds]
+    calibration: Calibration
+    score_percentiles: dict[str, float]
+    normal_band_error: list[list[float]]
+    golden: Annotated[list[GoldenWindow], Field(max_length=8)]
+
+    def thresholds_for(self, machine_id: str) -> Thresholds:
+        """Return the machine's own thresholds, else the pooled ones."""
+        return self.machine_thresholds.get(machine_id, self.thresholds)

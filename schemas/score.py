@@ -1,0 +1,54 @@
+"""A score: what Whirr thought of one frame. One JSON object for every frame that could be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+SCORE_TYPE = "whirr.score.v1"
+ScoreStatus = Literal["scored", "late", "idle"]
+IdleReason = Literal["quiet", "start_up", "muted"]
+SensorFault = Literal["flat", "clipped", "silent"]
+Timestamp = Annotated[str, Field(description="RFC 3339, UTC, microseconds", json_schema_extra={"format": "date-time"})]
+Identity = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="16 bytes in hex")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """Which model spoke."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One frame's score.
+
+    Attributes:
+        status: ``scored`` moved its stream's state; ``late`` was recorded at or before the newest frame of its
+            stream and moved nothing; ``idle`` moved no alert state, for ``idle_reason``.
+        score: At least 0, larger is worse: the mean over the frame's windows of the worst channel.
+        threshold: The alert threshold that the score is compared with.
+        sensor_fault: What is wrong with the signal itself, or None.
+        missing_before: Frames that the sensor's sequence says were lost just before this one.
+    """
+
+    frame_id: Identity
+    machine_id: str
+    source: str | None
+    recorded_at: Timestamp
+    scored_at: Timestamp
+    score: Annotated[float, Field(ge=0)]
+    threshold: Annotated[float, Field(gt=0)]
+    status: ScoreStatus
+    idle_reason: IdleReason | None
+    sensor_fault: SensorFault | None
+    level_dbfs: Annotated[float, Field(description="root mean square of the frame, mean removed, dB re full scale")]
+    missing_before: Annotated[int, Field(ge=0)]
+    model: ModelRef
+    topic: str
+    partition: int
+    offset: int

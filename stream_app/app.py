@@ -1,0 +1,224 @@
+"""The Faust application: one agent that takes frames in batches, one table, and three pages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import faust
+from faust.types import EventT
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from schemas.frame import FrameRecord
+from stream_app import table, transport
+from stream_app.encode import Encoder
+from stream_app.flow import Flow
+from stream_app.lease import Lease
+from stream_app.metrics import Metrics
+from stream_app.pipeline import Engine
+from stream_app.placement import Placement
+from stream_app.processor import BatchProcessor, Taken
+from stream_app.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender
+from stream_app.states import StreamStates
+from stream_app.watch import Watch
+from whirr.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SETTLE_S = 5.0
+import os
+_BUFFERED_BATCHES = int(os.environ.get("BB","2"))
+_SEND_TIMEOUT_S = 60.0
+_EMBEDDED_TIMEOUT_S = 3.0
+
+
+class WorkerApp(faust.App):  # type: ignore[misc]
+    """Faust's app with Whirr's transport.
+
+    Attributes:
+        settings: The settings in force.
+        engine, states, flow, processor, lease, metrics, watch: The parts that :func:`create_app` put together.
+    """
+
+    logger = logging.getLogger("faust.whirr.app")  # Faust's own talk, not ours
+
+    settings: Settings
+    engine: Engine
+    states: StreamStates
+    flow: Flow
+    processor: BatchProcessor
+    lease: Lease
+    metrics: Metrics
+    watch: Watch
+
+    def _new_transport(self) -> transport.Transport:
+        return self._whirr_transport(self.conf.broker_consumer)
+
+    def _new_producer_transport(self) -> transport.Transport:
+        return self._whirr_transport(self.conf.broker_producer)
+
+    def _whirr_transport(self, urls: Any) -> transport.Transport:
+        kind = transport.EmbeddedTransport if self.settings.embedded else transport.Transport
+        return kind(urls, self)
+
+
+def create_app(settings: Settings, engine: Engine, partitions: int, web_port: int | None = None) -> WorkerApp:
+    """Return the application, ready to start.
+
+    Args:
+        settings: The settings in force.
+        engine: Scores frames.
+        partitions: How many the frames topic has; the states' changelog has as many.
+        web_port: Where to serve /metrics, /ready and /live; default: as the settings say.
+    """
+    settings.worker_dir.mkdir(parents=True, exist_ok=True)
+    app = WorkerApp(settings.worker_id, **_faust_settings(settings, partitions, web_port or settings.web_port))
+    app.settings, app.engine, app.states = settings, engine, StreamStates()
+    app.metrics = Metrics()
+    app.metrics.show_models(engine.router)
+    app.lease = Lease(lambda: app.consumer_generation_id)
+    sender = KafkaSender(lambda: app.producer._ensure_producer())  # noqa: PLW0108 - it exists once started
+    app.processor = BatchProcessor(
+        engine=engine,
+        states=app.states,
+        sender=sender,
+        lease=app.lease,
+        encoder=_encoder(settings),
+        metrics=app.metrics,
+        placement=Placement(partitions, app.metrics),
+    )
+    app.flow = Flow(engine.compute, app.processor, app.metrics)
+    app.watch = Watch(app)
+    table.make_table(app, partitions, app.states)
+    _add_agent(app)
+    _add_signals(app)
+    _add_pages(app)
+    return app
+
+
+def _encoder(settings: Settings) -> Encoder:
+    return Encoder(
+        alerts=settings.alerts_topic,
+        scores=settings.scores_topic if settings.publish_scores else None,
+        dead_letters=settings.dead_letter_topic,
+        changelog=table.changelog_topic(settings.worker_id),
+        name=settings.worker_id,
+    )
+
+
+def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[str, Any]:
+    timeouts: dict[str, Any] = {}
+    if settings.embedded:
+        # With the defaults the first join takes 30 s there.
+        timeouts = {"broker_session_timeout": _EMBEDDED_TIMEOUT_S, "broker_rebalance_timeout": _EMBEDDED_TIMEOUT_S}
+        timeouts["broker_heartbeat_interval"] = 1.0
+    return {
+        "broker": [f"kafka://{address.strip()}" for address in settings.bootstrap.split(",")],
+        "broker_client_id": settings.worker_id,
+        "broker_commit_interval": settings.commit_interval_s,
+        "broker_max_poll_records": 500,
+        "consumer_auto_offset_reset": "earliest",
+        "consumer_max_fetch_size": MAX_REQUEST_BYTES,
+        "datadir": settings.worker_dir,
+        "key_serializer": "raw",
+        "value_serializer": "raw",
+        "producer_acks": -1,
+        "producer_linger": 0.0,
+        "producer_max_batch_size": BATCH_BYTES,
+        "producer_max_request_size": MAX_REQUEST_BYTES,
+        "producer_request_timeout": _SEND_TIMEOUT_S,
+        "store": "memory://",
+        "stream_buffer_maxsize": _BUFFERED_BATCHES * settings.batch_frames,
+        # What is in flight when partitions go is settled by a handler of ours; what is not is dropped.
+        "stream_wait_empty": False,
+        "topic_disable_leader": True,
+        "topic_partitions": partitions,
+        "topic_replication_factor": settings.topic_replication,
+        "web_bind": settings.web_host,
+        "web_port": web_port,
+        "web_stats_enabled": False,
+        "web_graph_enabled": False,
+        "web_router_enabled": False,
+        "web_tables_enabled": False,
+        "web_metrics_enabled": False,
+        **timeouts,
+    }
+
+
+def _add_agent(app: WorkerApp) -> None:
+    settings = app.settings
+    frames = app.topic(
+        settings.frames_topic,
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        allow_empty=True,
+    )
+
+    @app.agent(frames, name="frames", concurrency=1)  # type: ignore[untyped-decorator]
+    async def take(stream: Any) -> None:
+        # take() would acknowledge a batch whose processing failed; noack_take leaves that to the processor.
+        async for events in stream.noack_take(settings.batch_frames, within=settings.batch_linger_s):
+            await app.flow.put(_taken(events))
+
+
+def _taken(events: Sequence[EventT]) -> list[Taken]:
+    return [Taken(_record(event.message), event.message.generation_id, event.ack) for event in events]
+
+
+def _record(message: Any) -> FrameRecord:
+    return FrameRecord(
+        message.key,
+        message.value,
+        message.headers or (),
+        round((message.timestamp or 0.0) * 1000),
+        message.topic,
+        message.partition,
+        message.offset,
+    )
+
+
+def _add_signals(app: WorkerApp) -> None:
+    async def revoked(*_: Any, **__: Any) -> None:
+        await release(app)
+
+    async def assigned(*_: Any, **__: Any) -> None:
+        app.lease.open()
+        app.watch.reset()
+
+    app.on_partitions_revoked.connect(revoked, weak=False)
+    app.on_partitions_assigned.connect(assigned, weak=False)
+
+
+async def release(app: WorkerApp) -> None:
+    """Let the batch in flight end, drop the rest, and commit: before partitions go, or the worker stops."""
+    if not await app.processor.settle(SETTLE_S):
+        log.warning("the batch in flight did not end within %g s; its frames will come again", SETTLE_S)
+    offsets = dict(app.processor.next_offset)
+    app.processor.next_offset.clear()
+    try:
+        await app.consumer.commit_now(app.settings.frames_topic, offsets, SETTLE_S)
+    except Exception as error:  # a commit that fails costs repeats, never frames
+        log.warning("commit before partitions go failed, some frames will come again: %r", error)
+
+
+def _add_pages(app: WorkerApp) -> None:
+    @app.page("/ready")  # type: ignore[untyped-decorator]
+    async def ready(view: Any, _: Any) -> Any:
+        readiness = app.watch.readiness()
+        answer = readiness.to_json(**app.watch.details())
+        return view.json(answer, status=200 if readiness.ready else 503)
+
+    @app.page("/live")  # type: ignore[untyped-decorator]
+    async def live(view: Any, _: Any) -> Any:
+        return view.json({"live": True, "time": time.time()})
+
+    @app.page("/metrics")  # type: ignore[untyped-decorator]
+    async def metrics(view: Any, _: Any) -> Any:
+        app.metrics.ready.set(app.watch.readiness().ready)
+        text = await asyncio.to_thread(app.metrics.text)
+        return view.bytes(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

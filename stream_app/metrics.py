@@ -1,0 +1,68 @@
+"""What a worker counts and measures, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from stream_app.pipeline import Router
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 3600)
+_FRAMES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """One worker's metrics, in a registry of their own.
+
+    Attributes:
+        frames: Frames by what became of them: scored, late, idle, dead_letter; ``revoked`` ones were dropped
+            because their partition went to another worker, which scores them.
+    """
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.frames = Counter("whirr_frames", "Frames, by what became of them", ["outcome"], registry=registry)
+        self.alerts = Counter("whirr_alerts", "Alerts sent", ["kind", "state"], registry=registry)
+        self.dead_letters = Counter("whirr_dead_letters", "Records not used", ["code"], registry=registry)
+        self.sequence_gaps = Counter(
+            "whirr_sequence_gaps", "Frames that gaps in the sensors' counters say were lost", registry=registry
+        )
+        self.batch_frames = Histogram("whirr_batch_frames", "Frames in a batch", buckets=_FRAMES, registry=registry)
+        self.compute_seconds = Histogram(
+            "whirr_compute_seconds", "Decoding and scoring a batch", buckets=_SECONDS, registry=registry
+        )
+        self.send_seconds = Histogram(
+            "whirr_send_seconds", "Sending a batch's answers until acknowledged", buckets=_SECONDS, registry=registry
+        )
+        self.latency_seconds = Histogram(
+            "whirr_end_to_end_latency_seconds",
+            "From a frame's Kafka timestamp until its answer is stored and it is acknowledged",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.model_info = Gauge("whirr_model_info", "Models in use", ["route", "name", "version"], registry=registry)
+        self.model_refused = Counter("whirr_model_refused", "Model files refused while running", registry=registry)
+        self.commit_age_seconds = Gauge(
+            "whirr_commit_age_seconds", "How long acknowledged frames wait for a commit to move", registry=registry
+        )
+        self.lag_frames = Gauge("whirr_lag_frames", "Frames stored but not yet answered", registry=registry)
+        self.ready = Gauge("whirr_ready", "1 while the worker is ready", registry=registry)
+        self.partitioner_mismatch = Counter(
+            "whirr_partitioner_mismatch",
+            "Machines seen on another partition than murmur2 gives, or on two",
+            registry=registry,
+        )
+
+    def show_models(self, router: Router) -> None:
+        """Say which models are in use."""
+        self.model_info.clear()
+        for entry in router.routed:
+            metadata = entry.model.metadata
+            self.model_info.labels(entry.route.match, metadata.name, metadata.version).set(1)
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,37 @@
+"""The pure core: bytes -> samples -> log-mel and 13 statistics -> score -> alert state. No network, no framework."""
+
+from stream_app.pipeline.analyse import Computed
+from stream_app.pipeline.backtest import backtest
+from stream_app.pipeline.decode import Audio, decode, read_recording
+from stream_app.pipeline.engine import Engine, Outcome
+from stream_app.pipeline.features import Features
+from stream_app.pipeline.model import METADATA_KEY, Model, golden_array, golden_window
+from stream_app.pipeline.resample import resample
+from stream_app.pipeline.router import Router
+from stream_app.pipeline.sensor import level_dbfs, sensor_fault
+from stream_app.pipeline.state import StreamState, newest_of
+from stream_app.pipeline.statistics import STATISTICS
+from stream_app.pipeline.windowing import windows
+
+__all__ = [
+    "METADATA_KEY",
+    "STATISTICS",
+    "Audio",
+    "Computed",
+    "Engine",
+    "Features",
+    "Model",
+    "Outcome",
+    "Router",
+    "StreamState",
+    "backtest",
+    "decode",
+    "golden_array",
+    "golden_window",
+    "level_dbfs",
+    "newest_of",
+    "read_recording",
+    "resample",
+    "sensor_fault",
+    "windows",
+]

@@ -1,0 +1,185 @@
+"""How an alert is worded: identities, bands and rolling statistics, from a frame and its stream's state."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from schemas.alert import Alert, AlertKind, AlertModel, AlertState, Band, FrameRef, Severity, alert_id
+from schemas.score import SensorFault
+from schemas.times import format_rfc3339
+from stream_app.pipeline.analyse import Computed
+from stream_app.pipeline.model import Model
+from stream_app.pipeline.router import RoutedModel
+from stream_app.pipeline.rule import severity_of
+from stream_app.pipeline.state import StreamState
+from stream_app.pipeline.statistics import STATISTICS
+
+MAX_BANDS = 5
+
+
+def machine_transition(
+    computed: Computed, state: StreamState, transition: AlertState, severity: Severity, now_us: int
+) -> Alert:
+    """Return the alert of a transition of the machine's incident; ``state`` is from before it."""
+    return _of_frame(
+        computed,
+        state,
+        kind="machine",
+        fault=None,
+        transition=transition,
+        severity=severity,
+        incident_id=state.machine.incident_id,
+        now_us=now_us,
+    )
+
+
+def anomalous_frame(computed: Computed, state: StreamState, now_us: int) -> Alert:
+    """Return the alert of one anomalous frame (mode ``every``)."""
+    ratio = computed.score / computed.routed.threshold_for(computed.frame.machine_id)
+    severity = severity_of(ratio, computed.routed.rule)
+    return _of_frame(
+        computed,
+        state,
+        kind="machine",
+        fault=None,
+        transition="anomalous",
+        severity=severity,
+        incident_id="",
+        now_us=now_us,
+    )
+
+
+def sensor_transition(computed: Computed, state: StreamState, transition: AlertState, fault: str, now_us: int) -> Alert:
+    """Return the alert of a transition of the signal's incident; ``fault`` is what opened it."""
+    told: SensorFault = "clipped" if fault == "clipped" else "flat"
+    return _of_frame(
+        computed,
+        state,
+        kind="sensor",
+        fault=told,
+        transition=transition,
+        severity="warning",
+        incident_id=state.sensor.incident_id,
+        now_us=now_us,
+    )
+
+
+def silence_ended(computed: Computed, before: StreamState, after: StreamState, now_us: int) -> Alert:
+    """Return the alert that a silent stream is heard again."""
+    return _of_frame(
+        computed,
+        after,
+        kind="sensor",
+        fault="silent",
+        transition="closed",
+        severity="warning",
+        incident_id=before.silent.incident_id,
+        now_us=now_us,
+    )
+
+
+def silence_began(routed: RoutedModel, machine_id: str, source: str, state: StreamState, now_us: int) -> Alert:
+    """Return the alert that a stream fell silent; its identity comes from the last frame heard."""
+    identity = alert_id(state.frame_id, _transition("sensor", "silent", "opened"))
+    return Alert(
+        alert_id=identity,
+        incident_id=identity,
+        kind="sensor",
+        sensor_fault="silent",
+        machine_id=machine_id,
+        source=source or None,
+        state="opened",
+        severity="warning",
+        score=None,
+        threshold=None,
+        ratio=None,
+        recorded_at=format_rfc3339(state.newest_us),
+        scored_at=format_rfc3339(now_us),
+        frame=None,
+        model=_model_ref(routed.model),
+        bands=(),
+        statistics=_statistics(state),
+    )
+
+
+def driving_bands(computed: Computed) -> tuple[Band, ...]:
+    """Return the frequency ranges that drove a score, largest share first.
+
+    A band's part is the positive excess of its error over the normal mean. Neighbouring bands whose part is above the
+    average are told as one range: a resonance spans many mel bands, and an engineer reads one.
+    """
+    model = computed.routed.model
+    excess = np.maximum(computed.band_error - model.normal_band_error, 0.0).sum(axis=0)
+    total = float(excess.sum())
+    if not total > 0:
+        return ()
+    shares = excess / total
+    above = np.concatenate(([False], shares > 1.0 / len(shares), [False]))
+    starts, ends = np.flatnonzero(above[1:] & ~above[:-1]), np.flatnonzero(above[:-1] & ~above[1:])
+    edges_hz = model.features.band_edges_hz
+    found = [
+        Band(
+            from_hz=float(edges_hz[i, 0]),
+            to_hz=float(edges_hz[j - 1, 1]),
+            share=min(1.0, float(shares[i:j].sum())),
+        )
+        for i, j in zip(starts, ends, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda band: -band.share)[:MAX_BANDS])
+
+
+def _of_frame(
+    computed: Computed,
+    state: StreamState,
+    *,
+    kind: AlertKind,
+    fault: SensorFault | None,
+    transition: AlertState,
+    severity: Severity,
+    incident_id: str,
+    now_us: int,
+) -> Alert:
+    frame = computed.frame
+    threshold = computed.routed.threshold_for(frame.machine_id)
+    identity = alert_id(frame.frame_id, _transition(kind, fault, transition))
+    return Alert(
+        alert_id=identity,
+        incident_id=identity if transition in {"opened", "anomalous"} else incident_id,
+        kind=kind,
+        sensor_fault=fault,
+        machine_id=frame.machine_id,
+        source=frame.source,
+        state=transition,
+        severity=severity,
+        score=computed.score,
+        threshold=threshold,
+        ratio=computed.score / threshold,
+        recorded_at=format_rfc3339(frame.recorded_us),
+        scored_at=format_rfc3339(now_us),
+        frame=FrameRef(
+            frame_id=frame.frame_id,
+            foreign_id=frame.foreign_id,
+            sequence=frame.sequence,
+            duration_s=computed.duration_s,
+            published_at=format_rfc3339(frame.record.timestamp_ms * 1000),
+            topic=frame.record.topic,
+            partition=frame.record.partition,
+            offset=frame.record.offset,
+        ),
+        model=_model_ref(computed.routed.model),
+        bands=driving_bands(computed) if kind == "machine" else (),
+        statistics=_statistics(state),
+    )
+
+
+def _transition(kind: AlertKind, fault: SensorFault | None, transition: AlertState) -> str:
+    return f"{kind}:{fault or ''}:{transition}"
+
+
+def _model_ref(model: Model) -> AlertModel:
+    metadata = model.metadata
+    return AlertModel(name=metadata.name, version=metadata.version, run_id=metadata.run_id)
+
+
+def _statistics(state: StreamState) -> dict[str, float]:
+    return dict(zip(STATISTICS, state.rolling.mean.tolist(), strict=True))

@@ -1,0 +1,123 @@
+"""From bytes to samples: WAV and FLAC frames within limits, and recordings from files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from schemas.frame import MAX_CHANNELS, MAX_FRAME_S, MAX_RATE_HZ, MAX_SAMPLES, MIN_FRAME_S, MIN_RATE_HZ
+from stream_app.pipeline.flac import parse_flac, read_flac
+from stream_app.pipeline.wav import parse_wav, read_wav
+from whirr.errors import FrameRejected, RecordingError
+
+RECORDING_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audio:
+    """A decoded signal.
+
+    Attributes:
+        samples: float32 ``[channels, n]``, C order, full scale ±1; read only for callers.
+        rate_hz: Samples per second and channel.
+    """
+
+    samples: NDArray[np.float32]
+    rate_hz: int
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return float(self.samples.shape[-1] / self.rate_hz)
+
+
+def decode(value: bytes) -> Audio:
+    """Return the signal of a frame: a WAV (PCM 16, 24 or 32 bit, float 32) or FLAC (16 or 24 bit) file.
+
+    The limits of :mod:`schemas.frame` are held against the header before anything is decoded, and against what
+    is decoded where the header may lie.
+
+    Raises:
+        FrameRejected: With the code that says why; every ``bytes`` value ends as a signal or in this error.
+    """
+    if value[:4] == b"RIFF" and value[8:12] == b"WAVE":
+        return _decode_wav(value)
+    if value[:4] == b"fLaC":
+        return _decode_flac(value)
+    if value[:4] == b"RIFX" and value[8:12] == b"WAVE":
+        raise FrameRejected("encoding_unsupported", "a big-endian WAV (RIFX); expected RIFF")
+    raise FrameRejected("not_audio", f"begins with {value[:12].hex(' ')!r}; expected RIFF…WAVE or fLaC")
+
+
+def read_recording(path: Path | str) -> Audio:
+    """Return the signal of a .wav, .flac, .ogg or .mp3 file of any length.
+
+    Raises:
+        RecordingError: The file can't be read, holds no samples, or a sample is NaN or infinite.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in RECORDING_SUFFIXES:
+        raise RecordingError(f"{path}: suffix {path.suffix!r}; expected one of {' '.join(RECORDING_SUFFIXES)}")
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file")
+    try:
+        interleaved, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
+        raise RecordingError(f"{path}: can't be decoded ({error})") from None
+    if len(interleaved) == 0:
+        raise RecordingError(f"{path}: holds no samples")
+    samples = np.ascontiguousarray(interleaved.T)
+    if not np.isfinite(samples).all():
+        raise RecordingError(f"{path}: {_first_not_finite(samples)}; expected finite samples")
+    return Audio(samples, int(rate_hz))
+
+
+def _decode_wav(value: bytes) -> Audio:
+    header = parse_wav(value)
+    _check_format(header.rate_hz, header.channels)
+    _check_length(header.rate_hz, header.channels, header.frames)
+    samples = read_wav(value, header)
+    if header.encoding == "f4" and not np.isfinite(samples).all():
+        raise FrameRejected("not_finite", f"{_first_not_finite(samples)}; expected finite samples")
+    return Audio(samples, header.rate_hz)
+
+
+def _decode_flac(value: bytes) -> Audio:
+    header = parse_flac(value)
+    _check_format(header.rate_hz, header.channels)
+    if header.frames:
+        _check_length(header.rate_hz, header.channels, header.frames)
+    max_frames = min(int(MAX_FRAME_S * header.rate_hz), MAX_SAMPLES // header.channels)
+    samples = read_flac(value, header, max_frames)
+    _check_length(header.rate_hz, header.channels, samples.shape[-1])
+    return Audio(samples, header.rate_hz)
+
+
+def _check_format(rate_hz: int, channels: int) -> None:
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise FrameRejected("rate_unsupported", f"{rate_hz} Hz; expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
+    if channels > MAX_CHANNELS:
+        raise FrameRejected("channels_mismatch", f"{channels} channels; expected at most {MAX_CHANNELS}")
+
+
+def _check_length(rate_hz: int, channels: int, frames: int) -> None:
+    """Hold ``frames`` samples per channel against the limits."""
+    duration_s = frames / rate_hz
+    shown = f"{frames} samples at {rate_hz} Hz are {duration_s:.4g} s"
+    if duration_s < MIN_FRAME_S:
+        raise FrameRejected("too_short", f"{shown}; expected at least {MIN_FRAME_S} s")
+    if duration_s > MAX_FRAME_S:
+        raise FrameRejected("too_long", f"{shown}; expected at most {MAX_FRAME_S:g} s")
+    if frames * channels > MAX_SAMPLES:
+        raise FrameRejected(
+            "too_many_samples", f"{frames} samples in {channels} channels; at most {MAX_SAMPLES} in all"
+        )
+
+
+def _first_not_finite(samples: NDArray[np.float32]) -> str:
+    channel, index = np.argwhere(~np.isfinite(samples))[0]
+    return f"sample {index} of channel {channel} is {samples[channel, index]}"

@@ -1,0 +1,222 @@
+"""The stateful half: a scored frame moves its stream's state and may raise alerts. Cheap, and in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from schemas.alert import Alert
+from schemas.dead_letter import DeadLetter
+from schemas.frame import FrameRecord
+from schemas.score import IdleReason, ModelRef, Score, ScoreStatus
+from schemas.times import format_rfc3339
+from stream_app.pipeline import alerts
+from stream_app.pipeline.analyse import Computed, compute
+from stream_app.pipeline.router import Router
+from stream_app.pipeline.rule import Incident, step
+from stream_app.pipeline.state import NEVER, StreamState
+from whirr.errors import FrameRejected
+
+log = logging.getLogger(__name__)
+
+LENGTH_TOLERANCE = 0.2
+_MAX_WARNED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a frame, or its absence, led to.
+
+    Attributes:
+        score: The frame's score; None where no frame came.
+        alerts: Alerts to send, in order.
+        state: The stream's new state; None where nothing moved.
+    """
+
+    score: Score | None
+    alerts: tuple[Alert, ...]
+    state: StreamState | None
+
+
+class Verdict(NamedTuple):
+    """Whether a frame moves state, and why not."""
+
+    status: ScoreStatus
+    idle_reason: IdleReason | None
+
+
+class Engine:
+    """Scores frames and applies the alert rule.
+
+    Assign another ``router`` between two batches to swap models; a frame keeps the one that it was computed with.
+    """
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self._warned: set[tuple[str, str]] = set()
+
+    def compute(self, records: Sequence[FrameRecord]) -> list[Computed | DeadLetter]:
+        """Return one answer for each record, in order. Pure: may run in another thread."""
+        return compute(records, self.router)
+
+    def advance(self, computed: Computed, state: StreamState | None, now_us: int) -> Outcome:
+        """Apply a scored frame to its stream.
+
+        Args:
+            computed: The frame; frames of one stream come in the order of their offsets.
+            state: The stream's state, None before its first frame.
+            now_us: Wall clock, microseconds since the epoch.
+        """
+        before = state or StreamState()
+        self._warn_of_length(computed)
+        frame = computed.frame
+        if frame.recorded_us <= before.newest_us:
+            return Outcome(_score(computed, Verdict("late", None), 0, now_us), (), None)
+        missing = _missing(before.sequence, frame.sequence)
+        running_since_us = _running_since_us(computed, before)
+        verdict = _verdict(computed, running_since_us)
+        after = StreamState(
+            newest_us=frame.recorded_us,
+            seen_us=now_us,
+            sequence=before.sequence if frame.sequence is None else frame.sequence,
+            frames=before.frames + 1,
+            missing=before.missing + missing,
+            running_since_us=running_since_us,
+            frame_id=frame.frame_id,
+            machine=before.machine,
+            sensor=before.sensor,
+            sensor_fault=before.sensor_fault,
+            rolling=before.rolling.updated(
+                computed.statistics, frame.recorded_us - before.newest_us if before.frames else 0
+            ),
+        )
+        raised: list[Alert] = []
+        if before.silent.incident_id:
+            raised.append(alerts.silence_ended(computed, before, after, now_us))
+        if verdict.status == "scored":
+            after = _apply_sensor(computed, after, now_us, raised)
+            after = _apply_machine(computed, after, now_us, raised)
+        return Outcome(_score(computed, verdict, missing, now_us), tuple(raised), after)
+
+    def silence(self, machine_id: str, source: str, state: StreamState, now_us: int) -> Outcome | None:
+        """Return what a timer's look at a stream leads to; None while it is not silent, or already told to be.
+
+        Args:
+            machine_id: The stream's machine.
+            source: The stream's source, '' for none.
+            state: Its state; ``seen_us`` is when it was last heard.
+            now_us: Wall clock, microseconds since the epoch.
+        """
+        try:
+            routed = self.router.find(machine_id)
+        except FrameRejected:
+            return None
+        after_s = routed.route.silent_after_s
+        quiet_us = now_us - max(state.seen_us, 0)
+        if after_s is None or state.silent.incident_id or not state.frame_id or quiet_us < after_s * 1e6:
+            return None
+        if now_us < routed.muted_until_us:
+            return None
+        alert = alerts.silence_began(routed, machine_id, source, state, now_us)
+        return Outcome(None, (alert,), replace(state, silent=Incident(alert.incident_id)))
+
+    def _warn_of_length(self, computed: Computed) -> None:
+        calibrated_s = computed.routed.model.metadata.calibration.frame_s
+        if abs(computed.duration_s - calibrated_s) <= LENGTH_TOLERANCE * calibrated_s:
+            return
+        stream = computed.frame.stream
+        if stream in self._warned or len(self._warned) >= _MAX_WARNED:
+            return
+        self._warned.add(stream)
+        log.warning(
+            "machine %s, source %s: frames of %.3g s; model %s was calibrated for %.3g s, so its threshold may be off",
+            stream[0],
+            stream[1] or "-",
+            computed.duration_s,
+            computed.routed.model.metadata.name,
+            calibrated_s,
+        )
+
+
+def _missing(before: int, now: int | None) -> int:
+    """Return how many frames a sensor's counter skipped; one that went back has been restarted."""
+    return now - before - 1 if now is not None and 0 <= before < now - 1 else 0
+
+
+def _running_since_us(computed: Computed, before: StreamState) -> int:
+    running_dbfs = computed.routed.route.running_dbfs
+    if running_dbfs is not None and computed.level_dbfs < running_dbfs:
+        return NEVER
+    return computed.frame.recorded_us if before.running_since_us == NEVER else before.running_since_us
+
+
+def _verdict(computed: Computed, running_since_us: int) -> Verdict:
+    recorded_us = computed.frame.recorded_us
+    if recorded_us < computed.routed.muted_until_us:
+        return Verdict("idle", "muted")
+    if running_since_us == NEVER:
+        return Verdict("idle", "quiet")
+    if recorded_us < running_since_us + computed.routed.route.start_up_s * 1e6:
+        return Verdict("idle", "start_up")
+    return Verdict("scored", None)
+
+
+def _apply_sensor(computed: Computed, state: StreamState, now_us: int, raised: list[Alert]) -> StreamState:
+    """Move the incident of the signal itself; the rule is the machine's, with a fault counting as ratio 1."""
+    faulty = computed.sensor_fault is not None
+    rule = computed.routed.rule
+    incident, transition = step(state.sensor, 1.0 + 1e-9 if faulty else 0.0, rule)
+    fault = state.sensor_fault
+    if transition == "opened":
+        fault = computed.sensor_fault or ""
+    if transition is None:
+        return replace(state, sensor=incident) if incident != state.sensor else state
+    alert = alerts.sensor_transition(computed, state, transition, fault, now_us)
+    raised.append(alert)
+    if transition == "opened":
+        return replace(state, sensor=replace(incident, incident_id=alert.alert_id), sensor_fault=fault)
+    return replace(state, sensor=incident, sensor_fault="")
+
+
+def _apply_machine(computed: Computed, state: StreamState, now_us: int, raised: list[Alert]) -> StreamState:
+    """Move the machine's incident."""
+    if computed.sensor_fault == "flat":
+        # A flat signal is not the machine's. A clipped one is: a failing machine may be what clips it.
+        return state
+    ratio = computed.score / computed.routed.threshold_for(computed.frame.machine_id)
+    if computed.routed.route.mode == "every":
+        if ratio > 1.0:
+            raised.append(alerts.anomalous_frame(computed, state, now_us))
+        return state
+    incident, transition = step(state.machine, ratio, computed.routed.rule)
+    if transition is not None:
+        told = state.machine if transition == "closed" else incident
+        alert = alerts.machine_transition(computed, state, transition, told.severity, now_us)
+        raised.append(alert)
+        if transition == "opened":
+            incident = replace(incident, incident_id=alert.alert_id)
+    return replace(state, machine=incident) if incident != state.machine else state
+
+
+def _score(computed: Computed, verdict: Verdict, missing: int, now_us: int) -> Score:
+    frame, metadata = computed.frame, computed.routed.model.metadata
+    return Score(
+        frame_id=frame.frame_id,
+        machine_id=frame.machine_id,
+        source=frame.source,
+        recorded_at=format_rfc3339(frame.recorded_us),
+        scored_at=format_rfc3339(now_us),
+        score=computed.score,
+        threshold=computed.routed.threshold_for(frame.machine_id),
+        status=verdict.status,
+        idle_reason=verdict.idle_reason,
+        sensor_fault=computed.sensor_fault,
+        level_dbfs=computed.level_dbfs,
+        missing_before=missing,
+        model=ModelRef(name=metadata.name, version=metadata.version),
+        topic=frame.record.topic,
+        partition=frame.record.partition,
+        offset=frame.record.offset,
+    )

@@ -1,0 +1,158 @@
+"""A model: one ONNX file that turns log-mel windows into scores, and says how it wants to be fed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.model import GoldenWindow, ModelMetadata
+from stream_app.pipeline.features import Features
+from whirr.errors import ModelError
+
+METADATA_KEY = "whirr"
+INPUT = "log_mel"
+OUTPUTS = ("score", "band_error")
+MAX_BATCH = 64
+GOLDEN_TOLERANCE = 1e-4
+
+Float32 = NDArray[np.float32]
+_METADATA: TypeAdapter[ModelMetadata] = TypeAdapter(ModelMetadata)
+
+
+class Model:
+    """A loaded model. Safe to use from several threads.
+
+    Attributes:
+        metadata: What the file says of itself.
+        features: The features that it was trained on.
+        path: Where it was loaded from.
+        digest: SHA-256 of the file, in hex.
+    """
+
+    def __init__(self, session: ort.InferenceSession, metadata: ModelMetadata, path: Path, digest: str) -> None:
+        self._session = session
+        self.metadata = metadata
+        self.features = Features(metadata.features)
+        self.path = path
+        self.digest = digest
+        self.normal_band_error = np.asarray(metadata.normal_band_error, np.float64)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Model:
+        """Return the model in a file, after it has reproduced the scores of its golden windows.
+
+        Raises:
+            ModelError: The file is missing, is no ONNX file that can be computed here, carries no valid metadata,
+                has other inputs or outputs than the metadata says, or gives other scores for its golden windows.
+        """
+        path = Path(path)
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"model {str(path)!r} can't be read: {error.strerror}") from None
+        session = _session(raw, path)
+        metadata = _metadata(session, path)
+        _check_shapes(session, metadata, path)
+        model = cls(session, metadata, path, hashlib.sha256(raw).hexdigest())
+        for number, window in enumerate(metadata.golden):
+            model._check_golden(number, window)
+        return model
+
+    def score(self, windows: Float32) -> tuple[Float32, Float32]:
+        """Score windows; the answer for one does not depend on the others.
+
+        Args:
+            windows: float32 [window, channel, band, time].
+
+        Returns:
+            Scores, float32 [window], at least 0, larger is worse; and what each band contributed, float32
+            [window, channel, band].
+        """
+        parts = [
+            self._session.run(OUTPUTS, {INPUT: windows[i : i + MAX_BATCH]}) for i in range(0, len(windows), MAX_BATCH)
+        ]
+        if len(parts) == 1:
+            return parts[0][0], parts[0][1]
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def _check_golden(self, number: int, window: GoldenWindow) -> None:
+        found = float(self.score(golden_array(window)[None])[0][0])
+        if not abs(found - window.score) <= GOLDEN_TOLERANCE * max(1.0, abs(window.score)):
+            raise ModelError(
+                f"model {str(self.path)!r}: golden window {number} scores {found:.6g} here; "
+                f"the file says {window.score:.6g}"
+            )
+
+
+def golden_array(window: GoldenWindow) -> Float32:
+    """Return a golden window as float32 [channel, band, time]."""
+    raw = base64.b64decode(window.log_mel_base64)
+    return np.frombuffer(raw, "<f4").reshape(window.shape).astype(np.float32)
+
+
+def golden_window(log_mel: Float32, score: float) -> GoldenWindow:
+    """Return a window, float32 [channel, band, time], with its score as the metadata carries it."""
+    channels, bands, columns = log_mel.shape
+    raw = np.ascontiguousarray(log_mel, "<f4").tobytes()
+    return GoldenWindow(shape=(channels, bands, columns), log_mel_base64=base64.b64encode(raw).decode(), score=score)
+
+
+def _session(raw: bytes, path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    # Whirr scales with processes: one thread that sleeps when idle leaves the other cores to other workers.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a class of its own for each status code
+        raise ModelError(f"model {str(path)!r} is no ONNX file that can be computed here: {_brief(error)}") from None
+
+
+def _metadata(session: ort.InferenceSession, path: Path) -> ModelMetadata:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(f"model {str(path)!r} has no metadata under {METADATA_KEY!r}; was it made by `whirr train`?")
+    try:
+        return _METADATA.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ModelError(f"model {str(path)!r}: metadata: {where}: {first['msg']}") from None
+
+
+def _check_shapes(session: ort.InferenceSession, metadata: ModelMetadata, path: Path) -> None:
+    features = metadata.features
+    shapes: dict[str, Any] = {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
+    columns = features.window_columns if features.time_axis == "fixed" else None
+    expected: dict[str, list[int | None]] = {
+        INPUT: [None, features.channels, features.bands, columns],
+        "score": [None],
+        "band_error": [None, features.channels, features.bands],
+    }
+    for name, want in expected.items():
+        got = shapes.get(name)
+        if got is None:
+            raise ModelError(f"model {str(path)!r} has no input or output {name!r}; it has {sorted(shapes)}")
+        fits = len(got) == len(want) and all(
+            b is None or a == b or not isinstance(a, int) for a, b in zip(got, want, strict=True)
+        )
+        if not fits:
+            shown = ["any" if size is None else size for size in want]
+            raise ModelError(f"model {str(path)!r}: {name} has the shape {got}; its metadata says {shown}")
+    means = np.shape(metadata.normal_band_error)
+    if means != (features.channels, features.bands):
+        want_means = (features.channels, features.bands)
+        raise ModelError(f"model {str(path)!r}: normal_band_error has the shape {means}; expected {want_means}")
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

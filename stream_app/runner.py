@@ -1,0 +1,142 @@
+"""Runs a worker from start to end, and says with its exit code how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+from stream_app.app import SETTLE_S, WorkerApp, create_app, release
+from stream_app.health import STALLED_EXIT_CODE
+from stream_app.models import describe, load_router
+from stream_app.pipeline import Engine
+from stream_app.topics import ensure_topics
+from stream_app.watch import Stalled
+from whirr import process
+from whirr.settings import Settings
+
+log = logging.getLogger(__name__)
+
+CRASHED_EXIT_CODE = 1
+STOP_S = 10.0
+_NOISY = {"aiokafka": logging.ERROR, "faust": logging.WARNING, "mode": logging.WARNING, "asyncio": logging.WARNING}
+
+
+def configure_logging(level: str) -> None:
+    """Log one line an event on standard error; libraries only when something is wrong, unless ``level`` is debug."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    if level != "debug":
+        for name, least in _NOISY.items():
+            logging.getLogger(name).setLevel(least)
+
+
+def run_worker(settings: Settings) -> int:
+    """Run a worker until it is told to stop (SIGTERM, SIGINT) or can't go on; return its exit code.
+
+    0: stopped cleanly. 1: something could not be sent, or Faust failed. 70: commits did not move.
+
+    Raises:
+        SettingsError: No routes, or topics that don't fit.
+        ModelError: A route's model can't be used.
+    """
+    configure_logging(settings.log_level)
+    engine = Engine(load_router(settings.route))
+    return asyncio.run(_run(settings, engine))
+
+
+async def _run(settings: Settings, engine: Engine) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    partitions = await _unless(stop, ensure_topics(settings))
+    if partitions is None:
+        return 0
+    web_port = settings.web_port or process.free_port(settings.web_host)
+    app = create_app(settings, engine, partitions, web_port)
+    _announce(app, partitions, web_port)
+    return await _serve(app, stop)
+
+
+async def _serve(app: WorkerApp, stop: asyncio.Event) -> int:
+    app.in_worker = True
+    flow = asyncio.create_task(app.flow.run(), name="flow")
+    watch = asyncio.create_task(app.watch.run(), name="watch")
+    start = asyncio.create_task(app.start(), name="start")
+    asked = asyncio.create_task(stop.wait())
+    down = asyncio.create_task(_down(app, start))
+    try:
+        await asyncio.wait({flow, watch, asked, down}, return_when=asyncio.FIRST_COMPLETED)
+        code = _exit_code(app, flow, watch, down)
+        if code == 0:
+            log.info("stopping")
+            await release(app)
+    finally:
+        await _stop(app, [flow, watch, start, asked, down])
+    log.info("stopped")
+    return code
+
+
+async def _down(app: WorkerApp, start: asyncio.Task[None]) -> None:
+    """Return when Faust has stopped or crashed by itself."""
+    await start
+    await app.wait_until_stopped()
+
+
+def _exit_code(app: WorkerApp, *tasks: asyncio.Task[None]) -> int:
+    for task in tasks:
+        if not task.done():
+            continue
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            error = app.crash_reason
+        stalled = error.subgroup(Stalled) if isinstance(error, BaseExceptionGroup) else None
+        if stalled is not None:
+            log.critical("%s; exiting so that a new worker can take over", stalled.exceptions[0])
+            return STALLED_EXIT_CODE
+        log.critical("the worker can't go on: what is not acknowledged comes again", exc_info=error)
+        return CRASHED_EXIT_CODE
+    return 0
+
+
+async def _stop(app: WorkerApp, tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(STOP_S):
+            await app.stop()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, int]) -> int | None:
+    """Return what ``work`` returns, or None if told to stop before."""
+    working, asked = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    return None
+
+
+def _announce(app: WorkerApp, partitions: int, web_port: int) -> None:
+    settings = app.settings
+    for pattern, model in describe(app.engine.router).items():
+        log.info("machines %s: %s", pattern, model)
+    log.info(
+        "worker %s on %s takes %s (%d partitions) from %s; http://%s:%d/ready and /metrics",
+        settings.worker_id,
+        socket.gethostname(),
+        settings.frames_topic,
+        partitions,
+        settings.bootstrap,
+        settings.web_host,
+        web_port,
+    )
+
+
+__all__ = ["SETTLE_S", "configure_logging", "run_worker"]

@@ -1,0 +1,120 @@
+"""Faust's Kafka transport, with what Faust gives no setting for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+import os
+FETCH_WAIT_MS = int(os.environ.get("FW","50"))
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The consumer's thread, with a short fetch wait.
+
+    aiokafka sends one fetch at a time to each broker and leaves partitions out whose last records are not consumed
+    yet. Their next records wait until that fetch returns; with Faust's 1.5 s a busy partition beside idle ones
+    stands still for as long.
+    """
+
+    logger = logging.getLogger("faust.whirr.thread")
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """The consumer, with questions that only the broker can answer."""
+
+    logger = logging.getLogger("faust.whirr.consumer")  # Faust's own talk, not ours
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def committed_offsets(self, topic: str, timeout_s: float) -> dict[int, int]:
+        """Return what the broker has as committed for each assigned partition of ``topic`` that has any.
+
+        Raises:
+            TimeoutError: No answer in time.
+            KafkaError: No answer.
+        """
+        coordinator = self._thread._ensure_consumer()._coordinator
+        asked = [tp for tp in self.assignment() if tp.topic == topic]
+        found = await self._ask(timeout_s, coordinator.fetch_committed_offsets, asked) if asked else {}
+        return {tp.partition: meta.offset for tp, meta in found.items() if meta.offset >= 0}
+
+    async def end_offsets(self, topic: str, timeout_s: float) -> dict[int, int]:
+        """Return the offset after the last record of each assigned partition, as the broker has it.
+
+        Raises:
+            TimeoutError: No answer in time.
+            KafkaError: No answer.
+        """
+        asked = [tp for tp in self.assignment() if tp.topic == topic]
+        found = await self._ask(timeout_s, self._thread._ensure_consumer().end_offsets, asked) if asked else {}
+        return {tp.partition: offset for tp, offset in found.items()}
+
+    def positions(self, topic: str) -> dict[int, int]:
+        """Return the offset that each assigned partition is fetched from next."""
+        consumer = self._thread._ensure_consumer()
+        subscription = consumer._subscription.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        if assignment is None:
+            return {}
+        states = {tp.partition: assignment.state_value(tp) for tp in assignment.tps if tp.topic == topic}
+        return {partition: state._position for partition, state in states.items() if state and state.has_valid_position}
+
+    async def commit_now(self, topic: str, offsets: Mapping[int, int], timeout_s: float) -> None:
+        """Commit ``offsets`` (by partition) without asking Faust, which has forgotten them once a rebalance began.
+
+        Raises:
+            TimeoutError: No answer in time.
+            KafkaError: Refused; the frames will come again.
+        """
+        mine = self.assignment()
+        wanted = {TP(topic, p): offset for p, offset in offsets.items() if TP(topic, p) in mine}
+        if wanted:
+            by_tp = {driver.ensure_aiokafka_TP(tp): (offset, "") for tp, offset in wanted.items()}
+            await self._ask(timeout_s, self._thread._ensure_consumer().commit, by_tp)
+
+    async def _ask(self, timeout_s: float, function: Any, *args: Any) -> Any:
+        # Not by the thread's method queue: its two workers are for fetching and for Faust's own commits.
+        asked = asyncio.run_coroutine_threadsafe(function(*args), self._thread.thread_loop)
+        return await asyncio.wait_for(asyncio.wrap_future(asked), timeout_s)
+
+
+class Producer(driver.Producer):  # type: ignore[misc]
+    """The producer, idempotent where the broker can do that: a retry then writes no record twice or out of order."""
+
+    logger = logging.getLogger("faust.whirr.producer")
+    idempotent: bool = True
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": True} if self.idempotent else {"acks": "all"}
+
+
+class PlainProducer(Producer):
+    """The producer for the embedded broker, which knows no idempotence."""
+
+    logger = Producer.logger
+    idempotent = False
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """Kafka, as Whirr uses it."""
+
+    Consumer = Consumer
+    Producer = Producer
+
+
+class EmbeddedTransport(Transport):
+    """The embedded broker."""
+
+    Producer = PlainProducer

@@ -1,0 +1,155 @@
+"""What a worker looks at once a second: silent streams, commits, the fetcher, model files."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from faust.types import TP
+
+from stream_app.health import Progress, Readiness
+from stream_app.models import ModelWatcher
+
+if TYPE_CHECKING:
+    from stream_app.app import WorkerApp
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 1.0
+_ASK_S = 3.0
+
+
+class Stalled(Exception):
+    """Commits, or the fetcher, have not moved for too long; the supervisor must start a new worker."""
+
+
+class Watch:
+    """Looks after a running worker.
+
+    Attributes:
+        commit_age_s: How long acknowledged frames have waited for a commit to move.
+    """
+
+    def __init__(self, app: WorkerApp) -> None:
+        self._app = app
+        self._commits = Progress()
+        self._fetches = Progress()
+        self._heard_since_us: dict[int, int] = {}
+        self._next_look_s = 0.0
+        self._began_s = time.monotonic()
+        self.commit_age_s = 0.0
+
+    def reset(self) -> None:
+        """Start over with new partitions."""
+        self._commits.reset()
+        self._fetches.reset()
+        self._heard_since_us.clear()
+
+    async def run(self) -> None:
+        """Look until cancelled.
+
+        Raises:
+            Stalled: Something has not moved for ``commit_stall_s``.
+        """
+        settings = self._app.settings
+        interval_s = min(INTERVAL_S, settings.commit_stall_s / 4)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._every(interval_s, self._look_at_progress))
+            tasks.create_task(self._every(INTERVAL_S, self._look_at_silence))
+            tasks.create_task(self._watch_models())
+
+    async def _every(self, interval_s: float, look: Any) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            await look()
+
+    def readiness(self) -> Readiness:
+        """Return what holds now."""
+        app = self._app
+        assigned = not app.rebalancing and app._assignment is not None
+        return Readiness(
+            partitions_assigned=assigned,
+            tables_recovered=assigned and bool(app.tables.actives_ready) and not app.in_recovery,
+            models_loaded=bool(app.engine.router.routed),
+            commits_moving=self.commit_age_s < app.settings.commit_stall_s / 2,
+        )
+
+    def details(self) -> dict[str, Any]:
+        """Return what /ready says besides."""
+        return {
+            "partitions": sorted(self._partitions()),
+            "commit_age_s": round(self.commit_age_s, 3),
+            "models": {routed.route.match: routed.route.model for routed in self._app.engine.router.routed},
+        }
+
+    def _partitions(self) -> set[int]:
+        topic = self._app.settings.frames_topic
+        return {tp.partition for tp in self._app._assignment or () if tp.topic == topic}
+
+    async def _look_at_progress(self) -> None:
+        app, topic = self._app, self._app.settings.frames_topic
+        if app.rebalancing or app._assignment is None:
+            return
+        committed = await self._asked(app.consumer.committed_offsets(topic, _ASK_S))
+        now_s = time.monotonic()
+        # No answer is no movement.
+        self.commit_age_s = self._commits.observe(now_s, app.processor.next_offset, committed or {})
+        app.metrics.commit_age_seconds.set(self.commit_age_s)
+        ends = await self._asked(app.consumer.end_offsets(topic, _ASK_S))
+        fetch_age_s = 0.0
+        if ends is not None:
+            positions = app.consumer.positions(topic)
+            fetch_age_s = self._fetches.observe(now_s, ends, positions)
+            answered = {**positions, **app.processor.next_offset}
+            app.metrics.lag_frames.set(sum(max(end - answered.get(p, end), 0) for p, end in ends.items()))
+        limit_s = app.settings.commit_stall_s
+        if self.commit_age_s > limit_s:
+            raise Stalled(
+                f"acknowledged frames have waited {self.commit_age_s:.0f} s for a commit; limit {limit_s:g} s"
+            )
+        if fetch_age_s > limit_s:
+            raise Stalled(f"frames have waited {fetch_age_s:.0f} s to be fetched; limit {limit_s:g} s")
+
+    async def _asked(self, question: Any) -> dict[int, int] | None:
+        try:
+            answer: dict[int, int] = await question
+        except Exception as error:  # whatever it is, the broker did not answer
+            log.debug("no answer from Kafka: %r", error)
+            return None
+        return answer
+
+    async def _look_at_silence(self) -> None:
+        app = self._app
+        limits = [r.route.silent_after_s for r in app.engine.router.routed if r.route.silent_after_s is not None]
+        if not limits or not self.readiness().ready:
+            return
+        now_us = time.time_ns() // 1000
+        heard = {partition: self._heard_since(partition, now_us) for partition in self._partitions()}
+        await app.processor.watch(heard, min(limits))
+
+    def _heard_since(self, partition: int, now_us: int) -> int:
+        """Return since when a frame of the partition would have been noticed: not while there is a backlog."""
+        since_us = self._heard_since_us.setdefault(partition, now_us)
+        if self._caught_up(partition):
+            return since_us
+        self._heard_since_us[partition] = now_us
+        return now_us
+
+    def _caught_up(self, partition: int) -> bool:
+        app = self._app
+        tp = TP(app.settings.frames_topic, partition)
+        end = app.consumer.highwater(tp)
+        answered = app.processor.next_offset.get(partition, app.consumer._committed_offset[tp])
+        return end is not None and (answered or 0) >= end
+
+    async def _watch_models(self) -> None:
+        app, settings = self._app, self._app.settings
+        watcher = ModelWatcher(settings.route, app.engine.router, app.metrics.model_refused.inc)
+        while True:
+            await asyncio.sleep(settings.model_poll_s)
+            router = await asyncio.to_thread(watcher.check)
+            if router is not None:
+                app.engine.router = router
+                app.metrics.show_models(router)

@@ -1,0 +1,77 @@
+"""Fixtures that start what the tests talk to, each once a session: brokers, Redis, PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from scripts.services import KafkaCluster, NotInstalled, Postgres, Redis, Service
+from tests.helpers import KafkaUnderTest
+from whirr.broker import EmbeddedBroker
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(autouse=True)
+def _only_the_tests_own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep a developer's WHIRR_… variables and whirr.toml out of the tests."""
+    for name in os.environ:
+        if name.startswith("WHIRR_") and not name.startswith("WHIRR_TEST_"):
+            monkeypatch.delenv(name)
+    empty = tmp_path / "no-settings.toml"
+    empty.touch()
+    monkeypatch.setenv("WHIRR_SETTINGS_FILE", str(empty))
+
+
+@pytest.fixture(scope="session", params=["embedded", pytest.param("apache", marks=pytest.mark.real_services)])
+def _kafka_broker(request: pytest.FixtureRequest) -> Iterator[tuple[str, bool, str]]:
+    if request.param == "embedded":
+        with EmbeddedBroker() as broker:
+            yield broker.bootstrap, True, "embedded"
+    else:
+        for address in _addresses(KafkaCluster):
+            yield address, False, "apache"
+
+
+@pytest.fixture
+def kafka(_kafka_broker: tuple[str, bool, str], tmp_path: Path) -> KafkaUnderTest:
+    """Return a broker with topic names of the test's own: the embedded one, and Apache Kafka where it is at hand."""
+    return KafkaUnderTest(*_kafka_broker, folder=tmp_path)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """Yield the address of a Redis server."""
+    yield from _addresses(Redis)
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """Yield the address of a PostgreSQL database."""
+    yield from _addresses(Postgres)
+
+
+def _addresses(kind: Callable[[], Service]) -> Iterator[str]:
+    """Yield the address that the environment names, else that of a service started here, else skip with the reason."""
+    service = kind()
+    given = os.environ.get(service.variable)
+    if given:
+        yield given
+        return
+    try:
+        service.start()
+        yield service.address
+    except NotInstalled as error:
+        _unavailable(f"{error} (or set {service.variable})")
+    finally:
+        service.stop()
+
+
+def _unavailable(reason: str) -> NoReturn:
+    if IN_CI:
+        pytest.fail(f"in CI every real service must be there: {reason}")
+    pytest.skip(reason)

@@ -1,0 +1,241 @@
+"""What frames lead to: scores, alerts, states; run through the backtest with a model whose scores are known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import Alert, DeadLetter, Score, Thresholds, alert_id
+from stream_app.pipeline import Engine, Model, Router, StreamState, backtest
+from tests.models import NORMAL_RMS, SECOND_US, START_US, course, encoded, noise, record, tiny_metadata, tiny_model
+from whirr.errors import SettingsError
+from whirr.settings import Route
+
+LOUD = 10.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return Model.load(tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx"))
+
+
+@pytest.fixture
+def replay(model):
+    def run(frames, **route):
+        routes = [Route(model="m", **route)]
+        return list(backtest(frames, {"m": model}, routes, now_us=lambda: START_US))
+
+    return run
+
+
+def scores(answers):
+    return [a for a in answers if isinstance(a, Score)]
+
+
+def alerts(answers):
+    return [a for a in answers if isinstance(a, Alert)]
+
+
+def codes(answers):
+    return [a.code for a in answers if isinstance(a, DeadLetter)]
+
+
+def told(answers):
+    return [(a.kind, a.sensor_fault, a.state, a.frame.offset if a.frame else None) for a in alerts(answers)]
+
+
+def test_incident_opens_updates_and_closes_with_one_id(replay):
+    answers = replay(course([1, 1, 4, 4, 4, 1, 1, 1, 1, 1, 1]))
+    assert told(answers) == [("machine", None, "opened", 4), ("machine", None, "closed", 9)]
+    opened, closed = alerts(answers)
+    assert opened.incident_id == opened.alert_id == closed.incident_id != closed.alert_id
+    assert opened.alert_id == alert_id(opened.frame.frame_id, "machine::opened")
+    assert opened.ratio == pytest.approx(opened.score / opened.threshold)
+    assert opened.severity == "critical"
+    assert 0 < opened.statistics["rms_mean"] < 0.3
+    assert all(s.status == "scored" and s.threshold == 1.0 for s in scores(answers))
+
+
+def test_mode_every_tells_each_anomalous_frame(replay):
+    answers = replay(course([1, LOUD, 1, LOUD]), mode="every")
+    assert told(answers) == [("machine", None, "anomalous", 1), ("machine", None, "anomalous", 3)]
+    assert all(a.incident_id == a.alert_id for a in alerts(answers))
+
+
+def test_repeated_and_older_frames_are_late_and_move_nothing(replay, model):
+    frames = course([1, 1, LOUD, LOUD, LOUD])
+    shuffled = [frames[0], frames[2], frames[2], frames[1], frames[3], frames[2], frames[4]]
+    answers = replay(shuffled)
+    assert [s.status for s in scores(answers)] == ["scored", "scored", "late", "late", "scored", "late", "scored"]
+    expected = replay([frames[0], frames[2], frames[3], frames[4]])
+    assert [a.alert_id for a in alerts(answers)] == [a.alert_id for a in alerts(expected)]
+    engine = Engine(Router.from_routes([Route(model="m")], {"m": model}))
+    (computed,) = engine.compute([frames[0]])
+    state = engine.advance(computed, None, START_US).state
+    assert engine.advance(computed, state, START_US).state is None
+
+
+def test_streams_are_apart(replay):
+    a, b = course([LOUD] * 2, source="a"), course([LOUD] * 2, source="b")
+    other = course([LOUD] * 2, machine_id="pump-2")
+    mixed = [frame for trio in zip(a, b, other, strict=True) for frame in trio]
+    assert told(replay(mixed)) == []
+
+
+def test_sequence_gaps_are_counted_and_restarts_are_not(replay):
+    frames = [
+        record(encoded(noise()), recorded_us=START_US + i * SECOND_US, sequence=q)
+        for i, q in enumerate([5, 6, 9, 0, 1])
+    ]
+    assert [s.missing_before for s in scores(replay(frames))] == [0, 0, 2, 0, 0]
+
+
+def test_quiet_and_starting_machines_are_idle_and_raise_nothing(replay):
+    levels = [1, 1, 0.01, 0.01, 0.01, 0.01, LOUD, LOUD, LOUD, 1, 1]
+    answers = replay(course(levels), running_dbfs=-40, start_up_s=3)
+    assert [s.idle_reason for s in scores(answers)] == ["start_up"] * 2 + ["quiet"] * 4 + ["start_up"] * 3 + [None] * 2
+    assert told(answers) == []
+    assert told(replay(course(levels)))  # without the route's help it would have been an alert
+
+
+def test_idle_frames_keep_an_incident_open(replay):
+    answers = replay(course([LOUD] * 3 + [0.01] * 10), running_dbfs=-40)
+    assert told(answers) == [("machine", None, "opened", 2)]
+
+
+def test_muted_until(replay):
+    answers = replay(course([LOUD] * 8), muted_until="2026-01-01T00:00:04Z")
+    assert [s.idle_reason for s in scores(answers)] == ["muted"] * 4 + [None] * 4
+    assert told(answers) == [("machine", None, "opened", 6)]
+
+
+@pytest.mark.parametrize(("fault", "samples"), [("flat", np.zeros((1, 16000))), ("clipped", noise(rms=3.0))])
+def test_sensor_faults_are_incidents_of_their_own(replay, fault, samples):
+    value = encoded(samples)
+    bad = [record(value, recorded_us=START_US + i * SECOND_US, offset=i) for i in range(4)]
+    good = course([1] * 6, start_us=START_US + 4 * SECOND_US)
+    answers = replay(bad + good, threshold=1000.0)
+    assert told(answers) == [("sensor", fault, "opened", 2), ("sensor", fault, "closed", 4)]
+    assert [s.sensor_fault for s in scores(answers)] == [fault] * 4 + [None] * 6
+
+
+def test_a_flat_signal_is_no_machine_fault_but_a_clipped_one_may_be(replay):
+    flat = [record(encoded(np.zeros((1, 16000))), recorded_us=START_US + i * SECOND_US) for i in range(4)]
+    assert {kind for kind, *_ in told(replay(flat))} == {"sensor"}
+    clipped = [record(encoded(noise(rms=3.0)), recorded_us=START_US + i * SECOND_US) for i in range(4)]
+    assert {kind for kind, *_ in told(replay(clipped))} == {"sensor", "machine"}
+
+
+def test_silence_opens_once_and_closes_with_the_next_frame(model):
+    engine = Engine(Router.from_routes([Route(model="m", silent_after_s=60)], {"m": model}))
+    first, second = engine.compute(course([1, 1]))
+    state = engine.advance(first, None, START_US).state
+    assert engine.silence("pump-1", "", state, START_US + 59 * SECOND_US) is None
+    silent = engine.silence("pump-1", "", state, START_US + 60 * SECOND_US)
+    (opened,) = silent.alerts
+    assert (opened.sensor_fault, opened.state, opened.frame, opened.score) == ("silent", "opened", None, None)
+    assert engine.silence("pump-1", "", silent.state, START_US + 600 * SECOND_US) is None
+    restored = StreamState.from_bytes(silent.state.to_bytes())
+    heard = engine.advance(second, restored, START_US + 700 * SECOND_US)
+    (closed,) = heard.alerts
+    assert (closed.sensor_fault, closed.state, closed.incident_id) == ("silent", "closed", opened.alert_id)
+    assert not heard.state.silent.incident_id
+
+
+def test_bands_name_where_the_energy_rose(replay):
+    t = np.arange(16000) / 16000
+    value = encoded(noise() + 0.5 * np.sin(2 * np.pi * 3000 * t))
+    frames = [record(value, recorded_us=START_US + i * SECOND_US) for i in range(3)]
+    (opened,) = alerts(replay(frames, threshold=0.5))
+    largest = opened.bands[0]
+    assert largest.from_hz < 3000 < largest.to_hz
+    assert largest.to_hz - largest.from_hz < 1500
+    assert [b.share for b in opened.bands] == sorted((b.share for b in opened.bands), reverse=True)
+    assert sum(b.share for b in opened.bands) <= 1 + 1e-9
+
+
+def test_worst_channel_counts(replay):
+    both = np.concatenate([noise(), noise(rms=LOUD * NORMAL_RMS)])
+    alone = scores(replay([record(encoded(both[1:]))]))[0]
+    assert scores(replay([record(encoded(both))]))[0].score == alone.score
+
+
+def test_other_rates_are_resampled(replay):
+    value = encoded(noise(rate_hz=48_000, rms=NORMAL_RMS * 3**0.5), 48_000)
+    assert scores(replay([record(value)]))[0].score == pytest.approx(0.55, abs=0.15)
+
+
+def test_dead_letters_say_why(replay, model):
+    short = encoded(noise(0.3))
+    frames = [record(None), record(b"\x00\x01noise" * 40), record(short), record(encoded(noise()), machine_id="a b")]
+    answers = replay(frames)
+    assert codes(answers) == ["empty_value", "not_audio", "too_short", "key_invalid"]
+    routes = [Route(match="fan-*", model="m")]
+    assert codes(backtest([record(encoded(noise()))], {"m": model}, routes)) == ["no_route"]
+
+
+def test_an_unexpected_error_is_one_frames_dead_letter(replay, monkeypatch):
+    real = Model.score
+    loudest = encoded(noise(rms=LOUD * NORMAL_RMS))
+
+    def fails_on_loud(self, windows):
+        found = real(self, windows)
+        if found[0].max() > 3:
+            raise RuntimeError("out of order")
+        return found
+
+    monkeypatch.setattr(Model, "score", fails_on_loud)
+    frames = [record(encoded(noise())), record(loudest, "pump-2"), record(encoded(noise()), "pump-3")]
+    answers = replay(frames)
+    assert codes(answers) == ["processing_failed"]
+    assert [s.machine_id for s in scores(answers)] == ["pump-1", "pump-3"]
+
+
+def test_machine_thresholds_and_route_thresholds(tmp_path):
+    own = Thresholds(decision_threshold=4.0, alert_threshold=5.0, normals=50)
+    path = tiny_model(tmp_path / "own.onnx", tiny_metadata(machine_thresholds={"pump-1": own}))
+    models = {"m": Model.load(path)}
+    frames = [*course([1]), *course([1], "pump-2")]
+    assert [s.threshold for s in scores(backtest(frames, models, [Route(model="m")]))] == [5.0, 1.0]
+    assert [s.threshold for s in scores(backtest(frames, models, [Route(model="m", threshold=7)]))] == [7.0, 7.0]
+
+
+def test_first_matching_route_counts(tmp_path):
+    models = {n: Model.load(tiny_model(tmp_path / n, replace(tiny_metadata(), name=n))) for n in ("a", "b")}
+    routes = [Route(match="pump-*", model="a"), Route(match="*", model="b")]
+    frames = [*course([1]), *course([1], "fan-1")]
+    assert [s.model.name for s in scores(backtest(frames, models, routes))] == ["a", "b"]
+    with pytest.raises(SettingsError, match="'c'"):
+        Router.from_routes([Route(model="c")], models)
+
+
+def test_frames_of_another_length_are_warned_of_once(replay, caplog):
+    frames = [record(encoded(noise(2.0)), recorded_us=START_US + i * SECOND_US) for i in range(3)]
+    replay(frames)
+    assert [r for r in caplog.messages if "calibrated" in r] == [caplog.messages[0]]
+    assert "2 s" in caplog.messages[0]
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 9), st.randoms(use_true_random=False))
+def test_answers_do_not_depend_on_batches(model, batch_frames, random):
+    levels = [random.choice([0.5, 1, 1.2, 3, LOUD]) for _ in range(12)]
+    frames = course(levels)
+    routes = [Route(model="m")]
+    one = list(backtest(frames, {"m": model}, routes, batch_frames=1, now_us=lambda: 0))
+    assert list(backtest(frames, {"m": model}, routes, batch_frames=batch_frames, now_us=lambda: 0)) == one
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.randoms(use_true_random=False))
+def test_redelivery_changes_no_alert(model, random):
+    frames = course([random.choice([1, LOUD]) for _ in range(15)])
+    routes = [Route(model="m")]
+    again = list(frames)
+    for _ in range(5):
+        at = random.randrange(1, len(again) + 1)
+        again[at:at] = again[max(0, at - random.randrange(1, 6)) : at]
+    once = {(a.alert_id, a.state) for a in alerts(backtest(frames, {"m": model}, routes))}
+    assert {(a.alert_id, a.state) for a in alerts(backtest(again, {"m": model}, routes))} == once

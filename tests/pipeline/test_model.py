@@ -1,0 +1,109 @@
+"""Loading models: what is refused, and that a score does not depend on its batch."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import orjson
+import pytest
+
+from stream_app.pipeline import Model, golden_array, golden_window
+from tests.models import noise, tiny_metadata, tiny_model
+from whirr.errors import ModelError
+
+
+def test_a_good_model_loads_and_scores(tmp_path):
+    model = Model.load(tiny_model(tmp_path / "m.onnx"))
+    log_mel = model.features.log_mel(noise())[:, :, :30]
+    score, band_error = model.score(log_mel[None])
+    assert score.shape == (1,)
+    assert band_error.shape == (1, 1, 128)
+    assert 0.3 < score[0] < 0.8
+
+
+def test_golden_windows_are_checked(tmp_path):
+    plain = Model.load(tiny_model(tmp_path / "plain.onnx"))
+    window = plain.features.log_mel(noise())[:, :, :30]
+    score = float(plain.score(window[None])[0][0])
+    good = replace(tiny_metadata(), golden=[golden_window(window, score)])
+    Model.load(tiny_model(tmp_path / "good.onnx", good))
+    np.testing.assert_array_equal(golden_array(good.golden[0]), window)
+    bad = replace(tiny_metadata(), golden=[golden_window(window, score), golden_window(window, score * 1.01)])
+    with pytest.raises(ModelError, match="golden window 1 scores"):
+        Model.load(tiny_model(tmp_path / "bad.onnx", bad))
+
+
+def test_a_score_is_bit_identical_in_batches_of_1_to_64(tmp_path):
+    model = Model.load(tiny_model(tmp_path / "m.onnx"))
+    windows = np.stack([model.features.log_mel(noise(seed=i))[:, :, :30] for i in range(130)])
+    together = model.score(windows)[0]
+    for size in (1, 2, 3, 7, 32, 63, 64):
+        assert np.array_equal(model.score(windows[:size])[0], together[:size])
+    assert len(together) == 130
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ModelError, match=r"nothing\.onnx.*No such file"):
+        Model.load(tmp_path / "nothing.onnx")
+
+
+def test_not_onnx(tmp_path):
+    path = tmp_path / "noise.onnx"
+    path.write_bytes(b"RIFFno")
+    with pytest.raises(ModelError, match="no ONNX file"):
+        Model.load(path)
+
+
+def test_truncated(tmp_path):
+    path = tiny_model(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(ModelError):
+        Model.load(path)
+
+
+def test_foreign_onnx_without_metadata(tmp_path):
+    path = tiny_model(tmp_path / "m.onnx")
+    proto = onnx.load(path)
+    del proto.metadata_props[:]
+    onnx.save(proto, path)
+    with pytest.raises(ModelError, match="no metadata under 'whirr'"):
+        Model.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": {"bands": -1}}, r"features\.bands"),
+        ({"thresholds": {"alert_threshold": 0}}, r"thresholds\.alert_threshold"),
+        ({"name": "a/b"}, "name"),
+        ({"schema_version": 2}, "schema_version"),
+    ],
+)
+def test_invalid_metadata_names_the_field(tmp_path, change, message):
+    document = orjson.loads(orjson.dumps(tiny_metadata()))
+    for key, value in change.items():
+        document[key] = {**document[key], **value} if isinstance(value, dict) else value
+    path = tiny_model(tmp_path / "m.onnx", metadata_json=orjson.dumps(document))
+    with pytest.raises(ModelError, match=message):
+        Model.load(path)
+
+
+def test_metadata_that_does_not_fit_the_graph(tmp_path):
+    metadata = tiny_metadata()
+    other = replace(metadata, features=replace(metadata.features, window_columns=31))
+    path = tiny_model(tmp_path / "m.onnx", metadata, metadata_json=orjson.dumps(other))
+    with pytest.raises(ModelError, match=r"log_mel has the shape .*30.*31"):
+        Model.load(path)
+    other = replace(metadata, normal_band_error=[[0.0]])
+    path = tiny_model(tmp_path / "m.onnx", metadata, metadata_json=orjson.dumps(other))
+    with pytest.raises(ModelError, match="normal_band_error"):
+        Model.load(path)
+
+
+def test_renamed_outputs(tmp_path):
+    path = tiny_model(tmp_path / "m.onnx")
+    proto = onnx.load(path)
+    proto.graph.node[-1].output[0] = proto.graph.output[0].name = "loss"
+    onnx.save(proto, path)
+    with pytest.raises(ModelError, match="no input or output 'score'"):
+        Model.load(path)

@@ -1,0 +1,75 @@
+"""Stream states as bytes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream_app.pipeline.rolling import HALF_LIFE_US, RollingMean
+from stream_app.pipeline.rule import Incident, Latch
+from stream_app.pipeline.state import StreamState, newest_of
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+IDENTITIES = st.one_of(st.just(""), st.binary(min_size=16, max_size=16).filter(any).map(bytes.hex))
+LATCHES = st.builds(Latch, st.integers(0, 2**64 - 1), st.integers(0, 1000), st.booleans())
+INCIDENTS = st.builds(Incident, IDENTITIES, LATCHES, LATCHES)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+ROLLING = st.builds(RollingMean, FINITE, st.lists(FINITE, min_size=13, max_size=13).map(np.array))
+STATES = st.builds(
+    StreamState,
+    INT64,
+    INT64,
+    INT64,
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 2**64 - 1),
+    INT64,
+    IDENTITIES,
+    INCIDENTS,
+    INCIDENTS,
+    INCIDENTS,
+    st.sampled_from(["", "flat", "clipped"]),
+    ROLLING,
+)
+
+
+def same(a: StreamState, b: StreamState) -> bool:
+    fields = [name for name in StreamState.__slots__ if name != "rolling"]
+    return (
+        all(getattr(a, f) == getattr(b, f) for f in fields)
+        and a.rolling.weight == b.rolling.weight
+        and np.array_equal(a.rolling.sums, b.rolling.sums)
+    )
+
+
+@given(STATES)
+def test_bytes_round_trip_at_constant_size(state):
+    raw = state.to_bytes()
+    assert len(raw) == len(StreamState().to_bytes()) < 400
+    assert same(StreamState.from_bytes(raw), state)
+    assert newest_of(raw) == state.newest_us
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x02" + StreamState().to_bytes()[1:], StreamState().to_bytes()[:-1]])
+def test_another_version_is_refused(raw):
+    with pytest.raises(ValueError, match="expected"):
+        StreamState.from_bytes(raw)
+    with pytest.raises(ValueError, match="expected"):
+        newest_of(raw)
+
+
+def test_rolling_mean_weighs_a_half_life_as_half():
+    mean = RollingMean(0.0, np.zeros(13)).updated(np.full(13, 4.0), 0).updated(np.full(13, 1.0), HALF_LIFE_US)
+    np.testing.assert_allclose(mean.mean, (4.0 * 0.5 + 1.0) / 1.5)
+
+
+@given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.integers(1, 10**9)), min_size=1, max_size=30))
+def test_rolling_mean_equals_the_weighted_sum_over_history(history):
+    rolling, now = RollingMean(0.0, np.zeros(13)), 0
+    times = []
+    for value, elapsed in history:
+        now += elapsed
+        times.append(now)
+        rolling = rolling.updated(np.full(13, value), elapsed)
+    weights = 0.5 ** ((now - np.array(times)) / HALF_LIFE_US)
+    expected = np.average([v for v, _ in history], weights=weights)
+    np.testing.assert_allclose(rolling.mean, expected, rtol=1e-9, atol=1e-9)

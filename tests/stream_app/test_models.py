@@ -1,0 +1,99 @@
+"""Loading models at the start, and noticing new ones."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stream_app.models import ModelWatcher, describe, load_router
+from tests.models import tiny_metadata, tiny_model
+from whirr.errors import ModelError, SettingsError
+from whirr.settings import Route
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tiny_model(tmp_path / "tiny.onnx")
+
+
+def watcher(path: Path, refusals: list[int]) -> ModelWatcher:
+    routes = (Route(match="*", model=str(path)),)
+    return ModelWatcher(routes, load_router(routes), lambda: refusals.append(1))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """As a deployment does it: the new file appears complete, under the old name."""
+    new = path.with_suffix(".new")
+    new.write_bytes(content)
+    os.replace(new, path)
+
+
+def second_version(path: Path) -> bytes:
+    return tiny_model(path.with_name("second.onnx"), replace(tiny_metadata(), version="2")).read_bytes()
+
+
+def test_no_routes_shows_how_one_looks() -> None:
+    with pytest.raises(SettingsError, match=r"(?s)\[\[route\]\].*model ="):
+        load_router(())
+
+
+def test_a_missing_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"gone\.onnx"):
+        load_router((Route(model=str(tmp_path / "gone.onnx")),))
+
+
+def test_routes_share_a_model(path: Path) -> None:
+    router = load_router((Route(match="pump-*", model=str(path)), Route(model=str(path))))
+    assert router.routed[0].model is router.routed[1].model
+    assert set(describe(router)) == {"pump-*", "*"}
+
+
+def test_an_unchanged_file_is_no_news(path: Path) -> None:
+    refusals: list[int] = []
+    watching = watcher(path, refusals)
+    assert watching.check() is None
+    os.utime(path, ns=(1, 1))
+    assert watching.check() is None, "touched, but the same"
+    assert refusals == []
+
+
+def test_a_new_file_is_swapped_in(path: Path) -> None:
+    watching = watcher(path, refusals := [])
+    replace_file(path, second_version(path))
+    router = watching.check()
+    assert router is not None
+    assert router.find("any").model.metadata.version == "2"
+    assert watching.check() is None
+    assert refusals == []
+
+
+def test_a_bad_file_is_refused_once_and_the_old_model_stays(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watching = watcher(path, refusals := [])
+    replace_file(path, b"no model")
+    assert watching.check() is None
+    assert watching.check() is None
+    assert refusals == [1]
+    assert "tiny version 1" in caplog.text
+
+
+def test_a_good_file_after_a_bad_one_is_taken(path: Path) -> None:
+    watching = watcher(path, refusals := [])
+    good = second_version(path)
+    replace_file(path, b"no model")
+    watching.check()
+    replace_file(path, good)
+    router = watching.check()
+    assert router is not None
+    assert router.find("any").model.metadata.version == "2"
+    assert refusals == [1]
+
+
+def test_a_file_that_vanishes_is_refused_once(path: Path) -> None:
+    watching = watcher(path, refusals := [])
+    path.unlink()
+    assert watching.check() is None
+    assert watching.check() is None
+    assert refusals == [1]

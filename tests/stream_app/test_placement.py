@@ -1,0 +1,46 @@
+"""Machines whose gateways disagree about the partition of a key."""
+
+from __future__ import annotations
+
+import pytest
+
+from stream_app.metrics import Metrics
+from stream_app.placement import Placement
+from stream_app.sender import partition_of
+
+
+def mismatches(metrics: Metrics) -> float | None:
+    return metrics.registry.get_sample_value("whirr_partitioner_mismatch_total")
+
+
+def test_murmur2_is_javas() -> None:
+    # From Kafka's own UtilsTest: murmur2 of these keys, made positive, modulo 1000.
+    assert partition_of(b"21", 1000) == (-973932308 & 0x7FFFFFFF) % 1000
+    assert partition_of(b"foobar", 1000) == (-790332482 & 0x7FFFFFFF) % 1000
+    assert partition_of(b"a-little-bit-long-string", 1000) == (-985981536 & 0x7FFFFFFF) % 1000
+
+
+def test_frames_where_murmur2_puts_them_are_no_news() -> None:
+    placement = Placement(8, metrics := Metrics())
+    for key in (b"pump-1", b"pump-2"):
+        placement.see(key, partition_of(key, 8))
+    assert mismatches(metrics) == 0
+
+
+def test_another_partitioner_is_told_once_for_each_machine(caplog: pytest.LogCaptureFixture) -> None:
+    placement = Placement(8, metrics := Metrics())
+    for _ in range(3):
+        placement.see(b"pump-1", partition_of(b"pump-1", 8) ^ 1)
+    assert mismatches(metrics) == 1
+    assert caplog.text.count("pump-1") == 1
+    assert "murmur2_random" in caplog.text
+
+
+def test_two_partitions_for_one_machine_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    placement = Placement(8, metrics := Metrics())
+    right = partition_of(b"pump-1", 8)
+    placement.see(b"pump-1", right)
+    placement.see(b"pump-1", right ^ 1)
+    placement.see(b"pump-1", right)
+    assert mismatches(metrics) == 1
+    assert f"and on {right}" in caplog.text

@@ -1,0 +1,188 @@
+"""The order in which a batch is brought to its end, and what a failure leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from schemas import FrameRecord
+from stream_app.pipeline import StreamState
+from stream_app.states import state_key
+from tests.stream_app.fakes import NOW_US, Bench, FakeSender, frame_record
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def course(seconds: int, machine_id: str = "pump-1", partition: int = 0) -> list[FrameRecord]:
+    return [frame_record(machine_id, second, offset=second, partition=partition) for second in range(seconds)]
+
+
+async def test_answers_then_states_then_acknowledgements(bench: Bench) -> None:
+    await bench.finish(course(3))
+    assert bench.log == ["send alerts,scores", "send changelog", "ack 0", "ack 1", "ack 2"]
+
+
+async def test_one_state_write_for_each_stream_of_a_batch(bench: Bench) -> None:
+    await bench.finish([*course(5, "pump-1"), *course(4, "pump-2")])
+    written = bench.sender.to("changelog")
+    assert sorted(message.key for message in written) == [b"pump-1\0", b"pump-2\0"]
+    by_key = {message.key: StreamState.from_bytes(message.value or b"") for message in written}
+    assert by_key[b"pump-1\0"].frames == 5
+    assert by_key[b"pump-2\0"].frames == 4
+
+
+async def test_a_state_goes_to_the_partition_of_its_frames(bench: Bench) -> None:
+    await bench.finish(course(1, partition=3))
+    assert [message.partition for message in bench.sender.to("changelog")] == [3]
+
+
+async def test_frames_of_a_stream_see_each_other_in_order(bench: Bench) -> None:
+    await bench.finish(course(2))
+    await bench.finish(course(4)[2:])
+    assert [state.frames if state else 0 for _, state in bench.engine.seen] == [0, 1, 2, 3]
+
+
+async def test_late_frames_are_scored_and_write_no_state(bench: Bench) -> None:
+    await bench.finish(course(2))
+    bench.sender.sent.clear()
+    await bench.finish(course(2))
+    assert len(bench.sender.to("scores")) == 2
+    assert bench.sender.to("changelog") == []
+    assert bench.sender.to("alerts") == []
+    assert bench.acked == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("failing", ["scores", "alerts", "dlq", "changelog"])
+async def test_a_failed_send_leaves_every_frame_unacknowledged(bench: Bench, failing: str) -> None:
+    bench.sender.failing = failing
+    with pytest.raises(ConnectionError):
+        await bench.finish([*course(3), replace(frame_record(offset=3), value=b"bad")])
+    assert bench.acked == []
+    assert bench.processor.next_offset == {}
+    assert bench.states.get(0, b"pump-1\0") is None, "only an acknowledged state may be used again"
+
+
+async def test_a_dead_letter_carries_the_record_and_is_acknowledged(bench: Bench) -> None:
+    bad = replace(frame_record(offset=7), value=b"bad")
+    await bench.finish([bad])
+    (letter,) = bench.sender.to("dlq")
+    assert (letter.key, letter.value) == (bad.key, bad.value)
+    assert ("whirr_error", b"not_audio") in letter.headers
+    assert bench.acked == [7]
+    assert bench.metrics.registry.get_sample_value("whirr_dead_letters_total", {"code": "not_audio"}) == 1
+
+
+async def test_frames_of_an_older_generation_are_dropped_before_anything_is_sent(bench: Bench) -> None:
+    bench.generation = 2
+    await bench.finish(course(3), generation=1)
+    assert bench.log == []
+    assert bench.metrics.registry.get_sample_value("whirr_frames_total", {"outcome": "revoked"}) == 3
+
+
+async def test_a_batch_of_two_generations_keeps_the_newer(bench: Bench) -> None:
+    bench.generation = 2
+    records = course(4)
+    batch = [bench.taken(record, 1 if i < 2 else 2) for i, record in enumerate(records)]
+    await bench.processor.finish(batch, bench.engine.compute(records))
+    assert bench.acked == [2, 3]
+    assert len(bench.sender.to("scores")) == 2
+
+
+async def test_a_rebalance_while_sending_leaves_state_and_offsets_alone(bench: Bench) -> None:
+    def rebalance(messages: object) -> None:
+        bench.generation = 2
+
+    bench.sender.before = rebalance
+    await bench.finish(course(3))
+    assert bench.sender.to("changelog") == []
+    assert bench.acked == []
+    assert bench.states.get(0, b"pump-1\0") is None
+
+
+async def test_a_rebalance_while_the_state_is_written_leaves_offsets_alone(bench: Bench) -> None:
+    def rebalance(messages: list) -> None:
+        if messages[0].topic == "changelog":
+            bench.generation = 2
+
+    bench.sender.before = rebalance
+    await bench.finish(course(3))
+    assert bench.acked == []
+    assert bench.states.get(0, b"pump-1\0") is None, "the recovered table counts, not what this worker thought"
+
+
+async def test_settling_waits_for_the_batch_in_flight_and_begins_no_other(bench: Bench) -> None:
+    go_on = asyncio.Event()
+
+    class Slow(FakeSender):
+        async def send(self, messages: object) -> None:
+            await go_on.wait()
+            await super().send(messages)
+
+    bench.processor._sender = Slow(bench.log)
+    first = asyncio.create_task(bench.finish(course(1)))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(bench.finish(course(2)[1:]))
+    settled = asyncio.create_task(bench.processor.settle(5.0))
+    await asyncio.sleep(0)
+    assert not settled.done()
+    go_on.set()
+    assert await settled
+    await asyncio.gather(first, second)
+    assert bench.acked == [0], "the second batch had not begun"
+
+
+async def test_settling_gives_up_in_time(bench: Bench) -> None:
+    class Stuck(FakeSender):
+        async def send(self, messages: object) -> None:
+            await asyncio.Event().wait()
+
+    bench.processor._sender = Stuck()
+    stuck = asyncio.create_task(bench.finish(course(1)))
+    await asyncio.sleep(0)
+    assert not await bench.processor.settle(0.01)
+    stuck.cancel()
+
+
+async def test_positions_follow_the_acknowledgements(bench: Bench) -> None:
+    await bench.finish([*course(3, partition=0), *course(2, "pump-2", partition=1)])
+    assert bench.processor.next_offset == {0: 3, 1: 2}
+
+
+# Silence
+
+
+async def test_a_silent_stream_is_told_once_and_remembered(bench: Bench) -> None:
+    await bench.finish(course(1))
+    bench.sender.sent.clear()
+    bench.now_us = NOW_US + 20_000_000
+    for _ in range(3):
+        await bench.processor.watch({0: NOW_US}, 10.0)
+    (alert,) = bench.sender.to("alerts")
+    (state,) = bench.sender.to("changelog")
+    assert b"silent" in (alert.value or b"")
+    assert StreamState.from_bytes(state.value or b"").silent.incident_id
+    state_kept = bench.states.get(0, state_key(("pump-1", "")))
+    assert state_kept is not None
+    assert state_kept.silent.incident_id
+
+
+async def test_silence_counts_only_from_when_a_frame_would_have_been_noticed(bench: Bench) -> None:
+    await bench.finish(course(1))
+    bench.sender.sent.clear()
+    bench.now_us = NOW_US + 20_000_000
+    await bench.processor.watch({0: NOW_US + 15_000_000}, 10.0)
+    assert bench.sender.sent == []
+
+
+async def test_no_silence_after_partitions_went(bench: Bench) -> None:
+    await bench.finish(course(1))
+    bench.sender.sent.clear()
+    bench.lease.close()
+    bench.now_us = NOW_US + 20_000_000
+    await bench.processor.watch({0: NOW_US}, 10.0)
+    assert bench.sender.sent == []

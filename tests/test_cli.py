@@ -1,0 +1,168 @@
+"""The command line as a whole: help, errors, exit codes, and how little an overview imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import orjson
+import pytest
+
+import whirr.cli
+from tests.helpers import run_whirr
+from whirr import __version__
+from whirr.cli import COMMANDS, load_command, run
+from whirr.errors import MissingExtra, SettingsError, WhirrError
+
+HEAVY = {"aiokafka", "faust", "feast", "lightning", "matplotlib", "mlflow", "numpy", "onnxruntime", "scipy", "torch"}
+
+
+@pytest.fixture
+def act_as(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Return a function that puts another body under the name of a command."""
+
+    def replace(name: str, body: Any) -> None:
+        module = ModuleType("whirr.cli.pretended")
+        module.body = body  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "whirr.cli.pretended", module)
+        command = COMMANDS[name]
+        pretended = type(command)("whirr.cli.pretended:body", command.summary, command.extra)
+        monkeypatch.setattr(whirr.cli, "COMMANDS", {**COMMANDS, name: pretended})
+
+    return replace
+
+
+def failing(error: BaseException) -> Any:
+    def body() -> None:
+        """Fail."""
+        raise error
+
+    return body
+
+
+# Help
+
+
+def test_the_overview_names_every_command():
+    done = run_whirr("--help")
+    assert done.returncode == 0
+    for name, command in COMMANDS.items():
+        assert f" {name} " in done.stdout
+        assert command.summary in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_every_option_is_documented(name: str):
+    command = load_command(name)
+    assert len(command.help) > 20
+    for parameter in command.params:
+        assert parameter.help, f"{name} {parameter.name} has no help"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_is_printed(name: str):
+    done = run_whirr(name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"whirr {name}" in done.stdout
+
+
+def test_the_version_is_printed():
+    assert run_whirr("--version").stdout == f"whirr {__version__}\n"
+
+
+# Imports
+
+
+def imported_by(*args: str) -> set[str]:
+    program = (
+        "import sys, orjson\nfrom whirr.cli import run\n"
+        "code = run(sys.argv[1:])\n"
+        "sys.stdout.write('\\n' + orjson.dumps(sorted({name.partition('.')[0] for name in sys.modules})).decode())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, check=True)
+    return set(orjson.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["settings", "--json"], ["broker", "--help"]])
+def test_nothing_heavy_is_imported_for_what_needs_none_of_it(args: list[str]):
+    assert imported_by(*args) & HEAVY == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_imports_no_framework(name: str):
+    assert imported_by(name, "--help") & {"faust", "feast", "lightning", "matplotlib", "mlflow", "torch"} == set()
+
+
+# Errors and exit codes
+
+
+def test_a_deliberate_error_is_printed_without_a_traceback(act_as: Any, capsys: pytest.CaptureFixture[str]):
+    act_as("alerts", failing(SettingsError("k is 6 [of 5]")))
+    assert run(["alerts"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err == "error: k is 6 [of 5]\n"
+    assert printed.out == ""
+
+
+def test_another_error_keeps_its_traceback(act_as: Any):
+    act_as("alerts", failing(ZeroDivisionError("a bug")))
+    with pytest.raises(ZeroDivisionError):
+        run(["alerts"])
+
+
+def test_ctrl_c_is_no_error(act_as: Any, capsys: pytest.CaptureFixture[str]):
+    act_as("alerts", failing(KeyboardInterrupt()))
+    assert run(["alerts"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [
+        ("worker", "faust.livecheck", "stream"),
+        ("train", "torch", "train"),
+        ("train", "scipy.signal", "train"),
+        ("worker", "scipy", "stream"),
+        ("train", "mlflow", "train"),
+        ("edge", "sounddevice", "audio"),
+    ],
+)
+def test_a_missing_package_is_named_by_the_extra_that_brings_it(
+    act_as: Any, capsys: pytest.CaptureFixture[str], command: str, module: str, extra: str
+):
+    act_as(command, failing(ModuleNotFoundError(f"No module named {module!r}", name=module)))
+    assert run([command]) == MissingExtra.exit_code
+    assert capsys.readouterr().err == (f"error: this command needs the extra `{extra}`: pip install 'whirr[{extra}]'\n")
+
+
+def test_a_missing_module_that_no_extra_brings_is_a_bug(act_as: Any):
+    act_as("alerts", failing(ModuleNotFoundError("No module named 'nonsense'", name="nonsense")))
+    with pytest.raises(ModuleNotFoundError):
+        run(["alerts"])
+
+
+def test_a_command_that_is_not_installed_is_reported(monkeypatch: pytest.MonkeyPatch):
+    absent = type(COMMANDS["edge"])("whirr.cli.absent:absent", "Absent.")
+    monkeypatch.setattr(whirr.cli, "COMMANDS", {"absent": absent})
+    with pytest.raises(WhirrError, match="no command 'absent'"):
+        load_command("absent")
+
+
+def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert run(["listen"]) == 2
+    assert "listen" in capsys.readouterr().err
+
+
+def test_json_goes_out_line_by_line():
+    # A program at the other end of a pipe sees the line while the command still runs.
+    program = (
+        "from whirr.cli._output import print_json\nimport time\n"
+        "print_json({'path': __import__('pathlib').Path('a')})\ntime.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b'{"path":"a"}\n'
+        running.kill()

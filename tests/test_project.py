@@ -1,0 +1,153 @@
+"""The project's own files: nothing of one machine in them, modules of a readable size, and documents that are true."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import REPOSITORY
+from whirr import __version__
+from whirr.cli import COMMANDS, load_command
+
+PACKAGES = ("edge_agent", "feature_repo", "schemas", "scripts", "stream_app", "trainer", "whirr")
+MAX_LINES = 400
+# Folders of one person or machine, and hosts of package registries.
+OF_ONE_MACHINE = re.compile(
+    "/(?:root|work|home/[a-z]+|Users/[A-Za-z]+)/"
+    r"|[\w.-]*(?:pypi\.org|pythonhosted\.org|npmjs\.org|crates\.io|maven\.org|repo\.maven\.apache|proxy\.golang)"
+)
+FENCE = re.compile(r"^```(?:console|bash|sh)\n(?P<block>.*?)^```", re.MULTILINE | re.DOTALL)
+DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("**/*.md"))]
+MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+
+
+def tracked() -> list[Path]:
+    """Return the files that are part of the project: those that git knows or would take."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in done.stdout.split("\0") if name and (path := REPOSITORY / name).is_file()]
+
+
+def text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:  # a picture
+        return ""
+
+
+def test_no_file_names_a_place_on_one_machine_or_a_registry():
+    found = [
+        f"{path.relative_to(REPOSITORY)}: {match.group()}"
+        for path in tracked()
+        if path != Path(__file__)
+        for match in OF_ONE_MACHINE.finditer(text_of(path))
+    ]
+    assert found == []
+
+
+def test_modules_are_of_a_readable_size():
+    sizes = {path: text_of(path).count("\n") for path in tracked() if path.suffix == ".py"}
+    assert {str(path.relative_to(REPOSITORY)): size for path, size in sizes.items() if size > MAX_LINES} == {}
+
+
+def test_no_file_is_large():
+    assert [path for path in tracked() if path.stat().st_size > 1_000_000] == []
+
+
+def test_every_package_says_that_it_is_typed():
+    assert [name for name in PACKAGES if not (REPOSITORY / name / "py.typed").is_file()] == []
+
+
+def test_every_module_says_what_it_is_for():
+    silent = [
+        str(path.relative_to(REPOSITORY))
+        for path in tracked()
+        if path.suffix == ".py" and path.stat().st_size and not text_of(path).lstrip().startswith(('"""', 'r"""'))
+    ]
+    assert [name for name in silent if not name.startswith("tests/")] == []
+
+
+def test_the_version_is_the_same_everywhere():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == __version__
+
+
+def test_every_package_of_every_extra_is_pinned():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE))
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    names = {re.split(r"[\[<>=!; ]", name, maxsplit=1)[0].lower() for name in wanted}
+    assert names - pinned == set()
+
+
+def test_the_changelog_has_a_place_for_what_is_new():
+    assert "\n## [Unreleased]\n" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+# What the documents tell people to type
+
+
+def commands(path: Path) -> Iterator[list[str]]:
+    """Yield each simple command of a document's console blocks, split into words."""
+    for fence in FENCE.finditer(path.read_text(encoding="utf-8")):
+        lines = fence["block"].replace("\\\n", " ").splitlines()
+        # A block with prompts shows output too.
+        prompted = any(line.startswith("$ ") for line in lines)
+        for line in lines:
+            if line.strip() and (not prompted or line.startswith("$ ")):
+                yield from simple_commands(line.removeprefix("$ "))
+
+
+def simple_commands(line: str) -> Iterator[list[str]]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in [*lexer, ";"]:
+        if set(word) <= set("|&;"):
+            yield words
+            words = []
+        else:
+            words.append(word)
+
+
+def program(words: list[str]) -> list[str]:
+    """Return a command without the variables set before it."""
+    first = next((index for index, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)), len(words))
+    return words[first:]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_the_whirr_commands_in_documents_exist_with_their_options(path: Path):
+    for words in map(program, commands(path)):
+        if len(words) < 2 or words[0] != "whirr" or words[1].startswith("-"):
+            continue
+        assert words[1] in COMMANDS, f"{path.name}: {shlex.join(words)}"
+        known = {option for parameter in load_command(words[1]).params for option in parameter.opts}
+        used = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
+        assert used <= known | {"--help"}, f"{path.name}: {shlex.join(words)}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_the_make_targets_in_documents_exist(path: Path):
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    for words in map(program, commands(path)):
+        if words and words[0] == "make":
+            named = {word for word in words[1:] if re.fullmatch(r"[a-z-]+", word)}
+            assert named <= targets, f"{path.name}: {shlex.join(words)}"
+
+
+def test_simple_commands_are_told_apart():
+    line = "WHIRR_X=1 arecord -f S16 | whirr edge --stdin --rate=16000 && make test  # and so on"
+    found = [program(words) for words in simple_commands(line)]
+    assert found == [["arecord", "-f", "S16"], ["whirr", "edge", "--stdin", "--rate=16000"], ["make", "test"]]

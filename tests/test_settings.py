@@ -1,0 +1,167 @@
+"""Where settings come from, which are refused, and how ``whirr settings`` shows them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from tests.helpers import run_whirr
+from whirr.cli.settings import MASK, unknown_variables
+from whirr.errors import SettingsError
+from whirr.settings import EMBEDDED_BOOTSTRAP, Route, Settings, load_settings
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "whirr.toml"
+    path.touch()
+    monkeypatch.setenv("WHIRR_SETTINGS_FILE", str(path))
+    return path
+
+
+# Where they come from
+
+
+def test_the_environment_comes_before_the_file_and_an_argument_before_both(file: Path, monkeypatch: pytest.MonkeyPatch):
+    assert load_settings().batch_frames == 64
+    file.write_text("batch_frames = 32\n")
+    assert load_settings().batch_frames == 32
+    monkeypatch.setenv("WHIRR_BATCH_FRAMES", "16")
+    assert load_settings().batch_frames == 16
+    assert load_settings(batch_frames=8).batch_frames == 8
+    assert load_settings(batch_frames=None).batch_frames == 16
+
+
+def test_without_addresses_the_broker_is_the_embedded_one():
+    assert load_settings().embedded
+    assert load_settings().bootstrap == EMBEDDED_BOOTSTRAP
+    assert not load_settings(kafka_bootstrap_servers="kafka:9092").embedded
+    assert load_settings(kafka_bootstrap_servers="127.0.0.1:5000", kafka_embedded=True).embedded
+
+
+def test_the_first_route_that_matches_counts(file: Path):
+    file.write_text(
+        '[[route]]\nmatch = "pump-*"\nmodel = "pumps.onnx"\nk = 2\n'
+        '[[route]]\nmatch = "pump-7"\nmodel = "never.onnx"\n'
+        '[[route]]\nmatch = "fan-[12]"\nmodel = "fans.onnx"\nmuted_until = 2026-01-31T12:00:00Z\n'
+    )
+    settings = load_settings()
+    pump, fan = settings.route_for("pump-7"), settings.route_for("fan-2")
+    assert pump is not None
+    assert (pump.model, pump.k, pump.n) == ("pumps.onnx", 2, 5)
+    assert fan is not None
+    assert fan.muted_until == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert settings.route_for("fan-3") is None
+    assert settings.route_for("Pump-7") is None
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("batch_frames = 0", "batch_frames"),
+        ("batch_frame = 1", "batch_frame"),
+        ('log_level = "loud"', "log_level"),
+        ("batch_frames = ", "whirr.toml"),
+        ("[[route]]\nmatch = 'a'", "route.0.model"),
+        ("[[route]]\nmodel = 'm'\nk = 6\nn = 5", "k is 6, n is 5"),
+        ("[[route]]\nmodel = 'm'\nmuted_until = 2026-01-31T12:00:00", "expected a time with an offset"),
+        ("[[route]]\nmodel = 'm'\nthresholds = 1", "route.0.thresholds"),
+        ("[[route]]\nmodel = 'm'\nrunning_dbfs = 3", "running_dbfs"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(file: Path, text: str, named: str):
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=named):
+        load_settings()
+
+
+def test_a_wrong_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WHIRR_WEB_PORT", "66000")
+    with pytest.raises(SettingsError, match="web_port"):
+        load_settings()
+
+
+def test_a_named_file_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("WHIRR_SETTINGS_FILE", str(tmp_path / "nowhere.toml"))
+    with pytest.raises(SettingsError, match="is no file"):
+        load_settings()
+
+
+def test_settings_can_not_be_changed():
+    with pytest.raises(ValidationError):
+        load_settings().batch_frames = 1  # type: ignore[misc]
+
+
+# How they are shown
+
+
+def shown(env: dict[str, str]) -> tuple[dict[str, dict[str, Any]], str]:
+    done = run_whirr("settings", "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    return {row["name"]: row for row in orjson.loads(line)["settings"]}, done.stderr
+
+
+def test_each_setting_is_shown_with_its_source(file: Path):
+    file.write_text('batch_frames = 32\nweb_port = 1\n[[route]]\nmodel = "all.onnx"\n')
+    rows, _ = shown({"WHIRR_WEB_PORT": "7000"})
+    assert set(rows) == set(Settings.model_fields)
+    assert all(row["description"] for row in rows.values())
+    assert (rows["web_port"]["value"], rows["web_port"]["source"]) == (7000, "env WHIRR_WEB_PORT")
+    assert (rows["batch_frames"]["value"], rows["batch_frames"]["source"]) == (32, str(file))
+    assert rows["frames_topic"]["source"] == "default"
+    assert rows["route"]["value"][0]["match"] == "*"
+
+
+def test_secrets_are_masked_wherever_they_stand(file: Path):
+    file.write_text('mlflow_tracking_uri = "postgresql://me:hunter2@db/mlflow"\n')
+    for arguments in (["settings"], ["settings", "--json"]):
+        done = run_whirr(*arguments, env={"WHIRR_MLFLOW_PASSWORD": "s3cret"})
+        assert "hunter2" not in done.stdout + done.stderr
+        assert "s3cret" not in done.stdout + done.stderr
+        assert f"me:{MASK}@db" in done.stdout
+
+
+def test_a_secret_in_the_file_is_warned_of(file: Path):
+    file.write_text('mlflow_password = "s3cret"\n')
+    _, warnings = shown({})
+    assert "WHIRR_MLFLOW_PASSWORD" in warnings
+    assert "s3cret" not in warnings
+
+
+def test_a_misspelt_variable_is_named_with_the_closest_setting():
+    rows, warnings = shown({"WHIRR_KAFKA_BOOTSTRAP_SERVER": "kafka:9092"})
+    assert rows["kafka_bootstrap_servers"]["value"] is None
+    assert "did you mean WHIRR_KAFKA_BOOTSTRAP_SERVERS?" in warnings
+
+
+def test_only_whirrs_own_variables_are_judged():
+    fine = {"PATH": "", "WHIRR_SETTINGS_FILE": "", "WHIRR_TEST_REDIS_URL": "", "whirr_web_port": "1"}
+    assert unknown_variables(fine) == []
+    (warning,) = unknown_variables({"WHIRR_ZZZ": "1"})
+    assert warning == "WHIRR_ZZZ is no setting"
+
+
+def test_the_table_shows_routes_readably(file: Path):
+    file.write_text('[[route]]\nmatch = "pump-*"\nmodel = "pumps.onnx"\nk = 2\n')
+    done = run_whirr("settings", env={"COLUMNS": "200"})
+    assert "pump-* -> pumps.onnx, k 2" in done.stdout
+
+
+def test_a_wrong_setting_ends_the_program_with_one_readable_line():
+    done = run_whirr("settings", env={"WHIRR_WEB_PORT": "x"})
+    assert done.returncode == SettingsError.exit_code
+    assert done.stderr.startswith("error: settings: web_port:")
+    assert "Traceback" not in done.stderr
+
+
+def test_every_field_of_a_route_is_described():
+    assert all(field.description for field in Route.model_fields.values())

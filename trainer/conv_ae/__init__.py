@@ -1,0 +1,1 @@
+"""The convolutional autoencoder: see README.md beside this file."""

@@ -1,0 +1,124 @@
+"""A training's order and its outcome, and how it is followed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from schemas import ModelMetadata
+from trainer.feature_choice import Choice, FeatureOptions
+from trainer.fit import EpochLoss
+from trainer.recordings import Found, OnError, Problem
+from whirr.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What to train on, and how.
+
+    Attributes:
+        normal: Folder of normal recordings: see :func:`trainer.recordings.find_recordings`.
+        out: The model file to write; a checkpoint of the same name ends in ``.ckpt``.
+        name: The model's name; default: the file's, without suffix.
+        machine: Whose recordings these are, in place of what the folders say.
+        on_error: ``skip`` or ``fail`` for files that can't be used.
+        features: What the user fixed of the features.
+        frame_s: Length of the frames that thresholds are made for; default: 1 s, or the shortest recording if that is
+            less, or a window if that is more.
+        k, n: The alert rule that thresholds are made for.
+        false_alerts_per_30_days: That the alert threshold allows per machine.
+        decision_percentile: Of held-out normals' scores.
+        held_out_share: Of each machine's recordings.
+        mlflow: Whether to log the run.
+    """
+
+    normal: Path
+    out: Path
+    name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")] = None
+    machine: str | None = None
+    on_error: OnError = "skip"
+    features: FeatureOptions = field(default_factory=FeatureOptions)
+    frame_s: Annotated[float | None, Field(ge=0.1, le=60)] = None
+    k: Annotated[int, Field(ge=1, le=64)] = 3
+    n: Annotated[int, Field(ge=1, le=64)] = 5
+    false_alerts_per_30_days: Annotated[float, Field(gt=0)] = 1.0
+    decision_percentile: Annotated[float, Field(gt=0, lt=100)] = 95.0
+    held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    latent: Annotated[int, Field(ge=1, le=4096)] = 40
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    epochs: Annotated[int, Field(ge=1)] = 50
+    batch: Annotated[int, Field(ge=1)] = 32
+    accelerator: str = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    mlflow: bool = True
+
+    @property
+    def model_name(self) -> str:
+        """The model's name: as given, else the file's without what a name may not hold."""
+        return self.name or re.sub(r"[^A-Za-z0-9._-]", "-", self.out.stem)[:128] or "model"
+
+    def check(self) -> None:
+        """Hold each option against its range.
+
+        Raises:
+            SettingsError: An option is out of range; the message names each.
+        """
+        try:
+            TypeAdapter(TrainConfig).validate_python(asdict(self))
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise SettingsError("; ".join(lines)) from None
+        if self.k > self.n:
+            raise SettingsError(f"k is {self.k}, n is {self.n}; expected k of n with k at most n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a training gave.
+
+    Attributes:
+        out, checkpoint: The files written.
+        metadata: What the model file says of itself.
+        why: Why these features.
+        recordings: Used, whole or in part.
+        problems: Files that were not used.
+        windows: Training windows per epoch.
+        history: Losses of each epoch.
+        best: The epoch whose weights were kept.
+        seconds: From the first look at the folder to the model file.
+    """
+
+    out: Path
+    checkpoint: Path
+    metadata: ModelMetadata
+    why: str
+    recordings: int
+    problems: tuple[Problem, ...]
+    windows: int
+    held_out_windows: int
+    history: tuple[EpochLoss, ...]
+    best: EpochLoss
+    seconds: float
+
+
+class Observer:
+    """Hears how a training goes on; the base class ignores it all."""
+
+    def on_found(self, found: Found) -> None:
+        """The folder has been looked through."""
+
+    def on_features(self, choice: Choice, frame_s: float) -> None:
+        """The features have been chosen."""
+
+    def on_windows(self, windows: int, held_out: int) -> None:
+        """Spectrograms are ready: so many training windows an epoch, so many held out."""
+
+    def on_epoch(self, loss: EpochLoss) -> None:
+        """An epoch has ended."""
+
+    def on_saved(self, result: TrainResult) -> None:
+        """The model file is written; logging the run comes after."""

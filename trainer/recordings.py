@@ -1,0 +1,224 @@
+"""Recordings: which files of a folder train a model, whose they are, and which are held out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import soundfile
+
+from schemas.frame import MACHINE_ID, MIN_FRAME_S
+from whirr.errors import RecordingError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+ANOMALOUS_NAME = re.compile(r"^(anomal|abnormal)", re.IGNORECASE)
+STRAY_SHARE = 0.25  # a recording shorter than this share of the median one doesn't set the window's length
+
+OnError = Literal["skip", "fail"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """One audio file, as its header describes it.
+
+    Attributes:
+        path: Where it is.
+        name: Path relative to the folder, with forward slashes.
+        machine: Whose it is, or None where the folder doesn't say.
+        rate_hz, channels, samples: Samples are per channel.
+    """
+
+    path: Path
+    name: str
+    machine: str | None
+    rate_hz: int
+    channels: int
+    samples: int
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.samples / self.rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A file that was not used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a folder holds, in time order (names sorted with numbers as numbers) by machine."""
+
+    folder: Path
+    recordings: tuple[Recording, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def rates_hz(self) -> Counter[int]:
+        """Recordings per sample rate."""
+        return Counter(recording.rate_hz for recording in self.recordings)
+
+    @property
+    def machines(self) -> dict[str | None, int]:
+        """Recordings per machine."""
+        return dict(Counter(recording.machine for recording in self.recordings))
+
+    @property
+    def duration_s(self) -> float:
+        """Length of all recordings in seconds."""
+        return sum(recording.duration_s for recording in self.recordings)
+
+    @property
+    def shortest_s(self) -> float:
+        """Length of the shortest recording in seconds, strays aside."""
+        lengths = sorted(recording.duration_s for recording in self.recordings)
+        least = STRAY_SHARE * lengths[len(lengths) // 2]
+        return next(length for length in lengths if length >= least)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of a recording: samples ``start`` to ``stop`` at the recording's own rate."""
+
+    recording: Recording
+    start: int
+    stop: int
+
+
+def find_recordings(folder: Path, machine: str | None = None, on_error: OnError = "skip") -> Found:
+    """Return the normal recordings under a folder.
+
+    ``DIR/<machine>/train/*`` and ``DIR/<machine>/*`` name the machine; ``DIR/train/*`` and ``DIR/*`` don't. Folders
+    named ``test`` and files named as anomalous are left out, whatever else is there.
+
+    Args:
+        folder: Searched recursively for .wav, .flac, .ogg and .mp3.
+        machine: Whose recordings these are, in place of what the folders say.
+        on_error: ``skip`` leaves files out that can't be used and names them; ``fail`` raises.
+
+    Raises:
+        RecordingError: The folder is missing or holds no usable audio, or a file can't be used and ``on_error`` is
+            ``fail``, or ``machine`` is no machine id.
+    """
+    if not folder.is_dir():
+        raise RecordingError(f"{str(folder)!r} is no folder; expected one with normal recordings")
+    if machine is not None and not MACHINE_ID.fullmatch(machine):
+        raise RecordingError(f"machine {machine!r} is no machine id; expected {MACHINE_ID.pattern}")
+    names = [path.relative_to(folder).as_posix() for path in _audio_files(folder)]
+    if not names:
+        raise RecordingError(f"no audio in {str(folder)!r}; looked for {' '.join(SUFFIXES)}, in sub-folders too")
+    with ThreadPoolExecutor() as pool:
+        looked_at = list(pool.map(lambda name: _look_at(folder, name, machine), sorted(names, key=natural_key)))
+    problems = tuple(one for one in looked_at if isinstance(one, Problem))
+    if problems and on_error == "fail":
+        raise RecordingError(describe_problems(folder, problems))
+    recordings = [one for one in looked_at if isinstance(one, Recording)]
+    if not recordings:
+        raise RecordingError(f"no usable audio; {describe_problems(folder, problems)}")
+    return Found(folder, tuple(recordings), problems)
+
+
+def describe_problems(folder: Path, problems: Sequence[Problem], most: int = 5) -> str:
+    """Return one line that counts and names files that can't be used."""
+    shown = "; ".join(f"{problem.name}: {problem.reason}" for problem in problems[:most])
+    more = f"; and {len(problems) - most} more" if len(problems) > most else ""
+    return f"{len(problems)} of the files in {str(folder)!r} can't be used: {shown}{more}"
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a sort key under which numbers in names count as numbers: ``clip9`` before ``clip10``."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
+
+
+def split(
+    recordings: Iterable[Recording], frame_s: float, held_out_share: float = 0.2
+) -> tuple[list[Part], list[Part]]:
+    """Return what trains and what is held out: per machine, the last recordings in time order.
+
+    A machine's only recording is cut in two at a frame's border, if it is long enough; else it trains.
+
+    Args:
+        recordings: In time order by machine.
+        frame_s: Length of a frame in seconds.
+        held_out_share: Of each machine's recordings, at least one.
+    """
+    by_machine: dict[str | None, list[Recording]] = {}
+    for recording in recordings:
+        by_machine.setdefault(recording.machine, []).append(recording)
+    train: list[Part] = []
+    held_out: list[Part] = []
+    for own in by_machine.values():
+        if len(own) == 1:
+            first, last = _cut(own[0], frame_s, held_out_share)
+            train += first
+            held_out += last
+        else:
+            border = len(own) - max(1, round(len(own) * held_out_share))
+            train += [Part(recording, 0, recording.samples) for recording in own[:border]]
+            held_out += [Part(recording, 0, recording.samples) for recording in own[border:]]
+    return train, held_out
+
+
+def data_hash(recordings: Sequence[Recording]) -> str:
+    """Return the SHA-256, in hex, over names (sorted) and contents of the recordings."""
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(lambda recording: hashlib.sha256(recording.path.read_bytes()).hexdigest(), recordings))
+    lines = sorted(f"{recording.name}\0{digest}\n" for recording, digest in zip(recordings, digests, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    found = []
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") for part in inside)
+        if path.suffix.lower() in SUFFIXES and not hidden and "test" not in inside[:-1] and path.is_file():
+            found.append(path)
+    return found
+
+
+def _look_at(folder: Path, name: str, machine: str | None) -> Recording | Problem:
+    path = folder / name
+    if ANOMALOUS_NAME.match(path.name):
+        return Problem(name, "named as anomalous")
+    try:
+        info = soundfile.info(path)
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        return Problem(name, f"can't be read ({str(error).split(': ', 1)[-1].strip()})")
+    if info.frames < MIN_FRAME_S * info.samplerate:
+        return Problem(name, f"{info.duration:.3g} s long; expected at least {MIN_FRAME_S} s")
+    return Recording(
+        path=path,
+        name=name,
+        machine=machine or _machine_of(name),
+        rate_hz=info.samplerate,
+        channels=info.channels,
+        samples=info.frames,
+    )
+
+
+def _machine_of(name: str) -> str | None:
+    first, *rest = name.split("/")
+    return first if rest and first != "train" and MACHINE_ID.fullmatch(first) else None
+
+
+def _cut(recording: Recording, frame_s: float, held_out_share: float) -> tuple[list[Part], list[Part]]:
+    whole = Part(recording, 0, recording.samples)
+    frame = frame_s * recording.rate_hz
+    frames = int(recording.samples / frame + 1e-9)
+    kept = frames - max(1, round(frames * held_out_share))
+    if kept < 1:
+        return [whole], []
+    border = round(kept * frame)
+    return [Part(recording, 0, border)], [Part(recording, border, recording.samples)]

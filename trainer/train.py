@@ -1,0 +1,225 @@
+"""Training, from a folder of normal recordings to a model file: what ``whirr train`` and the demo call."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, format_rfc3339
+from stream_app.pipeline.model import Model, golden_window
+from trainer.conv_ae.lightning_model import LitAutoEncoder
+from trainer.dataset import HeldOutLoader, WindowLoader
+from trainer.export import Float32, Graph, export
+from trainer.feature_choice import Choice, choose_features
+from trainer.fit import Fit, fit
+from trainer.job import Observer, TrainConfig, TrainResult
+from trainer.recordings import Found, data_hash, describe_problems, find_recordings, split
+from trainer.spectrograms import Prepared, prepare
+from trainer.thresholds import Calibrated, calibrate
+from trainer.tracking import Run
+from whirr.errors import RecordingError, ServiceUnavailable, SettingsError
+from whirr.settings import Settings, load_settings
+
+__all__ = ["Observer", "TrainConfig", "TrainResult", "train_model"]
+
+DETECTOR = "conv_ae"
+PERCENTILES = (1, 5, 25, 50, 75, 90, 95, 99, 100)
+GOLDEN_WINDOWS = 8
+CHECKED_WINDOWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What a training stands on."""
+
+    found: Found
+    choice: Choice
+    calibration: Calibration
+    prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """A trained module and its graph, with what both say of the held-out normals."""
+
+    module: LitAutoEncoder
+    fitted: Fit
+    graph: Graph
+    scores: Float32  # [window]
+    band_error: Float32  # [window, channel, band]
+    calibrated: Calibrated
+    percentiles: dict[str, float]
+
+
+def train_model(config: TrainConfig, observer: Observer | None = None, settings: Settings | None = None) -> TrainResult:
+    """Train a model on normal recordings, write it, and log the run.
+
+    Args:
+        config: What and how.
+        observer: Hears how it goes on.
+        settings: For MLflow; default: those in force.
+
+    Raises:
+        SettingsError: An option is out of its range, or options contradict each other.
+        RecordingError: The folder holds too little that can be used, or a file can't be used and ``on_error`` is
+            ``fail``.
+        ModelError: The exported graph doesn't give the trained module's scores.
+        ServiceUnavailable: MLflow can't be used; the model has been written before.
+    """
+    config.check()
+    observer = observer or Observer()
+    settings = settings or load_settings()
+    started_at, started = datetime.now(UTC), time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="whirr-train-") as folder:
+        ground = _prepare(config, Path(folder), observer)
+        trained = _train(config, ground, observer)
+        metadata = _metadata(config, ground, trained, started_at)
+    result = _result(config, ground, trained, metadata, time.perf_counter() - started)
+    _save(result, trained)
+    observer.on_saved(result)
+    return _track(config, result, trained, started_at, settings) if config.mlflow else result
+
+
+def _prepare(config: TrainConfig, folder: Path, observer: Observer) -> _Ground:
+    found = find_recordings(config.normal, config.machine, config.on_error)
+    observer.on_found(found)
+    choice = choose_features(found, config.features)
+    calibration = _calibration(config, found, choice.features)
+    observer.on_features(choice, calibration.frame_s)
+    train, held_out = split(found.recordings, calibration.frame_s, config.held_out_share)
+    prepared = prepare(train, held_out, choice.features, calibration.frame_s, folder)
+    if prepared.problems and config.on_error == "fail":
+        raise RecordingError(describe_problems(found.folder, prepared.problems))
+    observer.on_windows(len(prepared.train), len(prepared.held_out.windows))
+    return _Ground(found, choice, calibration, prepared)
+
+
+def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> Calibration:
+    frame_s = config.frame_s or max(min(1.0, found.shortest_s), features.window_s)
+    if frame_s < features.window_s:
+        raise SettingsError(f"frames of {frame_s:g} s are shorter than a window of {features.window_s:g} s")
+    return Calibration(
+        frame_s=frame_s,
+        k=config.k,
+        n=config.n,
+        false_alerts_per_30_days=config.false_alerts_per_30_days,
+        decision_percentile=config.decision_percentile,
+    )
+
+
+def _train(config: TrainConfig, ground: _Ground, observer: Observer) -> _Trained:
+    prepared = ground.prepared
+    windows = prepared.held_out.windows
+    channels, bands, columns = windows.shape[1:]
+    module = LitAutoEncoder(channels, bands, columns, config.latent, config.learning_rate, config.seed)
+    module.model.set_normalisation(*prepared.train.moments())
+    loaders = WindowLoader(prepared.train, config.batch, config.seed), HeldOutLoader(prepared.held_out)
+    fitted = fit(module, *loaders, config.epochs, config.accelerator, observer.on_epoch)
+    graph = export(module.model, (channels, bands, columns), windows[_spread(len(windows), CHECKED_WINDOWS)])
+    scores, band_error = graph.score(windows)
+    runs = prepared.held_out.frame_scores(scores)
+    calibrated = calibrate(runs, ground.calibration)
+    module.threshold.fill_(calibrated.pooled.decision_threshold)
+    frames = np.concatenate([run for own in runs.values() for run in own])
+    percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
+    return _Trained(module, fitted, graph, scores, band_error, calibrated, percentiles)
+
+
+def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_at: datetime) -> ModelMetadata:
+    return ModelMetadata(
+        name=config.model_name,
+        version=trained.graph.version,
+        detector=DETECTOR,
+        run_id=None,
+        data_hash=data_hash(ground.found.recordings),
+        created_at=format_rfc3339(int(started_at.timestamp() * 1_000_000)),
+        features=ground.choice.features,
+        thresholds=trained.calibrated.pooled,
+        machine_thresholds=trained.calibrated.by_machine,
+        calibration=ground.calibration,
+        score_percentiles=trained.percentiles,
+        normal_band_error=trained.band_error.mean(axis=0, dtype=np.float64).tolist(),
+        golden=list(_golden(ground.prepared.held_out.windows, trained.scores)),
+    )
+
+
+def _result(
+    config: TrainConfig, ground: _Ground, trained: _Trained, metadata: ModelMetadata, seconds: float
+) -> TrainResult:
+    prepared = ground.prepared
+    return TrainResult(
+        out=config.out,
+        checkpoint=config.out.with_suffix(".ckpt"),
+        metadata=metadata,
+        why=ground.choice.why,
+        recordings=len(ground.found.recordings) - len({problem.name for problem in prepared.problems}),
+        problems=(*ground.found.problems, *prepared.problems),
+        windows=len(prepared.train),
+        held_out_windows=len(prepared.held_out.windows),
+        history=trained.fitted.history,
+        best=trained.fitted.best,
+        seconds=seconds,
+    )
+
+
+def _golden(windows: Float32, scores: Float32) -> Iterator[GoldenWindow]:
+    """Yield held-out windows from the best-known to the least, with their scores."""
+    ranked = np.argsort(scores, kind="stable")
+    for index in ranked[_spread(len(ranked), GOLDEN_WINDOWS)]:
+        yield golden_window(np.asarray(windows[index]), float(scores[index]))
+
+
+def _spread(count: int, most: int) -> Any:
+    """Return at most ``most`` of the indices below ``count``, evenly spread."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
+def _save(result: TrainResult, trained: _Trained) -> None:
+    trained.graph.save(result.out, result.metadata)
+    Model.load(result.out)  # what the worker will do: golden windows and all
+    trained.fitted.trainer.save_checkpoint(result.checkpoint, weights_only=True)
+
+
+def _track(
+    config: TrainConfig, result: TrainResult, trained: _Trained, started_at: datetime, settings: Settings
+) -> TrainResult:
+    """Log the run, and write the model once more with the run's id in it."""
+    try:
+        run = Run(settings, result.metadata.name, started_at)
+        run.log(_parameters(config, result), result.history, _figures(result))
+        tracked = replace(result, metadata=replace(result.metadata, run_id=run.run_id))
+        trained.graph.save(tracked.out, tracked.metadata)
+        run.finish([tracked.out, tracked.checkpoint])
+    except ServiceUnavailable as error:
+        raise ServiceUnavailable(f"{error}. The model is trained and saved in {str(result.out)!r}") from error
+    return tracked
+
+
+def _parameters(config: TrainConfig, result: TrainResult) -> dict[str, Any]:
+    options = {name: value for name, value in asdict(config).items() if name not in {"features", "mlflow"}}
+    features = {f"features.{name}": value for name, value in asdict(result.metadata.features).items()}
+    versions = {f"version.{name}": version(name) for name in ("torch", "lightning", "onnx", "onnxruntime", "numpy")}
+    of_data = {"data_hash": result.metadata.data_hash, "recordings": result.recordings, "windows": result.windows}
+    return {**options, **features, **versions, **of_data, "model_version": result.metadata.version}
+
+
+def _figures(result: TrainResult) -> dict[str, float]:
+    metadata = result.metadata
+    figures = {
+        "best_epoch": float(result.best.epoch),
+        "best_held_out_loss": result.best.held_out_loss,
+        "training_s": result.seconds,
+        "decision_threshold": metadata.thresholds.decision_threshold,
+        "alert_threshold": metadata.thresholds.alert_threshold,
+    }
+    for machine, own in metadata.machine_thresholds.items():
+        figures[f"alert_threshold/{machine}"] = own.alert_threshold
+    return figures

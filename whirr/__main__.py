@@ -1,0 +1,5 @@
+"""``python -m whirr``: the command line."""
+
+from whirr.cli import main
+
+main()

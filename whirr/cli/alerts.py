@@ -1,0 +1,78 @@
+"""``whirr alerts``: prints the alerts that workers have raised."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from whirr.cli._output import print_warning, stdout
+from whirr.settings import load_settings
+
+if TYPE_CHECKING:
+    from whirr.alerts import ReceivedAlert
+
+_STATE_STYLES = {"opened": "bold red", "anomalous": "red", "updated": "yellow", "closed": "green"}
+_SEVERITY_STYLES = {"critical": "bold red", "warning": "yellow"}
+_SHOWN_BANDS = 3
+
+
+def alerts(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with each alert as it comes.")] = False,
+    since: Annotated[
+        str, typer.Option(help="From when: a duration such as 30s, 10m, 2h, 7d, or a time (RFC 3339).")
+    ] = "1h",
+    machine: Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? [abc]).")] = "*",
+    bootstrap: Annotated[str | None, typer.Option(help="Kafka's addresses (host:port, host:port).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each alert as one line of JSON.")] = False,
+) -> None:
+    """Print the alerts on Kafka, each once, oldest first. Reads only: no consumer group, nothing is committed.
+
+    Exit code 3: Kafka can't be reached (with --follow it is waited for).
+    """
+    from whirr.alerts import AlertReader, parse_since
+
+    settings = load_settings(kafka_bootstrap_servers=bootstrap)
+    since_us = parse_since(since, time.time_ns() // 1000)
+    reader = AlertReader(settings.bootstrap, settings.alerts_topic, since_us, machine, print_warning)
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        asyncio.run(_print_all(reader.follow() if follow else reader.read(), as_json))
+
+
+async def _print_all(received: AsyncIterator[ReceivedAlert], as_json: bool) -> None:
+    async for item in received:
+        if as_json:
+            typer.echo(item.value)
+        else:
+            stdout.print(alert_line(item.alert))
+
+
+def alert_line(alert: dict[str, Any]) -> Text:
+    """Return an alert as one line: time, machine, what changed, how bad, which bands, which frame."""
+    state, severity, fault = alert["state"], alert["severity"], alert["sensor_fault"]
+    where = alert["machine_id"] + (f"/{alert['source']}" if alert["source"] else "")
+    line = Text.assemble(
+        (alert["recorded_at"].replace("T", " ")[:23], "dim"),
+        "  ",
+        (where, "bold"),
+        "  ",
+        (f"{'sensor ' + fault if fault else alert['kind']} {state}", _STATE_STYLES.get(state, "")),
+        "  ",
+        (severity, _SEVERITY_STYLES.get(severity, "")),
+    )
+    if alert["ratio"] is not None:
+        line.append(f"  {alert['ratio']:.2f} times the threshold")
+    if alert["bands"]:
+        line.append("  " + ", ".join(_band(band) for band in alert["bands"][:_SHOWN_BANDS]))
+    if alert["frame"]:
+        line.append(f"  frame {alert['frame']['frame_id'][:12]}", "dim")
+    return line
+
+
+def _band(band: dict[str, float]) -> str:
+    return f"{band['from_hz']:.0f} to {band['to_hz']:.0f} Hz ({band['share']:.0%})"

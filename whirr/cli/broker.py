@@ -1,0 +1,41 @@
+"""``whirr broker``: a Kafka-compatible broker on this machine, in memory, for trying Whirr out."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from whirr.broker import EmbeddedBroker
+from whirr.cli._output import print_json, stdout
+from whirr.errors import ServiceUnavailable
+
+
+def broker(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port on 127.0.0.1; 0 takes a free one.")] = 9092,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")] = False,
+) -> None:
+    """Run a Kafka-compatible broker in memory until Ctrl-C or SIGTERM; its topics are lost when it stops."""
+    asked_to_stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked_to_stop.set())
+    with EmbeddedBroker(port) as running:
+        environment = {"WHIRR_KAFKA_BOOTSTRAP_SERVERS": running.bootstrap, "WHIRR_KAFKA_EMBEDDED": "true"}
+        if as_json:
+            print_json({"bootstrap": running.bootstrap, "pid": running.pid, "environment": environment})
+        else:
+            _print_how_to_use(running.bootstrap, environment)
+        while not asked_to_stop.wait(0.2):
+            code = running.wait(0)
+            if code is not None:
+                raise ServiceUnavailable(f"the broker ended by itself with exit code {code}")
+
+
+def _print_how_to_use(bootstrap: str, environment: dict[str, str]) -> None:
+    stdout.print(f"A broker is listening on [bold]{bootstrap}[/]. It keeps everything in memory.")
+    stdout.print("In other terminals:\n")
+    for name, value in environment.items():
+        stdout.print(f"    export {name}={value}")
+    stdout.print("\nStop it with Ctrl-C; its topics are lost then.")

@@ -1,0 +1,129 @@
+"""``whirr settings``: every setting, its value, and where that came from."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import BaseModel, SecretStr
+from rich.table import Table
+from rich.text import Text
+
+from whirr.cli._output import print_json, print_warning, stdout
+from whirr.settings import Route, Settings, load_settings, settings_file
+
+MASK: Final = "********"
+_PREFIX: Final = "WHIRR_"
+# Variables that are no settings: where the settings are, where downloads are kept, and what the tests talk to.
+_OTHERS: Final = frozenset({"WHIRR_SETTINGS_FILE", "WHIRR_CACHE_DIR"})
+_TESTS: Final = "WHIRR_TEST_"
+_PASSWORD = re.compile(r"(?<=://)(?P<user>[^/@:\s]*):[^/@\s]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One setting as it is shown: its value without secrets, and where it came from."""
+
+    name: str
+    value: Any
+    source: str
+    description: str
+    environment: str
+
+
+def settings(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a table.")] = False,
+) -> None:
+    """Show every setting and where it came from: environment, settings file or default. Secrets are masked."""
+    rows = list(show(load_settings(), os.environ, settings_file()))
+    warnings = [*unknown_variables(os.environ), *_secrets_in_file(rows)]
+    for warning in warnings:
+        print_warning(warning)
+    if as_json:
+        print_json({"settings": rows, "warnings": warnings})
+    else:
+        stdout.print(_table(rows))
+
+
+def show(current: Settings, environment: Mapping[str, str], file: Path) -> Iterator[Shown]:
+    """Yield every setting of ``current``, given what it was made from."""
+    given = {name.upper() for name in environment}
+    in_file = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for name, field in Settings.model_fields.items():
+        variable = _PREFIX + name.upper()
+        source = f"env {variable}" if variable in given else str(file) if name in in_file else "default"
+        yield Shown(name, _plain(getattr(current, name)), source, field.description or "", variable)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a warning for each ``WHIRR_…`` variable that is no setting, with the one it may have been meant for."""
+    known = {_PREFIX + name.upper() for name in Settings.model_fields} | _OTHERS
+    unknown = [
+        name
+        for name in sorted(environment)
+        if name.upper().startswith(_PREFIX) and not name.startswith(_TESTS) and name.upper() not in known
+    ]
+    return [_warning(name, known) for name in unknown]
+
+
+def _secrets_in_file(rows: list[Shown]) -> list[str]:
+    return [
+        f"{row.name} is a secret and stands in {row.source}; give it as {row.environment} instead"
+        for row in rows
+        if row.value == MASK and not row.source.startswith("env ")
+    ]
+
+
+def _warning(name: str, known: set[str]) -> str:
+    endings = {variable.removeprefix(_PREFIX): variable for variable in known}
+    close = get_close_matches(name.upper().removeprefix(_PREFIX), endings, n=1)
+    return f"{name} is no setting" + (f"; did you mean {endings[close[0]]}?" if close else "")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it and anyone may see it."""
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, BaseModel):
+        return {name: _plain(part) for name, part in value.model_dump(mode="json").items()}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, str):
+        return _PASSWORD.sub(rf"\g<user>:{MASK}@", value)
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _table(rows: list[Shown]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("from", overflow="fold")
+    table.add_column("meaning", style="dim", ratio=1)
+    for row in rows:
+        source = Text(row.source, style="dim" if row.source == "default" else "green")
+        table.add_row(row.name, Text(_readable(row.value)), source, Text(row.description))
+    return table
+
+
+def _readable(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "\n".join(_route(part) for part in value) or "-"
+    return str(value)
+
+
+def _route(route: dict[str, Any]) -> str:
+    """Return a route on one line: which machines, which model, and what differs from the defaults."""
+    rule = {name: value for name, value in route.items() if name not in ("match", "model")}
+    differs = [f"{name} {value}" for name, value in rule.items() if value != Route.model_fields[name].default]
+    return ", ".join([f"{route['match']} -> {route['model']}", *differs])

@@ -1,0 +1,143 @@
+"""Settings: the environment (``WHIRR_…``) over ``whirr.toml`` over the defaults here.
+
+A route says which model scores which machines, and by which rule their alerts open and close. What a route leaves
+out comes from the model's metadata (threshold) or from the defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from whirr.errors import SettingsError
+
+DEFAULT_FILE = "whirr.toml"
+EMBEDDED_BOOTSTRAP = "127.0.0.1:9092"
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Route(BaseModel):
+    """Which model scores the machines whose id matches, and when their alerts open and close."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    match: str = Field("*", description="pattern of machine ids: * ? [abc]")
+    model: str = Field(description="path of a model file")
+    mode: Literal["state", "every"] = Field("state", description="alert on transitions, or on every anomalous frame")
+    k: int = Field(3, ge=1, le=64, description="anomalous frames among the last n that open an incident")
+    n: int = Field(5, ge=1, le=64, description="frames that k is counted among")
+    m: int = Field(5, ge=1, le=1000, description="frames in a row below the closing threshold that close it")
+    hysteresis: float = Field(0.9, gt=0, le=1, description="closing threshold as a share of the alert threshold")
+    threshold: float | None = Field(None, gt=0, description="alert threshold, in place of the model's")
+    critical_ratio: float = Field(2.0, gt=1, description="score / threshold from which an alert is critical")
+    running_dbfs: float | None = Field(None, le=0, description="quieter frames (dBFS) are idle")
+    start_up_s: float = Field(0.0, ge=0, description="seconds after the running level is reached that are idle")
+    muted_until: datetime | None = Field(None, description="frames recorded before are idle (RFC 3339)")
+    silent_after_s: float | None = Field(600.0, gt=0, description="no frame for so long raises a sensor alert")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Route:
+        if self.k > self.n:
+            raise ValueError(f"k is {self.k}, n is {self.n}; expected k of n with k at most n")
+        if self.muted_until is not None and self.muted_until.tzinfo is None:
+            raise ValueError(f"muted_until is {self.muted_until}; expected a time with an offset, such as …Z")
+        return self
+
+    def matches(self, machine_id: str) -> bool:
+        """Whether this route is the machine's, unless an earlier one matches."""
+        return fnmatchcase(machine_id, self.match)
+
+
+class Settings(BaseSettings):
+    """All settings. Each can be given as ``WHIRR_<NAME>`` or as ``name`` in whirr.toml."""
+
+    model_config = SettingsConfigDict(env_prefix="WHIRR_", extra="forbid", frozen=True)
+
+    kafka_bootstrap_servers: str | None = Field(
+        None, description=f"Kafka's addresses; without, the embedded broker at {EMBEDDED_BOOTSTRAP}"
+    )
+    kafka_embedded: bool | None = Field(
+        None, description="talk as the embedded broker needs it; default: when no addresses are given"
+    )
+    frames_topic: str = Field("vibration-frames", description="topic that gateways publish to")
+    alerts_topic: str = Field("anomalies", description="topic that alerts go to")
+    scores_topic: str = Field("vibration-scores", description="topic that scores go to")
+    dead_letter_topic: str = Field("vibration-frames.dlq", description="topic of frames that could not be used")
+    publish_scores: bool = Field(True, description="send every frame's score")
+    topic_partitions: int = Field(8, ge=1, description="partitions of topics that Whirr creates")
+    topic_replication: int = Field(1, ge=1, description="replicas of topics that Whirr creates")
+
+    route: tuple[Route, ...] = Field((), description="[[route]] tables; the first that matches a machine counts")
+
+    worker_id: str = Field("whirr-worker", description="consumer group and prefix of the changelog topics")
+    worker_dir: Path = Field(Path(".whirr/worker"), description="where the worker keeps its files")
+    batch_frames: int = Field(64, ge=1, le=1024, description="most frames scored at once")
+    batch_linger_s: Seconds = Field(0.005, description="longest wait for a batch to fill")
+    commit_interval_s: Seconds = Field(1.0, description="how often the worker commits what it has acknowledged")
+    commit_stall_s: Seconds = Field(60.0, description="the worker exits when its commits stop moving for so long")
+    model_poll_s: Seconds = Field(5.0, description="how often model files are looked at for a change")
+    web_host: str = Field("127.0.0.1", description="address that /metrics and /ready are served on")
+    web_port: int = Field(6066, ge=0, le=65535, description="port that /metrics and /ready are served on")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    mlflow_tracking_uri: str = Field("sqlite:///mlflow.db", description="where training runs are logged")
+    mlflow_password: SecretStr | None = Field(None, description="password for the tracking server")
+    mlflow_experiment: str = Field("whirr", description="experiment that training runs are logged under")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take arguments, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_file())
+
+    @property
+    def bootstrap(self) -> str:
+        """Kafka's addresses, or the embedded broker's default one."""
+        return self.kafka_bootstrap_servers or EMBEDDED_BOOTSTRAP
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the broker is the embedded one, which needs shorter timeouts and no idempotent producer."""
+        if self.kafka_embedded is not None:
+            return self.kafka_embedded
+        return self.kafka_bootstrap_servers is None
+
+    def route_for(self, machine_id: str) -> Route | None:
+        """Return the first route that matches, or None."""
+        return next((route for route in self.route if route.matches(machine_id)), None)
+
+
+def settings_file() -> Path:
+    """Return the path of the settings file: ``WHIRR_SETTINGS_FILE``, else ``whirr.toml`` here."""
+    return Path(os.environ.get("WHIRR_SETTINGS_FILE", DEFAULT_FILE))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return the settings in force; ``overrides`` (by field name; None is ignored) come before everything else.
+
+    Raises:
+        SettingsError: A setting is unknown, malformed or contradicts another; the message names each.
+    """
+    path = settings_file()
+    if "WHIRR_SETTINGS_FILE" in os.environ and not path.is_file():
+        raise SettingsError(f"WHIRR_SETTINGS_FILE is {str(path)!r}, which is no file")
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise SettingsError("settings: " + "; ".join(lines)) from None
+    except ValueError as error:  # malformed TOML, or an environment value that should be JSON
+        raise SettingsError(f"settings ({path}): {error}") from None
