@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_agent.stretch import SignalFormat, Stretch
-from schemas.frame import MAX_FRAME_S, MAX_SAMPLES, MIN_FRAME_S
+from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 from whirr.errors import SettingsError
 
 MICROSECONDS = 1_000_000
@@ -66,11 +66,7 @@ class Framer:
         self._format: SignalFormat | None = None
 
     def push(self, stretch: Stretch) -> Iterator[Cut]:
-        """Take a stretch and yield the frames that it completes.
-
-        Raises:
-            SettingsError: A frame of this format would have more samples than a frame may have.
-        """
+        """Take a stretch and yield the frames that it completes."""
         if self._format not in (None, stretch.format):
             yield from self.flush()
         if self._format is None:
@@ -113,16 +109,6 @@ class Framer:
 
 
 def frame_samples(frame_s: float, signal_format: SignalFormat) -> int:
-    """Return how many samples of each channel a frame has.
-
-    Raises:
-        SettingsError: More than a frame may have over all channels.
-    """
+    """Return how many samples of each channel a frame has."""
     # Rounded up: a frame of 0.1 s must not fall short of the least length. The product may lie a hair above a whole.
-    samples = math.ceil(round(frame_s * signal_format.rate_hz, 6))
-    if samples * signal_format.channels > MAX_SAMPLES:
-        raise SettingsError(
-            f"a frame of {frame_s:g} s at {signal_format.rate_hz} Hz with {signal_format.channels} channels has "
-            f"{samples * signal_format.channels} samples; at most {MAX_SAMPLES} are taken: shorten the frames"
-        )
-    return samples
+    return math.ceil(round(frame_s * signal_format.rate_hz, 6))

@@ -15,8 +15,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     IncompatibleBrokerVersion,
     InvalidTopicError,
+    KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
     MessageSizeTooLargeError,
+    NodeNotReadyError,
+    RequestTimedOutError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
@@ -112,9 +116,13 @@ class KafkaSink:
             )
         if isinstance(error, _HOPELESS):
             return ServiceUnavailable(f"{self._bootstrap} refuses topic {self._topic!r}: {error!r}")
-        return TryAgain(f"no Kafka at {self._bootstrap} ({type(error).__name__})")
+        if isinstance(error, _NO_ANSWER):
+            return TryAgain(f"no Kafka answers at {self._bootstrap} ({type(error).__name__})")
+        hint = "" if self._embedded else "; if it is the embedded broker, set WHIRR_KAFKA_EMBEDDED=true"
+        return TryAgain(f"Kafka at {self._bootstrap} answers {error!r}{hint}")
 
 
+_NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError, OSError, TimeoutError)
 _HOPELESS = (
     TopicAuthorizationFailedError,
     SaslAuthenticationFailed,
@@ -185,7 +193,7 @@ class Publisher:
                 return
             except TryAgain as reason:
                 self.retries += 1
-                self._complain(f"{reason}; {len(self._buffer)} frames wait, next try in {backoff_s:g} s")
+                self._complain(str(reason), f"next try in {backoff_s:g} s")
                 self._open = False
                 await self._sink.close()
                 await self._clock.sleep(backoff_s)
@@ -196,15 +204,16 @@ class Publisher:
         task = asyncio.ensure_future(step)
         try:
             while not (await asyncio.wait({task}, timeout=PATIENCE_S))[0]:
-                self._complain(f"no answer from Kafka for {PATIENCE_S:g} s; {len(self._buffer)} frames wait")
+                self._complain(f"no acknowledgement for {PATIENCE_S:g} s", "still trying")
         finally:
             if not task.done():
                 task.cancel()
         task.result()
 
-    def _complain(self, message: str) -> None:
+    def _complain(self, reason: str, following: str) -> None:
         """Log, or give up."""
+        message = f"{reason}; {len(self._buffer)} frames wait"
         waited_s = self._clock.elapsed_s() - self._alive_s
         if self._give_up_s is not None and waited_s >= self._give_up_s:
-            raise ServiceUnavailable(f"{message}; given up after {waited_s:.0f} s")
-        log.warning(message)
+            raise ServiceUnavailable(f"{message}, given up after {waited_s:.0f} s")
+        log.warning("%s, %s", message, following)

@@ -32,6 +32,7 @@ SETTLE_S = 5.0
 import os
 _BUFFERED_BATCHES = int(os.environ.get("BB","2"))
 _SEND_TIMEOUT_S = 60.0
+_REBALANCE_TIMEOUT_S = 30.0
 _EMBEDDED_TIMEOUT_S = 3.0
 
 
@@ -110,14 +111,14 @@ def _encoder(settings: Settings) -> Encoder:
 
 
 def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[str, Any]:
-    timeouts: dict[str, Any] = {}
-    if settings.embedded:
-        # With the defaults the first join takes 30 s there.
-        timeouts = {"broker_session_timeout": _EMBEDDED_TIMEOUT_S, "broker_rebalance_timeout": _EMBEDDED_TIMEOUT_S}
-        timeouts["broker_heartbeat_interval"] = 1.0
+    # The embedded broker lets the first join take as long as the rebalance timeout.
+    session_s = _EMBEDDED_TIMEOUT_S if settings.embedded else settings.session_timeout_s
     return {
         "broker": [f"kafka://{address.strip()}" for address in settings.bootstrap.split(",")],
         "broker_client_id": settings.worker_id,
+        "broker_session_timeout": session_s,
+        "broker_heartbeat_interval": session_s / 3,
+        "broker_rebalance_timeout": _EMBEDDED_TIMEOUT_S if settings.embedded else _REBALANCE_TIMEOUT_S,
         "broker_commit_interval": settings.commit_interval_s,
         "broker_max_poll_records": 500,
         "consumer_auto_offset_reset": "earliest",
@@ -144,7 +145,6 @@ def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[
         "web_router_enabled": False,
         "web_tables_enabled": False,
         "web_metrics_enabled": False,
-        **timeouts,
     }
 
 

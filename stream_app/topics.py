@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from schemas.frame import MAX_AHEAD_US
 from stream_app.table import changelog_topic
 from whirr.errors import SettingsError
 from whirr.settings import Settings
@@ -75,7 +76,9 @@ async def _ensure_topics(settings: Settings) -> int:
 
 
 def _frames_topic(settings: Settings) -> NewTopic:
-    return _topic(settings, settings.frames_topic, settings.topic_partitions)
+    # A gateway whose clock is ahead would mute its machines once the clock is put right, so the broker refuses it.
+    ahead = {"message.timestamp.after.max.ms": str(MAX_AHEAD_US // 1000)}
+    return _topic(settings, settings.frames_topic, settings.topic_partitions, ahead)
 
 
 def _answer_topics(settings: Settings, partitions: int) -> list[NewTopic]:

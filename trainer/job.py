@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -113,6 +114,9 @@ class Observer:
 
     def on_features(self, choice: Choice, frame_s: float) -> None:
         """The features have been chosen."""
+
+    def on_problems(self, problems: Sequence[Problem]) -> None:
+        """All files have been read; these can't be used."""
 
     def on_windows(self, windows: int, held_out: int) -> None:
         """Spectrograms are ready: so many training windows an epoch, so many held out."""

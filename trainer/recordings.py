@@ -85,6 +85,29 @@ class Found:
         least = STRAY_SHARE * lengths[len(lengths) // 2]
         return next(length for length in lengths if length >= least)
 
+    def without(self, problems: Sequence[Problem], on_error: OnError) -> Found:
+        """Return what is left when more files turn out to be unusable.
+
+        Raises:
+            RecordingError: Nothing is left, or ``on_error`` is ``fail``.
+        """
+        names = {problem.name for problem in problems}
+        left = tuple(recording for recording in self.recordings if recording.name not in names)
+        known = (*self.problems, *{problem.name: problem for problem in problems}.values())
+        return Found(self.folder, left, known).checked(on_error)
+
+    def checked(self, on_error: OnError) -> Found:
+        """Return this, if it can be trained on.
+
+        Raises:
+            RecordingError: There is no recording, or there are problems and ``on_error`` is ``fail``.
+        """
+        if self.problems and on_error == "fail":
+            raise RecordingError(describe_problems(self.folder, self.problems))
+        if not self.recordings:
+            raise RecordingError(f"no usable audio; {describe_problems(self.folder, self.problems)}")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -120,12 +143,8 @@ def find_recordings(folder: Path, machine: str | None = None, on_error: OnError 
     with ThreadPoolExecutor() as pool:
         looked_at = list(pool.map(lambda name: _look_at(folder, name, machine), sorted(names, key=natural_key)))
     problems = tuple(one for one in looked_at if isinstance(one, Problem))
-    if problems and on_error == "fail":
-        raise RecordingError(describe_problems(folder, problems))
-    recordings = [one for one in looked_at if isinstance(one, Recording)]
-    if not recordings:
-        raise RecordingError(f"no usable audio; {describe_problems(folder, problems)}")
-    return Found(folder, tuple(recordings), problems)
+    recordings = tuple(one for one in looked_at if isinstance(one, Recording))
+    return Found(folder, recordings, problems).checked(on_error)
 
 
 def describe_problems(folder: Path, problems: Sequence[Problem], most: int = 5) -> str:

@@ -34,28 +34,39 @@ MAX_STRETCH_S = 60.0  # longer recordings are transformed piece by piece
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What is trained on, what thresholds are made from, and what could not be used."""
+    """What is trained on, and what thresholds are made from."""
 
     train: TrainingSet
     held_out: HeldOutSet
-    problems: tuple[Problem, ...]
 
 
 def prepare(
     train: Sequence[Part], held_out: Sequence[Part], config: FeatureConfig, frame_s: float, folder: Path
-) -> Prepared:
+) -> Prepared | list[Problem]:
     """Compute the spectrograms of both parts, into files in ``folder``.
 
+    Returns:
+        Both sets; or, where some recordings can't be used, which ones and why. Then split the others and call again.
+
     Raises:
-        RecordingError: Nothing is left to train on, or nothing held out.
+        RecordingError: There is nothing to train on, or nothing held out.
     """
+    if not train:
+        raise RecordingError("nothing to train on")
+    if not held_out:
+        raise RecordingError(
+            f"nothing held out for thresholds: {train[0].recording.name!r} is too short to be cut in two; expected at "
+            f"least two recordings of a machine, or one of two frames of {frame_s:g} s"
+        )
     features = Features(config)
     problems: list[Problem] = []
     with (folder / "train.f32").open("w+b") as file:
         training_set = _training_set(train, features, file, problems)
     with (folder / "held_out.f32").open("w+b") as file:
         held_out_set = _held_out_set(held_out, features, frame_s, file, problems)
-    return Prepared(training_set, held_out_set, tuple(problems))
+    if problems or training_set is None or held_out_set is None:
+        return problems
+    return Prepared(training_set, held_out_set)
 
 
 def signals_of(samples: Float32, config: FeatureConfig) -> list[Float32]:
@@ -71,7 +82,9 @@ def signals_of(samples: Float32, config: FeatureConfig) -> list[Float32]:
     return [samples] if len(samples) == config.channels else [channel[np.newaxis] for channel in samples]
 
 
-def _training_set(parts: Sequence[Part], features: Features, file: BinaryIO, problems: list[Problem]) -> TrainingSet:
+def _training_set(
+    parts: Sequence[Part], features: Features, file: BinaryIO, problems: list[Problem]
+) -> TrainingSet | None:
     config = features.config
     stretches: list[tuple[int, int]] = []
     columns = 0
@@ -81,14 +94,14 @@ def _training_set(parts: Sequence[Part], features: Features, file: BinaryIO, pro
             stretches.append((columns, log_mel.shape[2]))
             columns += log_mel.shape[2]
     if not stretches:
-        raise RecordingError(f"nothing to train on: {_first(problems, 'no recording is left')}")
+        return None
     mapped = _mapped(file, (columns, config.channels, config.bands))
     return TrainingSet(mapped, tuple(stretches), config.window_columns)
 
 
 def _held_out_set(
     parts: Sequence[Part], features: Features, frame_s: float, file: BinaryIO, problems: list[Problem]
-) -> HeldOutSet:
+) -> HeldOutSet | None:
     config = features.config
     frames: list[HeldOutFrame] = []
     count = 0
@@ -98,8 +111,7 @@ def _held_out_set(
             frames.append(HeldOutFrame(part.recording.machine, part.recording.name, count, *frame.shape[:2]))
             count += frame.shape[0] * frame.shape[1]
     if not frames:
-        expected = "expected at least two recordings of a machine, or one of two frames"
-        raise RecordingError(f"nothing held out for thresholds: {_first(problems, expected)}")
+        return None
     mapped = _mapped(file, (count, config.channels, config.bands, config.window_columns))
     return HeldOutSet(mapped, tuple(frames))
 
@@ -176,7 +188,3 @@ def _pieces(samples: int, longest: float, shortest: float) -> list[tuple[int, in
 def _mapped(file: BinaryIO, shape: tuple[int, ...]) -> Float32:
     file.flush()
     return np.memmap(file, np.float32, mode="r", shape=shape)
-
-
-def _first(problems: Sequence[Problem], otherwise: str) -> str:
-    return f"{problems[0].name}: {problems[0].reason}" if problems else otherwise

@@ -12,21 +12,24 @@ opens at most a stated number of incidents (default one) per machine in 30 days.
    what is independent. For a correlation that fades with distance this overstates the dependence, since r is the
    largest over the lags 1 to n-1, and half a standard error more. The probability is the factor's integral over a
    binomial tail; p(r) follows by root finding, and falls from C(n, k)^(-1/k) rate^(1/k) at r = 0 to ``rate`` at r = 1.
-2. *What score is exceeded so rarely?* The excess of scores over their median follows a gamma distribution (maximum
-   likelihood by Minka's closed-form start, corrected for small samples; shape held within [0.5, 1.5], so the tail is
-   never lighter than about an exponential's: for Gaussian scores it overstates a bit).
+2. *What score is exceeded so rarely?* The excess of scores over their median follows a gamma distribution (the
+   closed form of Ye and Chen, corrected for small samples; shape held within [0.5, 1.5], so the tail is never lighter
+   than about an exponential's: for Gaussian scores it overstates).
 3. *How well is the tail known?* With m effectively independent excesses (design effect of the correlation included) the
    exponential's predictive quantile is m (q^(-1/m) - 1) in place of -ln q means; the gamma quantile is stretched by
-   this ratio, at most by 1.5 (2.5 where frames all but repeat each other). The mean excess is taken as at least 2 % of
-   the median, and more with few frames, because held-out normals of some minutes have not seen a month.
+   this ratio, at most by 1.5. The mean excess is taken as at least 2 % of the median, and more with few frames, because
+   held-out normals of some minutes have not seen a month.
 4. *What has been seen must not alert*: T is above every score for which the rule would have opened on the held-out
    normals themselves, and above the largest score where there are too few frames to know how often such a one comes.
 
-What this cannot know is a normal state that the recordings lack, such as a season or another product on the line.
+What this cannot know is a normal state that the recordings lack, such as a season or another product on the line; nor
+a drift so slow that the held-out normals show a fraction of it (some dozen frames at a correlation of 0.98).
 
-Sources: gamma fit, T. Minka, "Estimating a Gamma distribution" (2002); small-sample correction, Louzada et al. 2019;
-one-factor copula, O. Vasicek, "Limiting loan loss probability distribution" (1991); predictive quantile of the
-exponential distribution (a Lomax distribution), D. Lawless, "Prediction intervals for the two-parameter exponential".
+Sources: gamma fit, Z.-S. Ye and N. Chen, "Closed-form estimators for the gamma distribution derived from likelihood
+equations" (2017), with the correction of F. Louzada et al. (2019); one-factor copula, O. Vasicek, "Limiting loan loss
+probability distribution" (1991); the predictive distribution of an exponential variable whose mean is estimated from m
+others is a Lomax distribution: J. F. Lawless, "A prediction problem concerning samples from the exponential
+distribution" (1971).
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ Runs = Sequence[Scores]  # the frames' scores of one recording each, in time ord
 MIN_OWN_FRAMES = 20  # a machine with fewer held-out frames takes the pooled thresholds
 SHAPE_RANGE = (0.5, 1.5)
 MIN_SHAPE_VALUES = 30  # fewer tell nothing of a shape
-MAX_STRETCH = 1.5  # of the tail, by what so few frames can't tell; more where frames depend on each other
+MAX_STRETCH = 1.5
 MIN_RELATIVE_EXCESS = 0.02
 _FACTOR = np.linspace(-8.0, 8.0, 1601)
 _FACTOR_WEIGHTS = stats.norm.pdf(_FACTOR) * (_FACTOR[1] - _FACTOR[0])
@@ -154,6 +157,8 @@ def dependence(runs: Runs, n: int) -> float:
     Scores are turned into Gaussian ranks over all runs first. Pairs within a recording count where there are any; with
     one frame a recording, successive recordings stand in for successive frames.
     """
+    if n == 1:
+        return 0.0
     scores = np.concatenate(runs)
     ranks = stats.norm.ppf((stats.rankdata(scores) - 0.5) / len(scores))
     bounds = np.cumsum([len(run) for run in runs])[:-1]
@@ -182,7 +187,7 @@ def _tail_quantile(scores: Scores, p: float, correlation: float) -> float:
     mean = max(float(excess.mean()) if len(excess) else 0.0, smallest, 1e-12)
     shape = gamma_shape(excess)
     q = min(p / 0.5, 0.5)
-    stretch = min(effective * expm1(-log(q) / effective) / -log(q), MAX_STRETCH + max(0.0, 2 * correlation - 1))
+    stretch = min(effective * expm1(-log(q) / effective) / -log(q), MAX_STRETCH)
     return median + float(stats.gamma.isf(q, shape, scale=mean / shape)) * stretch
 
 
@@ -191,10 +196,11 @@ def gamma_shape(excess: Scores) -> float:
     m = len(excess)
     if m < MIN_SHAPE_VALUES:
         return 1.0
-    spread = log(float(excess.mean())) - float(np.log(np.maximum(excess, 1e-300)).mean())
-    if spread <= 1e-6:
+    logs = np.log(np.maximum(excess, 1e-300))
+    spread = float((excess * logs).mean() - excess.mean() * logs.mean())
+    if spread <= 1e-9 * float(excess.mean()):
         return SHAPE_RANGE[1]
-    shape = (3 - spread + np.sqrt((spread - 3) ** 2 + 24 * spread)) / (12 * spread)
+    shape = float(excess.mean()) / spread
     corrected = shape - (3 * shape - 2 / 3 * shape / (1 + shape) - 4 / 5 * shape / (1 + shape) ** 2) / m
     return float(np.clip(corrected, *SHAPE_RANGE))
 

@@ -21,11 +21,11 @@ from trainer.export import Float32, Graph, export
 from trainer.feature_choice import Choice, choose_features
 from trainer.fit import Fit, fit
 from trainer.job import Observer, TrainConfig, TrainResult
-from trainer.recordings import Found, data_hash, describe_problems, find_recordings, split
+from trainer.recordings import Found, data_hash, find_recordings, split
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
 from trainer.tracking import Run
-from whirr.errors import RecordingError, ServiceUnavailable, SettingsError
+from whirr.errors import ServiceUnavailable, SettingsError
 from whirr.settings import Settings, load_settings
 
 __all__ = ["Observer", "TrainConfig", "TrainResult", "train_model"]
@@ -94,10 +94,14 @@ def _prepare(config: TrainConfig, folder: Path, observer: Observer) -> _Ground:
     choice = choose_features(found, config.features)
     calibration = _calibration(config, found, choice.features)
     observer.on_features(choice, calibration.frame_s)
-    train, held_out = split(found.recordings, calibration.frame_s, config.held_out_share)
-    prepared = prepare(train, held_out, choice.features, calibration.frame_s, folder)
-    if prepared.problems and config.on_error == "fail":
-        raise RecordingError(describe_problems(found.folder, prepared.problems))
+    while True:
+        parts = split(found.recordings, calibration.frame_s, config.held_out_share)
+        prepared = prepare(*parts, choice.features, calibration.frame_s, folder)
+        if isinstance(prepared, Prepared):
+            break
+        # A header may promise what the file doesn't hold; without such files the split is another.
+        found = found.without(prepared, config.on_error)
+    observer.on_problems(found.problems)
     observer.on_windows(len(prepared.train), len(prepared.held_out.windows))
     return _Ground(found, choice, calibration, prepared)
 
@@ -160,8 +164,8 @@ def _result(
         checkpoint=config.out.with_suffix(".ckpt"),
         metadata=metadata,
         why=ground.choice.why,
-        recordings=len(ground.found.recordings) - len({problem.name for problem in prepared.problems}),
-        problems=(*ground.found.problems, *prepared.problems),
+        recordings=len(ground.found.recordings),
+        problems=ground.found.problems,
         windows=len(prepared.train),
         held_out_windows=len(prepared.held_out.windows),
         history=trained.fitted.history,

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from schemas.times import parse_rfc3339
@@ -28,6 +28,7 @@ _POLL_MS = 500
 _REQUEST_TIMEOUT_MS = 10_000
 _RETRY_S = 1.0
 _PROBE_S = 5.0
+_ASSIGNED_S = 0.01
 
 
 class ReceivedAlert(NamedTuple):
@@ -56,9 +57,7 @@ def parse_since(text: str, now_us: int) -> int:
         return parse_rfc3339(text)
     except ValueError:
         example = datetime.fromtimestamp(now_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        raise SettingsError(
-            f"since is {text!r}; expected a duration such as 10m, or a time such as {example}"
-        ) from None
+        raise SettingsError(f"since is {text!r}; expected a duration such as 10m or a time such as {example}") from None
 
 
 class AlertReader:
@@ -125,6 +124,7 @@ class AlertReader:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             client_id="whirr-alerts",
+            auto_offset_reset="earliest",
             enable_auto_commit=False,
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
             fetch_max_wait_ms=_POLL_MS // 2,
@@ -144,9 +144,10 @@ class AlertReader:
         # Asking for one topic by name would make some brokers create it.
         if self._topic not in await consumer.topics():
             return False
-        partitions = consumer.partitions_for_topic(self._topic) or set()
-        places = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
-        consumer.assign(places)
+        consumer.subscribe([self._topic])
+        async with asyncio.timeout(_REQUEST_TIMEOUT_MS / 1000):
+            while not (places := sorted(consumer.assignment())):
+                await asyncio.sleep(_ASSIGNED_S)
         if self._since_us is None:
             await consumer.seek_to_beginning(*places)
             return True
@@ -195,6 +196,9 @@ class AlertReader:
         return sorted(found, key=lambda received: received.stored_ms)
 
     def _take(self, record: Any) -> ReceivedAlert | None:
+        # The embedded broker does not look offsets up by time.
+        if self._since_us is not None and record.timestamp < self._since_us // 1000:
+            return None
         try:
             alert = orjson.loads(record.value or b"")
             alert_id, machine_id = str(alert["alert_id"]), str(alert["machine_id"])

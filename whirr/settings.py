@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     worker_dir: Path = Field(Path(".whirr/worker"), description="where the worker keeps its files")
     batch_frames: int = Field(64, ge=1, le=1024, description="most frames scored at once")
     batch_linger_s: Seconds = Field(0.005, description="longest wait for a batch to fill")
+    session_timeout_s: Seconds = Field(10.0, description="a worker not heard of for so long loses its partitions")
     commit_interval_s: Seconds = Field(1.0, description="how often the worker commits what it has acknowledged")
     commit_stall_s: Seconds = Field(60.0, description="the worker exits when its commits stop moving for so long")
     model_poll_s: Seconds = Field(5.0, description="how often model files are looked at for a change")

@@ -53,12 +53,10 @@ class Knocks:
         places = self._places(self._next, float(passed[-1]))
         at = np.interp(places, passed, np.arange(len(passed)))
         force = self._strength(places / self._order, self._random) * np.interp(at, np.arange(len(passed)), motion.speed)
-        struck = np.zeros((1, len(passed) + 1))
-        whole = at.astype(np.int64)
-        # An impulse between two samples is shared by both.
-        np.add.at(struck[0], whole, force * (whole + 1 - at))
-        np.add.at(struck[0], whole + 1, force * (at - whole))
-        return self._scale * self._fir.block(struck[:, :-1])
+        struck = np.zeros((1, len(passed)))
+        # To the whole sample: what is lost is small beside the jitter.
+        np.add.at(struck[0], at.astype(np.int64), force)
+        return self._scale * self._fir.block(struck)
 
     def _places(self, following: float, until: float) -> Floats:
         """Return where impulses fall from ``following`` up to ``until``, and remember the next one after."""

@@ -35,9 +35,9 @@ class Wander:
 
     def block(self, samples: int) -> Floats:
         """Return the next block, ``[samples]``."""
-        # Beyond two deviations the walk is held: a machine's operating range is bounded, and so can be learnt.
+        # Beyond 1.5 deviations the walk is held: a machine's operating range is bounded, and so can be learnt.
         step = self._std * math.sqrt(1 - self._keep**2) * self._random.standard_normal()
-        following = float(np.clip(self._keep * self._now + step, -2 * self._std, 2 * self._std))
+        following = float(np.clip(self._keep * self._now + step, -1.5 * self._std, 1.5 * self._std))
         between = np.linspace(self._now, following, samples, endpoint=False)
         self._now = following
         return between

@@ -186,7 +186,7 @@ def _conveyor(machine_id: str) -> MachineSpec:
         shaft_hz=12.5,
         slip=0.03,
         load_mean=0.6,
-        load_std=0.07,
+        load_std=0.06,
         lines=(Line(1, -9), Line(2, -12), Line(23, -5, -10), Line(46, -12)),
         modes=(Mode(240.0, 0.06), Mode(860.0, 0.05)),
         slope_db_per_octave=-3.5,

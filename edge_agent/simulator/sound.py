@@ -58,7 +58,7 @@ class Lines:
         self._phases = 2 * math.pi * identity.random(len(self.lines))
         self._levels = [amplitude(line.level_db + identity.normal(0, 0.7)) for line in self.lines]
         random = generator(seed, spec.machine_id, run, "lines")
-        self._wander = [Wander(random, 0.06, 8.0) for _ in self.lines]
+        self._wander = [Wander(random, 0.06, 6.0) for _ in self.lines]
         self._gains = direction(spec.axes, "radial")
         self._axes = spec.axes
 
@@ -96,7 +96,7 @@ class Broadband:
     def __init__(self, spec: MachineSpec, rate_hz: int, seed: int, run: str) -> None:
         self._random = generator(seed, spec.machine_id, run, "broadband")
         self._fir = Fir(colouring(rate_hz, spec.slope_db_per_octave, spec.modes))
-        self._wander = Wander(generator(seed, spec.machine_id, run, "broadband level"), 0.04, 8.0)
+        self._wander = Wander(generator(seed, spec.machine_id, run, "broadband level"), 0.04, 6.0)
         self._order, self._depth = spec.pulses
         self._axes = spec.axes
 

@@ -159,8 +159,8 @@ class MachineSpec:
     shaft_hz: float = 25.0
     slip: float = 0.025
     load_mean: float = 0.7
-    load_std: float = 0.06
-    load_tau_s: float = 8.0
+    load_std: float = 0.05
+    load_tau_s: float = 6.0
     lines: tuple[Line, ...] = ()
     slope_db_per_octave: float = -4.0
     modes: tuple[Mode, ...] = (Mode(900.0), Mode(2400.0))

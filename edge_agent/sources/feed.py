@@ -23,27 +23,33 @@ class Feed(Generic[Item]):
 
     async def __aiter__(self) -> AsyncIterator[Item]:
         """Yield what was read until the end."""
-        loop, items = asyncio.get_running_loop(), asyncio.Queue[Item | Exception | None](WAITING)
-        taken = threading.Event()  # set when nobody takes anything any more
+        loop, items = asyncio.get_running_loop(), asyncio.Queue[Item | Exception | None]()
+        room, ended = threading.Semaphore(WAITING), threading.Event()
 
         def hand_over(item: Item | Exception | None) -> None:
-            asyncio.run_coroutine_threadsafe(items.put(item), loop).result()
+            room.acquire()
+            if ended.is_set():
+                return
+            try:
+                loop.call_soon_threadsafe(items.put_nowait, item)
+            except RuntimeError:  # the event loop has gone
+                ended.set()
 
         def work() -> None:
             try:
-                while not taken.is_set() and (item := self._read()) is not None:
+                while not ended.is_set() and (item := self._read()) is not None:
                     hand_over(item)
                 hand_over(None)
-            except RuntimeError:
-                return  # the event loop has gone
             except Exception as error:
                 hand_over(error)
 
         threading.Thread(target=work, name="whirr-feed", daemon=True).start()
         try:
             while (item := await items.get()) is not None:
+                room.release()
                 if isinstance(item, Exception):
                     raise item
                 yield item
         finally:
-            taken.set()
+            ended.set()
+            room.release(2)  # for an item that waits, and for the end after it

@@ -15,6 +15,10 @@ from schemas import parse_rfc3339
 from whirr.settings import Settings
 
 
+# The embedded broker answers a waiting fetch only after about half of this.
+FETCH_WAIT_MS = 20
+
+
 @dataclass(slots=True)
 class Received:
     """Everything read so far.
@@ -48,7 +52,9 @@ class Watcher:
         """Read until cancelled."""
         settings = self._settings
         topics = (settings.scores_topic, settings.dead_letter_topic, settings.alerts_topic)
-        consumer = AIOKafkaConsumer(*topics, bootstrap_servers=settings.bootstrap, auto_offset_reset="earliest")
+        consumer = AIOKafkaConsumer(
+            *topics, bootstrap_servers=settings.bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=FETCH_WAIT_MS
+        )
         await consumer.start()
         self._consumer = consumer
         try:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.dead_letter import DeadLetter
-from schemas.frame import Frame, FrameRecord, parse_frame
+from schemas.frame import MAX_SAMPLES, Frame, FrameRecord, parse_frame
 from schemas.score import SensorFault
 from stream_app.pipeline.decode import decode
 from stream_app.pipeline.model import Float32, Model
@@ -21,6 +21,8 @@ from stream_app.pipeline.windowing import windows
 from whirr.errors import FrameRejected
 
 log = logging.getLogger(__name__)
+
+MAX_RESAMPLED = 4 * MAX_SAMPLES  # a frame of many channels at a low rate must not fill the memory at the model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def prepare(frame: Frame, router: Router) -> Prepared:
             "channels_mismatch",
             f"{audio.samples.shape[0]} channels; model {routed.model.metadata.name!r} takes {config.channels}",
         )
-    spectrum = features.spectrum(resample(audio.samples, audio.rate_hz, config.sample_rate_hz))
+    spectrum = features.spectrum(resample(audio.samples, audio.rate_hz, config.sample_rate_hz, MAX_RESAMPLED))
     cut = _cut(features.log_mel_of(spectrum), routed.model)
     return Prepared(
         frame=frame,

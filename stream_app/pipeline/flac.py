@@ -18,6 +18,16 @@ _STREAMINFO_END = 42  # magic 4, block header 4, STREAMINFO 34
 _BLOCK_SAMPLES = 1 << 18
 
 
+class _Stream(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read once from its beginning.
+
+    soundfile seeks to where it stands after every read, which costs time and fails where the length is unknown.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class FlacHeader:
     """What STREAMINFO says; ``frames`` (samples per channel) is 0 where the encoder did not know."""
@@ -49,14 +59,15 @@ def read_flac(value: bytes, header: FlacHeader, max_frames: int) -> NDArray[np.f
     """Return the samples, float32 ``[channels, n]``, full scale ±1.
 
     At most ``max_frames`` + 1 samples per channel are decoded, whatever the header says: one more than allowed,
-    so that the caller sees the excess.
+    so that the caller sees the excess. What follows the samples that the header counts is not looked at, as with
+    the bytes behind a WAV's data.
 
     Raises:
         FrameRejected: ``not_audio`` or ``truncated``.
     """
     wanted = min(header.frames or max_frames + 1, max_frames + 1)
     try:
-        with soundfile.SoundFile(io.BytesIO(value)) as file:
+        with _Stream(io.BytesIO(value)) as file:
             if (file.format, file.channels, file.samplerate) != ("FLAC", header.channels, header.rate_hz):
                 raise FrameRejected("not_audio", f"decodes as {file.format}, {file.channels} channels")
             samples = _read_blocks(file, wanted)

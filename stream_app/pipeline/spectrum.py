@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import scipy.fft
@@ -31,6 +31,7 @@ _FAR_SHARE: Final = np.float32(3e-12)
 _NEAR: Final = np.float32(1e-7)
 # The statistics look into the gaps between lines too.
 _BIN_SHARE: Final = np.float32(1e-11)
+_NEGLIGIBLE_DC: Final = 1e-13  # -260 dB re full scale
 _NONE: Final = np.empty(0, np.intp)
 _BLOCK_COLUMNS: Final = 128  # spreads the cost of calls, and keeps a block's arrays in the processor's caches
 
@@ -48,6 +49,22 @@ class Spectrum:
     samples: Float32
     power: Float32
     energies: Float32
+
+
+class _Group(NamedTuple):
+    """A few signals side by side.
+
+    Attributes:
+        signals: float32 ``[signals, n]``, as given or within limits.
+        power: float32 ``[bins, signals * columns]``.
+        energies: float32 ``[bands, signals * columns]``.
+        total: float32 ``[signals * columns]``, the sum of each column's power in single precision.
+    """
+
+    signals: Float32
+    power: Float32
+    energies: Float32
+    total: Float32
 
 
 class Transform:
@@ -74,20 +91,20 @@ class Transform:
 
     def energies(self, signals: Float32) -> Float32:
         """Return the band energies ``[signals, bands, columns]`` of signals (float32 ``[signals, n]``, C order)."""
-        groups = [self._transform(group)[2] for group in self._groups(signals)]
-        return self._joined(groups, signals)
+        return self._joined([self._transform(group).energies for group in self._groups(signals)], signals)
 
     def spectrum(self, signals: Float32) -> Spectrum:
         """Return the spectra of signals (float32 ``[signals, n]``, C order), all arrays with leading ``[signals]``."""
-        samples, power, energies = [], [], []
-        for group in self._groups(signals):
-            centred, group_power, group_energies, total = self._transform(group)
-            self._refine(group, group_power, np.flatnonzero(group_power.min(axis=0) < _BIN_SHARE * total))
-            samples.append(centred)
-            power.append(group_power)
-            energies.append(group_energies)
-        joined = samples[0] if len(samples) == 1 else np.concatenate(samples)
-        return Spectrum(joined, self._joined(power, signals), self._joined(energies, signals))
+        groups = [self._transform(group) for group in self._groups(signals)]
+        for group in groups:
+            self._refine(group, np.flatnonzero(group.power.min(axis=0) < _BIN_SHARE * group.total))
+        return Spectrum(
+            samples=self._centred(
+                groups[0].signals if len(groups) == 1 else np.concatenate([g.signals for g in groups])
+            ),
+            power=self._joined([group.power for group in groups], signals),
+            energies=self._joined([group.energies for group in groups], signals),
+        )
 
     def _groups(self, signals: Float32) -> Iterator[Float32]:
         """Yield signals in groups whose columns fill about one block."""
@@ -108,20 +125,18 @@ class Transform:
             start = stop
         return joined
 
-    def _transform(self, signals: Float32) -> tuple[Float32, Float32, Float32, Float32]:
-        """Return a group's centred samples, power, energies and each column's total power."""
+    def _transform(self, signals: Float32) -> _Group:
         with np.errstate(over="ignore", invalid="ignore"):
-            samples = self._centred(signals)
-            power, total = self._power(samples)
+            power, total = self._power(signals)
             finite = math.isfinite(np.add.reduce(total))
         if not finite:
             return self._transform(np.clip(signals, -SAMPLE_LIMIT, SAMPLE_LIMIT))
-        energies = self._weights @ power
-        columns = self._doubtful(energies, total)
+        group = _Group(signals, power, self._weights @ power, total)
+        columns = self._doubtful(group.energies, total)
         if len(columns):
-            self._refine(signals, power, columns)
-            energies[:, columns] = self._weights @ np.ascontiguousarray(power[:, columns])
-        return samples, power, energies, total
+            self._refine(group, columns)
+            group.energies[:, columns] = self._weights @ np.ascontiguousarray(power[:, columns])
+        return group
 
     def _centred(self, signals: Float32) -> Float32:
         """Return signals without their means, which are taken in double precision: a constant becomes exactly zero."""
@@ -132,21 +147,35 @@ class Transform:
             mean = _mean(signal)
             coarse = np.float32(mean)
             np.subtract(signal, coarse, out=samples[index])
-            samples[index] -= np.float32(mean - float(coarse))
+            rest = mean - float(coarse)
+            if abs(rest) > _NEGLIGIBLE_DC:
+                samples[index] -= np.float32(rest)
         return samples
 
-    def _power(self, samples: Float32) -> tuple[Float32, Float32]:
-        """Return a group's power spectrum ``[bins, signals * columns]`` in single precision, and each column's sum."""
-        frames = frames_of(samples, self._n_fft, self._hop)
+    def _power(self, signals: Float32) -> tuple[Float32, Float32]:
+        """Return a group's power spectrum ``[bins, signals * columns]`` in single precision, and each column's sum.
+
+        A constant under a periodic Hann window is nothing but bins 0 and 1, so the mean is taken out there. The sums
+        still count it, since the transform's rounding grows with it.
+        """
+        frames = frames_of(signals, self._n_fft, self._hop)
         power = np.empty((self._n_fft // 2 + 1, frames.shape[0] * frames.shape[1]), np.float32)
         total = np.empty(power.shape[1], np.float32)
+        dc = np.add.reduce(signals, axis=-1) * np.float32(self._n_fft / 2 / signals.shape[-1])
         start = 0
         for first in range(0, frames.shape[1], _BLOCK_COLUMNS):
             # Either one signal in several blocks, or several signals in one.
             block = (frames[:, first : first + _BLOCK_COLUMNS] * self._window32).reshape(-1, self._n_fft)
-            squared = _squared(scipy.fft.rfft(block).view(np.float32))
+            parts = scipy.fft.rfft(block).view(np.float32)
             columns = slice(start, start + len(block))
+            if self._remove_dc:
+                at_zero = np.repeat(dc, len(block) // len(dc))
+                parts[:, 0] -= at_zero
+                parts[:, 2] += at_zero / 2
+            squared = _squared(parts)
             np.add.reduce(squared, axis=-1, out=total[columns])
+            if self._remove_dc:
+                total[columns] += at_zero * at_zero
             power[:, columns] = squared.T
             start += len(block)
         return power, total
@@ -160,17 +189,17 @@ class Transform:
         weak &= (energies > _NEAR * energies.max(axis=0)) | ((energies < _FAR_SHARE * share) & (share > self._floor))
         return np.flatnonzero(weak.any(axis=0))
 
-    def _refine(self, signals: Float32, power: Float32, columns: NDArray[np.intp]) -> None:
-        """Put columns of a group's ``power``, taken anew in double precision."""
-        frames = frames_of(signals, self._n_fft, self._hop)
+    def _refine(self, group: _Group, columns: NDArray[np.intp]) -> None:
+        """Take columns of a group's power anew, in double precision."""
+        frames = frames_of(group.signals, self._n_fft, self._hop)
         for start in range(0, len(columns), _BLOCK_COLUMNS):
             chosen = columns[start : start + _BLOCK_COLUMNS]
             which, column = np.divmod(chosen, frames.shape[1])
             block = frames[which, column].astype(np.float64)
             if self._remove_dc:
-                block -= np.array([_mean(signal) for signal in signals])[which, np.newaxis]
+                block -= np.array([_mean(signal) for signal in group.signals])[which, np.newaxis]
             block *= self._window
-            power[:, chosen] = _squared(scipy.fft.rfft(block).view(np.float64)).T
+            group.power[:, chosen] = _squared(scipy.fft.rfft(block).view(np.float64)).T
 
 
 def frames_of(signals: Float32, length: int, hop: int) -> Float32:

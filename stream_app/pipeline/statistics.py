@@ -162,8 +162,8 @@ def _contrast(magnitude: Float32, plan: StatisticsPlan) -> float:
         if octave.extremes > 1:
             ordered = np.ascontiguousarray(magnitude[octave.start : octave.stop].T)
             ordered.sort(axis=1)
-            peaks.append(ordered[:, -octave.extremes :].mean(axis=1))
-            valleys.append(ordered[:, : octave.extremes].mean(axis=1))
+            peaks.append(np.add.reduce(ordered[:, -octave.extremes :], axis=1) / octave.extremes)
+            valleys.append(np.add.reduce(ordered[:, : octave.extremes], axis=1) / octave.extremes)
     return float((_to_db(np.array(peaks)) - _to_db(np.array(valleys))).mean())
 
 

@@ -71,9 +71,9 @@ def read_wav(value: bytes, header: WavHeader) -> NDArray[np.float32]:
     """Return the samples, float32 ``[channels, n]``, full scale ±1; floats as they are, finite or not."""
     count = header.frames * header.channels
     if header.encoding == "i3":
-        padded = np.zeros((count, 4), np.uint8)
-        padded[:, 1:] = np.frombuffer(value, np.uint8, count * 3, header.offset).reshape(count, 3)
-        raw: NDArray[np.generic] = padded.view("<i4").reshape(count)
+        # Each sample as the upper three bytes of four that begin one byte earlier; what that byte held is masked out.
+        overlapping: NDArray[np.int32] = np.ndarray((count,), "<i4", value, header.offset - 1, (3,))
+        raw: NDArray[np.generic] = overlapping & np.int32(-256)
     else:
         raw = np.frombuffer(value, "<" + header.encoding, count, header.offset)
     interleaved = raw.reshape(header.frames, header.channels).T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -206,7 +207,7 @@ class TestLimits:
     def test_60_s_of_192_khz_in_8_channels_is_refused_by_its_header(self, monkeypatch: pytest.MonkeyPatch) -> None:
         value = _flac_of_silence(channels=8, rate_hz=192_000, seconds=60)
         assert len(value) < MAX_VALUE_BYTES
-        monkeypatch.setattr("stream_app.pipeline.decode.read_flac", None)  # calling it would fail otherwise
+        monkeypatch.setattr(sys.modules[decode.__module__], "read_flac", None)  # calling it would fail otherwise
         assert code_of(value) == "too_many_samples"
 
     @pytest.mark.parametrize("claimed", [0, 16_000])

@@ -176,6 +176,11 @@ def test_dead_letters_say_why(replay, model):
     assert codes(backtest([record(encoded(noise()))], {"m": model}, routes)) == ["no_route"]
 
 
+def test_a_frame_must_not_grow_without_bound_when_resampled(replay):
+    value = encoded(noise(60.0, rate_hz=100, channels=64), 100, kind="WAV", subtype="PCM_16")
+    assert codes(replay([record(value)])) == ["too_many_samples"]
+
+
 def test_an_unexpected_error_is_one_frames_dead_letter(replay, monkeypatch):
     real = Model.score
     loudest = encoded(noise(rms=LOUD * NORMAL_RMS))

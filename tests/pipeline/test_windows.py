@@ -47,7 +47,7 @@ def test_odd_widths_count_half_exactly() -> None:
 
 
 def test_shorter_than_one_window_is_rejected_with_the_numbers() -> None:
-    with pytest.raises(FrameRejected, match="29 columns.*30") as caught:
+    with pytest.raises(FrameRejected, match=r"29 columns.*30") as caught:
         windows(numbered(29), FeatureConfig(window_columns=30))
     assert caught.value.code == "too_short"
 

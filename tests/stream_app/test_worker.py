@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -41,6 +42,11 @@ def plant(machines: int = MACHINES, levels: Sequence[float] = LEVELS) -> list[Fr
     return [frame for together in zip(*courses, strict=True) for frame in together]
 
 
+def sent_now(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
+    """The same frames with records of today: the recording times are old enough for Kafka to delete the records."""
+    return [replace(frame, timestamp_ms=0) for frame in frames]
+
+
 def expected_alerts(frames: Iterable[FrameRecord], route: Route) -> set[tuple[str, str]]:
     models = {route.model: Model.load(route.model)}
     answers = backtest(frames, models, [route])
@@ -61,7 +67,7 @@ async def test_live_equals_the_oracle(kafka: KafkaUnderTest, tmp_path: Path, rou
     settings = kafka.settings(route=(route,))
     with WorkerProcess(settings, tmp_path) as worker:
         worker.wait_until_ready()
-        await kafka.produce(settings.frames_topic, frames)
+        await kafka.produce(settings.frames_topic, sent_now(frames))
         await eventually_async(lambda: worker.metric("whirr_frames_total", outcome="scored") == len(frames), 60)
         _look_at_the_pages(worker, len(frames))
         assert worker.stop() == 0, worker.log
@@ -91,15 +97,15 @@ async def test_a_killed_worker_is_replaced_and_nothing_is_lost(
     kafka: KafkaUnderTest, tmp_path: Path, route: Route
 ) -> None:
     frames = plant(machines=12)
-    settings = kafka.settings(route=(route,), batch_frames=8)
+    settings = kafka.settings(route=(route,), batch_frames=8, session_timeout_s=6.0)
     half = len(frames) // 2
     with WorkerProcess(settings, tmp_path) as first:
         first.wait_until_ready()
-        await kafka.produce(settings.frames_topic, frames[:half])
+        await kafka.produce(settings.frames_topic, sent_now(frames[:half]))
         await eventually_async(lambda: first.metric("whirr_frames_total", outcome="scored") > half // 4, 60)
         first.process.kill()
         first.wait()
-    await kafka.produce(settings.frames_topic, frames[half:])
+    await kafka.produce(settings.frames_topic, sent_now(frames[half:]))
     with WorkerProcess(settings, tmp_path) as second:
         second.wait_until_ready()
         wanted = {parse_frame(frame).frame_id for frame in frames}
@@ -117,7 +123,7 @@ async def test_a_second_worker_takes_over_partitions_with_their_states(
     third = len(frames) // 3
     with WorkerProcess(settings, tmp_path) as first, WorkerProcess(settings, tmp_path) as second:
         first.wait_until_ready()
-        await kafka.produce(settings.frames_topic, frames[:third])
+        await kafka.produce(settings.frames_topic, sent_now(frames[:third]))
 
         def shared() -> bool:
             taken = [set(worker.readiness().get("partitions", [])) for worker in (first, second)]
@@ -125,11 +131,34 @@ async def test_a_second_worker_takes_over_partitions_with_their_states(
             return ready and all(taken) and not taken[0] & taken[1] and taken[0] | taken[1] == {0, 1, 2, 3}
 
         await eventually_async(shared, 60)
-        await kafka.produce(settings.frames_topic, frames[third : 2 * third])
+        await kafka.produce(settings.frames_topic, sent_now(frames[third : 2 * third]))
         assert first.stop() == 0, first.log
-        await kafka.produce(settings.frames_topic, frames[2 * third :])
+        await kafka.produce(settings.frames_topic, sent_now(frames[2 * third :]))
         wanted = {parse_frame(frame).frame_id for frame in frames}
         await kafka.consume(settings.scores_topic, lambda found: scored_ids(found).keys() >= wanted, 60)
+        assert second.stop() == 0, second.log
+    assert alert_set(await kafka.drain(settings.alerts_topic)) == expected_alerts(frames, route)
+
+
+async def test_a_worker_that_wakes_from_a_long_pause_does_no_harm(
+    kafka: KafkaUnderTest, tmp_path: Path, route: Route
+) -> None:
+    frames = plant(machines=12)
+    settings = kafka.settings(route=(route,), batch_frames=8, session_timeout_s=6.0)
+    third = len(frames) // 3
+    wanted = [{parse_frame(frame).frame_id for frame in frames[:count]} for count in (2 * third, len(frames))]
+    with WorkerProcess(settings, tmp_path) as first, WorkerProcess(settings, tmp_path) as second:
+        first.wait_until_ready()
+        second.wait_until_ready()
+        await kafka.produce(settings.frames_topic, sent_now(frames[:third]))
+        await eventually_async(lambda: first.metric("whirr_frames_total", outcome="scored") > 0, 30)
+        first.process.send_signal(signal.SIGSTOP)
+        await kafka.produce(settings.frames_topic, sent_now(frames[third : 2 * third]))
+        await kafka.consume(settings.scores_topic, lambda found: scored_ids(found).keys() >= wanted[0], 60)
+        first.process.send_signal(signal.SIGCONT)
+        await kafka.produce(settings.frames_topic, sent_now(frames[2 * third :]))
+        await kafka.consume(settings.scores_topic, lambda found: scored_ids(found).keys() >= wanted[1], 60)
+        assert first.wait_until_ready().stop() == 0, first.log
         assert second.stop() == 0, second.log
     assert alert_set(await kafka.drain(settings.alerts_topic)) == expected_alerts(frames, route)
 
@@ -149,16 +178,16 @@ async def test_a_new_model_is_swapped_in_and_a_bad_one_refused(
 
     with WorkerProcess(settings, tmp_path) as worker:
         worker.wait_until_ready()
-        await kafka.produce(settings.frames_topic, frames[:2])
+        await kafka.produce(settings.frames_topic, sent_now(frames[:2]))
         await versions("11")
         tiny_model(tmp_path / "next.onnx", replace(tiny_metadata(), version="2")).replace(model)
         await eventually_async(lambda: worker.metric("whirr_model_info", name="tiny", route="*", version="2") == 1)
-        await kafka.produce(settings.frames_topic, frames[2:4])
+        await kafka.produce(settings.frames_topic, sent_now(frames[2:4]))
         await versions("1122")
         (tmp_path / "bad.onnx").write_bytes(b"no model")
         (tmp_path / "bad.onnx").replace(model)
         await eventually_async(lambda: worker.metric("whirr_model_refused_total") == 1)
-        await kafka.produce(settings.frames_topic, frames[4:6])
+        await kafka.produce(settings.frames_topic, sent_now(frames[4:6]))
         await versions("112222")
         assert worker.metric("whirr_model_info", name="tiny", route="*", version="1") == 0
         assert worker.stop() == 0, worker.log
@@ -170,10 +199,10 @@ async def test_a_silent_machine_is_told_and_heard_again(kafka: KafkaUnderTest, t
     frames = course([1.0] * 2)
     with WorkerProcess(settings, tmp_path) as worker:
         worker.wait_until_ready()
-        await kafka.produce(settings.frames_topic, frames[:1])
+        await kafka.produce(settings.frames_topic, sent_now(frames[:1]))
         (opened,) = [json.loads(record.value) for record in await kafka.consume(settings.alerts_topic, 1)]
         assert (opened["kind"], opened["sensor_fault"], opened["state"]) == ("sensor", "silent", "opened")
-        await kafka.produce(settings.frames_topic, frames[1:])
+        await kafka.produce(settings.frames_topic, sent_now(frames[1:]))
         closed = [json.loads(record.value) for record in await kafka.consume(settings.alerts_topic, 2)][1]
         assert (closed["state"], closed["incident_id"]) == ("closed", opened["alert_id"])
         assert worker.stop() == 0, worker.log
@@ -193,9 +222,7 @@ async def test_kafka_that_comes_late_is_waited_for(tmp_path: Path, route: Route,
 
 
 def _settings(bootstrap: str, folder: Path, *routes: Route) -> Settings:
-    return Settings(
-        kafka_bootstrap_servers=bootstrap, kafka_embedded=True, route=routes, worker_dir=folder / "worker"
-    )
+    return Settings(kafka_bootstrap_servers=bootstrap, kafka_embedded=True, route=routes, worker_dir=folder / "worker")
 
 
 def test_it_can_be_stopped_while_it_waits_for_kafka(tmp_path: Path, route: Route) -> None:
@@ -227,7 +254,7 @@ def test_mode_every_alerts_on_each_anomalous_frame(tmp_path: Path, model: Path) 
         settings = kafka.settings()
         with WorkerProcess(settings, tmp_path, "--model", str(model), "--mode", "every") as worker:
             worker.wait_until_ready()
-            asyncio.run(kafka.produce(settings.frames_topic, course([1.0, 10.0, 1.0, 10.0])))
+            asyncio.run(kafka.produce(settings.frames_topic, sent_now(course([1.0, 10.0, 1.0, 10.0]))))
             eventually(lambda: worker.metric("whirr_alerts_total", kind="machine", state="anomalous") == 2)
             assert worker.stop() == 0, worker.log
 

@@ -38,11 +38,14 @@ class PrintingObserver(Observer):
     def on_found(self, found: Found) -> None:
         """Say what the folder holds."""
         _print(_found_lines(found))
-        _warn(found.problems)
 
     def on_features(self, choice: Choice, frame_s: float) -> None:
         """Say which features were taken, and why."""
         _print(_feature_lines(choice, frame_s))
+
+    def on_problems(self, problems: Sequence[Problem]) -> None:
+        """Name files that can't be used."""
+        _warn(problems)
 
     def on_windows(self, windows: int, held_out: int) -> None:
         """Say how much there is to train on, and start the progress bar."""

@@ -47,7 +47,7 @@ class _Choice:
     order: Order
 
 
-def edge(  # noqa: PLR0913 - each is an option
+def edge(
     *,
     paths: Annotated[
         list[Path] | None, typer.Argument(help="Folders or files of audio: .wav .flac .ogg .mp3", show_default=False)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edge_agent.simulator import Plant, Written
 
 
-def simulate(  # noqa: PLR0913 - each is an option
+def simulate(
     *,
     out: Annotated[Path, typer.Option(help="Folder to write to; must be new or empty.", show_default=False)],
     plant: Annotated[

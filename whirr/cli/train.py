@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _DATA, _FEATURES, _TRAINING, _THRESHOLDS = "Data", "Features", "Training", "Thresholds"
 
 
-def train(  # noqa: PLR0913, PLR0917 - one parameter an option
+def train(
     normal: Annotated[
         Path,
         typer.Option(help="Folder of normal recordings; DIR/<machine>/… names the machines.", rich_help_panel=_DATA),

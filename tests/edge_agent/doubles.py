@@ -1,0 +1,98 @@
+"""What the agent's tests put in place of a clock, a broker and a sensor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+
+from edge_agent.buffer import OutgoingFrame
+from edge_agent.publisher import TryAgain
+from edge_agent.stretch import SignalFormat, Stretch
+from schemas import Frame, FrameRecord, parse_frame
+
+START_US = 1_750_000_000_000_000
+
+
+class FakeClock:
+    """A clock that sleeping moves."""
+
+    def __init__(self, now_us: int = START_US) -> None:
+        self.us = now_us
+        self.slept: list[float] = []
+
+    def now_us(self) -> int:
+        return self.us
+
+    def elapsed_s(self) -> float:
+        return self.us / 1e6
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.us += round(seconds * 1e6)
+
+
+class FakeSink:
+    """A topic in memory. ``failures`` are raised in turn by ``open`` and ``send`` (None lets one pass)."""
+
+    def __init__(self, clock: FakeClock | None = None, failures: Sequence[Exception | None] = ()) -> None:
+        self.clock = clock or FakeClock()
+        self.failures = list(failures)
+        self.frames: list[OutgoingFrame] = []
+        self.sent_at_us: list[int] = []
+        self.opened = 0
+        self.closed = 0
+
+    def _fail(self) -> None:
+        if self.failures and (failure := self.failures.pop(0)) is not None:
+            raise failure
+
+    async def open(self) -> None:
+        self.opened += 1
+        self._fail()
+
+    async def send(self, frame: OutgoingFrame) -> None:
+        self._fail()
+        self.frames.append(frame)
+        self.sent_at_us.append(self.clock.now_us())
+
+    async def close(self) -> None:
+        self.closed += 1
+
+    def parsed(self) -> list[Frame]:
+        """Return the frames as a worker sees them; each one's identity must be what its header says."""
+        found = []
+        for frame, at_us in zip(self.frames, self.sent_at_us, strict=True):
+            record = FrameRecord(frame.key, frame.value, frame.headers, timestamp_ms=at_us // 1000)
+            parsed = parse_frame(record)
+            assert parsed.foreign_id == parsed.frame_id
+            assert parsed.recorded_us == frame.recorded_us
+            found.append(parsed)
+        return found
+
+
+class ListSource:
+    """Stretches from a list."""
+
+    def __init__(self, stretches: Sequence[Stretch], *, live: bool = False) -> None:
+        self.stretches = stretches
+        self.live = live
+        self.formats = tuple({stretch.format: None for stretch in stretches})
+        self.duration_s: float | None = sum(s.samples.shape[1] / s.format.rate_hz for s in stretches)
+
+    def counts(self) -> dict[str, int]:
+        return {}
+
+    async def __aiter__(self) -> AsyncIterator[Stretch]:
+        for stretch in self.stretches:
+            yield stretch
+
+
+def away() -> TryAgain:
+    return TryAgain("no Kafka answers")
+
+
+def noise(samples: int, channels: int = 1, rate_hz: int = 1000, seed: int = 0) -> Stretch:
+    """Return noise of full scale, which no encoder makes smaller."""
+    drawn = np.random.default_rng(seed).integers(-(2**15), 2**15, (channels, samples))
+    return Stretch(drawn.astype(np.int16), SignalFormat(rate_hz, channels, "pcm16"))

@@ -1,0 +1,326 @@
+"""Sources: folders of good and bad files, bytes on a pipe, the simulator, a sound card that is not there."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge_agent.simulator import make_plant
+from edge_agent.sources import FolderSource, PcmSource, SimulatedSource, SoundCardSource, folder_machine_id
+from edge_agent.sources.folder import Order, found
+from edge_agent.sources.pcm import PcmFormat
+from edge_agent.stretch import SignalFormat, Source, Stretch
+from whirr.errors import MissingExtra, RecordingError, SettingsError
+
+
+async def _all(source: Source) -> list[Stretch]:
+    return [stretch async for stretch in source]
+
+
+def _joined(stretches: list[Stretch]) -> np.ndarray:
+    return np.concatenate([stretch.samples for stretch in stretches], axis=1)
+
+
+def _noise(samples: int = 2500, channels: int = 1, dtype: str = "int16") -> np.ndarray:
+    random = np.random.default_rng(3)
+    if dtype == "float32":
+        return random.normal(0, 1.5, (channels, samples)).astype(np.float32)
+    bits = np.iinfo(dtype)
+    return random.integers(bits.min, bits.max, (channels, samples), dtype=dtype)
+
+
+# Folders
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "dtype", "kind"),
+    [
+        ("a.wav", "PCM_16", "int16", "pcm16"),
+        ("a.flac", "PCM_16", "int16", "pcm16"),
+        ("a.flac", "PCM_24", "int32", "pcm24"),
+        ("a.wav", "PCM_24", "int32", "pcm24"),
+        ("a.wav", "PCM_32", "int32", "pcm32"),
+        ("a.wav", "FLOAT", "float32", "float32"),
+        ("a.wav", "DOUBLE", "float32", "float32"),
+    ],
+)
+async def test_a_file_is_read_as_it_was_written(tmp_path: Path, name: str, subtype: str, dtype: str, kind: str) -> None:
+    samples = _noise(channels=2, dtype=dtype)
+    if subtype == "PCM_24":
+        samples &= ~0xFF
+    soundfile.write(tmp_path / name, samples.T, 1000, subtype=subtype)
+    source = FolderSource([tmp_path])
+    stretches = await _all(source)
+    assert np.array_equal(_joined(stretches), samples)
+    assert {stretch.format for stretch in stretches} == {SignalFormat(1000, 2, kind)} == set(source.formats)
+    assert [stretch.ends_recording for stretch in stretches] == [False, False, True]
+    assert source.duration_s == 2.5
+    assert source.counts() == {"files_read": 1, "files_damaged": 0}
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [(".ogg", "VORBIS"), (".mp3", "MPEG_LAYER_III")])
+async def test_lossy_files_are_16_bit_and_never_wrap_around(tmp_path: Path, suffix: str, subtype: str) -> None:
+    square = np.where(np.arange(32_000) % 40 < 20, 0.999, -0.999)  # a codec overshoots at its edges
+    soundfile.write(tmp_path / f"a{suffix}", square, 16_000, subtype=subtype)
+    (one,) = FolderSource([tmp_path]).formats
+    heard = _joined(await _all(FolderSource([tmp_path])))[0].astype(np.int32)
+    assert one == SignalFormat(16_000, 1, "pcm16")
+    assert heard.max() == 32_767
+    assert np.sum(np.abs(np.diff(heard)) > 40_000) <= 1600  # one for each edge
+
+
+def _touch(folder: Path, *names: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [
+        ("number", ["normal_1.wav", "normal_2.WAV", "anomaly_3.wav", "anomaly_10.flac"]),
+        ("name", ["anomaly_10.flac", "anomaly_3.wav", "normal_1.wav", "normal_2.WAV"]),
+    ],
+)
+def test_order_of_a_folder(tmp_path: Path, order: Order, names: list[str]) -> None:
+    _touch(tmp_path, *names, "truth.csv", "notes.txt")
+    (tmp_path / "deeper.wav").mkdir()
+    assert [path.name for path in found([tmp_path], order) if path.is_file()] == names
+
+
+def test_paths_come_in_the_order_given(tmp_path: Path) -> None:
+    _touch(tmp_path / "b", "1.wav")
+    _touch(tmp_path / "a", "2.wav")
+    paths = [tmp_path / "b", tmp_path / "a" / "2.wav", tmp_path / "b" / "1.wav"]
+    assert [path.name for path in found(paths)] == ["1.wav", "2.wav", "1.wav"]
+
+
+def test_whose_signal_a_folder_is(tmp_path: Path) -> None:
+    _touch(tmp_path / "pump-1", "a.wav")
+    (tmp_path / "pump-1" / "test").mkdir()
+    for path in ("pump-1", "pump-1/test", "pump-1/a.wav"):
+        assert folder_machine_id(tmp_path / path) == "pump-1"
+
+
+def _folder_with_bad_files(folder: Path) -> None:
+    good = _noise()
+    soundfile.write(folder / "1.wav", good[0], 1000)
+    (folder / "2.wav").write_bytes(os.urandom(3000))
+    (folder / "3.flac").touch()
+    soundfile.write(folder / "4.wav", np.zeros(0, np.int16), 1000)
+    soundfile.write(folder / "5.wav", good[0], 1000)
+    soundfile.write(folder / "6.flac", good[0], 1000)
+    cut = (folder / "6.flac").read_bytes()
+    (folder / "6.flac").write_bytes(cut[: len(cut) // 2])
+
+
+async def test_damaged_files_are_named_and_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _folder_with_bad_files(tmp_path)
+    source = FolderSource([tmp_path])
+    stretches = await _all(source)
+    assert source.counts() == {"files_read": 2, "files_damaged": 4}
+    for name in ("2.wav", "3.flac", "4.wav", "6.flac"):
+        assert sum(name in record.getMessage() for record in caplog.records) == 1
+    assert _joined(stretches).shape[1] >= 5000
+    assert stretches[-1].ends_recording
+
+
+@pytest.mark.parametrize("name", ["2.wav", "3.flac", "4.wav", "6.flac"])
+async def test_damaged_files_are_fatal_if_wished(tmp_path: Path, name: str) -> None:
+    _folder_with_bad_files(tmp_path)
+    with pytest.raises(RecordingError, match=name):
+        await _all(FolderSource([tmp_path / "1.wav", tmp_path / name], on_error="fail"))
+
+
+def test_nothing_usable(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no audio")
+    with pytest.raises(RecordingError, match="no usable audio in"):
+        FolderSource([tmp_path])
+    with pytest.raises(RecordingError, match="does not exist"):
+        FolderSource([tmp_path / "nowhere"])
+
+
+async def test_a_loop_begins_anew(tmp_path: Path) -> None:
+    samples = _noise(1500)
+    soundfile.write(tmp_path / "1.wav", samples[0], 1000)
+    heard = []
+    async for stretch in FolderSource([tmp_path], loop=True):
+        heard.append(stretch)
+        if len(heard) == 6:
+            break
+    assert np.array_equal(_joined(heard), np.tile(samples, 3))
+
+
+async def test_a_loop_over_files_that_vanish_ends(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "1.wav", _noise(100)[0], 1000)
+    source = FolderSource([tmp_path], loop=True)
+    (tmp_path / "1.wav").unlink()
+    with pytest.raises(RecordingError, match="none of 1 files could be read"):
+        await _all(source)
+
+
+# Standard input
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("pcm_format", "dtype", "stored"),
+    [("s16le", "int16", "<i2"), ("s24le", "int32", "<i4"), ("s32le", "int32", "<i4"), ("f32le", "float32", "<f4")],
+)
+async def test_raw_samples(pcm_format: PcmFormat, dtype: str, stored: str, channels: int) -> None:
+    samples = _noise(1234, channels, dtype)
+    data = samples.T.astype(stored).tobytes()
+    if pcm_format == "s24le":
+        samples = samples & ~0xFF
+        data = np.frombuffer(data, np.uint8).reshape(-1, 4)[:, 1:].tobytes()
+    source = PcmSource(io.BytesIO(data), rate_hz=1000, channels=channels, pcm_format=pcm_format)
+    assert np.array_equal(_joined(await _all(source)), samples)
+    assert source.counts() == {"trailing_bytes": 0}
+
+
+class Dribble(io.RawIOBase):
+    """A pipe that gives a few bytes at a time, never a whole number of samples."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, size: int = -1) -> bytes:
+        taken, self.data = self.data[:7], self.data[7:]
+        return taken
+
+
+async def test_samples_split_between_reads() -> None:
+    samples = _noise(500, 3)
+    dribble: Any = Dribble(samples.T.astype("<i2").tobytes())
+    source = PcmSource(dribble, rate_hz=1000, channels=3)
+    assert np.array_equal(_joined(await _all(source)), samples)
+
+
+async def test_a_stream_that_ends_within_a_sample(caplog: pytest.LogCaptureFixture) -> None:
+    source = PcmSource(io.BytesIO(bytes(4003)), rate_hz=1000, channels=2)
+    assert _joined(await _all(source)).shape == (2, 1000)
+    assert source.counts() == {"trailing_bytes": 3}
+    assert "ends with 3 bytes of a sample; expected 4" in caplog.text
+    with pytest.raises(RecordingError, match="ends with 3 bytes"):
+        await _all(PcmSource(io.BytesIO(bytes(4003)), rate_hz=1000, channels=2, on_error="fail"))
+
+
+async def test_a_wav_file_where_raw_samples_belong() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, _noise()[0], 1000, format="WAV")
+    file.seek(0)
+    with pytest.raises(RecordingError, match="arecord -t raw"):
+        await _all(PcmSource(file, rate_hz=1000))
+
+
+async def test_a_reader_that_fails_is_heard() -> None:
+    broken: Any = SimpleNamespace(read=lambda _size: os.read(-1, 1))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        await _all(PcmSource(broken, rate_hz=1000))
+
+
+async def test_leaving_a_pipe_that_nobody_writes_to() -> None:
+    readable, writable = os.pipe()
+    stream: BinaryIO
+    with os.fdopen(readable, "rb") as stream, os.fdopen(writable, "wb") as pipe:
+        pipe.write(bytes(200))
+        pipe.flush()
+        async for stretch in PcmSource(stream, rate_hz=1000):
+            assert stretch.samples.shape[1] == 100
+            break
+        feeds = [thread for thread in threading.enumerate() if thread.name == "whirr-feed"]
+        assert all(thread.daemon for thread in feeds)  # so a program can end while one reads
+        pipe.close()
+        for thread in feeds:
+            thread.join(10)
+
+
+def test_a_sample_format_that_is_none() -> None:
+    unknown: Any = "u8"
+    with pytest.raises(SettingsError, match="expected one of s16le, s24le, s32le, f32le"):
+        PcmSource(io.BytesIO(), rate_hz=1000, pcm_format=unknown)
+
+
+# The simulator
+
+
+async def test_a_simulated_machine_has_a_length() -> None:
+    source = SimulatedSource(make_plant("accelerometers", seconds=20).machine("fan-1"), seconds=2.5)
+    stretches = await _all(source)
+    assert [stretch.samples.shape for stretch in stretches] == [(3, 200), (3, 200), (3, 100)]
+    assert [stretch.ends_recording for stretch in stretches] == [False, False, True]
+    assert source.formats == (SignalFormat(200, 3, "pcm16"),)
+
+
+# A sound card
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(MissingExtra, match=r"whirr\[audio\]"):
+        SoundCardSource(rate_hz=16_000)
+
+
+def test_without_portaudio_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_import = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "sounddevice":
+            raise OSError("PortAudio library not found")
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(RecordingError, match="libportaudio2"):
+        SoundCardSource(rate_hz=16_000)
+
+
+class FakeSoundDevice(SimpleNamespace):
+    """The part of sounddevice that is used: a card that records two blocks, the second with an overflow."""
+
+    PortAudioError = type("PortAudioError", (Exception,), {})
+
+    def check_input_settings(self, device: Any, channels: int, dtype: str, _settings: Any, rate_hz: int) -> None:
+        if device == "none":
+            raise self.PortAudioError("Error querying device -1")
+
+    def InputStream(self, *, callback: Any, blocksize: int, channels: int, dtype: str, **_: Any) -> Any:  # noqa: N802
+        class Stream:
+            def __enter__(self) -> None:
+                block = np.zeros((blocksize, channels), dtype)
+                for value in (1, 2):
+                    block[:] = value * 256
+                    callback(block, blocksize, None, SimpleNamespace(input_overflow=value == 2))
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+        return Stream()
+
+
+async def test_a_sound_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeSoundDevice())
+    source = SoundCardSource("1", rate_hz=1000, channels=2)
+    blocks = []
+    async for stretch in source:
+        blocks.append(stretch)
+        if len(blocks) == 2:
+            break
+    assert [block.samples.shape for block in blocks] == [(2, 100), (2, 100)]
+    assert [int(block.samples[0, 0]) for block in blocks] == [256, 512]  # copied: PortAudio reuses its memory
+    assert source.counts() == {"overflows": 1, "blocks_lost": 0}
+
+
+def test_no_such_sound_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeSoundDevice())
+    with pytest.raises(RecordingError, match="no sound card 'none' that records 1 channels at 16000 Hz"):
+        SoundCardSource("none", rate_hz=16_000)

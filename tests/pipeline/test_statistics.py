@@ -1,0 +1,156 @@
+"""The 13 statistics against librosa, and what must hold whatever the signal."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.model import FeatureConfig
+from stream_app.pipeline.features import Features
+from stream_app.pipeline.statistics import STATISTICS
+from tests.helpers import needs_shared_data
+from tests.pipeline.signals import CONFIGS, real_signals, reference_statistics, signals
+
+SOUND = FeatureConfig()
+CONTRAST = STATISTICS.index("spectral_contrast")
+
+
+def statistics(samples: np.ndarray, config: FeatureConfig = SOUND) -> np.ndarray:
+    features = Features(config)
+    return features.statistics_of(features.spectrum(samples))
+
+
+def assert_equals_librosa(signal: np.ndarray, config: FeatureConfig) -> None:
+    ours = statistics(signal, config)
+    expected = reference_statistics(signal, config)
+    for name, reference in zip(STATISTICS, expected, strict=True):
+        if np.isnan(reference):  # an octave without a bin
+            assert name == "spectral_contrast"
+            expected[CONTRAST] = reference_contrast(signal, config)
+    assert dict(zip(STATISTICS, ours, strict=True)) == pytest.approx(
+        dict(zip(STATISTICS, expected, strict=True)), rel=1e-3, abs=1e-3
+    )
+
+
+def reference_contrast(signal: np.ndarray, config: FeatureConfig) -> float:
+    """librosa's spectral contrast written anew in double precision, without the octaves that hold no bin."""
+    y = signal.astype(np.float64) - signal.mean(dtype=np.float64)
+    magnitude = np.abs(librosa.stft(y, n_fft=config.n_fft, hop_length=config.hop, center=False, dtype=np.complex128))
+    bins_hz = np.fft.rfftfreq(config.n_fft, 1 / config.sample_rate_hz)
+    corners_hz = [0.0, *(config.sample_rate_hz / 128 * 2.0 ** np.arange(7))]
+    peaks, valleys = [], []
+    for octave in range(7):
+        taken = (bins_hz >= corners_hz[octave]) & (bins_hz <= corners_hz[octave + 1])
+        if octave > 0:
+            taken[np.flatnonzero(taken)[0] - 1] = True
+        if octave == 6:
+            taken[np.flatnonzero(taken)[-1] :] = True
+        count = max(1, int(np.rint(0.02 * taken.sum())))
+        rows = np.sort(magnitude[taken] if octave == 6 else magnitude[taken][:-1], axis=0)
+        if len(rows):
+            peaks.append(rows[-count:].mean(axis=0))
+            valleys.append(rows[:count].mean(axis=0))
+    return float((librosa.power_to_db(np.array(peaks)) - librosa.power_to_db(np.array(valleys))).mean())
+
+
+def test_the_names_and_their_order() -> None:
+    assert STATISTICS == (
+        "rms_mean",
+        "rms_std",
+        "zcr_mean",
+        "spectral_centroid",
+        "spectral_bandwidth",
+        "spectral_rolloff",
+        "spectral_contrast",
+        "mfcc_0",
+        "mfcc_1",
+        "mfcc_2",
+        "mfcc_3",
+        "mfcc_4",
+        "mfcc_5",
+    )
+
+
+class TestAgainstLibrosa:
+    @pytest.mark.parametrize("config_name", CONFIGS)
+    @pytest.mark.parametrize("name", list(signals(SOUND, 1)))
+    def test_simulated_signals(self, name: str, config_name: str) -> None:
+        config, n = CONFIGS[config_name]
+        for seed in range(3):
+            assert_equals_librosa(signals(config, n, seed)[name], config)
+
+    @needs_shared_data
+    @pytest.mark.parametrize("name", ["motor", "fan_high", "femto", "washer", "dcase_clips", "cwru"])
+    def test_real_recordings(self, name: str) -> None:
+        for signal, config in real_signals(name):
+            assert_equals_librosa(signal, config)
+
+    def test_linear_bands_above_1_khz_have_the_cepstrum_of_a_mel_filterbank(self) -> None:
+        config = FeatureConfig(scale="linear", bands=64)
+        assert_equals_librosa(np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32), config)
+
+    @pytest.mark.parametrize(("n_fft", "hop"), [(4096, 1000), (1000, 300), (1023, 512)])
+    def test_other_lengths_and_hops(self, n_fft: int, hop: int) -> None:
+        config = FeatureConfig(n_fft=n_fft, hop=hop, bands=40)
+        assert_equals_librosa(np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32), config)
+
+    def test_another_floor_of_the_model_changes_no_statistic(self) -> None:
+        signal = signals(SOUND, 16_000)["tone"]
+        np.testing.assert_array_equal(statistics(signal, FeatureConfig(floor=1e-3)), statistics(signal))
+
+
+def test_channels_are_averaged() -> None:
+    first, second = (np.random.default_rng(seed).normal(0, 0.1 + seed, 16_000).astype(np.float32) for seed in (0, 1))
+    both = statistics(np.stack([first, second]))
+    np.testing.assert_allclose(both, (statistics(first) + statistics(second)) / 2, rtol=1e-6)
+
+
+def test_they_are_the_same_alone_and_after_a_batch_was_computed() -> None:
+    features = Features(SOUND)
+    signal = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    alone = features.statistics_of(features.spectrum(signal))
+    features.log_mel(np.tile(signal, (8, 1)))
+    np.testing.assert_array_equal(features.statistics_of(features.spectrum(signal[np.newaxis])), alone)
+
+
+class TestEverySignal:
+    @settings(deadline=None, max_examples=80)
+    @given(
+        samples=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=8),
+        tail=st.sampled_from([0.0, 1.0, -1.0, 1e-38, 1e-20, 1e30]),
+        config_name=st.sampled_from(list(CONFIGS)),
+        remove_dc=st.booleans(),
+    )
+    def test_is_finite(self, samples: list[float], tail: float, config_name: str, remove_dc: bool) -> None:
+        config, n = CONFIGS[config_name]
+        config = FeatureConfig(**{**_fields(config), "remove_dc": remove_dc})
+        signal = np.full(n, tail, np.float32)
+        signal[n // 2 : n // 2 + len(samples)] = samples
+        result = statistics(signal, config)
+        assert result.shape == (13,)
+        assert np.isfinite(result).all()
+
+    @pytest.mark.parametrize("value", [0.0, 1.0, -0.3, 1e-30])
+    def test_a_constant_has_no_level_no_crossings_and_no_contrast(self, value: float) -> None:
+        result = dict(zip(STATISTICS, statistics(np.full(16_000, value, np.float32)), strict=True))
+        assert result["rms_mean"] == result["rms_std"] == result["zcr_mean"] == result["spectral_contrast"] == 0
+        assert result["mfcc_0"] == pytest.approx(-100 * np.sqrt(128))
+
+    def test_a_clipped_signal(self) -> None:
+        square = np.sign(np.sin(2 * np.pi * 100 * np.arange(16_000) / 16_000 + 0.1)).astype(np.float32)
+        result = dict(zip(STATISTICS, statistics(square), strict=True))
+        assert result["rms_mean"] == pytest.approx(1, abs=0.01)
+        assert result["zcr_mean"] == pytest.approx(200 / 16_000, rel=0.05)
+
+    def test_few_bands_and_few_bins(self) -> None:
+        config = FeatureConfig(sample_rate_hz=100, n_fft=4, hop=2, bands=3, scale="linear", fmax_hz=50)
+        result = statistics(np.random.default_rng(0).normal(0, 0.1, 100).astype(np.float32), config)
+        assert np.isfinite(result).all()
+        np.testing.assert_array_equal(result[-3:], 0)  # three bands have three coefficients
+
+
+def _fields(config: FeatureConfig) -> dict[str, object]:
+    return {name: getattr(config, name) for name in FeatureConfig.__dataclass_fields__}

@@ -1,0 +1,91 @@
+"""The topics that a worker needs are there once it starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from stream_app.table import changelog_topic
+from stream_app.topics import ensure_topics
+from tests.helpers import KafkaUnderTest, eventually_async
+from whirr import process
+from whirr.broker import EmbeddedBroker
+from whirr.errors import SettingsError
+from whirr.settings import Settings
+
+
+@asynccontextmanager
+async def admin_of(kafka: KafkaUnderTest) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def described(kafka: KafkaUnderTest, *topics: str) -> dict[str, int]:
+    async with admin_of(kafka) as admin:
+        return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics(list(topics))}
+
+
+async def test_missing_topics_are_made(kafka: KafkaUnderTest) -> None:
+    settings = kafka.settings(topic_partitions=3)
+    assert await ensure_topics(settings) == 3
+    assert await ensure_topics(settings) == 3, "a second worker finds them"
+    names = [*kafka.kinds, changelog_topic(settings.worker_id)]
+    assert await described(kafka, *names) == dict.fromkeys(names, 3)
+
+
+async def test_the_changelog_is_as_wide_as_a_frames_topic_that_was_there(kafka: KafkaUnderTest) -> None:
+    settings = kafka.settings(topic_partitions=3)
+    await kafka.create_topics(settings.frames_topic, partitions=5)
+    assert await ensure_topics(settings) == 5
+    changelog = changelog_topic(settings.worker_id)
+    assert await described(kafka, settings.alerts_topic, changelog) == {settings.alerts_topic: 3, changelog: 5}
+
+
+async def test_a_changelog_that_does_not_fit_is_refused(kafka: KafkaUnderTest) -> None:
+    settings = kafka.settings()
+    await kafka.create_topics(settings.frames_topic, partitions=4)
+    await kafka.create_topics(changelog_topic(settings.worker_id), partitions=2)
+    with pytest.raises(SettingsError, match=r"2 partitions.* 4"):
+        await ensure_topics(settings)
+
+
+async def test_the_changelog_is_compacted_late_and_takes_large_records(kafka: KafkaUnderTest) -> None:
+    if kafka.embedded:
+        pytest.skip("the embedded broker keeps no topic configuration")
+    settings = kafka.settings()
+    await ensure_topics(settings)
+    changelog, frames = changelog_topic(settings.worker_id), settings.frames_topic
+    async with admin_of(kafka) as admin:
+        asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in (changelog, frames)]
+        answers = [entry for response in await admin.describe_configs(asked) for entry in response.resources]
+    config = {entry[3]: {name: value for name, value, *_ in entry[4]} for entry in answers}
+    assert config[changelog]["cleanup.policy"] == "compact"
+    assert config[changelog]["min.compaction.lag.ms"] == "3600000"
+    assert config[frames]["max.message.bytes"] == str(2 * 1024 * 1024)
+
+
+async def test_scores_that_are_not_wanted_need_no_topic(kafka: KafkaUnderTest) -> None:
+    settings = kafka.settings(publish_scores=False)
+    await ensure_topics(settings)
+    async with admin_of(kafka) as admin:
+        assert settings.scores_topic not in await admin.list_topics()
+
+
+async def test_kafka_that_is_away_is_waited_for_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    port = process.free_port()
+    settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{port}", topic_partitions=2)
+    waiting = asyncio.create_task(ensure_topics(settings))
+    await eventually_async(lambda: "can't be reached" in caplog.text)
+    with EmbeddedBroker(port):
+        assert await asyncio.wait_for(waiting, 30) == 2
+    assert caplog.text.count("can't be reached") == 1
+    assert f"127.0.0.1:{port}" in caplog.text

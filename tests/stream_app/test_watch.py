@@ -1,0 +1,165 @@
+"""What makes a worker give up, and from when silence counts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stream_app.metrics import Metrics
+from stream_app.runner import _exit_code
+from stream_app.watch import Stalled, Watch
+from whirr.settings import Route, Settings
+
+TOPIC = "vibration-frames"
+
+
+class Broker:
+    """Answers as a consumer would; ``None`` stands for a broker that is away."""
+
+    def __init__(self) -> None:
+        self.committed: dict[int, int] | None = {}
+        self.ends: dict[int, int] | None = {}
+        self.fetched: dict[int, int] = {}
+        self._committed_offset: dict[Any, int | None] = defaultdict(lambda: None)
+
+    async def committed_offsets(self, topic: str, timeout_s: float) -> dict[int, int]:
+        if self.committed is None:
+            raise TimeoutError
+        return self.committed
+
+    async def end_offsets(self, topic: str, timeout_s: float) -> dict[int, int]:
+        if self.ends is None:
+            raise TimeoutError
+        return self.ends
+
+    def positions(self, topic: str) -> dict[int, int]:
+        return self.fetched
+
+    def highwater(self, tp: Any) -> int | None:
+        return (self.ends or {}).get(tp.partition)
+
+
+class Processor:
+    def __init__(self) -> None:
+        self.next_offset: dict[int, int] = {}
+        self.heard: list[dict[int, int]] = []
+
+    async def watch(self, heard_since_us: dict[int, int], silent_after_s: float) -> None:
+        self.heard.append(dict(heard_since_us))
+
+
+def app(stall_s: float = 0.2) -> Any:
+    routed = SimpleNamespace(route=Route(model="tiny.onnx"))
+    return SimpleNamespace(
+        settings=Settings(commit_stall_s=stall_s, frames_topic=TOPIC),
+        consumer=Broker(),
+        processor=Processor(),
+        metrics=Metrics(),
+        engine=SimpleNamespace(router=SimpleNamespace(routed=[routed], models={})),
+        tables=SimpleNamespace(actives_ready=True),
+        rebalancing=False,
+        in_recovery=False,
+        _assignment=[SimpleNamespace(topic=TOPIC, partition=partition) for partition in range(2)],
+    )
+
+
+async def _stalled(worker: Any) -> str:
+    with pytest.raises(ExceptionGroup) as caught:
+        await asyncio.wait_for(Watch(worker).run(), 10)
+    (error,) = caught.value.exceptions
+    assert isinstance(error, Stalled)
+    return str(error)
+
+
+@pytest.mark.parametrize("committed", [{}, {0: 5}, None], ids=["never", "stuck", "away"])
+async def test_commits_that_do_not_move_end_the_worker(committed: dict[int, int] | None) -> None:
+    worker = app()
+    worker.processor.next_offset = {0: 9}
+    worker.consumer.committed = committed
+    assert "commit" in await _stalled(worker)
+
+
+async def test_frames_that_are_not_fetched_end_the_worker() -> None:
+    worker = app()
+    worker.consumer.ends = {0: 9}
+    worker.consumer.fetched = {0: 5}
+    assert "fetched" in await _stalled(worker)
+
+
+async def test_a_worker_that_gets_on_lives() -> None:
+    worker = app()
+    worker.processor.next_offset = {0: 9}
+    worker.consumer.committed = {0: 1}
+    watching = asyncio.create_task(Watch(worker).run())
+    for _ in range(8):
+        await asyncio.sleep(0.05)
+        worker.consumer.committed[0] += 1
+    assert not watching.done()
+    watching.cancel()
+
+
+async def test_a_rebalance_is_no_stall() -> None:
+    worker = app()
+    worker.processor.next_offset = {0: 9}
+    worker.rebalancing = True
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(Watch(worker).run(), 0.5)
+
+
+async def test_a_stall_has_an_exit_code_of_its_own() -> None:
+    async def fail(error: BaseException) -> None:
+        raise ExceptionGroup("watch", [error])
+
+    for error, code in ((Stalled("commits"), 70), (ConnectionError("away"), 1)):
+        task = asyncio.create_task(fail(error))
+        await asyncio.wait({task})
+        assert _exit_code(app(), task) == code
+
+
+async def test_faust_stopping_by_itself_is_a_crash() -> None:
+    worker = app()
+    worker.crash_reason = RuntimeError("the consumer died")
+    task = asyncio.create_task(asyncio.sleep(0))
+    await task
+    assert _exit_code(worker, task) == 1  # type: ignore[arg-type]
+
+
+async def test_readiness_names_what_is_missing() -> None:
+    worker = app()
+    watch = Watch(worker)
+    assert watch.readiness().ready
+    worker.in_recovery = True
+    assert not watch.readiness().tables_recovered
+    worker.in_recovery = False
+    worker.rebalancing = True
+    assert not watch.readiness().partitions_assigned
+    worker.rebalancing = False
+    watch.commit_age_s = 0.15
+    assert not watch.readiness().commits_moving
+    worker._assignment = None
+    assert not watch.readiness().partitions_assigned
+
+
+async def test_silence_counts_from_when_the_backlog_was_gone() -> None:
+    worker = app(stall_s=60)
+    worker.consumer.ends = {0: 9, 1: 0}
+    worker.processor.next_offset = {0: 9}
+    watch = Watch(worker)
+    before_us = time.time_ns() // 1000
+    await watch._look_at_silence()
+    first = worker.processor.heard[-1]
+    worker.consumer.ends = {0: 12, 1: 0}
+    await watch._look_at_silence()
+    worker.processor.next_offset = {0: 12}
+    await watch._look_at_silence()
+    last = worker.processor.heard[-1]
+    assert before_us <= first[0] < last[0], "while frames waited, nobody could say that none came"
+    assert first[1] == last[1]
+    watch.reset()
+    await watch._look_at_silence()
+    assert worker.processor.heard[-1][1] > last[1], "new partitions start anew"

@@ -1,0 +1,105 @@
+"""Which files of a folder train, whose they are, and which are held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trainer.conftest import vibration, write
+from trainer.recordings import Recording, data_hash, find_recordings, natural_key, split
+from whirr.errors import RecordingError
+
+
+def test_folders_name_the_machines_and_test_folders_are_left_out(tmp_path: Path) -> None:
+    for name in ("a/train/1.wav", "a/test/1.wav", "b/1.flac", "b/deep/2.flac", "train/3.wav", "4.wav", "a b/5.wav"):
+        write(tmp_path / name, vibration(1, 0))
+    found = {recording.name: recording.machine for recording in find_recordings(tmp_path).recordings}
+    assert found == {
+        "a/train/1.wav": "a",
+        "b/1.flac": "b",
+        "b/deep/2.flac": "b",
+        "train/3.wav": None,
+        "4.wav": None,
+        "a b/5.wav": None,  # no machine id
+    }
+
+
+def test_a_given_machine_comes_before_the_folders(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "1.wav", vibration(1, 0))
+    assert find_recordings(tmp_path, machine="press-3").machines == {"press-3": 1}
+    with pytest.raises(RecordingError, match="press 3"):
+        find_recordings(tmp_path, machine="press 3")
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".WAV"])
+def test_every_format_is_found(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path / f"one{suffix}", vibration(1, 0, rate_hz=16_000, channels=1), 16_000)
+    (recording,) = find_recordings(tmp_path).recordings
+    assert (recording.rate_hz, recording.channels) == (16_000, 1)
+    assert recording.duration_s == pytest.approx(1, abs=0.1)
+
+
+def test_a_folder_without_audio_is_named_with_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no audio")
+    with pytest.raises(RecordingError, match=rf"{tmp_path}.*\.wav \.flac \.ogg \.mp3"):
+        find_recordings(tmp_path)
+    with pytest.raises(RecordingError, match="no folder"):
+        find_recordings(tmp_path / "absent")
+
+
+def test_files_that_cannot_be_used_are_named_and_skipped_or_fatal(tmp_path: Path) -> None:
+    write(tmp_path / "good.wav", vibration(1, 0))
+    write(tmp_path / "short.wav", vibration(0.05, 0))
+    write(tmp_path / "anomaly_1.wav", vibration(1, 0))
+    (tmp_path / "noise.flac").write_bytes(b"no flac at all")
+    found = find_recordings(tmp_path)
+    assert [recording.name for recording in found.recordings] == ["good.wav"]
+    reasons = {problem.name: problem.reason for problem in found.problems}
+    assert set(reasons) == {"short.wav", "anomaly_1.wav", "noise.flac"}
+    assert "0.05 s" in reasons["short.wav"]
+    assert "anomalous" in reasons["anomaly_1.wav"]
+    with pytest.raises(RecordingError, match=r"3 of the files.*noise\.flac"):
+        find_recordings(tmp_path, on_error="fail")
+
+
+def test_only_unusable_files_is_an_error_that_names_them(tmp_path: Path) -> None:
+    (tmp_path / "noise.wav").write_bytes(b"RIFF")
+    with pytest.raises(RecordingError, match=r"no usable audio.*noise\.wav"):
+        find_recordings(tmp_path)
+
+
+def test_numbers_in_names_sort_as_numbers() -> None:
+    names = ["clip10.wav", "clip9.wav", "a/2.wav", "clip.wav", "10/1.wav", "9/1.wav"]
+    assert sorted(names, key=natural_key) == ["9/1.wav", "10/1.wav", "a/2.wav", "clip9.wav", "clip10.wav", "clip.wav"]
+
+
+def _recordings(machine: str | None, count: int, samples: int = 1000) -> list[Recording]:
+    return [
+        Recording(path=Path("x"), name=f"{machine}/{i}", machine=machine, rate_hz=200, channels=1, samples=samples)
+        for i in range(count)
+    ]
+
+
+def test_the_last_fifth_of_each_machine_is_held_out() -> None:
+    train, held_out = split([*_recordings("a", 10), *_recordings("b", 2)], frame_s=1)
+    assert [part.recording.name for part in held_out] == ["a/8", "a/9", "b/1"]
+    assert not {part.recording.name for part in train} & {part.recording.name for part in held_out}
+    assert len(train) == 9
+
+
+def test_a_single_recording_is_cut_at_a_frame_border_without_overlap() -> None:
+    (first,), (last,) = split(_recordings("a", 1, samples=2090), frame_s=1)
+    assert (first.start, first.stop, last.start, last.stop) == (0, 1600, 1600, 2090)
+    assert split(_recordings("a", 1, samples=250), frame_s=1)[1] == []
+
+
+def test_the_data_hash_depends_on_names_and_contents_only(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        for name in ("a.wav", "b.wav"):
+            write(tmp_path / folder / name, vibration(1, ord(name[0])))
+    one, two = (find_recordings(tmp_path / folder).recordings for folder in ("one", "two"))
+    assert data_hash(one) == data_hash(two[::-1])
+    write(tmp_path / "two" / "b.wav", np.zeros((200, 3), np.float32))
+    assert data_hash(one) != data_hash(two)
