@@ -21,6 +21,7 @@ from stream_app.metrics import Metrics
 from stream_app.pipeline import Engine
 from stream_app.placement import Placement
 from stream_app.processor import BatchProcessor, Taken
+from stream_app.recovery import Tables
 from stream_app.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender
 from stream_app.states import StreamStates
 from stream_app.watch import Watch
@@ -30,7 +31,8 @@ log = logging.getLogger(__name__)
 
 SETTLE_S = 5.0
 import os
-_BUFFERED_BATCHES = int(os.environ.get("BB","2"))
+
+_BUFFERED_BATCHES = int(os.environ.get("BB", "2"))
 _SEND_TIMEOUT_S = 60.0
 _REBALANCE_TIMEOUT_S = 30.0
 _EMBEDDED_TIMEOUT_S = 3.0
@@ -131,6 +133,8 @@ def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[
         "producer_max_batch_size": BATCH_BYTES,
         "producer_max_request_size": MAX_REQUEST_BYTES,
         "producer_request_timeout": _SEND_TIMEOUT_S,
+        # A state's offset in the changelog is compared with the changelog's end only where it is kept on disk.
+        "recovery_consistency_check": False,
         "store": "memory://",
         "stream_buffer_maxsize": _BUFFERED_BATCHES * settings.batch_frames,
         # What is in flight when partitions go is settled by a handler of ours; what is not is dropped.
@@ -144,6 +148,7 @@ def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[
         "web_graph_enabled": False,
         "web_router_enabled": False,
         "web_tables_enabled": False,
+        "TableManager": Tables,
         "web_metrics_enabled": False,
     }
 

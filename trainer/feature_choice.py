@@ -38,7 +38,7 @@ class Choice:
     why: str
 
 
-def choose_features(found: Found, options: FeatureOptions | None = None) -> Choice:
+def choose_features(found: Found, options: FeatureOptions | None = None, frame_s: float | None = None) -> Choice:
     """Return the features that suit the recordings, with the user's own choices respected.
 
     - Sound (8 kHz and above): at most 16 kHz, spectra of 64 ms overlapping by half, 128 mel bands up to 8 kHz.
@@ -46,6 +46,13 @@ def choose_features(found: Found, options: FeatureOptions | None = None) -> Choi
       to half of it, since the news is in high bands that the mel scale lumps together.
     - Slow signals (below 8 kHz): native rate, linear bands, spectra that overlap by three quarters, of 64 samples or
       64 ms, whichever is longer.
+
+    A window is 1 s long (0.1 s of a burst), or as long as the shortest recording or a frame if that is less.
+
+    Args:
+        found: The recordings.
+        options: What the user fixed.
+        frame_s: Length of the frames that will come, where it is known.
 
     Raises:
         SettingsError: The options contradict each other or the data.
@@ -57,7 +64,7 @@ def choose_features(found: Found, options: FeatureOptions | None = None) -> Choi
     slow = data_hz < SOUND_MIN_HZ
     sound = not (burst or slow)
     rate_hz = options.rate_hz or (min(data_hz, SOUND_RATE_HZ) if sound else data_hz)
-    window_s = options.window_s or min(0.1 if burst else 1.0, found.shortest_s)
+    window_s = options.window_s or min(0.1 if burst else 1.0, found.shortest_s, frame_s or 1.0)
     samples = round(window_s * rate_hz)
     n_fft = options.n_fft or _n_fft(rate_hz, samples, sound=sound)
     hop = options.hop or max(1, n_fft // 2 if sound else n_fft // 4)

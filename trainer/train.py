@@ -91,7 +91,7 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
 def _prepare(config: TrainConfig, folder: Path, observer: Observer) -> _Ground:
     found = find_recordings(config.normal, config.machine, config.on_error)
     observer.on_found(found)
-    choice = choose_features(found, config.features)
+    choice = choose_features(found, config.features, config.frame_s)
     calibration = _calibration(config, found, choice.features)
     observer.on_features(choice, calibration.frame_s)
     while True:
@@ -108,7 +108,7 @@ def _prepare(config: TrainConfig, folder: Path, observer: Observer) -> _Ground:
 
 def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> Calibration:
     frame_s = config.frame_s or max(min(1.0, found.shortest_s), features.window_s)
-    if frame_s < features.window_s:
+    if frame_s < features.window_s - 1e-9:
         raise SettingsError(f"frames of {frame_s:g} s are shorter than a window of {features.window_s:g} s")
     return Calibration(
         frame_s=frame_s,

@@ -180,14 +180,9 @@ async def _run_edges(
 def _start_edge(
     machine: DemoMachine, environment: Mapping[str, str], out: Path, start_us: int, speed: float
 ) -> tuple[subprocess.Popen[bytes], Path]:
-    # Links named in the order of playing: an edge agent plays a folder in the order of its names.
-    folder = out / "playing" / machine.machine_id
-    folder.mkdir(parents=True)
-    for number, path in enumerate(machine.live):
-        (folder / f"{number:06d}{path.suffix}").symlink_to(path.resolve())
     log = out / f"edge-{machine.machine_id}.log"
     options = ["--machine", machine.machine_id, "--speed", f"{speed:g}", "--start", format_rfc3339(start_us)]
-    arguments = ["edge", str(folder), *options, "--frame-s", f"{machine.frame_s:g}", "--json"]
+    arguments = ["edge", *map(str, machine.live), *options, "--frame-s", f"{machine.frame_s:g}", "--json"]
     with log.open("wb") as output:
         return process.start(_whirr(*arguments), output=output, env=environment), log
 

@@ -1,4 +1,4 @@
-"""The demo's training: one model a machine, logged in an MLflow database of its own, and the routes to them."""
+"""The demo's training: one model a machine, and the routes to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from scripts.demo.machines import DemoMachine
 from whirr.cli._output import stdout
-from whirr.settings import load_settings
 
 
 def train_models(machines: Sequence[DemoMachine], out: Path, epochs: int, seed: int) -> dict[str, Path]:
@@ -19,7 +18,6 @@ def train_models(machines: Sequence[DemoMachine], out: Path, epochs: int, seed: 
     with stdout.status("2  training: loading torch") as status:
         from trainer.train import TrainConfig, train_model
 
-        settings = load_settings(mlflow_tracking_uri=f"sqlite:///{out.resolve() / 'mlflow.db'}")
         models = {}
         for number, machine in enumerate(machines, 1):
             status.update(f"2  training {number} of {len(machines)}: {machine.machine_id}")
@@ -30,8 +28,9 @@ def train_models(machines: Sequence[DemoMachine], out: Path, epochs: int, seed: 
                 frame_s=machine.frame_s,
                 epochs=epochs,
                 seed=seed,
+                mlflow=False,
             )
-            models[machine.machine_id] = train_model(config, settings=settings).out
+            models[machine.machine_id] = train_model(config).out
     stdout.print(
         f"[bold]2[/]  trained {len(models)} autoencoders on normal recordings in {time.monotonic() - began_s:.0f} s"
     )

@@ -14,7 +14,6 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from schemas import parse_rfc3339
 from whirr.settings import Settings
 
-
 # The embedded broker answers a waiting fetch only after about half of this.
 FETCH_WAIT_MS = 20
 

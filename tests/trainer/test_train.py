@@ -113,7 +113,7 @@ def test_the_observer_hears_each_step(plant: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"k": 6}, {"decision_percentile": 100.0}, {"epochs": 0}, {"name": "a/b"}, {"frame_s": 0.5}, {"on_error": "x"}],
+    [{"k": 6}, {"decision_percentile": 100.0}, {"epochs": 0}, {"name": "a/b"}, {"on_error": "x"}],
     ids=str,
 )
 def test_options_out_of_range_are_refused_before_any_work(
@@ -122,6 +122,13 @@ def test_options_out_of_range_are_refused_before_any_work(
     with pytest.raises(SettingsError):
         train_model(_config(plant, tmp_path / "m.onnx", **changes))
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_short_frames_shorten_the_window_unless_it_was_asked_for(plant: Path, tmp_path: Path) -> None:
+    result = train_model(_config(plant, tmp_path / "m.onnx", frame_s=0.5, epochs=1))
+    assert result.metadata.features.window_s <= result.metadata.calibration.frame_s == 0.5
+    with pytest.raises(SettingsError, match="shorter than a window"):
+        train_model(_config(plant, tmp_path / "m.onnx", frame_s=0.5, features=FeatureOptions(window_s=1.0)))
 
 
 def test_broken_recordings_are_counted_or_fatal(tmp_path: Path) -> None:
