@@ -120,8 +120,8 @@ def _check_agreement(contenders: dict[str, Contender]) -> None:
         contenders[name]()
 
 
-def main() -> None:
-    """Print a table and, as the last line, one JSON object."""
+def report() -> dict[str, float]:
+    """Measure, print a table, and return the figures."""
     from rich.console import Console
     from rich.table import Table
 
@@ -136,9 +136,13 @@ def main() -> None:
     }
     for name, label in labels.items():
         table.add_row(label, f"{figures[name]:.1f}", f"{figures[name] / figures['logmel_us']:.2f}")
-    console = Console()
-    console.print(table)
-    print(orjson.dumps(figures).decode())
+    Console().print(table)
+    return figures
+
+
+def main() -> None:
+    """Print the table and, as the last line, one JSON object."""
+    print(orjson.dumps(report()).decode())
 
 
 if __name__ == "__main__":

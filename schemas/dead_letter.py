@@ -13,7 +13,7 @@ ERROR_CODES: Final[dict[str, str]] = {
     "empty_value": "the record has no value",
     "value_too_large": "the value is larger than a frame may be",
     "header_invalid": "a header is malformed",
-    "time_invalid": "the record's timestamp is no time",
+    "time_invalid": "the record's timestamp or the recording time lies outside the years 1970 to 9999",
     "time_in_future": "the recording time is more than 5 minutes after the record's timestamp",
     "not_audio": "the value is no WAV or FLAC file that can be decoded",
     "truncated": "the audio ends before its header says it does",
@@ -29,6 +29,8 @@ ERROR_CODES: Final[dict[str, str]] = {
 }
 MAX_CARRIED_HEADERS = 32
 MAX_CARRIED_HEADER_BYTES = 16 * 1024
+MAX_CARRIED_KEY_BYTES = 16 * 1024
+MAX_CARRIED_VALUE_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,18 @@ class DeadLetter:
     detail: str
     record: FrameRecord
 
+    @property
+    def key(self) -> bytes | None:
+        """The original key; cut where no topic would take it."""
+        key = self.record.key
+        return key if key is None else key[:MAX_CARRIED_KEY_BYTES]
+
+    @property
+    def value(self) -> bytes | None:
+        """The original value; cut where no topic would take it: a compressed batch may hold very large ones."""
+        value = self.record.value
+        return value if value is None else value[:MAX_CARRIED_VALUE_BYTES]
+
     def headers(self) -> list[tuple[str, bytes]]:
         """Return the headers to send: the original ones within limits, then the reason and where it stood."""
         ours = [
@@ -56,6 +70,8 @@ class DeadLetter:
             ("whirr_offset", str(self.record.offset).encode()),
             ("whirr_timestamp_ms", str(self.record.timestamp_ms).encode()),
         ]
+        if self.value != self.record.value:
+            ours.append(("whirr_value_bytes", str(len(self.record.value or b"")).encode()))
         return [*_carried(self.record.headers), *ours]
 
 

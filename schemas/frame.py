@@ -124,7 +124,7 @@ def parse_frame(record: FrameRecord) -> Frame:
     if len(record.value) > MAX_VALUE_BYTES:
         raise FrameRejected("value_too_large", f"{len(record.value)} bytes; at most {MAX_VALUE_BYTES} are taken")
     headers = _known_headers(record.headers)
-    source = _source(headers.get("ce_source"))
+    source = _label("ce_source", headers.get("ce_source"))
     recorded_us = _recorded_us(headers.get("ce_time"), record.timestamp_ms)
     return Frame(
         frame_id=frame_id(machine_id, source, recorded_us, record.value),
@@ -132,7 +132,7 @@ def parse_frame(record: FrameRecord) -> Frame:
         source=source,
         recorded_us=recorded_us,
         sequence=_sequence(headers.get("ce_sequence")),
-        foreign_id=headers.get("ce_id"),
+        foreign_id=_label("ce_id", headers.get("ce_id")),
         record=record,
     )
 
@@ -168,13 +168,14 @@ def _machine_id(key: bytes | None) -> str:
     return text
 
 
-def _source(text: str | None) -> str | None:
+def _label(name: str, text: str | None) -> str | None:
+    """Return a header that alerts carry along, so its length is bounded; None for an empty one."""
     if text is None or text == "":
         return None
     if len(text) > MAX_SOURCE_CHARS or not text.isprintable():
         shown = f"{text[:64]!r} ({len(text)} characters)"
         raise FrameRejected(
-            "header_invalid", f"ce_source is {shown}; expected at most {MAX_SOURCE_CHARS} printable characters"
+            "header_invalid", f"{name} is {shown}; expected at most {MAX_SOURCE_CHARS} printable characters"
         )
     return text
 
@@ -190,6 +191,8 @@ def _recorded_us(text: str | None, timestamp_ms: int) -> int:
         recorded_us = parse_rfc3339(text)
     except ValueError as error:
         raise FrameRejected("header_invalid", f"ce_time: {error}") from None
+    if not 0 <= recorded_us < MAX_TIMESTAMP_MS * 1000:
+        raise FrameRejected("time_invalid", f"ce_time is {text[:64]}; expected a time from 1970 to 9999")
     if recorded_us > timestamp_ms * 1000 + MAX_AHEAD_US:
         raise FrameRejected(
             "time_in_future",

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-Positive = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+# Bounds far beyond any use keep a damaged file from asking for all the memory.
+Positive = Annotated[int, Field(ge=1, le=1 << 24)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +34,18 @@ class FeatureConfig:
     """
 
     sample_rate_hz: Positive = 16_000
-    channels: Positive = 1
-    n_fft: Positive = 1024
+    channels: Annotated[int, Field(ge=1, le=64)] = 1
+    n_fft: Annotated[int, Field(ge=2, le=1 << 16)] = 1024
     hop: Positive = 512
     window_function: Literal["hann"] = "hann"
-    bands: Positive = 128
+    bands: Annotated[int, Field(ge=1, le=4096)] = 128
     scale: Literal["mel", "linear"] = "mel"
-    fmin_hz: Annotated[float, Field(ge=0)] = 0.0
+    fmin_hz: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     fmax_hz: PositiveFloat = 8_000.0
     norm: Literal["slaney", "none"] = "slaney"
     floor: PositiveFloat = 1e-10
     remove_dc: bool = True
-    window_columns: Positive = 30
+    window_columns: Annotated[int, Field(ge=1, le=1 << 16)] = 30
     time_axis: Literal["fixed", "dynamic"] = "fixed"
     max_columns: Positive | None = None
 
@@ -92,7 +94,7 @@ class GoldenWindow:
 
     shape: tuple[Positive, Positive, Positive]  # channel, band, time
     log_mel_base64: str
-    score: Annotated[float, Field(ge=0)]
+    score: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +120,8 @@ class ModelMetadata:
     thresholds: Thresholds
     machine_thresholds: dict[str, Thresholds]
     calibration: Calibration
-    score_percentiles: dict[str, float]
-    normal_band_error: list[list[float]]
+    score_percentiles: dict[str, Finite]
+    normal_band_error: list[list[Finite]]
     golden: Annotated[list[GoldenWindow], Field(max_length=8)]
 
     def thresholds_for(self, machine_id: str) -> Thresholds:

@@ -20,10 +20,13 @@ def parse_rfc3339(text: str) -> int:
     if not _RFC3339.fullmatch(text):
         raise ValueError(f"{text[:64]!r} is no RFC 3339 time such as 2026-01-31T12:00:00.000000Z")
     moment = datetime.fromisoformat(text.upper())
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - _EPOCH) // _MICROSECOND  # aware datetimes subtract in UTC, also at the calendar's ends
 
 
 def format_rfc3339(time_us: int) -> str:
-    """Return ``time_us`` (microseconds since the epoch) as ``YYYY-MM-DDTHH:MM:SS.ffffffZ``."""
-    moment = _EPOCH + timedelta(microseconds=time_us)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
+    """Return ``time_us`` (microseconds since the epoch) as ``YYYY-MM-DDTHH:MM:SS.ffffffZ``.
+
+    Raises:
+        OverflowError: It lies outside the years 1 to 9999.
+    """
+    return (_EPOCH + timedelta(microseconds=time_us)).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -61,7 +61,7 @@ class Encoder:
 
     def dead_letter(self, letter: DeadLetter) -> Message:
         """Return a dead letter as a message: key and value as they came, with the reason in the headers."""
-        return Message(self.dead_letters, letter.record.key, letter.record.value, letter.headers())
+        return Message(self.dead_letters, letter.key, letter.value, letter.headers())
 
     def state(self, partition: int, key: bytes, state: StreamState) -> Message:
         """Return a stream's state as a record of the changelog, beside the partition of its frames."""

@@ -146,9 +146,7 @@ class BatchProcessor:
         now_us = self._now_us()
         for taken, answer in admitted:
             if isinstance(answer, DeadLetter):
-                tally["dead_letter"] += 1
-                self._metrics.dead_letters.labels(answer.code).inc()
-                messages.append(self._encoder.dead_letter(answer))
+                messages.append(self._bury(answer, tally))
                 continue
             partition = taken.record.partition
             stream = _Stream(partition, state_key(answer.frame.stream))
@@ -156,10 +154,17 @@ class BatchProcessor:
             state = moved.get(stream) or self._states.get(*stream)
             outcome = self._engine.advance(answer, state, now_us)
             self._collect(outcome, stream, messages, moved)
+            if outcome.dead_letter is not None:
+                messages.append(self._bury(outcome.dead_letter, tally))
             if outcome.score is not None:
                 tally[outcome.score.status] += 1
                 tally["missing"] += outcome.score.missing_before
         return messages, moved
+
+    def _bury(self, letter: DeadLetter, tally: Counter[str]) -> Message:
+        tally["dead_letter"] += 1
+        self._metrics.dead_letters.labels(letter.code).inc()
+        return self._encoder.dead_letter(letter)
 
     def _collect(
         self, outcome: Outcome, stream: _Stream, messages: list[Message], moved: dict[_Stream, StreamState]

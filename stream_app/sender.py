@@ -13,7 +13,7 @@ from aiokafka.partitioner import murmur2
 from stream_app.encode import Message
 
 BATCH_BYTES = 512 * 1024  # below the 1 MiB that a topic takes unless told otherwise
-MAX_REQUEST_BYTES = 2 * 1024 * 1024
+MAX_REQUEST_BYTES = 2 * 1024 * 1024 + 128 * 1024  # the largest frame as a dead letter, with its reason
 
 
 class Sender(Protocol):

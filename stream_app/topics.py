@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from schemas.frame import MAX_AHEAD_US
+from stream_app.sender import MAX_REQUEST_BYTES
 from stream_app.table import changelog_topic
 from whirr.errors import SettingsError
 from whirr.settings import Settings
@@ -82,7 +83,7 @@ def _frames_topic(settings: Settings) -> NewTopic:
 
 
 def _answer_topics(settings: Settings, partitions: int) -> list[NewTopic]:
-    names = [settings.alerts_topic, settings.dead_letter_topic]
+    names = [settings.alerts_topic]
     if settings.publish_scores:
         names.append(settings.scores_topic)
     changelog = _topic(
@@ -91,7 +92,10 @@ def _answer_topics(settings: Settings, partitions: int) -> list[NewTopic]:
         partitions,
         {"cleanup.policy": "compact", "min.compaction.lag.ms": str(COMPACTION_LAG_MS)},
     )
-    return [*(_topic(settings, name, settings.topic_partitions) for name in names), changelog]
+    # A dead letter is the largest record of the frames topic and more.
+    room = {"max.message.bytes": str(MAX_REQUEST_BYTES)}
+    dead_letters = _topic(settings, settings.dead_letter_topic, settings.topic_partitions, room)
+    return [*(_topic(settings, name, settings.topic_partitions) for name in names), dead_letters, changelog]
 
 
 def _topic(settings: Settings, name: str, partitions: int, config: dict[str, str] | None = None) -> NewTopic:

@@ -213,7 +213,9 @@ class KafkaUnderTest:
             ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
             found: list[ConsumerRecord] = []
             # The embedded broker's end offset leaves out all but the first record of the last batch.
-            while any([await consumer.position(at) < max(end, consumer.highwater(at) or 0) for at, end in ends.items()]):
+            while any(
+                [await consumer.position(at) < max(end, consumer.highwater(at) or 0) for at, end in ends.items()]
+            ):
                 found += await self._read(consumer, topic)
         return sorted(found, key=lambda record: (record.partition, record.offset))
 

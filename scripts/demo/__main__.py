@@ -17,7 +17,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from scripts.demo import machines as machines_module
-from scripts.demo.live import Played, play, playing_speed
+from scripts.demo.live import Played, play, playing_speed, remove_topics
 from scripts.demo.machines import DemoMachine
 from scripts.demo.report import alert_line, summary_table
 from scripts.demo.training import train_models, write_settings
@@ -62,6 +62,8 @@ def demo(
 def _empty(out: Path) -> None:
     """Make ``out`` an empty folder; refuse to clear one that the demo did not make."""
     mark = out / ".whirr-demo"
+    if out.exists() and not out.is_dir():
+        raise WhirrError(f"{out} is a file; expected a folder")
     if out.exists() and any(out.iterdir()) and not mark.exists():
         raise WhirrError(f"{out} holds something that the demo did not put there; choose another folder with --out")
     shutil.rmtree(out, ignore_errors=True)
@@ -117,7 +119,11 @@ def _broker() -> Iterator[Settings]:
     given = load_settings()
     if given.kafka_bootstrap_servers is not None:
         stdout.print(f"[bold]3[/]  Kafka at {given.bootstrap}")
-        yield load_settings(**names)
+        settings = load_settings(**names)
+        try:
+            yield settings
+        finally:
+            asyncio.run(remove_topics(settings))
         return
     began_s = time.monotonic()
     with EmbeddedBroker() as broker:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas import format_rfc3339
 from scripts.demo.machines import DemoMachine
@@ -99,6 +100,18 @@ async def play(
     return Played(published, watcher.received)
 
 
+async def remove_topics(settings: Settings) -> None:
+    """Remove the demo's topics from a broker that goes on without it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
+    await admin.start()
+    try:
+        # The changelog too: its name begins with the worker's.
+        ours = [name for name in await admin.list_topics() if name.startswith(settings.worker_id)]
+        await admin.delete_topics(ours)
+    finally:
+        await admin.close()
+
+
 async def _tell(watcher: Watcher, on_progress: Callable[[int], None]) -> None:
     while True:
         on_progress(watcher.received.frames)
@@ -107,7 +120,7 @@ async def _tell(watcher: Watcher, on_progress: Callable[[int], None]) -> None:
 
 def _environment(settings: Settings, out: Path) -> dict[str, str]:
     """Return the environment that makes a ``whirr`` process use the demo's broker, topics and routes."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WHIRR_")}
+    kept = {name: value for name, value in os.environ.items() if name != "WHIRR_ROUTE"}
     names = ("frames_topic", "alerts_topic", "scores_topic", "dead_letter_topic", "worker_id", "web_port")
     ours = {f"WHIRR_{name.upper()}": str(getattr(settings, name)) for name in names}
     return {

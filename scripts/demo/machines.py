@@ -10,6 +10,7 @@ import soundfile
 
 from edge_agent.simulator import MachineSpec, make_plant, write_plant
 from edge_agent.simulator.recordings import machine_truth
+from schemas.frame import MACHINE_ID
 from whirr.errors import RecordingError
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
@@ -81,7 +82,7 @@ def recorded(folder: Path) -> list[DemoMachine]:
     Of each the normal test recordings are played first, then the anomalous ones: the first of these is the onset.
 
     Raises:
-        RecordingError: The folder holds no machine in this layout.
+        RecordingError: The folder holds no machine in this layout, or a recording that can't be played.
     """
     machines = list(_recorded_machines(folder))
     if not machines:
@@ -100,7 +101,11 @@ def _recorded_machines(folder: Path) -> Iterator[DemoMachine]:
         live = (*normal, *anomalous)
         if not live or not _recordings(home / "train"):
             continue
-        seconds = [soundfile.info(path).duration for path in live]
+        if not MACHINE_ID.fullmatch(home.name):
+            raise RecordingError(
+                f"{home} is no machine id; expected a folder's name of 1 to 128 of A-Z a-z 0-9 . _ : -"
+            )
+        seconds = [_duration_s(path) for path in live]
         yield DemoMachine(
             machine_id=home.name,
             train=home / "train",
@@ -110,6 +115,13 @@ def _recorded_machines(folder: Path) -> Iterator[DemoMachine]:
             onset_s=sum(seconds[: len(normal)]) if anomalous else None,
             fault="anomaly" if anomalous else "",
         )
+
+
+def _duration_s(path: Path) -> float:
+    try:
+        return float(soundfile.info(path).duration)
+    except soundfile.LibsndfileError as error:
+        raise RecordingError(f"{path} can't be played: {error.error_string}") from None
 
 
 def _recordings(folder: Path) -> list[Path]:

@@ -57,7 +57,7 @@ def summary_table(found: Sequence[MachineVerdict]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("   machine", no_wrap=True)
     table.add_column("truth", no_wrap=True)
-    for name in ("frames", "idle", "top ratio", "alerts", "first after"):
+    for name in ("frames", "idle", "peak ratio", "alerts", "after"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for one in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,12 @@ def write_settings(machines: Sequence[DemoMachine], models: Mapping[str, Path], 
     """Write the routing table that the demo's worker takes, as a user would write it."""
     lines = ["# The demo's routes: which model scores which machine. First match wins."]
     for machine in machines:
-        lines += ["", "[[route]]", f'match = "{machine.machine_id}"', f'model = "{models[machine.machine_id]}"']
+        lines += ["", "[[route]]", f'match = "{machine.machine_id}"', f"model = {_quoted(models[machine.machine_id])}"]
         if machine.running_dbfs is not None:
             lines += [f"running_dbfs = {machine.running_dbfs}", f"start_up_s = {machine.start_up_s}"]
     path.write_text("\n".join(lines) + "\n")
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as a TOML string, whose escapes are those of JSON."""
+    return json.dumps(str(path.resolve()), ensure_ascii=False)

@@ -19,7 +19,7 @@ class MachineVerdict:
 
     Attributes:
         opened: Incidents opened after the onset.
-        false_alerts: Incidents opened on a healthy machine, or before the onset.
+        false_alerts: Incidents opened on a healthy machine, before the onset, or of a sensor.
         delay_s: Recording time from the onset to the first of ``opened``, or None.
     """
 
@@ -55,21 +55,22 @@ class Verdict:
 def judge_machine(machine: DemoMachine, received: Received, start_us: int) -> MachineVerdict:
     """Return what became of a machine whose playing began at ``start_us``, recording time."""
     scores = [score for score in received.scores.values() if score["machine_id"] == machine.machine_id]
-    opened_s = [
-        (parse_rfc3339(alert["recorded_at"]) - start_us) / 1e6
+    opened = [
+        ((parse_rfc3339(alert["recorded_at"]) - start_us) / 1e6, alert["kind"])
         for alert in received.alerts.values()
         if alert["machine_id"] == machine.machine_id and alert["state"] == "opened"
     ]
     # A fault within a frame is in the whole frame's score, so the frame that holds the onset may alert.
     onset_s = float("inf") if machine.onset_s is None else machine.onset_s - machine.frame_s
-    true_s = [at for at in opened_s if at > onset_s]
+    # A sensor alert finds no machine's fault, and on a machine whose sensor is good it is a false one.
+    true_s = [at_s for at_s, kind in opened if at_s > onset_s and kind == "machine"]
     return MachineVerdict(
         machine=machine,
         frames=len(scores),
         idle=sum(score["status"] == "idle" for score in scores),
         highest_ratio=max((s["score"] / s["threshold"] for s in scores if s["status"] == "scored"), default=0.0),
         opened=len(true_s),
-        false_alerts=len(opened_s) - len(true_s),
+        false_alerts=len(opened) - len(true_s),
         delay_s=max(0.0, min(true_s) - (machine.onset_s or 0.0)) if true_s else None,
     )
 

@@ -24,12 +24,12 @@ class Received:
 
     Attributes:
         scores: By frame id; a frame scored twice counts once.
-        dead_letters: Original partition and offset of each dead letter, with its reason.
+        dead_letters: By frame id, as the edge agent set it, the reason of each dead letter.
         alerts: By alert id, in the order of arrival, each with ``received_us`` added.
     """
 
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
-    dead_letters: dict[tuple[bytes, bytes], str] = field(default_factory=dict)
+    dead_letters: dict[str, str] = field(default_factory=dict)
     alerts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -82,9 +82,8 @@ class Watcher:
     def _take(self, record: ConsumerRecord) -> None:
         if record.topic == self._settings.dead_letter_topic:
             headers = dict(record.headers)
-            self.received.dead_letters[headers["whirr_partition"], headers["whirr_offset"]] = (
-                f"{headers['whirr_error'].decode()}: {headers['whirr_detail'].decode()}"
-            )
+            reason = f"{headers['whirr_error'].decode()}: {headers['whirr_detail'].decode()}"
+            self.received.dead_letters[headers["ce_id"].decode()] = reason
             return
         message = orjson.loads(record.value)
         if record.topic == self._settings.scores_topic:

@@ -129,10 +129,11 @@ def _guarded_prepare(record: FrameRecord, router: Router) -> Prepared | DeadLett
         raise
     except Exception as error:
         # Without this one frame would stop the worker, and again after each restart.
-        return _failed(record, error)
+        return failed(record, error)
 
 
-def _failed(record: FrameRecord, error: Exception) -> DeadLetter:
+def failed(record: FrameRecord, error: Exception) -> DeadLetter:
+    """Return the dead letter of a frame that met an unexpected error, and log where."""
     where = f"{record.topic}[{record.partition}]@{record.offset}"
     log.error("frame %s could not be processed", where, exc_info=error)
     return DeadLetter(code="processing_failed", detail=f"{type(error).__name__}: {error}"[:500], record=record)
@@ -146,7 +147,7 @@ def _score_all(prepared: Sequence[Prepared]) -> Iterable[Computed | DeadLetter]:
         raise
     except Exception as error:
         if len(prepared) == 1:
-            return [_failed(prepared[0].frame.record, error)]
+            return [failed(prepared[0].frame.record, error)]
         return [answer for one in prepared for answer in _score_all([one])]
 
 

@@ -55,6 +55,8 @@ def backtest(
             outcome = engine.advance(answer, states.get(answer.frame.stream), now_us())
             if outcome.state is not None:
                 states[answer.frame.stream] = outcome.state
+            if outcome.dead_letter is not None:
+                yield outcome.dead_letter
             if outcome.score is not None:
                 yield outcome.score
             yield from outcome.alerts

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from schemas.frame import MAX_CHANNELS, MAX_FRAME_S, MAX_RATE_HZ, MAX_SAMPLES, MIN_FRAME_S, MIN_RATE_HZ
 from stream_app.pipeline.flac import parse_flac, read_flac
+from stream_app.pipeline.spectrum import SAMPLE_LIMIT
 from stream_app.pipeline.wav import parse_wav, read_wav
 from whirr.errors import FrameRejected, RecordingError
 
@@ -81,8 +82,11 @@ def _decode_wav(value: bytes) -> Audio:
     _check_format(header.rate_hz, header.channels)
     _check_length(header.rate_hz, header.channels, header.frames)
     samples = read_wav(value, header)
-    if header.encoding == "f4" and not np.isfinite(samples).all():
-        raise FrameRejected("not_finite", f"{_first_not_finite(samples)}; expected finite samples")
+    if header.encoding == "f4":
+        if not np.isfinite(samples).all():
+            raise FrameRejected("not_finite", f"{_first_not_finite(samples)}; expected finite samples")
+        # Resampling and spectra of absurd values would overflow; no sensor means them.
+        np.clip(samples, -SAMPLE_LIMIT, SAMPLE_LIMIT, out=samples)
     return Audio(samples, header.rate_hz)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import NamedTuple
 
 from schemas.alert import Alert
@@ -13,7 +14,7 @@ from schemas.frame import FrameRecord
 from schemas.score import IdleReason, ModelRef, Score, ScoreStatus
 from schemas.times import format_rfc3339
 from stream_app.pipeline import alerts
-from stream_app.pipeline.analyse import Computed, compute
+from stream_app.pipeline.analyse import Computed, compute, failed
 from stream_app.pipeline.router import Router
 from stream_app.pipeline.rule import Incident, step
 from stream_app.pipeline.state import NEVER, StreamState
@@ -22,6 +23,8 @@ from whirr.errors import FrameRejected
 log = logging.getLogger(__name__)
 
 LENGTH_TOLERANCE = 0.2
+FAULTY = 2.0  # a faulty signal's ratio, as the rule sees it
+MAX_GAP = 1_000_000  # frames; at one a second, eleven days
 _MAX_WARNED = 10_000
 
 
@@ -30,14 +33,16 @@ class Outcome:
     """What a frame, or its absence, led to.
 
     Attributes:
-        score: The frame's score; None where no frame came.
+        score: The frame's score; None where no frame came, or where it ended as a dead letter.
         alerts: Alerts to send, in order.
         state: The stream's new state; None where nothing moved.
+        dead_letter: What became of a frame that met an unexpected error.
     """
 
     score: Score | None
     alerts: tuple[Alert, ...]
     state: StreamState | None
+    dead_letter: DeadLetter | None = None
 
 
 class Verdict(NamedTuple):
@@ -69,6 +74,15 @@ class Engine:
             state: The stream's state, None before its first frame.
             now_us: Wall clock, microseconds since the epoch.
         """
+        try:
+            return self._advance(computed, state, now_us)
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Without this one frame would stop the worker, and again after each restart.
+            return Outcome(None, (), None, failed(computed.frame.record, error))
+
+    def _advance(self, computed: Computed, state: StreamState | None, now_us: int) -> Outcome:
         before = state or StreamState()
         self._warn_of_length(computed)
         frame = computed.frame
@@ -95,8 +109,10 @@ class Engine:
         raised: list[Alert] = []
         if before.silent.incident_id:
             raised.append(alerts.silence_ended(computed, before, after, now_us))
-        if verdict.status == "scored":
+        # A machine at rest is quiet, but its sensor still has noise: flat is the sensor's fault all the same.
+        if verdict.status == "scored" or (verdict.idle_reason == "quiet" and computed.sensor_fault == "flat"):
             after = _apply_sensor(computed, after, now_us, raised)
+        if verdict.status == "scored":
             after = _apply_machine(computed, after, now_us, raised)
         return Outcome(_score(computed, verdict, missing, now_us), tuple(raised), after)
 
@@ -141,8 +157,11 @@ class Engine:
 
 
 def _missing(before: int, now: int | None) -> int:
-    """Return how many frames a sensor's counter skipped; one that went back has been restarted."""
-    return now - before - 1 if now is not None and 0 <= before < now - 1 else 0
+    """Return how many frames a sensor's counter skipped.
+
+    One that went back has been restarted, and so has one that jumped farther than any outage explains.
+    """
+    return now - before - 1 if now is not None and 0 <= before < now - 1 <= before + MAX_GAP else 0
 
 
 def _running_since_us(computed: Computed, before: StreamState) -> int:
@@ -166,8 +185,8 @@ def _verdict(computed: Computed, running_since_us: int) -> Verdict:
 def _apply_sensor(computed: Computed, state: StreamState, now_us: int, raised: list[Alert]) -> StreamState:
     """Move the incident of the signal itself; the rule is the machine's, with a fault counting as ratio 1."""
     faulty = computed.sensor_fault is not None
-    rule = computed.routed.rule
-    incident, transition = step(state.sensor, 1.0 + 1e-9 if faulty else 0.0, rule)
+    rule = computed.routed.rule._replace(critical_ratio=inf)
+    incident, transition = step(state.sensor, FAULTY if faulty else 0.0, rule)
     fault = state.sensor_fault
     if transition == "opened":
         fault = computed.sensor_fault or ""
@@ -187,9 +206,11 @@ def _apply_machine(computed: Computed, state: StreamState, now_us: int, raised: 
         return state
     ratio = computed.score / computed.routed.threshold_for(computed.frame.machine_id)
     if computed.routed.route.mode == "every":
+        if state.machine.alert.on:  # from a time when the route's mode was another
+            raised.append(alerts.machine_transition(computed, state, "closed", state.machine.severity, now_us))
         if ratio > 1.0:
             raised.append(alerts.anomalous_frame(computed, state, now_us))
-        return state
+        return replace(state, machine=Incident())
     incident, transition = step(state.machine, ratio, computed.routed.rule)
     if transition is not None:
         told = state.machine if transition == "closed" else incident

@@ -57,12 +57,17 @@ class Model:
             raw = path.read_bytes()
         except OSError as error:
             raise ModelError(f"model {str(path)!r} can't be read: {error.strerror}") from None
-        session = _session(raw, path)
-        metadata = _metadata(session, path)
-        _check_shapes(session, metadata, path)
-        model = cls(session, metadata, path, hashlib.sha256(raw).hexdigest())
-        for number, window in enumerate(metadata.golden):
-            model._check_golden(number, window)
+        try:
+            session = _session(raw, path)
+            metadata = _metadata(session, path)
+            _check_shapes(session, metadata, path)
+            model = cls(session, metadata, path, hashlib.sha256(raw).hexdigest())
+            model._check_scores()
+        except ModelError:
+            raise
+        except Exception as error:
+            # A damaged file can fail anywhere; a running worker must be able to refuse it and go on.
+            raise ModelError(f"model {str(path)!r} can't be used: {_brief(error)}") from error
         return model
 
     def score(self, windows: Float32) -> tuple[Float32, Float32]:
@@ -81,6 +86,18 @@ class Model:
         if len(parts) == 1:
             return parts[0][0], parts[0][1]
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def _check_scores(self) -> None:
+        """Check that a window of silence gets a score at all, and golden windows theirs."""
+        features = self.metadata.features
+        shape = (1, features.channels, features.bands, features.window_columns)
+        score, band_error = self.score(np.full(shape, np.log(features.floor), np.float32))
+        if not (np.isfinite(score).all() and np.isfinite(band_error).all() and score[0] >= 0):
+            raise ModelError(
+                f"model {str(self.path)!r} scores silence as {score[0]}; expected a finite number, at least 0"
+            )
+        for number, window in enumerate(self.metadata.golden):
+            self._check_golden(number, window)
 
     def _check_golden(self, number: int, window: GoldenWindow) -> None:
         found = float(self.score(golden_array(window)[None])[0][0])
@@ -148,6 +165,9 @@ def _check_shapes(session: ort.InferenceSession, metadata: ModelMetadata, path: 
         if not fits:
             shown = ["any" if size is None else size for size in want]
             raise ModelError(f"model {str(path)!r}: {name} has the shape {got}; its metadata says {shown}")
+    for node in (*session.get_inputs(), *session.get_outputs()):
+        if node.name in expected and node.type != "tensor(float)":
+            raise ModelError(f"model {str(path)!r}: {node.name} is a {node.type}; expected tensor(float)")
     means = np.shape(metadata.normal_band_error)
     if means != (features.channels, features.bands):
         want_means = (features.channels, features.bands)

@@ -37,14 +37,13 @@ class Latch:
     below: int = 0
     on: bool = False
 
-    def updated(self, ratio: float, rule: Rule) -> Latch:
-        """Return the latch after a frame whose score is ``ratio`` times the level."""
-        exceeds = ratio > 1.0
+    def updated(self, exceeds: bool, below: bool, rule: Rule) -> Latch:
+        """Return the latch after a frame that exceeds the level, or is below the closing level, or neither."""
         recent = ((self.recent << 1) | exceeds) & ((1 << rule.n) - 1)
-        below = self.below + 1 if ratio < rule.hysteresis else 0
         if self.on:
+            in_a_row = self.below + 1 if below else 0
             # Old excesses must not count towards the next incident.
-            return Latch() if below >= rule.m else Latch(recent, below, True)
+            return Latch() if in_a_row >= rule.m else Latch(recent, in_a_row, True)
         return Latch(recent, 0, exceeds and recent.bit_count() >= rule.k)
 
 
@@ -76,8 +75,10 @@ def step(incident: Incident, ratio: float, rule: Rule) -> tuple[Incident, AlertS
         ratio: The frame's score divided by the alert threshold.
         rule: Numbers of the rule.
     """
-    alert = incident.alert.updated(ratio, rule)
-    critical = incident.critical.updated(ratio / rule.critical_ratio, rule)
+    alert = incident.alert.updated(ratio > 1.0, ratio < rule.hysteresis, rule)
+    # A score must exceed the alert threshold, but is critical from its ratio on.
+    part = ratio / rule.critical_ratio
+    critical = incident.critical.updated(part >= 1.0, part < rule.hysteresis, rule)
     transition: AlertState | None = None
     if alert.on and not incident.alert.on:
         transition = "opened"

@@ -130,7 +130,8 @@ class Transform:
             power, total = self._power(signals)
             finite = math.isfinite(np.add.reduce(total))
         if not finite:
-            return self._transform(np.clip(signals, -SAMPLE_LIMIT, SAMPLE_LIMIT))
+            signals = np.clip(signals, -SAMPLE_LIMIT, SAMPLE_LIMIT)
+            power, total = self._power(signals)
         group = _Group(signals, power, self._weights @ power, total)
         columns = self._doubtful(group.energies, total)
         if len(columns):

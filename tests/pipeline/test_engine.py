@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import Alert, DeadLetter, Score, Thresholds, alert_id
+from schemas import Alert, DeadLetter, FrameRecord, Score, Thresholds, alert_id
 from stream_app.pipeline import Engine, Model, Router, StreamState, backtest
+from tests.helpers import validate_message
 from tests.models import NORMAL_RMS, SECOND_US, START_US, course, encoded, noise, record, tiny_metadata, tiny_model
 from whirr.errors import SettingsError
 from whirr.settings import Route
@@ -221,6 +223,85 @@ def test_frames_of_another_length_are_warned_of_once(replay, caplog):
     replay(frames)
     assert [r for r in caplog.messages if "calibrated" in r] == [caplog.messages[0]]
     assert "2 s" in caplog.messages[0]
+
+
+HOSTILE_TIMES = st.sampled_from(
+    [b"0001-01-01T00:00:00+00:01", b"9999-12-31T23:59:59-00:04", b"0099-01-01T00:00:00Z", b"1970-01-01T00:00:00Z"]
+)
+HOSTILE_HEADERS = st.lists(
+    st.one_of(
+        st.tuples(st.just("ce_time"), HOSTILE_TIMES),
+        st.tuples(st.just("ce_sequence"), st.integers(0, 10**18 - 1).map(lambda n: str(n).encode())),
+        st.tuples(
+            st.sampled_from(["ce_id", "ce_source"]), st.sampled_from([b"x" * 256, b"x" * 257, b"\x01" * 99, b"\xff"])
+        ),
+        st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=20)),
+    ),
+    max_size=6,
+)
+HOSTILE_STAMPS = st.sampled_from([START_US // 1000, START_US // 1000 + 1, 0, -1, 253_402_300_799_999, 2**62])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(HOSTILE_HEADERS, HOSTILE_STAMPS, st.sampled_from([1.0, LOUD])), min_size=1, max_size=8))
+def test_hostile_envelopes_end_as_small_valid_messages(model, envelopes):
+    values = {level: encoded(noise(rms=NORMAL_RMS * level)) for level in (1.0, LOUD)}
+    engine = Engine(Router.from_routes([Route(model="m", k=1, n=1, m=1)], {"m": model}))
+    states = {}
+    for headers, stamp_ms, level in envelopes:
+        (answer,) = engine.compute([FrameRecord(b"pump-1", values[level], headers, stamp_ms)])
+        if isinstance(answer, DeadLetter):
+            assert answer.code != "processing_failed", answer.detail
+            continue
+        outcome = engine.advance(answer, states.get(answer.frame.stream), START_US)
+        assert outcome.dead_letter is None
+        if outcome.state is not None:
+            states[answer.frame.stream] = StreamState.from_bytes(outcome.state.to_bytes())
+        validate_message("score", orjson.dumps(outcome.score))
+        for alert in outcome.alerts:
+            assert len(orjson.dumps(alert)) < 20_000
+            validate_message("alert", orjson.dumps(alert))
+
+
+def test_a_frame_that_fails_late_is_a_dead_letter_too(replay, monkeypatch):
+    def fail(*_):
+        raise OverflowError("date value out of range")
+
+    monkeypatch.setattr("stream_app.pipeline.engine._verdict", fail)
+    assert codes(replay(course([1]))) == ["processing_failed"]
+
+
+def test_a_counter_that_jumps_absurdly_far_was_restarted(replay):
+    counts = [0, 10**18 - 1, 0, 10**18 - 1, 2, 1_000_002]
+    frames = [record(encoded(noise()), recorded_us=START_US + i * SECOND_US, sequence=q) for i, q in enumerate(counts)]
+    assert [s.missing_before for s in scores(replay(frames))] == [0, 0, 0, 0, 0, 999_999]
+
+
+def test_a_flat_sensor_is_told_though_its_machine_counts_as_switched_off(replay):
+    flat = [record(encoded(np.zeros((1, 16000))), recorded_us=START_US + i * SECOND_US, offset=i) for i in range(4)]
+    assert told(replay(flat, running_dbfs=-60)) == [("sensor", "flat", "opened", 2)]
+    assert told(replay(flat, muted_until="2027-01-01T00:00:00Z")) == []
+
+
+def test_an_incident_ends_when_its_route_begins_to_tell_every_frame(model):
+    engine = Engine(Router.from_routes([Route(model="m")], {"m": model}))
+    state = None
+    *opening, last = engine.compute(course([LOUD] * 4))
+    for computed in opening:
+        state = engine.advance(computed, state, START_US).state
+    engine.router = Router.from_routes([Route(model="m", mode="every")], {"m": model})
+    (last,) = engine.compute(course([LOUD] * 4)[3:])
+    outcome = engine.advance(last, state, START_US)
+    assert [a.state for a in outcome.alerts] == ["closed", "anomalous"]
+    assert outcome.alerts[0].incident_id == state.machine.incident_id
+    assert not outcome.state.machine.incident_id
+
+
+def test_absurd_floats_are_scored(replay):
+    value = encoded(noise(1.0, 1.0, 44_100), 44_100, subtype="FLOAT")
+    header, samples = value[:-176_400], np.frombuffer(value[-176_400:], "<f4")
+    absurd = header + (samples * np.float32(1e37)).tobytes()
+    assert [s.status for s in scores(replay([record(absurd)]))] == ["scored"]
 
 
 @settings(deadline=None, max_examples=15)

@@ -100,6 +100,34 @@ def test_metadata_that_does_not_fit_the_graph(tmp_path):
         Model.load(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"golden": [{"shape": [1, 128, 30], "log_mel_base64": "AAAA", "score": 1.0}]}, "can't be used"),
+        ({"golden": [{"shape": [1, 128, 30], "log_mel_base64": "not base64 é", "score": 1.0}]}, "can't be used"),
+        ({"golden": [{"shape": [1, 1, 1], "log_mel_base64": "AAAAAA==", "score": 1.0}]}, "can't be used"),
+        ({"normal_band_error": [[0.1], [0.1, 0.2]]}, "can't be used"),
+        ({"normal_band_error": [[None] * 128]}, "normal_band_error"),
+        ({"features": {"n_fft": 1 << 40}}, r"features\.n_fft"),
+        ({"thresholds": {"alert_threshold": "Infinity"}}, r"thresholds\.alert_threshold"),
+    ],
+)
+def test_damaged_metadata_is_refused_and_nothing_else_is_raised(tmp_path, change, message):
+    document = orjson.loads(orjson.dumps(tiny_metadata()))
+    for key, value in change.items():
+        document[key] = {**document[key], **value} if isinstance(value, dict) else value
+    path = tiny_model(tmp_path / "m.onnx", metadata_json=orjson.dumps(document))
+    with pytest.raises(ModelError, match=message):
+        Model.load(path)
+
+
+def test_scores_that_are_no_scores(tmp_path):
+    with pytest.raises(ModelError, match="scores silence as -"):
+        Model.load(tiny_model(tmp_path / "m.onnx", scale=-1.0))
+    with pytest.raises(ModelError, match="scores silence as nan"):
+        Model.load(tiny_model(tmp_path / "m.onnx", scale=float("nan")))
+
+
 def test_renamed_outputs(tmp_path):
     path = tiny_model(tmp_path / "m.onnx")
     proto = onnx.load(path)

@@ -42,7 +42,7 @@ def held(ratios, rule):
 def test_latch_is_k_of_n_on_and_m_in_a_row_off(ratios, rule):
     latch, got = Latch(), []
     for ratio in ratios:
-        latch = latch.updated(ratio, rule)
+        latch = latch.updated(ratio > 1, ratio < rule.hysteresis, rule)
         got.append(latch.on)
     assert got == held(ratios, rule)
 
@@ -89,6 +89,11 @@ def test_severity_rises_and_falls_with_hysteresis():
         (7, "updated", "warning"),
         (10, "updated", "critical"),
     ]
+
+
+def test_critical_begins_at_its_ratio():
+    assert [s.severity for _, s in run([2.0] * 3, Rule())][-1] == "critical"
+    assert [s.severity for _, s in run([1.999] * 3, Rule())][-1] == "warning"
 
 
 def test_severity_of_a_single_frame():

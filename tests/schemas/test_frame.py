@@ -71,6 +71,15 @@ def test_own_producers_headers_come_back(machine_id, source, recorded_us, value,
         ({"headers": [("ce_sequence", "٣".encode())]}, "header_invalid", "ce_sequence"),
         ({"headers": [("ce_sequence", b"9" * 19)]}, "header_invalid", "ce_sequence"),
         ({"headers": [("ce_type", b"other.v1")]}, "header_invalid", "other.v1"),
+        ({"headers": [("ce_time", b"1969-12-31T23:59:59Z")]}, "time_invalid", "1969"),
+        ({"headers": [("ce_time", b"0001-01-01T00:00:00+00:01")]}, "time_invalid", "0001"),
+        (
+            {"headers": [("ce_time", b"9999-12-31T23:59:59-00:04")], "timestamp_ms": 253_402_300_799_999},
+            "time_invalid",
+            "9999",
+        ),
+        ({"headers": [("ce_id", b"a" * 257)]}, "header_invalid", "ce_id"),
+        ({"headers": [("ce_id", b"\x01")]}, "header_invalid", "ce_id"),
         ({"timestamp_ms": -1}, "time_invalid", "-1"),
         ({"timestamp_ms": 2**62}, "time_invalid", str(2**62)),
     ],
@@ -87,7 +96,7 @@ def test_rejections_name_the_value(change, code, named):
         (b"2026-01-01T00:05:00Z", NOW_MS * 1000 + 300_000_000),
         (b"2025-12-31T23:00:00.5-01:00", NOW_MS * 1000 + 500_000),
         (b"2026-01-01t00:00:00.123456789z", NOW_MS * 1000 + 123_456),
-        (b"1969-12-31T23:59:59Z", -1_000_000),
+        (b"1970-01-01T00:00:00Z", 0),
     ],
 )
 def test_recording_times(text, recorded_us):
@@ -120,6 +129,12 @@ def test_any_record_is_a_frame_or_a_rejection(key, value, headers, timestamp_ms)
     except FrameRejected as error:
         caught = error
     assert caught is None or (caught.code in ERROR_CODES and caught.detail)
+
+
+def test_dead_letters_fit_their_topic_whatever_the_record_held():
+    letter = DeadLetter(code="value_too_large", detail="", record=replace(BARE, key=b"k" * 10**6, value=bytes(3 << 20)))
+    assert (len(letter.key), len(letter.value)) == (16 * 1024, 2 << 20)
+    assert dict(letter.headers())["whirr_value_bytes"] == str(3 << 20).encode()
 
 
 def test_dead_letters_carry_headers_within_limits():

@@ -52,11 +52,12 @@ def score(machine: DemoMachine, at_s: int, ratio: float = 0.5, status: str = "sc
     }
 
 
-def alert(machine: DemoMachine, at_s: float, state: str = "opened", late_ms: int = 20) -> dict:
+def alert(machine: DemoMachine, at_s: float, state: str = "opened", late_ms: int = 20, kind: str = "machine") -> dict:
     recorded_us = START_US + round(at_s * SECOND_US)
     return {
         "machine_id": machine.machine_id,
         "recorded_at": format_rfc3339(recorded_us),
+        "kind": kind,
         "state": state,
         "severity": "warning",
         "sensor_fault": None,
@@ -82,9 +83,14 @@ def test_an_alert_is_judged_by_the_onset(machine, at_s, opened, false_alerts, de
     assert (found.opened, found.false_alerts, found.delay_s) == (opened, false_alerts, delay_s)
 
 
+def test_a_sensor_alert_finds_no_fault():
+    found = judge_machine(FAULTY, Received(alerts={"a": alert(FAULTY, 60.0, kind="sensor")}), START_US)
+    assert (found.opened, found.false_alerts) == (0, 1)
+
+
 def test_lost_frames_and_missed_machines_are_counted():
     scores = {str(i): score(HEALTHY, i) for i in range(7)}
-    received = Received(scores=scores, dead_letters={(b"0", b"1"): "not_audio: …"}, alerts={"a": alert(HEALTHY, 5)})
+    received = Received(scores=scores, dead_letters={"f": "not_audio: …"}, alerts={"a": alert(HEALTHY, 5)})
     machines = [judge_machine(machine, received, START_US) for machine in (HEALTHY, FAULTY)]
     verdict = judge(10, received, machines)
     assert verdict.as_dict() == {

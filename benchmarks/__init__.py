@@ -1,0 +1,1 @@
+"""What Whirr costs: ratios to other code, measured in one run."""

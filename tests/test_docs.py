@@ -1,0 +1,53 @@
+"""The pages in docs/ say what the code does."""
+
+import re
+
+from schemas import ERROR_CODES
+from stream_app.metrics import Metrics
+from stream_app.pipeline import StreamState
+from tests.helpers import REPOSITORY
+from whirr.settings import Route, Settings
+
+OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text()
+ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text()
+
+
+def test_every_reason_of_a_dead_letter_is_listed():
+    listed = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", OPERATIONS.partition("## Dead letters")[2], re.MULTILINE))
+    assert listed == ERROR_CODES
+
+
+def test_every_metric_is_listed_and_no_other():
+    listed = set(re.findall(r"^\| `(whirr_\w+)", OPERATIONS, re.MULTILINE))
+    text = Metrics().text().decode()
+    exposed = {name for name in re.findall(r"^# TYPE (whirr_\w+)", text, re.MULTILINE) if not name.endswith("_created")}
+    assert listed == exposed
+
+
+def test_every_key_of_a_route_is_listed():
+    table = OPERATIONS.partition("## Routes")[2].partition("\n## ")[0]
+    listed = {
+        name
+        for row in table.splitlines()
+        if row.startswith("| `")
+        for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+    assert listed == set(Route.model_fields)
+
+
+def test_the_size_of_a_state_is_told_right():
+    assert f"{len(StreamState().to_bytes())} bytes a stream" in ARCHITECTURE
+
+
+def test_topics_are_told_right():
+    fields = Settings.model_fields
+    for name in ("frames_topic", "alerts_topic", "scores_topic", "dead_letter_topic"):
+        assert f"`{fields[name].default}`" in ARCHITECTURE
+
+
+def test_pages_are_finished_and_their_links_lead_somewhere():
+    for page in (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")):
+        text = page.read_text()
+        assert not re.search(r"\b[A-Z]{6,}TABLE\b|TODO|FIXME", text), page
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
