@@ -160,6 +160,8 @@ def _report(plant: list[DemoMachine], played: Played, start_us: int, out: Path) 
     found = [judge_machine(machine, played.received, start_us) for machine in plant]
     stdout.print(f"\n[bold]5[/]  what happened; the picture is {picture}\n")
     stdout.print(summary_table(found))
+    if played.damaged:
+        stdout.print(f"   [yellow]{played.damaged} recordings could not be read to their end; see {out}/edge-*.log[/]")
     for reason in sorted(set(played.received.dead_letters.values()))[:5]:
         stdout.print(f"   dead letter: {reason}")
     return judge(played.published, played.received, found)

@@ -37,10 +37,12 @@ class Played:
 
     Attributes:
         published: Frames that the broker acknowledged to the edge agents.
+        damaged: Recordings that the edge agents could not read to their end.
         received: What the watcher read.
     """
 
     published: int
+    damaged: int
     received: Received
 
 
@@ -86,7 +88,7 @@ async def play(
         with _running(["worker"], out / "worker.log", environment) as worker:
             await _ready(worker, settings, out)
             on_ready()
-            published = await _run_edges(machines, environment, out, start_us, speed)
+            published, damaged = await _run_edges(machines, environment, out, start_us, speed)
             await watcher.wait_for(published, ANSWER_DEADLINE_S)
         # The worker has stopped and sends nothing more, so what the topics hold now is all of it.
         await watcher.read_to_end()
@@ -97,7 +99,7 @@ async def play(
     for result in results:
         if isinstance(result, Exception):
             raise result
-    return Played(published, watcher.received)
+    return Played(published, damaged, watcher.received)
 
 
 async def remove_topics(settings: Settings) -> None:
@@ -176,8 +178,8 @@ def _tail(path: Path) -> str:
 
 async def _run_edges(
     machines: Sequence[DemoMachine], environment: Mapping[str, str], out: Path, start_us: int, speed: float
-) -> int:
-    """Run one edge agent a machine until all have ended; return how many frames they published."""
+) -> tuple[int, int]:
+    """Run one edge agent a machine until all have ended; return frames published and recordings damaged."""
     agents = []
     try:
         # One by one, so that those that run are stopped should a later one not start.
@@ -187,7 +189,8 @@ async def _run_edges(
     finally:
         for started, _ in agents:
             process.stop(started)
-    return sum(summaries)
+    published = sum(summary["frames_sent"] for summary in summaries)
+    return published, sum(summary["source_counts"]["files_damaged"] for summary in summaries)
 
 
 def _start_edge(
@@ -200,8 +203,9 @@ def _start_edge(
         return process.start(_whirr(*arguments), output=output, env=environment), log
 
 
-def _summary(started: subprocess.Popen[bytes], log: Path) -> int:
+def _summary(started: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
     code = started.wait()
     if code != 0:
         raise WhirrError(f"an edge agent ended with exit code {code}:\n{_tail(log)}")
-    return int(orjson.loads(log.read_bytes().strip().splitlines()[-1])["frames_sent"])
+    summary: dict[str, Any] = orjson.loads(log.read_bytes().strip().splitlines()[-1])
+    return summary
