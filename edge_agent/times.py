@@ -14,6 +14,7 @@ import time
 from typing import Protocol
 
 from edge_agent.framer import MICROSECONDS, Cut
+from schemas.frame import MAX_AHEAD_US
 from schemas.times import format_rfc3339
 from whirr.errors import SettingsError
 
@@ -54,6 +55,42 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+class _Present:
+    """The wall clock, as long as it is not set back.
+
+    It may run a little slower or jump forward. Once it is behind by more than ``GAP_US``, time goes on from where it
+    was by the clock that is never set back, until the wall clock has caught up: waiting for it would stop the source.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset_us = clock.now_us() - self._steady_us()
+        self._set_back = False
+
+    def now_us(self) -> int:
+        """Return microseconds since the epoch, never more than ``GAP_US`` less than before."""
+        wall_us, expected_us = self._clock.now_us(), self._steady_us() + self._offset_us
+        behind_us = expected_us - wall_us
+        if behind_us <= GAP_US:
+            self._offset_us += wall_us - expected_us
+            self._set_back = False
+            return wall_us
+        if not self._set_back:
+            self._set_back = True
+            log.error(
+                "the clock was set back by %.1f s to %s; recording times go on from %s. The worker refuses frames that "
+                "are more than %d minutes ahead: if this was no mistake, start the agent anew",
+                behind_us / MICROSECONDS,
+                format_rfc3339(wall_us),
+                format_rfc3339(expected_us),
+                MAX_AHEAD_US // (60 * MICROSECONDS),
+            )
+        return expected_us
+
+    def _steady_us(self) -> int:
+        return round(self._clock.elapsed_s() * MICROSECONDS)
+
+
 class Timeline(Protocol):
     """Gives each cut its recording time."""
 
@@ -81,7 +118,8 @@ class PlaybackTimes:
     ) -> None:
         if not speed > 0:
             raise SettingsError(f"speed is {speed:g}; expected more than 0, or max")
-        now_us = clock.now_us()
+        self._present = _Present(clock)
+        now_us = self._present.now_us()
         if start_us is not None and start_us > now_us:
             raise SettingsError(
                 f"start is {format_rfc3339(start_us)}, now is {format_rfc3339(now_us)}; expected a past"
@@ -101,7 +139,7 @@ class PlaybackTimes:
             self._began_s = self._clock.elapsed_s()
         due_s = self._began_s + cut.end_us / MICROSECONDS / self._speed
         await self._wait(due_s - self._clock.elapsed_s())
-        await self._wait((self._start_us + cut.end_us - self._clock.now_us()) / MICROSECONDS)
+        await self._wait((self._start_us + cut.end_us - self._present.now_us()) / MICROSECONDS)
         return self._start_us + cut.offset_us
 
     async def _wait(self, seconds: float) -> None:
@@ -115,11 +153,12 @@ class LiveTimes:
     A converter's crystal and the machine's clock drift apart by seconds a day. Where the count falls behind by more
     than 1 s (samples were lost, or the crystal is slow), the next frame's time jumps forward. Where it runs ahead,
     each frame takes up to a thousandth less until the two agree. Signal that comes much faster than real time, such as
-    a file on standard input, is held back to real time.
+    a file on standard input, is held back to real time. A clock that is set back stops nothing: see the log.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._present = _Present(clock)
         self._next_us: int | None = None
         self.gaps = 0
 
@@ -127,8 +166,8 @@ class LiveTimes:
         """Return the cut's recording time, after a wait if it lies ahead of the clock."""
         length_us = cut.end_us - cut.offset_us
         if self._next_us is None:
-            self._next_us = self._clock.now_us() - length_us
-        late_us = self._clock.now_us() - (self._next_us + length_us)
+            self._next_us = self._present.now_us() - length_us
+        late_us = self._present.now_us() - (self._next_us + length_us)
         if late_us > GAP_US:
             self.gaps += 1
             log.warning("recording times jump forward by %.1f s: signal was lost, or came late", late_us / MICROSECONDS)

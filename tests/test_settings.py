@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from tests.helpers import run_whirr
-from whirr.cli.settings import MASK, unknown_variables
+from whirr.cli import run
+from whirr.cli.settings import MASK, show, unknown_variables
 from whirr.errors import SettingsError
 from whirr.settings import EMBEDDED_BOOTSTRAP, Route, Settings, load_settings
 
@@ -75,6 +76,10 @@ def test_the_first_route_that_matches_counts(file: Path):
         ("[[route]]\nmodel = 'm'\nmuted_until = 2026-01-31T12:00:00", "expected a time with an offset"),
         ("[[route]]\nmodel = 'm'\nthresholds = 1", "route.0.thresholds"),
         ("[[route]]\nmodel = 'm'\nrunning_dbfs = 3", "running_dbfs"),
+        ("frames_topic = 'frames of pumps'", "frames_topic: .* topic is 'frames of pumps'; expected 1 to 249 of"),
+        ("alerts_topic = ''", "alerts_topic"),
+        (f"scores_topic = '{'a' * 250}'", "scores_topic"),
+        ("dead_letter_topic = '..'", "dead_letter_topic"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(file: Path, text: str, named: str):
@@ -87,6 +92,50 @@ def test_a_wrong_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WHIRR_WEB_PORT", "66000")
     with pytest.raises(SettingsError, match="web_port"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    "addresses", ["kafka:9092", "a-1.example.org:1, b_2:65535", "10.0.0.1:9092,[::1]:9092", "[fe80::1%eth0]:9092"]
+)
+def test_addresses_of_brokers(addresses: str):
+    assert load_settings(kafka_bootstrap_servers=addresses).bootstrap == addresses
+
+
+@pytest.mark.parametrize(
+    ("addresses", "wrong"),
+    [
+        ("localhost:abc", "localhost:abc"),
+        ("localhost", "localhost"),
+        ("a:1,b", "b"),
+        ("a:1,", ""),
+        ("a:0", "a:0"),
+        ("a:65536", "a:65536"),
+        ("a:\u0663", "a:\u0663"),  # a digit, but not to Kafka
+        ("::1:9092", "::1:9092"),
+        ("[::g]:9092", "[::g]:9092"),
+        ("[::1]", "[::1]"),
+        ("kafka://a:9092", "kafka://a:9092"),
+        ("a b:9092", "a b:9092"),
+        ("", ""),
+    ],
+)
+def test_what_is_no_address_is_named(addresses: str, wrong: str):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(kafka_bootstrap_servers=addresses)
+    assert f"kafka_bootstrap_servers: Value error, address is {wrong!r}; expected host:port" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "command", [("edge", "--simulate", "fan-1"), ("alerts",), ("worker",)], ids=lambda command: command[0]
+)
+def test_every_command_refuses_a_wrong_address_alike(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert run([*command, "--bootstrap", "localhost:abc"]) == SettingsError.exit_code
+    assert "address is 'localhost:abc'" in capsys.readouterr().err
+    monkeypatch.setenv("WHIRR_KAFKA_BOOTSTRAP_SERVERS", "kafka:port")
+    assert run([*command]) == SettingsError.exit_code
+    assert "address is 'kafka:port'" in capsys.readouterr().err
 
 
 def test_a_named_file_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -128,6 +177,36 @@ def test_secrets_are_masked_wherever_they_stand(file: Path):
         assert "hunter2" not in done.stdout + done.stderr
         assert "s3cret" not in done.stdout + done.stderr
         assert f"me:{MASK}@db" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("postgresql://u:p@host/db", f"postgresql://u:{MASK}@host/db"),
+        ("postgresql://u:p@ss@host/db", f"postgresql://u:{MASK}@host/db"),
+        ("postgresql://u:p:q/r@host:5432/db", f"postgresql://u:{MASK}@host:5432/db"),
+        ("postgresql://u:p?w@host/db", f"postgresql://u:{MASK}@host/db"),
+        ("postgresql://u:p?a=b@host/db", f"postgresql://u:{MASK}@host/db"),
+        ("postgresql://u@org:p@host/db", f"postgresql://u@org:{MASK}@host/db"),
+        ("http://u@host:5000/?a=b", "http://u@host:5000/?a=b"),
+        ("redis://:p@host:6379/0", f"redis://:{MASK}@host:6379/0"),
+        (
+            "postgresql://u:p/w@host/db?password=hunter2&sslmode=on",
+            f"postgresql://u:{MASK}@host/db?password={MASK}&sslmode=on",
+        ),
+        ("postgresql://host/db?sslPassword=a;b#c@d", f"postgresql://host/db?sslPassword={MASK}"),
+        ("https://host/?a=1&access_token=x&api-key=y&b=2", f"https://host/?a=1&access_token={MASK}&api-key={MASK}&b=2"),
+        ("https://u:p@host/?mail=me@b.org", f"https://u:{MASK}@host/?mail=me@b.org"),
+        ("http://host:5000/a@b", f"http://host:{MASK}@b"),  # more than needed: it could be a password
+        ("http://host:5000", "http://host:5000"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("a:1, b:2", "a:1, b:2"),
+    ],
+)
+def test_addresses_are_shown_without_what_could_be_a_password(address: str, expected: str):
+    current = Settings.model_construct(**{**load_settings().model_dump(), "mlflow_tracking_uri": address})
+    (row,) = (row for row in show(current, {}, Path("none.toml")) if row.name == "mlflow_tracking_uri")
+    assert row.value == expected
 
 
 def test_a_secret_in_the_file_is_warned_of(file: Path):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.times import parse_rfc3339
 from whirr.errors import ServiceUnavailable, SettingsError
@@ -29,6 +30,38 @@ _REQUEST_TIMEOUT_MS = 10_000
 _RETRY_S = 1.0
 _PROBE_S = 5.0
 _ASSIGNED_S = 0.01
+
+
+class _ShownFrame(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    frame_id: str
+
+
+class _ShownBand(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    from_hz: float
+    to_hz: float
+    share: float
+
+
+class _Shown(BaseModel):
+    """What a reader needs of an alert; it may hold more, and words that this version does not know."""
+
+    model_config = ConfigDict(strict=True)
+
+    alert_id: str
+    machine_id: str
+    source: str | None
+    kind: str
+    sensor_fault: str | None
+    state: str
+    severity: str
+    ratio: float | None
+    recorded_at: str
+    frame: _ShownFrame | None
+    bands: list[_ShownBand]
 
 
 class ReceivedAlert(NamedTuple):
@@ -202,13 +235,22 @@ class AlertReader:
             return None
         try:
             alert = orjson.loads(record.value or b"")
-            alert_id, machine_id = str(alert["alert_id"]), str(alert["machine_id"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            self._tell(f"record {record.offset} of {self._topic}, partition {record.partition}, is no alert")
+            shown = _Shown.model_validate(alert)
+        except (orjson.JSONDecodeError, ValidationError) as error:
+            where = f"record {record.offset} of {self._topic}, partition {record.partition}"
+            self._tell(f"{where}, is no alert ({_brief(error)})")
             return None
-        if alert_id in self._seen or not fnmatchcase(machine_id, self._machine):
+        if shown.alert_id in self._seen or not fnmatchcase(shown.machine_id, self._machine):
             return None
-        self._seen[alert_id] = None
+        self._seen[shown.alert_id] = None
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         return ReceivedAlert(alert, record.value, record.timestamp)
+
+
+def _brief(error: orjson.JSONDecodeError | ValidationError) -> str:
+    """Return what is wrong first; the rest of a record that is no alert is as foreign."""
+    if isinstance(error, orjson.JSONDecodeError):
+        return "no JSON"
+    first = error.errors(include_url=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))

@@ -65,5 +65,5 @@ class MissingExtra(WhirrError):
     exit_code = 2
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs the extra `{extra}`: pip install 'whirr[{extra}]'")
+        super().__init__(f"{what} needs the extra `{extra}`: in Whirr's checkout, pip install '.[{extra}]'")
         self.extra = extra

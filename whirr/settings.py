@@ -7,12 +7,14 @@ out comes from the model's metadata (threshold) or from the defaults.
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime
 from fnmatch import fnmatchcase
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from whirr.errors import SettingsError
@@ -20,7 +22,36 @@ from whirr.errors import SettingsError
 DEFAULT_FILE = "whirr.toml"
 EMBEDDED_BOOTSTRAP = "127.0.0.1:9092"
 
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's own rule
+
+
+def _addresses(text: str) -> str:
+    for address in text.split(","):
+        if not _is_address(address.strip()):
+            raise ValueError(f"address is {address.strip()!r}; expected host:port, with commas between several")
+    return text
+
+
+def _is_address(text: str) -> bool:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or not 1 <= int(match["port"]) <= 65_535:
+        return False
+    try:
+        return match["ipv6"] is None or bool(IPv6Address(match["ipv6"]))
+    except ValueError:
+        return False
+
+
+def _topic(text: str) -> str:
+    if not _TOPIC.fullmatch(text) or text in (".", ".."):
+        raise ValueError(f"topic is {text!r}; expected 1 to 249 of A-Z a-z 0-9 . _ -")
+    return text
+
+
 Seconds = Annotated[float, Field(gt=0)]
+Addresses = Annotated[str, AfterValidator(_addresses)]
+Topic = Annotated[str, AfterValidator(_topic)]
 
 
 class Route(BaseModel):
@@ -58,18 +89,18 @@ class Route(BaseModel):
 class Settings(BaseSettings):
     """All settings. Each can be given as ``WHIRR_<NAME>`` or as ``name`` in whirr.toml."""
 
-    model_config = SettingsConfigDict(env_prefix="WHIRR_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="WHIRR_", env_ignore_empty=True, extra="forbid", frozen=True)
 
-    kafka_bootstrap_servers: str | None = Field(
+    kafka_bootstrap_servers: Addresses | None = Field(
         None, description=f"Kafka's addresses; without, the embedded broker at {EMBEDDED_BOOTSTRAP}"
     )
     kafka_embedded: bool | None = Field(
         None, description="talk as the embedded broker needs it; default: when no addresses are given"
     )
-    frames_topic: str = Field("vibration-frames", description="topic that gateways publish to")
-    alerts_topic: str = Field("anomalies", description="topic that alerts go to")
-    scores_topic: str = Field("vibration-scores", description="topic that scores go to")
-    dead_letter_topic: str = Field("vibration-frames.dlq", description="topic of frames that could not be used")
+    frames_topic: Topic = Field("vibration-frames", description="topic that gateways publish to")
+    alerts_topic: Topic = Field("anomalies", description="topic that alerts go to")
+    scores_topic: Topic = Field("vibration-scores", description="topic that scores go to")
+    dead_letter_topic: Topic = Field("vibration-frames.dlq", description="topic of frames that could not be used")
     publish_scores: bool = Field(True, description="send every frame's score")
     topic_partitions: int = Field(8, ge=1, description="partitions of topics that Whirr creates")
     topic_replication: int = Field(1, ge=1, description="replicas of topics that Whirr creates")

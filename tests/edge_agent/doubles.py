@@ -15,14 +15,15 @@ START_US = 1_750_000_000_000_000
 
 
 class FakeClock:
-    """A clock that sleeping moves."""
+    """A clock that sleeping moves. ``set_by_us`` is what the wall clock, and it alone, was set by."""
 
     def __init__(self, now_us: int = START_US) -> None:
         self.us = now_us
+        self.set_by_us = 0
         self.slept: list[float] = []
 
     def now_us(self) -> int:
-        return self.us
+        return self.us + self.set_by_us
 
     def elapsed_s(self) -> float:
         return self.us / 1e6

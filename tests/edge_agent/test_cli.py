@@ -64,6 +64,16 @@ async def test_the_agent_needs_none_of_the_workers_packages(kafka: KafkaUnderTes
     assert {record.key for record in records} == {b"pump-7"}
 
 
+async def test_neither_does_the_simulator(kafka: KafkaUnderTest) -> None:
+    await kafka.create_topics()
+    options = ("--seconds", "10", "--speed", "max", "--give-up-s", "30", "--json")
+    agent = _bare(kafka, "edge", "--simulate", "pump-1", *options)
+    out, err = agent.communicate(timeout=60)
+    assert agent.returncode == 0, err
+    assert json.loads(out)["frames_sent"] == 10
+    assert len(await kafka.drain(kafka.settings().frames_topic)) == 10
+
+
 async def test_standard_input_until_it_is_told_to_stop(kafka: KafkaUnderTest) -> None:
     await kafka.create_topics()
     agent = _bare(kafka, "edge", "--stdin", "--rate", "1000", "--machine", "fan-2", "--json", stdin=subprocess.PIPE)
@@ -97,6 +107,7 @@ async def test_standard_input_until_it_is_told_to_stop(kafka: KafkaUnderTest) ->
         (("--simulate", "fan-1", "--start", "yesterday"), "--start: 'yesterday' is no RFC 3339 time"),
         (("--simulate", "fan-1", "--start", "2999-01-01T00:00:00Z"), "expected a past"),
         (("--simulate", "fan-1", "--loop", "--speed", "5"), "only from a past start"),
+        (("--simulate", "fan-1", "--topic", "my frames"), "topic is 'my frames'"),
         (("nowhere",), "nowhere does not exist"),
     ],
 )

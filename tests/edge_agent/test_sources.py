@@ -267,7 +267,7 @@ async def test_a_simulated_machine_has_a_length() -> None:
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(MissingExtra, match=r"whirr\[audio\]"):
+    with pytest.raises(MissingExtra, match=r"pip install '\.\[audio\]'"):
         SoundCardSource(rate_hz=16_000)
 
 
@@ -285,24 +285,37 @@ def test_without_portaudio_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeSoundDevice(SimpleNamespace):
-    """The part of sounddevice that is used: a card that records two blocks, the second with an overflow."""
+    """The part of sounddevice that is used: a card that records two blocks, the second with an overflow.
+
+    After them it ends by itself (``then="stops"``), or gives nothing more; or it can't be started (``then="fails"``).
+    """
 
     PortAudioError = type("PortAudioError", (Exception,), {})
+    then = "gives nothing"
 
     def check_input_settings(self, device: Any, channels: int, dtype: str, _settings: Any, rate_hz: int) -> None:
         if device == "none":
             raise self.PortAudioError("Error querying device -1")
 
-    def InputStream(self, *, callback: Any, blocksize: int, channels: int, dtype: str, **_: Any) -> Any:  # noqa: N802
+    def InputStream(  # noqa: N802
+        self, *, callback: Any, finished_callback: Any, blocksize: int, channels: int, dtype: str, **_: Any
+    ) -> Any:
+        card = self
+
         class Stream:
             def __enter__(self) -> None:
+                if card.then == "fails":
+                    raise card.PortAudioError("Device unavailable [PaErrorCode -9985]")
                 block = np.zeros((blocksize, channels), dtype)
                 for value in (1, 2):
                     block[:] = value * 256
                     callback(block, blocksize, None, SimpleNamespace(input_overflow=value == 2))
+                if card.then == "stops":
+                    finished_callback()
 
             def __exit__(self, *_: object) -> None:
-                pass
+                card.closed = True
+                finished_callback()  # PortAudio calls it then, too
 
         return Stream()
 
@@ -318,6 +331,37 @@ async def test_a_sound_card(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [block.samples.shape for block in blocks] == [(2, 100), (2, 100)]
     assert [int(block.samples[0, 0]) for block in blocks] == [256, 512]  # copied: PortAudio reuses its memory
     assert source.counts() == {"overflows": 1, "blocks_lost": 0}
+
+
+@pytest.mark.parametrize(
+    ("then", "silent_after_s", "blocks", "words"),
+    [
+        ("gives nothing", 0.05, 2, "sound card 'USB Mic' has given nothing for 0.05 s"),
+        ("stops", 3600.0, 2, "sound card 'USB Mic' has stopped recording"),
+        ("fails", 3600.0, 0, "sound card 'USB Mic' can't be recorded from: Device unavailable"),
+    ],
+)
+async def test_a_sound_card_that_is_unplugged(
+    monkeypatch: pytest.MonkeyPatch, then: str, silent_after_s: float, blocks: int, words: str
+) -> None:
+    card = FakeSoundDevice(then=then, closed=False)
+    monkeypatch.setitem(sys.modules, "sounddevice", card)
+    heard = aiter(SoundCardSource("USB Mic", rate_hz=1000, silent_after_s=silent_after_s))
+    for _ in range(blocks):
+        await anext(heard)
+    with pytest.raises(RecordingError, match=words):
+        await anext(heard)
+    assert card.closed == (then != "fails")
+
+
+async def test_blocks_that_nobody_takes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FakeSoundDevice(then="stops")
+    monkeypatch.setitem(sys.modules, "sounddevice", card)
+    monkeypatch.setattr("edge_agent.sources.sound_card.WAITING", 1 / 8)
+    source = SoundCardSource(rate_hz=1000)
+    with pytest.raises(RecordingError, match=r"sound card '\(default\)' has stopped recording"):
+        await _all(source)
+    assert source.counts()["blocks_lost"] == 1
 
 
 def test_no_such_sound_card(monkeypatch: pytest.MonkeyPatch) -> None:

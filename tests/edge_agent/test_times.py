@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from edge_agent.framer import Cut
 from edge_agent.stretch import SignalFormat
-from edge_agent.times import LiveTimes, PlaybackTimes
+from edge_agent.times import LiveTimes, PlaybackTimes, Timeline
 from tests.edge_agent.doubles import START_US, FakeClock
 from whirr.errors import SettingsError
 
@@ -116,3 +117,51 @@ async def test_a_file_on_standard_input_is_held_back_to_real_time() -> None:
     recorded = [await times.stamp(cut) for cut in _cuts(100)]
     assert clock.us - START_US == pytest.approx(99 * SECOND, rel=2e-3)
     assert all(np.diff(recorded) > 0.99 * SECOND)
+
+
+# A wall clock that is set while the agent runs
+
+
+def _timelines(clock: FakeClock) -> list[Timeline]:
+    return [LiveTimes(clock), PlaybackTimes(clock, duration_s=None)]
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["live", "playback"])
+@pytest.mark.parametrize("back_s", [2, 3600, 10 * 365 * 86_400])
+async def test_a_clock_that_is_set_back_stops_nothing(kind: int, back_s: int, caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock()
+    times = _timelines(clock)[kind]
+    recorded = []
+    for n, cut in enumerate(_cuts(10)):
+        clock.set_by_us = 0 if n < 5 else -back_s * SECOND
+        clock.us = max(clock.us, START_US + n * SECOND)
+        recorded.append(await times.stamp(cut))
+    assert all(np.diff(recorded) >= 0.99 * SECOND)
+    assert clock.us - START_US <= 11 * SECOND
+    assert max(clock.slept, default=0) <= 1
+    (told,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert f"set back by {back_s}.0 s" in told.getMessage()
+
+
+async def test_a_clock_that_is_right_again_is_followed_again(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock()
+    times = LiveTimes(clock)
+    for n, cut in enumerate(_cuts(30)):
+        clock.us = START_US + n * SECOND
+        clock.set_by_us = -60 * SECOND if n % 10 >= 5 else 0
+        assert await times.stamp(cut) == clock.us - SECOND
+    assert len(caplog.records) == 3
+    clock.us += SECOND
+    clock.set_by_us = 60 * SECOND
+    assert await times.stamp(_cuts(31)[30]) == clock.now_us() - SECOND
+    assert times.gaps == 1
+
+
+async def test_a_clock_that_is_nudged_back_is_followed() -> None:
+    clock = FakeClock()
+    times = LiveTimes(clock)
+    for n, cut in enumerate(_cuts(100)):
+        clock.us = max(clock.us, START_US + n * SECOND)
+        clock.set_by_us = -n * 10_000
+        recorded_us = await times.stamp(cut)
+        assert recorded_us + SECOND <= clock.now_us()  # never ahead of its record's timestamp

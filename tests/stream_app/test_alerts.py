@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -96,12 +97,26 @@ async def test_what_is_no_alert_is_said_and_skipped(kafka: KafkaUnderTest) -> No
     await kafka.create_topics(topic)
     (alert,) = alerts(1)
     good = ENCODER.alert(alert)
-    values = [b"{}", b"not json", None, good.value]
+    whole = orjson.loads(good.value)
+    wrong: list[dict[str, object]] = [
+        {"ratio": "2.5"},
+        {"recorded_at": 1_767_225_600},
+        {"source": ["mic"]},
+        {"state": None},
+        {"bands": None},
+        {"bands": [{"from_hz": 1.0}]},
+        {"frame": {}},
+        {"frame": "0"},
+    ]
+    values = [b"{}", b"not json", None, b"[]", b'{"alert_id":"x","machine_id":"y"}']
+    values += [orjson.dumps({**whole, **part}) for part in wrong]
+    values += [good.value]
     await kafka.produce(topic, [FrameRecord(b"pump-1", value) for value in values])
     told: list[str] = []
     found = [received.value async for received in AlertReader(kafka.bootstrap, topic, tell=told.append).read()]
     assert found == [good.value]
-    assert len(told) == 3
+    assert len(told) == len(values) - 1
+    assert all("is no alert" in message for message in told)
 
 
 async def test_following_goes_on_with_each_as_it_comes(kafka: KafkaUnderTest) -> None:
@@ -158,6 +173,28 @@ async def test_the_command_prints_json_lines(kafka: KafkaUnderTest) -> None:
     assert [json.loads(line) for line in shown.stdout.splitlines()] == [
         orjson.loads(orjson.dumps(alert)) for alert in wanted
     ]
+
+
+async def test_the_command_goes_on_after_what_is_no_alert(kafka: KafkaUnderTest) -> None:
+    await kafka.create_topics(topic := f"plain-{kafka.suffix}")
+    message = ENCODER.alert(alerts(1)[0])
+    values = [b'{"alert_id":"x","machine_id":"pump-1"}', message.value]
+    await kafka.produce(topic, [FrameRecord(b"pump-1", value) for value in values])
+    env = {"WHIRR_ALERTS_TOPIC": topic}
+    shown = await asyncio.to_thread(run_whirr, "alerts", "--bootstrap", kafka.bootstrap, env=env)
+    assert shown.returncode == 0, shown.stderr
+    assert "is no alert (source: Field required)" in " ".join(shown.stderr.split())
+    assert shown.stdout.count("machine opened") == 1
+
+
+def test_words_and_parts_that_are_not_known_are_shown_all_the_same() -> None:
+    told: list[str] = []
+    alert = orjson.loads(orjson.dumps(alerts(1)[0])) | {"state": "muted", "new": 1, "ratio": 2, "score": None}
+    record = SimpleNamespace(value=orjson.dumps(alert), timestamp=0, offset=0, partition=0)
+    received = AlertReader("nowhere:1", "anomalies", tell=told.append)._take(record)
+    assert received is not None
+    assert "machine muted" in alert_line(received.alert).plain
+    assert told == []
 
 
 def test_the_command_says_that_kafka_is_away() -> None:

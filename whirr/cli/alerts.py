@@ -53,7 +53,7 @@ async def _print_all(received: AsyncIterator[ReceivedAlert], as_json: bool) -> N
 
 
 def alert_line(alert: dict[str, Any]) -> Text:
-    """Return an alert as one line: time, machine, what changed, how bad, which bands, which frame."""
+    """Return an alert, as the reader checked it, as one line: time, machine, change, how bad, bands, frame."""
     state, severity, fault = alert["state"], alert["severity"], alert["sensor_fault"]
     where = alert["machine_id"] + (f"/{alert['source']}" if alert["source"] else "")
     line = Text.assemble(

@@ -24,7 +24,10 @@ _PREFIX: Final = "WHIRR_"
 # Variables that are no settings: where the settings are, where downloads are kept, and what the tests talk to.
 _OTHERS: Final = frozenset({"WHIRR_SETTINGS_FILE", "WHIRR_CACHE_DIR"})
 _TESTS: Final = "WHIRR_TEST_"
-_PASSWORD = re.compile(r"(?<=://)(?P<user>[^/@:\s]*):[^/@\s]*@")
+# A password may hold what an address should not (: / @ ?), so it ends at the last @ that can end it. The query is what
+# begins with a name and =.
+_PASSWORD = re.compile(r"(?<=://)(?P<user>[^:]*):(?:(?:(?!\?[\w.%-]+=).)*@|.*@)", re.DOTALL)
+_QUERY_SECRET = re.compile(r"(?P<name>[?&;][^=&;]*(?:password|token|secret|key)[^=&;]*=)[^&]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     if isinstance(value, str):
-        return _PASSWORD.sub(rf"\g<user>:{MASK}@", value)
+        return _without_secrets(value)
     return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _without_secrets(text: str) -> str:
+    """Return an address with its password masked, and what its query calls a password, token, secret or key."""
+    return _QUERY_SECRET.sub(rf"\g<name>{MASK}", _PASSWORD.sub(rf"\g<user>:{MASK}@", text, count=1))
 
 
 def _table(rows: list[Shown]) -> Table:
