@@ -14,10 +14,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from schemas.frame import FrameRecord
 from stream_app import table, transport
+from stream_app.buffer import FrameQueue
+from stream_app.compute import ComputeProcess
 from stream_app.encode import Encoder
 from stream_app.flow import Flow
 from stream_app.lease import Lease
 from stream_app.metrics import Metrics
+from stream_app.models import Champions, ModelWatcher
 from stream_app.pipeline import Engine
 from stream_app.placement import Placement
 from stream_app.processor import BatchProcessor, Taken
@@ -30,9 +33,7 @@ from whirr.settings import Settings
 log = logging.getLogger(__name__)
 
 SETTLE_S = 5.0
-import os
-
-_BUFFERED_BATCHES = int(os.environ.get("BB", "2"))
+_BUFFERED_FRAMES = 512
 _SEND_TIMEOUT_S = 60.0
 _REBALANCE_TIMEOUT_S = 30.0
 _EMBEDDED_TIMEOUT_S = 3.0
@@ -43,19 +44,24 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     Attributes:
         settings: The settings in force.
-        engine, states, flow, processor, lease, metrics, watch: The parts that :func:`create_app` put together.
+        engine, compute, states, flow, processor, lease, metrics, watch: The parts that :func:`create_app` put together.
     """
 
     logger = logging.getLogger("faust.whirr.app")  # Faust's own talk, not ours
 
     settings: Settings
     engine: Engine
+    compute: ComputeProcess
     states: StreamStates
     flow: Flow
     processor: BatchProcessor
     lease: Lease
     metrics: Metrics
     watch: Watch
+
+    def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> FrameQueue:  # noqa: N802
+        """Return the queue that frames wait in for the agent."""
+        return FrameQueue(maxsize=maxsize or 0, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
 
     def _new_transport(self) -> transport.Transport:
         return self._whirr_transport(self.conf.broker_consumer)
@@ -68,18 +74,22 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         return kind(urls, self)
 
 
-def create_app(settings: Settings, engine: Engine, partitions: int, web_port: int | None = None) -> WorkerApp:
+def create_app(
+    settings: Settings, champions: Champions, compute: ComputeProcess, partitions: int, web_port: int | None = None
+) -> WorkerApp:
     """Return the application, ready to start.
 
     Args:
         settings: The settings in force.
-        engine: Scores frames.
+        champions: The models to begin with.
+        compute: Scores frames; has those models.
         partitions: How many the frames topic has; the states' changelog has as many.
         web_port: Where to serve /metrics, /ready and /live; default: as the settings say.
     """
     settings.worker_dir.mkdir(parents=True, exist_ok=True)
     app = WorkerApp(settings.worker_id, **_faust_settings(settings, partitions, web_port or settings.web_port))
-    app.settings, app.engine, app.states = settings, engine, StreamStates()
+    engine = Engine(champions.router)
+    app.settings, app.engine, app.compute, app.states = settings, engine, compute, StreamStates()
     app.metrics = Metrics()
     app.metrics.show_models(engine.router)
     app.lease = Lease(lambda: app.consumer_generation_id)
@@ -93,8 +103,9 @@ def create_app(settings: Settings, engine: Engine, partitions: int, web_port: in
         metrics=app.metrics,
         placement=Placement(partitions, app.metrics),
     )
-    app.flow = Flow(engine.compute, app.processor, app.metrics)
-    app.watch = Watch(app)
+    compute.observe = app.metrics.compute_seconds.observe
+    app.flow = Flow(compute, app.processor, app.metrics, settings.batch_frames)
+    app.watch = Watch(app, ModelWatcher(settings.route, champions, app.metrics.model_refused.inc))
     table.make_table(app, partitions, app.states)
     _add_agent(app)
     _add_signals(app)
@@ -136,7 +147,7 @@ def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[
         # A state's offset in the changelog is compared with the changelog's end only where it is kept on disk.
         "recovery_consistency_check": False,
         "store": "memory://",
-        "stream_buffer_maxsize": _BUFFERED_BATCHES * settings.batch_frames,
+        "stream_buffer_maxsize": max(_BUFFERED_FRAMES, 2 * settings.batch_frames),
         # What is in flight when partitions go is settled by a handler of ours; what is not is dropped.
         "stream_wait_empty": False,
         "topic_disable_leader": True,

@@ -3,40 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from schemas.frame import FrameRecord
 from stream_app.metrics import Metrics
 from stream_app.processor import Answer, BatchProcessor, Taken
 
 BATCH_VALUE_BYTES = 8 * 1024 * 1024
+IN_COMPUTATION = 2  # one being computed, one at hand
 
-Compute = Callable[[Sequence[FrameRecord]], list[Answer]]
-_Scored = tuple[list[Taken], list[Answer]]
+Compute = Callable[[Sequence[FrameRecord]], Coroutine[Any, Any, list[Answer]]]
+_Scored = tuple[list[Taken], asyncio.Task[list[Answer]]]
 
 
 class Flow:
-    """Takes batches, computes them in a thread, and has them finished in order.
+    """Takes frames, has them computed in batches, and has the batches finished in order.
+
+    Frames that come while the computation is busy go into one batch: under light load batches are small and
+    quick, under heavy load large and cheap.
 
     Args:
-        compute: The engine's pure half; runs in one thread of its own, so the event loop stays free for heartbeats.
+        compute: Answers each record of a batch, off the event loop, which stays free for heartbeats.
         processor: Finishes what is computed.
-        metrics: Where batch sizes and times go.
+        metrics: Where batch sizes go.
+        batch_frames: Most frames in a batch.
     """
 
-    def __init__(self, compute: Compute, processor: BatchProcessor, metrics: Metrics) -> None:
+    def __init__(self, compute: Compute, processor: BatchProcessor, metrics: Metrics, batch_frames: int = 64) -> None:
         self._compute = compute
         self._processor = processor
         self._metrics = metrics
-        self._taken: asyncio.Queue[list[Taken]] = asyncio.Queue(1)
-        self._scored: asyncio.Queue[_Scored] = asyncio.Queue(1)
+        self._batch_frames = batch_frames
+        self._waiting: deque[Taken] = deque()
+        self._changed = asyncio.Condition()
+        self._places = asyncio.Semaphore(IN_COMPUTATION)
+        self._scored: asyncio.Queue[_Scored] = asyncio.Queue()
 
-    async def put(self, batch: Sequence[Taken]) -> None:
-        """Hand over frames in the order in which they came; waits while two batches are on their way."""
-        for part in _parts(batch):
-            await self._taken.put(part)
+    async def put(self, frames: Sequence[Taken]) -> None:
+        """Hand over frames in the order in which they came; waits while a whole batch waits already."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._waiting) < self._batch_frames)
+            self._waiting.extend(frames)
+            self._changed.notify_all()
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -44,35 +54,34 @@ class Flow:
         Raises:
             ExceptionGroup: A batch could not be brought to its end. Its frames are not acknowledged.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="whirr-compute") as executor:
-            async with asyncio.TaskGroup() as stages:
-                stages.create_task(self._compute_all(executor))
-                stages.create_task(self._finish_all())
+        async with asyncio.TaskGroup() as stages:
+            stages.create_task(self._compute_all(stages))
+            stages.create_task(self._finish_all())
 
-    async def _compute_all(self, executor: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
+    async def _compute_all(self, stages: asyncio.TaskGroup) -> None:
         while True:
-            batch = await self._taken.get()
-            began = time.perf_counter()
-            answers = await loop.run_in_executor(executor, self._compute, [taken.record for taken in batch])
-            self._metrics.compute_seconds.observe(time.perf_counter() - began)
+            await self._places.acquire()
+            batch = await self._next_batch()
             self._metrics.batch_frames.observe(len(batch))
-            await self._scored.put((batch, answers))
+            answers = stages.create_task(self._compute([taken.record for taken in batch]))
+            answers.add_done_callback(lambda _: self._places.release())
+            self._scored.put_nowait((batch, answers))
 
     async def _finish_all(self) -> None:
         while True:
-            await self._processor.finish(*await self._scored.get())
+            batch, answers = await self._scored.get()
+            await self._processor.finish(batch, await answers)
 
-
-def _parts(batch: Sequence[Taken]) -> Iterator[list[Taken]]:
-    """Cut a batch where its values exceed 8 MiB: large frames must not hold the others up, nor fill the memory."""
-    part: list[Taken] = []
-    size = 0
-    for taken in batch:
-        size += len(taken.record.value or b"")
-        if part and size > BATCH_VALUE_BYTES:
-            yield part
-            part, size = [], len(taken.record.value or b"")
-        part.append(taken)
-    if part:
-        yield part
+    async def _next_batch(self) -> list[Taken]:
+        """Return what waits, up to 8 MiB: large frames must not hold the others up, nor fill the memory."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._waiting)
+            batch: list[Taken] = []
+            size = 0
+            while self._waiting and len(batch) < self._batch_frames:
+                size += len(self._waiting[0].record.value or b"")
+                if batch and size > BATCH_VALUE_BYTES:
+                    break
+                batch.append(self._waiting.popleft())
+            self._changed.notify_all()
+            return batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +23,44 @@ model = "model.onnx"
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Champions:
+    """The models in use.
+
+    Attributes:
+        router: The routing table with its models.
+        digests: SHA-256 of each model's file, by path.
+    """
+
+    router: Router
+    digests: Mapping[str, str]
+
+
 class _Stat(NamedTuple):
     mtime_ns: int
     size: int
     inode: int
 
 
-def load_router(routes: Sequence[Route]) -> Router:
+def load_model(path: str, digest: str | None = None) -> tuple[Model, str]:
+    """Load a model; return it with the SHA-256 of its file.
+
+    Args:
+        path: Of the file.
+        digest: What its SHA-256 must be, or None.
+
+    Raises:
+        ModelError: The file is missing, can't be computed, changes meanwhile, or is not the one that is meant.
+    """
+    before = _digest(path)
+    model = Model.load(path)
+    after = _digest(path)
+    if after is None or before != after or digest not in (None, after):
+        raise ModelError(f"model {path}: the file changes while it is being read; replace it in one step (rename)")
+    return model, after
+
+
+def load_champions(routes: Sequence[Route]) -> Champions:
     """Load every route's model.
 
     Raises:
@@ -37,7 +69,9 @@ def load_router(routes: Sequence[Route]) -> Router:
     """
     if not routes:
         raise SettingsError(NO_ROUTES)
-    return Router.from_routes(routes, {path: Model.load(path) for path in dict.fromkeys(r.model for r in routes)})
+    loaded = {path: load_model(path) for path in dict.fromkeys(route.model for route in routes)}
+    router = Router.from_routes(routes, {path: model for path, (model, _) in loaded.items()})
+    return Champions(router, {path: digest for path, (_, digest) in loaded.items()})
 
 
 class ModelWatcher:
@@ -47,45 +81,49 @@ class ModelWatcher:
 
     Args:
         routes: The routing table.
-        router: What is in use.
+        champions: What is in use.
         refused: Called for each file that is refused.
     """
 
-    def __init__(self, routes: Sequence[Route], router: Router, refused: Callable[[], None]) -> None:
+    def __init__(self, routes: Sequence[Route], champions: Champions, refused: Callable[[], None]) -> None:
         self._routes = routes
-        self._models: dict[str, Model] = dict(router.models)
+        self._champions = champions
         self._refused = refused
-        self._stats: dict[str, _Stat | None] = {path: _stat(path) for path in self._models}
-        self._digests: dict[str, str | None] = {path: _digest(path) for path in self._models}
+        # Of no file: so the first look always compares digests, and notices a file that has gone since it was loaded.
+        self._stats: dict[str, _Stat | None] = dict.fromkeys(champions.digests, _Stat(-1, -1, -1))
+        self._seen: dict[str, str | None] = dict(champions.digests)
 
-    def check(self) -> Router | None:
-        """Look at the files; return the router with what is new in it, or None. Blocks: run it in a thread."""
-        changed = {path: model for path in self._models if (model := self._reload(path)) is not None}
+    def check(self) -> Champions | None:
+        """Look at the files; return the models with what is new among them, or None. Blocks: run it in a thread."""
+        changed = {path: found for path in self._seen if (found := self._reload(path)) is not None}
         if not changed:
             return None
-        self._models |= changed
-        return Router.from_routes(self._routes, self._models)
+        models = self._champions.router.models | {path: model for path, (model, _) in changed.items()}
+        digests = {**self._champions.digests, **{path: digest for path, (_, digest) in changed.items()}}
+        self._champions = Champions(Router.from_routes(self._routes, models), digests)
+        return self._champions
 
-    def _reload(self, path: str) -> Model | None:
+    def _reload(self, path: str) -> tuple[Model, str] | None:
         stat = _stat(path)
         if stat == self._stats[path]:
             return None
-        self._stats[path] = stat
         digest = _digest(path)
-        if digest == self._digests[path]:
+        self._stats[path] = stat
+        if digest == self._seen[path]:
             return None
-        self._digests[path] = digest
+        self._seen[path] = digest
+        in_use = self._champions.router.models[path]
         try:
-            model = Model.load(path)
+            model, digest = load_model(path)
         except ModelError as error:
-            log.error("%s; the model in use goes on: %s", error, _name(self._models[path]))
+            log.error("%s; the model in use goes on: %s", error, _name(in_use))
             self._refused()
             return None
-        log.info("%s: %s replaces %s", path, _name(model), _name(self._models[path]))
-        return model
+        log.info("%s: %s replaces %s", path, _name(model), _name(in_use))
+        return model, digest
 
 
-def describe(router: Router) -> Mapping[str, str]:
+def describe(router: Router) -> dict[str, str]:
     """Return, for each route's pattern, the model that it has."""
     return {routed.route.match: f"{routed.route.model} ({_name(routed.model)})" for routed in router.routed}
 

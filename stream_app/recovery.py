@@ -42,9 +42,10 @@ class Tables(TableManager):  # type: ignore[misc]
     """Faust's tables, with that recovery."""
 
     logger = logging.getLogger("faust.whirr.tables")
+    _recovery: Recovery | None = None
 
     @property
-    def recovery(self) -> OrderlyRecovery:
+    def recovery(self) -> Recovery:
         """The service that recovers tables."""
         if self._recovery is None:
             self._recovery = OrderlyRecovery(self.app, self, beacon=self.beacon, loop=self.loop)

@@ -11,9 +11,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 from stream_app.app import SETTLE_S, WorkerApp, create_app, release
+from stream_app.compute import ComputeProcess
 from stream_app.health import STALLED_EXIT_CODE
-from stream_app.models import describe, load_router
-from stream_app.pipeline import Engine
+from stream_app.logs import configure_logging
+from stream_app.models import Champions, describe, load_champions
 from stream_app.topics import ensure_topics
 from stream_app.watch import Stalled
 from whirr import process
@@ -23,15 +24,6 @@ log = logging.getLogger(__name__)
 
 CRASHED_EXIT_CODE = 1
 STOP_S = 10.0
-_NOISY = {"aiokafka": logging.ERROR, "faust": logging.WARNING, "mode": logging.WARNING, "asyncio": logging.WARNING}
-
-
-def configure_logging(level: str) -> None:
-    """Log one line an event on standard error; libraries only when something is wrong, unless ``level`` is debug."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-    if level != "debug":
-        for name, least in _NOISY.items():
-            logging.getLogger(name).setLevel(least)
 
 
 def run_worker(settings: Settings) -> int:
@@ -44,20 +36,25 @@ def run_worker(settings: Settings) -> int:
         ModelError: A route's model can't be used.
     """
     configure_logging(settings.log_level)
-    engine = Engine(load_router(settings.route))
-    return asyncio.run(_run(settings, engine))
+    compute = ComputeProcess(settings.route, settings.log_level)
+    compute.start()
+    try:
+        return asyncio.run(_run(settings, load_champions(settings.route), compute))
+    finally:
+        compute.stop()
 
 
-async def _run(settings: Settings, engine: Engine) -> int:
+async def _run(settings: Settings, champions: Champions, compute: ComputeProcess) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    await compute.load(champions.router, champions.digests)
     partitions = await _unless(stop, ensure_topics(settings))
     if partitions is None:
         return 0
     web_port = settings.web_port or process.free_port(settings.web_host)
-    app = create_app(settings, engine, partitions, web_port)
+    app = create_app(settings, champions, compute, partitions, web_port)
     _announce(app, partitions, web_port)
     return await _serve(app, stop)
 

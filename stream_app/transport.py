@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,9 +11,7 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-import os
-
-FETCH_WAIT_MS = int(os.environ.get("FW", "50"))
+FETCH_WAIT_MS = 20
 _SEEK_S = 30.0
 
 
@@ -39,6 +38,27 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def __post_init__(self) -> None:
+        self._room = asyncio.Event()
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Fetch again from a partition that was held back."""
+        super().on_buffer_drop(tp)
+        self._room.set()
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Fetch again from partitions."""
+        super().resume_partitions(tps)
+        self._room.set()
+
+    async def _wait_next_records(self, timeout: float) -> Any:
+        # While every partition is held back Faust sleeps for a second, and the worker runs dry meanwhile.
+        if self.flow_active and not self._get_active_partitions():
+            self._room.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._room.wait(), 1.0)
+        return await super()._wait_next_records(timeout)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget which partitions were held back: Faust would let them in again during the next recovery."""

@@ -11,6 +11,7 @@ from faust.types import TP
 
 from stream_app.health import Progress, Readiness
 from stream_app.models import ModelWatcher
+from whirr.errors import ModelError
 
 if TYPE_CHECKING:
     from stream_app.app import WorkerApp
@@ -32,8 +33,9 @@ class Watch:
         commit_age_s: How long acknowledged frames have waited for a commit to move.
     """
 
-    def __init__(self, app: WorkerApp) -> None:
+    def __init__(self, app: WorkerApp, models: ModelWatcher) -> None:
         self._app = app
+        self._models = models
         self._commits = Progress()
         self._fetches = Progress()
         self._heard_since_us: dict[int, int] = {}
@@ -145,11 +147,16 @@ class Watch:
         return end is not None and (answered or 0) >= end
 
     async def _watch_models(self) -> None:
-        app, settings = self._app, self._app.settings
-        watcher = ModelWatcher(settings.route, app.engine.router, app.metrics.model_refused.inc)
+        app = self._app
         while True:
-            await asyncio.sleep(settings.model_poll_s)
-            router = await asyncio.to_thread(watcher.check)
-            if router is not None:
-                app.engine.router = router
-                app.metrics.show_models(router)
+            await asyncio.sleep(app.settings.model_poll_s)
+            champions = await asyncio.to_thread(self._models.check)
+            if champions is None:
+                continue
+            try:
+                await app.compute.load(champions.router, champions.digests)
+            except ModelError as error:  # replaced once more in between: the next look finds that
+                log.warning("%s", error)
+                continue
+            app.engine.router = champions.router
+            app.metrics.show_models(champions.router)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from stream_app.models import ModelWatcher, describe, load_router
+from stream_app.models import ModelWatcher, describe, load_champions
 from tests.models import tiny_metadata, tiny_model
 from whirr.errors import ModelError, SettingsError
 from whirr.settings import Route
@@ -21,14 +22,14 @@ def path(tmp_path: Path) -> Path:
 
 def watcher(path: Path, refusals: list[int]) -> ModelWatcher:
     routes = (Route(match="*", model=str(path)),)
-    return ModelWatcher(routes, load_router(routes), lambda: refusals.append(1))
+    return ModelWatcher(routes, load_champions(routes), lambda: refusals.append(1))
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """As a deployment does it: the new file appears complete, under the old name."""
     new = path.with_suffix(".new")
     new.write_bytes(content)
-    os.replace(new, path)
+    new.replace(path)
 
 
 def second_version(path: Path) -> bytes:
@@ -37,16 +38,16 @@ def second_version(path: Path) -> bytes:
 
 def test_no_routes_shows_how_one_looks() -> None:
     with pytest.raises(SettingsError, match=r"(?s)\[\[route\]\].*model ="):
-        load_router(())
+        load_champions(())
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"gone\.onnx"):
-        load_router((Route(model=str(tmp_path / "gone.onnx")),))
+        load_champions((Route(model=str(tmp_path / "gone.onnx")),))
 
 
 def test_routes_share_a_model(path: Path) -> None:
-    router = load_router((Route(match="pump-*", model=str(path)), Route(model=str(path))))
+    router = load_champions((Route(match="pump-*", model=str(path)), Route(model=str(path)))).router
     assert router.routed[0].model is router.routed[1].model
     assert set(describe(router)) == {"pump-*", "*"}
 
@@ -63,9 +64,10 @@ def test_an_unchanged_file_is_no_news(path: Path) -> None:
 def test_a_new_file_is_swapped_in(path: Path) -> None:
     watching = watcher(path, refusals := [])
     replace_file(path, second_version(path))
-    router = watching.check()
-    assert router is not None
-    assert router.find("any").model.metadata.version == "2"
+    champions = watching.check()
+    assert champions is not None
+    assert champions.digests[str(path)] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert champions.router.find("any").model.metadata.version == "2"
     assert watching.check() is None
     assert refusals == []
 
@@ -85,9 +87,10 @@ def test_a_good_file_after_a_bad_one_is_taken(path: Path) -> None:
     replace_file(path, b"no model")
     watching.check()
     replace_file(path, good)
-    router = watching.check()
-    assert router is not None
-    assert router.find("any").model.metadata.version == "2"
+    champions = watching.check()
+    assert champions is not None
+    assert champions.digests[str(path)] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert champions.router.find("any").model.metadata.version == "2"
     assert refusals == [1]
 
 

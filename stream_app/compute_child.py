@@ -1,0 +1,96 @@
+"""The computing process: ``python -m stream_app.compute_child FD LEVEL``, started by :class:`ComputeProcess`."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from schemas.dead_letter import DeadLetter
+from schemas.frame import FrameRecord
+from stream_app.compute import Answers, Refused, Scored
+from stream_app.logs import configure_logging
+from stream_app.models import load_model
+from stream_app.pipeline import Computed, Engine, Router
+from whirr.errors import ModelError, SettingsError
+from whirr.settings import Route
+
+
+class Server:
+    """Answers one request after the other; the next one is read meanwhile."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._engine = Engine(Router(()))
+        self._version = 0
+        self._requests: queue.Queue[tuple[Any, ...] | None] = queue.Queue(1)
+
+    def serve(self) -> None:
+        """Answer until the other end is closed."""
+        threading.Thread(target=self._read, daemon=True).start()
+        while (request := self._requests.get()) is not None:
+            kind, *rest = request
+            answer = self._load(*rest) if kind == "load" else self._compute(*rest)
+            with contextlib.suppress(OSError):  # the worker has gone
+                self._connection.send(answer)
+
+    def _read(self) -> None:
+        try:
+            while True:
+                self._requests.put(self._connection.recv())
+        except (EOFError, OSError):
+            self._requests.put(None)
+
+    def _load(self, version: int, routes: Sequence[Mapping[str, Any]], digests: Mapping[str, str]) -> str | None:
+        """Load models; return why not, or None."""
+        try:
+            models = {path: load_model(path, digest)[0] for path, digest in digests.items()}
+            self._engine.router = Router.from_routes([Route(**route) for route in routes], models)
+        except (ModelError, SettingsError) as error:
+            return str(error)
+        self._version = version
+        return None
+
+    def _compute(self, records: Sequence[tuple[Any, ...]]) -> Answers:
+        began = time.perf_counter()
+        places = {id(routed): index for index, routed in enumerate(self._engine.router.routed)}
+        answers = self._engine.compute([FrameRecord(*record) for record in records])
+        packed = [_packed(answer, places) for answer in answers]
+        return Answers(self._version, time.perf_counter() - began, packed)
+
+
+def _packed(answer: Computed | DeadLetter, places: Mapping[int, int]) -> Scored | Refused:
+    if isinstance(answer, DeadLetter):
+        return Refused(answer.code, answer.detail)
+    frame = answer.frame
+    return Scored(
+        places[id(answer.routed)],
+        frame.frame_id,
+        frame.machine_id,
+        frame.source,
+        frame.recorded_us,
+        frame.sequence,
+        frame.foreign_id,
+        answer.score,
+        answer.band_error,
+        answer.statistics,
+        answer.level_dbfs,
+        answer.sensor_fault,
+        answer.duration_s,
+    )
+
+
+def main() -> None:
+    """Serve on the socket whose descriptor is the first argument."""
+    configure_logging(sys.argv[2])
+    with Connection(int(sys.argv[1])) as connection:
+        Server(connection).serve()
+
+
+if __name__ == "__main__":
+    main()
