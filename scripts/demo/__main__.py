@@ -29,6 +29,7 @@ from whirr.errors import WhirrError
 from whirr.settings import Settings, load_settings
 
 OUT = Path("demo-out")
+TERMINATED = 128 + signal.SIGTERM
 
 
 def demo(
@@ -50,7 +51,12 @@ def demo(
     write_settings(plant, models, out / "whirr.toml")
     start_us = _start_us(plant)
     with _broker() as settings:
-        played = asyncio.run(_play(plant, settings, out, start_us))
+        try:
+            played = asyncio.run(_play(plant, settings, out, start_us))
+        except asyncio.CancelledError:
+            sys.exit(TERMINATED)
+        finally:
+            _end_on_sigterm()  # the event loop has put the system's default back
     verdict = _report(plant, played, start_us, out)
     stdout.print(f"[dim]{time.monotonic() - began_s:.0f} s in all; models, logs and whirr.toml are in {out}/[/]\n")
     print_json(verdict.as_dict())
@@ -132,6 +138,10 @@ def _broker() -> Iterator[Settings]:
 
 
 async def _play(plant: list[DemoMachine], settings: Settings, out: Path, start_us: int) -> Played:
+    # An exception raised by a handler can get lost where Python ignores exceptions; a cancelled task can't.
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     by_id = {machine.machine_id: machine for machine in plant}
     speed = playing_speed(plant)
     expected = sum(int(machine.live_s / machine.frame_s) for machine in plant)
@@ -167,9 +177,13 @@ def _report(plant: list[DemoMachine], played: Played, start_us: int, out: Path) 
     return judge(played.published, played.received, found)
 
 
+def _end_on_sigterm() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+
+
 def main() -> None:
     """Run the demo; SIGTERM ends it as Ctrl-C does, so that every process is stopped."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _end_on_sigterm()
     try:
         typer.run(demo)
     except WhirrError as error:

@@ -137,6 +137,7 @@ async def test_everything_ends_as_a_score_or_a_dead_letter(kafka: KafkaUnderTest
             "flat",
             "clipped",
         }
+        await _look_at_late_and_missing_frames(kafka, worker, len(scores))
         assert worker.stop() == 0, worker.log
     assert len(scores) + len(letters) == len(wanted)
     assert "Traceback" not in worker.log
@@ -152,18 +153,15 @@ def _look_at_dead_letters(letters: list[ConsumerRecord], wanted: dict[str, Case]
         assert worker.metric("whirr_dead_letters_total", code=code) == count
 
 
-async def test_late_repeated_and_missing_frames_are_told(kafka: KafkaUnderTest, tmp_path: Path) -> None:
-    settings = kafka.settings(route=(Route(match="*", model=str(tiny_model(tmp_path / "tiny.onnx"))),))
+async def _look_at_late_and_missing_frames(kafka: KafkaUnderTest, worker: WorkerProcess, before: int) -> None:
+    settings = kafka.settings()
     start_us = NOW_US - 60 * SECOND_US
     order = [0, 1, 1, 5, 2, 6]  # 1 comes twice, 2 to 4 are missing until 2 comes late
-    frames = [record(GOOD, "pump-1", recorded_us=start_us + i * SECOND_US, source="mic", sequence=i) for i in order]
-    with WorkerProcess(settings, tmp_path) as worker:
-        worker.wait_until_ready()
-        await kafka.produce(settings.frames_topic, frames)
-        await kafka.consume(settings.scores_topic, len(frames))
-        found = [json.loads(score.value) for score in await kafka.drain(settings.scores_topic)]
-        assert [score["status"] for score in found] == ["scored", "scored", "late", "scored", "late", "scored"]
-        assert [score["missing_before"] for score in found] == [0, 0, 0, 3, 0, 0]
-        assert found[0]["recorded_at"] == format_rfc3339(start_us)
-        await eventually_async(lambda: worker.metric("whirr_sequence_gaps_total") == 3)
-        assert worker.stop() == 0, worker.log
+    frames = [record(GOOD, "disorder", recorded_us=start_us + i * SECOND_US, source="mic", sequence=i) for i in order]
+    await kafka.produce(settings.frames_topic, frames)
+    answers = await kafka.consume(settings.scores_topic, before + len(frames))
+    found = [json.loads(answer.value) for answer in answers if answer.key == b"disorder"]
+    assert [score["status"] for score in found] == ["scored", "scored", "late", "scored", "late", "scored"]
+    assert [score["missing_before"] for score in found] == [0, 0, 0, 3, 0, 0]
+    assert found[0]["recorded_at"] == format_rfc3339(start_us)
+    await eventually_async(lambda: worker.metric("whirr_sequence_gaps_total") == 3)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -19,88 +20,107 @@ def taken(offset: int, size: int = 1) -> Taken:
     return Taken(FrameRecord(b"pump-1", bytes(size), offset=offset), 1, lambda: None)
 
 
-class Finisher:
+class Stages:
+    """Both stages, with a gate before each: what was computed and what was finished, as lists of offsets."""
+
     def __init__(self) -> None:
+        self.computed: list[list[int]] = []
         self.finished: list[list[int]] = []
-        self.go_on = asyncio.Event()
-        self.go_on.set()
+        self.may_compute, self.may_finish = asyncio.Event(), asyncio.Event()
+        self.may_compute.set()
+        self.may_finish.set()
+
+    async def compute(self, records: Sequence[FrameRecord]) -> list[Any]:
+        self.computed.append([record.offset for record in records])
+        await self.may_compute.wait()
+        return [record.offset for record in records]
 
     async def finish(self, batch: Sequence[Taken], answers: Sequence[Any]) -> None:
-        await self.go_on.wait()
+        await self.may_finish.wait()
         assert [entry.record.offset for entry in batch] == list(answers)
-        self.finished.append([entry.record.offset for entry in batch])
+        self.finished.append(list(answers))
 
 
-async def offsets(records: Sequence[FrameRecord]) -> list[Any]:
-    return [record.offset for record in records]
+@asynccontextmanager
+async def running(stages: Stages, batch_frames: int = 2) -> AsyncIterator[Callable[..., Any]]:
+    flow = Flow(stages.compute, stages, Metrics(), batch_frames)  # type: ignore[arg-type]
+    task = asyncio.create_task(flow.run())
+    try:
+        yield flow.put
+    finally:
+        task.cancel()
 
 
-async def test_batches_are_finished_in_order() -> None:
-    finisher = Finisher()
-    flow = Flow(offsets, finisher, Metrics())  # type: ignore[arg-type]
-    running = asyncio.create_task(flow.run())
-    for offset in range(0, 20, 2):
-        await flow.put([taken(offset), taken(offset + 1)])
-    await eventually_async(lambda: len(finisher.finished) == 10)
-    assert [offset for batch in finisher.finished for offset in batch] == list(range(20))
-    running.cancel()
+async def test_frames_are_finished_in_order() -> None:
+    stages = Stages()
+    async with running(stages) as put:
+        for offset in range(0, 20, 2):
+            await put([taken(offset), taken(offset + 1)])
+        await eventually_async(lambda: [offset for batch in stages.finished for offset in batch] == list(range(20)))
 
 
 async def test_the_next_batch_is_computed_while_one_is_being_finished() -> None:
-    finisher = Finisher()
-    finisher.go_on.clear()
-    computed: list[int] = []
+    stages = Stages()
+    stages.may_finish.clear()
+    async with running(stages, 1) as put:
+        await put([taken(0)])
+        await put([taken(1)])
+        await eventually_async(lambda: stages.computed == [[0], [1]])
+        assert stages.finished == []
+        stages.may_finish.set()
+        await eventually_async(lambda: stages.finished == [[0], [1]])
 
-    async def compute(records: Sequence[FrameRecord]) -> list[Any]:
-        computed.append(records[0].offset)
-        return await offsets(records)
 
-    flow = Flow(compute, finisher, Metrics())  # type: ignore[arg-type]
-    running = asyncio.create_task(flow.run())
-    await flow.put([taken(0)])
-    await flow.put([taken(1)])
-    await eventually_async(lambda: computed == [0, 1])
-    assert finisher.finished == []
-    finisher.go_on.set()
-    await eventually_async(lambda: finisher.finished == [[0], [1]])
-    running.cancel()
+async def test_frames_that_come_while_the_computation_is_busy_go_together() -> None:
+    stages = Stages()
+    stages.may_compute.clear()
+    async with running(stages, 64) as put:
+        for offset in range(2):
+            await put([taken(offset)])
+            await eventually_async(lambda offset=offset: len(stages.computed) == offset + 1)  # type: ignore[misc]
+        for offset in range(2, 12):
+            await put([taken(offset)])
+        stages.may_compute.set()
+        await eventually_async(lambda: len(stages.finished) == 3)
+    assert stages.finished == [[0], [1], list(range(2, 12))]
 
 
 async def test_what_is_on_its_way_is_bounded() -> None:
-    finisher = Finisher()
-    finisher.go_on.clear()
-    running = asyncio.create_task((flow := Flow(offsets, finisher, Metrics())).run())  # type: ignore[arg-type]
-    put: list[int] = []
+    stages = Stages()
+    stages.may_compute.clear()
+    put_in: list[int] = []
+    async with running(stages, 2) as put:
 
-    async def put_all() -> None:
-        for offset in range(100):
-            await flow.put([taken(offset)])
-            put.append(offset)
+        async def put_all() -> None:
+            for offset in range(100):
+                await put([taken(offset)])
+                put_in.append(offset)
 
-    putting = asyncio.create_task(put_all())
-    done, _ = await asyncio.wait({putting}, timeout=0.2)
-    assert not done
-    assert len(put) < 5
-    putting.cancel()
-    running.cancel()
-
-
-async def test_a_batch_of_large_frames_is_cut() -> None:
-    finisher = Finisher()
-    running = asyncio.create_task((flow := Flow(offsets, finisher, Metrics())).run())  # type: ignore[arg-type]
-    await flow.put([taken(offset, 3_000_000) for offset in range(5)])
-    await eventually_async(lambda: sum(map(len, finisher.finished)) == 5)
-    assert finisher.finished == [[0, 1], [2, 3], [4]]
-    running.cancel()
+        putting = asyncio.create_task(put_all())
+        done, _ = await asyncio.wait({putting}, timeout=0.2)
+        assert not done
+        putting.cancel()
+    assert len(put_in) <= 3 * 2
+    assert all(len(batch) <= 2 for batch in stages.computed)
 
 
-async def test_a_failure_ends_the_flow() -> None:
-    class Failing(Finisher):
-        async def finish(self, batch: Sequence[Taken], answers: Sequence[Any]) -> None:
-            raise ConnectionError("away")
+async def test_large_frames_go_in_small_batches() -> None:
+    stages = Stages()
+    async with running(stages, 64) as put:
+        await put([taken(offset, 3_000_000) for offset in range(5)])
+        await eventually_async(lambda: sum(map(len, stages.finished)) == 5)
+    assert stages.finished == [[0, 1], [2, 3], [4]]
 
-    running = asyncio.create_task((flow := Flow(offsets, Failing(), Metrics())).run())  # type: ignore[arg-type]
+
+@pytest.mark.parametrize("stage", ["compute", "finish"])
+async def test_a_failure_ends_the_flow(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise ConnectionError("away")
+
+    stages = Stages()
+    monkeypatch.setattr(stages, stage, fail)
+    flow = Flow(stages.compute, stages, Metrics())  # type: ignore[arg-type]
     await flow.put([taken(0)])
     with pytest.raises(ExceptionGroup) as caught:
-        await running
+        await asyncio.wait_for(flow.run(), 5)
     assert caught.group_contains(ConnectionError, match="away")
