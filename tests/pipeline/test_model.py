@@ -12,6 +12,14 @@ from tests.models import noise, tiny_metadata, tiny_model
 from whirr.errors import ModelError
 
 
+def damaged_model(path, change):
+    """Write a tiny model whose metadata has some values replaced."""
+    document = orjson.loads(orjson.dumps(tiny_metadata()))
+    for key, value in change.items():
+        document[key] = {**document[key], **value} if isinstance(value, dict) else value
+    return tiny_model(path, metadata_json=orjson.dumps(document))
+
+
 def test_a_good_model_loads_and_scores(tmp_path):
     model = Model.load(tiny_model(tmp_path / "m.onnx"))
     log_mel = model.features.log_mel(noise())[:, :, :30]
@@ -80,10 +88,7 @@ def test_foreign_onnx_without_metadata(tmp_path):
     ],
 )
 def test_invalid_metadata_names_the_field(tmp_path, change, message):
-    document = orjson.loads(orjson.dumps(tiny_metadata()))
-    for key, value in change.items():
-        document[key] = {**document[key], **value} if isinstance(value, dict) else value
-    path = tiny_model(tmp_path / "m.onnx", metadata_json=orjson.dumps(document))
+    path = damaged_model(tmp_path / "m.onnx", change)
     with pytest.raises(ModelError, match=message):
         Model.load(path)
 
@@ -113,10 +118,7 @@ def test_metadata_that_does_not_fit_the_graph(tmp_path):
     ],
 )
 def test_damaged_metadata_is_refused_and_nothing_else_is_raised(tmp_path, change, message):
-    document = orjson.loads(orjson.dumps(tiny_metadata()))
-    for key, value in change.items():
-        document[key] = {**document[key], **value} if isinstance(value, dict) else value
-    path = tiny_model(tmp_path / "m.onnx", metadata_json=orjson.dumps(document))
+    path = damaged_model(tmp_path / "m.onnx", change)
     with pytest.raises(ModelError, match=message):
         Model.load(path)
 
