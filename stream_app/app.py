@@ -16,6 +16,7 @@ from schemas.frame import FrameRecord
 from stream_app import table, transport
 from stream_app.buffer import FrameQueue
 from stream_app.compute import ComputeProcess
+from stream_app.embedded import EmbeddedTransport
 from stream_app.encode import Encoder
 from stream_app.flow import Flow
 from stream_app.lease import Lease
@@ -70,7 +71,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         return self._whirr_transport(self.conf.broker_producer)
 
     def _whirr_transport(self, urls: Any) -> transport.Transport:
-        kind = transport.EmbeddedTransport if self.settings.embedded else transport.Transport
+        kind = EmbeddedTransport if self.settings.embedded else transport.Transport
         return kind(urls, self)
 
 

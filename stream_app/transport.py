@@ -107,13 +107,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def positions(self, topic: str) -> dict[int, int]:
         """Return the offset that each assigned partition is fetched from next."""
-        consumer = self._thread._ensure_consumer()
-        subscription = consumer._subscription.subscription
-        assignment = subscription.assignment if subscription is not None else None
-        if assignment is None:
-            return {}
-        states = {tp.partition: assignment.state_value(tp) for tp in assignment.tps if tp.topic == topic}
-        return {partition: state._position for partition, state in states.items() if state and state.has_valid_position}
+        found = positions_of(assignment_of(self._thread._ensure_consumer()))
+        return {tp.partition: offset for tp, offset in found.items() if tp.topic == topic}
 
     async def commit_now(self, topic: str, offsets: Mapping[int, int], timeout_s: float) -> None:
         """Commit ``offsets`` (by partition) without asking Faust, which has forgotten them once a rebalance began.
@@ -134,6 +129,20 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return await asyncio.wait_for(asyncio.wrap_future(asked), timeout_s)
 
 
+def assignment_of(consumer: Any) -> Any:
+    """Return the assignment that an aiokafka consumer has now, or None; each rebalance makes another object."""
+    subscription = consumer._subscription.subscription
+    return None if subscription is None else subscription.assignment
+
+
+def positions_of(assignment: Any) -> dict[Any, int]:
+    """Return the offset that each partition of an assignment is read from next, where that is known."""
+    if assignment is None:
+        return {}
+    states = {tp: assignment.state_value(tp) for tp in assignment.tps}
+    return {tp: state._position for tp, state in states.items() if state is not None and state.has_valid_position}
+
+
 async def _seek(consumer: Any, offsets: Mapping[Any, int]) -> None:
     for tp, offset in offsets.items():
         if offset >= 0:
@@ -141,34 +150,6 @@ async def _seek(consumer: Any, offsets: Mapping[Any, int]) -> None:
     beginnings = [tp for tp, offset in offsets.items() if offset < 0]
     if beginnings:
         await consumer.seek_to_beginning(*beginnings)
-
-
-class EmbeddedConsumerThread(ConsumerThread):
-    """The consumer's thread for the embedded broker."""
-
-    logger = ConsumerThread.logger
-
-    async def _highwaters(self, partitions: Iterable[TP]) -> dict[TP, int]:
-        """Return where partitions end, from what was fetched.
-
-        Asked for it, the embedded broker answers with the offset after the *first* record of the last batch. Recovery
-        would leave the others out.
-        """
-        consumer = self._ensure_consumer()
-        ends = await consumer.end_offsets(list(partitions))
-        for tp in ends:
-            while consumer.highwater(tp) is None:  # known once a first fetch has returned
-                await asyncio.sleep(FETCH_WAIT_MS / 1000)
-        return {TP(*tp): max(end, consumer.highwater(tp)) for tp, end in ends.items()}
-
-
-class EmbeddedConsumer(Consumer):
-    """The consumer for the embedded broker."""
-
-    logger = Consumer.logger
-
-    def _new_consumer_thread(self) -> ConsumerThread:
-        return EmbeddedConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
 
 class Producer(driver.Producer):  # type: ignore[misc]
@@ -181,22 +162,8 @@ class Producer(driver.Producer):  # type: ignore[misc]
         return {"acks": "all", "enable_idempotence": True} if self.idempotent else {"acks": "all"}
 
 
-class PlainProducer(Producer):
-    """The producer for the embedded broker, which knows no idempotence."""
-
-    logger = Producer.logger
-    idempotent = False
-
-
 class Transport(driver.Transport):  # type: ignore[misc]
     """Kafka, as Whirr uses it."""
 
     Consumer = Consumer
     Producer = Producer
-
-
-class EmbeddedTransport(Transport):
-    """The embedded broker."""
-
-    Consumer = EmbeddedConsumer
-    Producer = PlainProducer

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from scripts.demo import machines as machines_module
 from scripts.demo.live import Played, play, playing_speed, remove_topics
 from scripts.demo.machines import DemoMachine
-from scripts.demo.report import alert_line, summary_table
+from scripts.demo.report import alert_line, lost_lines, summary_table
 from scripts.demo.training import train_models, write_settings
 from scripts.demo.verdict import Verdict, judge, judge_machine
 from whirr import process
@@ -172,9 +172,11 @@ def _report(plant: list[DemoMachine], played: Played, start_us: int, out: Path) 
     stdout.print(summary_table(found))
     if played.damaged:
         stdout.print(f"   [yellow]{played.damaged} recordings could not be read to their end; see {out}/edge-*.log[/]")
-    for reason in sorted(set(played.received.dead_letters.values()))[:5]:
+    for reason in sorted({letter.reason for letter in played.received.dead_letters.values()})[:5]:
         stdout.print(f"   dead letter: {reason}")
-    return judge(played.published, played.received, found)
+    for line in lost_lines(played.published, played.received, start_us):
+        stdout.print(line)
+    return judge(sum(played.published.values()), played.received, found)
 
 
 def _end_on_sigterm() -> None:

@@ -36,12 +36,12 @@ class Played:
     """What the live part gave.
 
     Attributes:
-        published: Frames that the broker acknowledged to the edge agents.
+        published: By machine id, the frames that the broker acknowledged to its edge agent.
         damaged: Recordings that the edge agents could not read to their end.
         received: What the watcher read.
     """
 
-    published: int
+    published: dict[str, int]
     damaged: int
     received: Received
 
@@ -89,7 +89,7 @@ async def play(
             await _ready(worker, settings, out)
             on_ready()
             published, damaged = await _run_edges(machines, environment, out, start_us, speed)
-            await watcher.wait_for(published, ANSWER_DEADLINE_S)
+            await watcher.wait_for(sum(published.values()), ANSWER_DEADLINE_S)
         # The worker has stopped and sends nothing more, so what the topics hold now is all of it.
         await watcher.read_to_end()
     finally:
@@ -178,8 +178,8 @@ def _tail(path: Path) -> str:
 
 async def _run_edges(
     machines: Sequence[DemoMachine], environment: Mapping[str, str], out: Path, start_us: int, speed: float
-) -> tuple[int, int]:
-    """Run one edge agent a machine until all have ended; return frames published and recordings damaged."""
+) -> tuple[dict[str, int], int]:
+    """Run one edge agent a machine until all have ended; return frames published by machine, and recordings damaged."""
     agents = []
     try:
         # One by one, so that those that run are stopped should a later one not start.
@@ -189,7 +189,7 @@ async def _run_edges(
     finally:
         for started, _ in agents:
             process.stop(started)
-    published = sum(summary["frames_sent"] for summary in summaries)
+    published = {summary["machine_id"]: summary["frames_sent"] for summary in summaries}
     return published, sum(summary["source_counts"]["files_damaged"] for summary in summaries)
 
 

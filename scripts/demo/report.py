@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -10,7 +10,7 @@ from rich.table import Table
 from schemas import parse_rfc3339
 from scripts.demo.machines import DemoMachine
 from scripts.demo.verdict import MachineVerdict
-from scripts.demo.watch import latency_ms
+from scripts.demo.watch import Received, latency_ms
 
 STATE_STYLES = {"opened": "bold red", "updated": "yellow", "closed": "green", "anomalous": "red"}
 
@@ -50,6 +50,19 @@ def _since_onset(alert: dict[str, Any], machine: DemoMachine, at_s: float) -> st
     if at_s < machine.onset_s - machine.frame_s:
         return "[bold red]before the fault[/]"
     return f"{max(0.0, at_s - machine.onset_s):.0f} s after the fault began,"
+
+
+def lost_lines(published: Mapping[str, int], received: Received, start_us: int) -> list[str]:
+    """Return a line for each machine of which a frame has no answer, with the places of the gaps in what was scored."""
+    lines = []
+    for machine_id, frames in published.items():
+        if frames == (answered := received.of(machine_id)):
+            continue
+        scores = [score for score in received.scores.values() if score["machine_id"] == machine_id]
+        gaps = [(parse_rfc3339(s["recorded_at"]) - start_us) / 1e6 for s in scores if s["missing_before"]]
+        where = f"; gaps before {', '.join(f'{at_s:.1f} s' for at_s in sorted(gaps))}" if gaps else ""
+        lines.append(f"   [red]{machine_id}: {frames} frames published, {answered} answered{where}[/]")
+    return lines
 
 
 def summary_table(found: Sequence[MachineVerdict]) -> Table:

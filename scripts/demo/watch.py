@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -18,24 +18,36 @@ from whirr.settings import Settings
 FETCH_WAIT_MS = 20
 
 
+class DeadLetter(NamedTuple):
+    """Whose frame could not be used, and why."""
+
+    machine_id: str
+    reason: str
+
+
 @dataclass(slots=True)
 class Received:
     """Everything read so far.
 
     Attributes:
         scores: By frame id; a frame scored twice counts once.
-        dead_letters: By frame id, as the edge agent set it, the reason of each dead letter.
+        dead_letters: By frame id, as the edge agent set it.
         alerts: By alert id, in the order of arrival, each with ``received_us`` added.
     """
 
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
-    dead_letters: dict[str, str] = field(default_factory=dict)
+    dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
     alerts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:
         """Frames that have been answered."""
         return len(self.scores) + len(self.dead_letters)
+
+    def of(self, machine_id: str) -> int:
+        """Return how many frames of a machine have been answered."""
+        scored = sum(bool(score["machine_id"] == machine_id) for score in self.scores.values())
+        return scored + sum(letter.machine_id == machine_id for letter in self.dead_letters.values())
 
 
 class Watcher:
@@ -84,7 +96,7 @@ class Watcher:
         if record.topic == self._settings.dead_letter_topic:
             headers = dict(record.headers)
             reason = f"{headers['whirr_error'].decode()}: {headers['whirr_detail'].decode()}"
-            self.received.dead_letters[headers["ce_id"].decode()] = reason
+            self.received.dead_letters[headers["ce_id"].decode()] = DeadLetter(record.key.decode(), reason)
             return
         message = orjson.loads(record.value)
         if record.topic == self._settings.scores_topic:

@@ -16,9 +16,9 @@ from schemas import format_rfc3339
 from scripts.demo.live import playing_speed
 from scripts.demo.machines import DemoMachine, recorded
 from scripts.demo.picture import draw
-from scripts.demo.report import alert_line, summary_table
+from scripts.demo.report import alert_line, lost_lines, summary_table
 from scripts.demo.verdict import judge, judge_machine
-from scripts.demo.watch import Received
+from scripts.demo.watch import DeadLetter, Received
 from tests.helpers import REPOSITORY, eventually
 from tests.models import SECOND_US, START_US, encoded, noise
 from whirr.errors import RecordingError
@@ -41,7 +41,7 @@ def _write_recordings(folder: Path, *, normal_s: float, anomalous_s: float) -> N
             path.write_bytes(encoded(noise(seconds, rms=rms, seed=seed)))
 
 
-def score(machine: DemoMachine, at_s: int, ratio: float = 0.5, status: str = "scored") -> dict:
+def score(machine: DemoMachine, at_s: int, ratio: float = 0.5, status: str = "scored", missing_before: int = 0) -> dict:
     recorded_at = format_rfc3339(START_US + at_s * SECOND_US)
     return {
         "machine_id": machine.machine_id,
@@ -49,6 +49,7 @@ def score(machine: DemoMachine, at_s: int, ratio: float = 0.5, status: str = "sc
         "score": ratio,
         "threshold": 1.0,
         "status": status,
+        "missing_before": missing_before,
     }
 
 
@@ -90,7 +91,9 @@ def test_a_sensor_alert_finds_no_fault():
 
 def test_lost_frames_and_missed_machines_are_counted():
     scores = {str(i): score(HEALTHY, i) for i in range(7)}
-    received = Received(scores=scores, dead_letters={"f": "not_audio: …"}, alerts={"a": alert(HEALTHY, 5)})
+    received = Received(
+        scores=scores, dead_letters={"f": DeadLetter("motor-1", "not_audio: …")}, alerts={"a": alert(HEALTHY, 5)}
+    )
     machines = [judge_machine(machine, received, START_US) for machine in (HEALTHY, FAULTY)]
     verdict = judge(10, received, machines)
     assert verdict.as_dict() == {
@@ -105,6 +108,13 @@ def test_lost_frames_and_missed_machines_are_counted():
         "latency_ms_p50": 20.0,
         "latency_ms_p99": 20.0,
     }
+
+
+def test_lost_frames_are_named_by_machine_and_place():
+    scores = {"a": score(HEALTHY, 1), "b": score(HEALTHY, 3, missing_before=1), "c": score(FAULTY, 1)}
+    received = Received(scores=scores, dead_letters={"d": DeadLetter("motor-1", "not_audio: …")})
+    (line,) = lost_lines({"pump-1": 3, "motor-1": 2}, received, START_US)
+    assert "pump-1: 3 frames published, 2 answered; gaps before 3.0 s" in line
 
 
 def test_idle_frames_have_no_part_in_the_highest_ratio():
