@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from benchmarks import logmel, worker
+from benchmarks import latency, logmel, memory, throughput
+from benchmarks.ground import prepared
 
 FIGURES = (
     "logmel_vs_librosa",
@@ -21,8 +22,16 @@ FIGURES = (
 
 def main() -> None:
     """Print each measurement's table, then one JSON object with the figures."""
-    measured = {**logmel.report(), **worker.report()}
-    print(orjson.dumps({name: measured[name] for name in FIGURES}).decode())
+    figures = logmel.report()
+    with prepared() as bench:
+        figures |= throughput.measure(bench)
+        figures |= latency.measure(bench, figures["frames_per_second"] / 2)
+        figures |= memory.measure(bench)
+    figures = {name: round(value, 3) for name, value in figures.items()}
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"{name:<{width}}  {value:>10.3f}")
+    print(orjson.dumps({"broker": bench.broker, **{name: figures[name] for name in FIGURES}}).decode())
 
 
 if __name__ == "__main__":
