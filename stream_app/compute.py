@@ -19,6 +19,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.frame import Frame, FrameRecord
 from stream_app.pipeline import Computed, Router
 from stream_app.processor import Answer
+from stream_app.slots import SLOTS, Place, SharedSlots
 from whirr.errors import ModelError
 from whirr.settings import Route
 
@@ -69,7 +70,7 @@ class Answers(NamedTuple):
 class ComputeProcess:
     """Computes batches in a child process, in the order in which they are given.
 
-    The next batch is handed over while one is being computed, so that the child need not wait for it.
+    The next batch is handed over while one is being computed, so that the child need not wait for it. A third waits.
 
     Args:
         routes: The routing table.
@@ -89,17 +90,21 @@ class ComputeProcess:
         self._receivers = ThreadPoolExecutor(1, thread_name_prefix="whirr-receive")
         self._connection: Connection | None = None
         self._child: subprocess.Popen[bytes] | None = None
+        self._slots: SharedSlots | None = None
+        self._free_slots: asyncio.Queue[int] = asyncio.Queue()
+        for slot in range(SLOTS):
+            self._free_slots.put_nowait(slot)
 
     def start(self) -> None:
         """Start the child; it imports what it needs while the caller goes on."""
+        slots = self._slots = SharedSlots.create()
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "stream_app.compute_child", str(theirs.fileno()), self._log_level]
+            files = [theirs.fileno(), slots.fd]
+            command = [sys.executable, "-m", "stream_app.compute_child", *map(str, files), self._log_level]
             # A session of its own: Ctrl-C is for the worker, which then ends the child. So does its death: the
             # child reads the end of the file.
-            self._child = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-            )
+            self._child = subprocess.Popen(command, pass_fds=files, stdin=subprocess.DEVNULL, start_new_session=True)
         self._connection = Connection(ours.detach())
 
     async def load(self, router: Router, digests: Mapping[str, str]) -> None:
@@ -115,7 +120,8 @@ class ComputeProcess:
         """
         version = max(self._routers, default=0) + 1
         self._routers[version] = router
-        refusal = await self._ask(("load", version, [route.model_dump() for route in self._routes], dict(digests)))
+        routes = [route.model_dump() for route in self._routes]
+        refusal = await self._ask(lambda: ("load", version, routes, dict(digests)))
         if refusal is not None:
             del self._routers[version]
             raise ModelError(refusal)
@@ -128,7 +134,9 @@ class ComputeProcess:
         Raises:
             ComputeFailed: The child has gone.
         """
-        version, seconds, answers = await self._ask(("compute", [_packed(record) for record in records]))
+        slot = await self._free_slots.get()
+        version, seconds, answers = await self._ask(lambda: ("compute", self._packed(records, slot)))
+        self._free_slots.put_nowait(slot)
         self.observe(seconds)
         router = self._routers[version]
         return [_unpacked(answer, record, router) for answer, record in zip(answers, records, strict=True)]
@@ -140,29 +148,38 @@ class ComputeProcess:
 
     def stop(self) -> None:
         """End the child."""
-        self._senders.shutdown(wait=False, cancel_futures=True)
-        self._receivers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._senders, self._receivers):
+            threads.shutdown(wait=False, cancel_futures=True)
         if self._child is not None:
             self._child.terminate()
             self._child.wait()
-        if self._connection is not None:
+        for threads in (self._senders, self._receivers):
+            threads.shutdown()  # what still waited for the child has failed by now
+        if self._connection is not None and self._slots is not None:
             self._connection.close()
+            self._slots.close()
 
-    async def _ask(self, request: tuple[Any, ...]) -> Any:
+    async def _ask(self, request: Callable[[], tuple[Any, ...]]) -> Any:
+        """Send a request, made in the sender's thread, and return its answer."""
         connection = self._connection
         if connection is None:
             raise ComputeFailed("the computing process has not been started")
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._senders, connection.send, request)
+            await loop.run_in_executor(self._senders, lambda: connection.send(request()))
             return await loop.run_in_executor(self._receivers, connection.recv)
         except (EOFError, OSError) as error:
             raise ComputeFailed(f"the computing process {self.pid} has gone: {error!r}") from None
 
+    def _packed(self, records: Sequence[FrameRecord], slot: int) -> list[tuple[Any, ...]]:
+        assert self._slots is not None
+        places = self._slots.put(slot, [record.value for record in records])
+        return [_envelope(record, place) for record, place in zip(records, places, strict=True)]
 
-def _packed(record: FrameRecord) -> tuple[Any, ...]:
-    place = record.topic, record.partition, record.offset
-    return record.key, record.value, tuple(record.headers), record.timestamp_ms, *place
+
+def _envelope(record: FrameRecord, value: Place) -> tuple[Any, ...]:
+    source = record.topic, record.partition, record.offset
+    return record.key, value, tuple(record.headers), record.timestamp_ms, *source
 
 
 def _unpacked(answer: Scored | Refused, record: FrameRecord, router: Router) -> Answer:

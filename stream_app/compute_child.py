@@ -1,11 +1,9 @@
-"""The computing process: ``python -m stream_app.compute_child FD LEVEL``, started by :class:`ComputeProcess`."""
+"""The computing process: ``python -m stream_app.compute_child SOCKET MEMORY LEVEL``, see :class:`ComputeProcess`."""
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -17,34 +15,26 @@ from stream_app.compute import Answers, Refused, Scored
 from stream_app.logs import configure_logging
 from stream_app.models import load_model
 from stream_app.pipeline import Computed, Engine, Router
+from stream_app.slots import SharedSlots
 from whirr.errors import ModelError, SettingsError
 from whirr.settings import Route
 
 
 class Server:
-    """Answers one request after the other; the next one is read meanwhile."""
+    """Answers one request after the other; the next one's frames are in the shared memory meanwhile."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, slots: SharedSlots) -> None:
         self._connection = connection
+        self._slots = slots
         self._engine = Engine(Router(()))
         self._version = 0
-        self._requests: queue.Queue[tuple[Any, ...] | None] = queue.Queue(1)
 
     def serve(self) -> None:
         """Answer until the other end is closed."""
-        threading.Thread(target=self._read, daemon=True).start()
-        while (request := self._requests.get()) is not None:
-            kind, *rest = request
-            answer = self._load(*rest) if kind == "load" else self._compute(*rest)
-            with contextlib.suppress(OSError):  # the worker has gone
-                self._connection.send(answer)
-
-    def _read(self) -> None:
-        try:
+        with contextlib.suppress(EOFError, OSError):  # the worker has gone
             while True:
-                self._requests.put(self._connection.recv())
-        except (EOFError, OSError):
-            self._requests.put(None)
+                kind, *rest = self._connection.recv()
+                self._connection.send(self._load(*rest) if kind == "load" else self._compute(*rest))
 
     def _load(self, version: int, routes: Sequence[Mapping[str, Any]], digests: Mapping[str, str]) -> str | None:
         """Load models; return why not, or None."""
@@ -59,7 +49,9 @@ class Server:
     def _compute(self, records: Sequence[tuple[Any, ...]]) -> Answers:
         began = time.perf_counter()
         places = {id(routed): index for index, routed in enumerate(self._engine.router.routed)}
-        answers = self._engine.compute([FrameRecord(*record) for record in records])
+        answers = self._engine.compute(
+            [FrameRecord(key, self._slots.get(place), *rest) for key, place, *rest in records]
+        )
         packed = [_packed(answer, places) for answer in answers]
         return Answers(self._version, time.perf_counter() - began, packed)
 
@@ -86,10 +78,11 @@ def _packed(answer: Computed | DeadLetter, places: Mapping[int, int]) -> Scored 
 
 
 def main() -> None:
-    """Serve on the socket whose descriptor is the first argument."""
-    configure_logging(sys.argv[2])
-    with Connection(int(sys.argv[1])) as connection:
-        Server(connection).serve()
+    """Serve on the socket and the shared memory whose descriptors are the first arguments."""
+    socket, memory, level = sys.argv[1:]
+    configure_logging(level)
+    with Connection(int(socket)) as connection:
+        Server(connection, SharedSlots(int(memory))).serve()
 
 
 if __name__ == "__main__":

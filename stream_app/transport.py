@@ -53,7 +53,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._room.set()
 
     async def _wait_next_records(self, timeout: float) -> Any:
-        # While every partition is held back Faust sleeps for a second, and the worker runs dry meanwhile.
+        # Faust waits for a second: for partitions that have nothing while others are held back, or for none. They
+        # are let go meanwhile, and the worker runs dry.
+        if self._buffered_partitions:
+            timeout = FETCH_WAIT_MS / 1000
         if self.flow_active and not self._get_active_partitions():
             self._room.clear()
             with contextlib.suppress(TimeoutError):
