@@ -25,7 +25,7 @@ def main() -> None:
     figures = logmel.report()
     with prepared() as bench:
         figures |= throughput.measure(bench)
-        figures |= latency.measure(bench, figures["frames_per_second"] / 2)
+        figures |= latency.measure(bench, figures["frames_per_second"])
         figures |= memory.measure(bench)
     figures = {name: round(value, 3) for name, value in figures.items()}
     width = max(map(len, figures))

@@ -12,7 +12,6 @@ from stream_app.metrics import Metrics
 from stream_app.processor import Answer, BatchProcessor, Taken
 
 BATCH_VALUE_BYTES = 8 * 1024 * 1024
-IN_COMPUTATION = 2  # one being computed, one at hand
 
 Compute = Callable[[Sequence[FrameRecord]], Coroutine[Any, Any, list[Answer]]]
 _Scored = tuple[list[Taken], asyncio.Task[list[Answer]]]
@@ -22,7 +21,7 @@ class Flow:
     """Takes frames, has them computed in batches, and has the batches finished in order.
 
     Frames that come while the computation is busy go into one batch: under light load batches are small and
-    quick, under heavy load large and cheap.
+    quick, under heavy load large and cheap. Only a full batch is handed over while another is still being computed.
 
     Args:
         compute: Answers each record of a batch, off the event loop, which stays free for heartbeats.
@@ -38,7 +37,7 @@ class Flow:
         self._batch_frames = batch_frames
         self._waiting: deque[Taken] = deque()
         self._changed = asyncio.Condition()
-        self._places = asyncio.Semaphore(IN_COMPUTATION)
+        self._in_computation = 0
         self._scored: asyncio.Queue[_Scored] = asyncio.Queue()
 
     async def put(self, frames: Sequence[Taken]) -> None:
@@ -60,12 +59,16 @@ class Flow:
 
     async def _compute_all(self, stages: asyncio.TaskGroup) -> None:
         while True:
-            await self._places.acquire()
             batch = await self._next_batch()
             self._metrics.batch_frames.observe(len(batch))
-            answers = stages.create_task(self._compute([taken.record for taken in batch]))
-            answers.add_done_callback(lambda _: self._places.release())
-            self._scored.put_nowait((batch, answers))
+            self._scored.put_nowait((batch, stages.create_task(self._computed(batch))))
+
+    async def _computed(self, batch: Sequence[Taken]) -> list[Answer]:
+        answers = await self._compute([taken.record for taken in batch])
+        async with self._changed:
+            self._in_computation -= 1
+            self._changed.notify_all()
+        return answers
 
     async def _finish_all(self) -> None:
         while True:
@@ -75,13 +78,23 @@ class Flow:
     async def _next_batch(self) -> list[Taken]:
         """Return what waits, up to 8 MiB: large frames must not hold the others up, nor fill the memory."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._waiting)
-            batch: list[Taken] = []
-            size = 0
-            while self._waiting and len(batch) < self._batch_frames:
-                size += len(self._waiting[0].record.value or b"")
-                if batch and size > BATCH_VALUE_BYTES:
-                    break
-                batch.append(self._waiting.popleft())
+            await self._changed.wait_for(self._may_begin)
+            batch = [self._waiting.popleft() for _ in range(self._next_size())]
+            self._in_computation += 1
             self._changed.notify_all()
             return batch
+
+    def _may_begin(self) -> bool:
+        if not self._waiting or self._in_computation > 1:
+            return False
+        size = self._next_size()
+        return not self._in_computation or size == self._batch_frames or size < len(self._waiting)
+
+    def _next_size(self) -> int:
+        """Return how many frames the next batch may have."""
+        size = 0
+        for count, taken in enumerate(self._waiting):
+            size += len(taken.record.value or b"")
+            if count == self._batch_frames or (count and size > BATCH_VALUE_BYTES):
+                return count
+        return len(self._waiting)

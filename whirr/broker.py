@@ -1,7 +1,8 @@
 """The embedded broker: a Kafka-compatible program out of a wheel, for trying Whirr out and for tests.
 
 It keeps everything in memory and loses it when it stops. It is no choice for production: one node, no retention by
-time or size, no idempotent producer, no transactions.
+time or size, no idempotent producer, no transactions. Where two producers write to one partition at once, a reader may
+be given the later record and never the earlier one; Whirr's worker asks again, other consumers don't.
 """
 
 from __future__ import annotations

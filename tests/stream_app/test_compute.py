@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from dataclasses import replace
@@ -13,6 +14,7 @@ from schemas import DeadLetter
 from stream_app.compute import ComputeFailed, ComputeProcess
 from stream_app.models import load_champions
 from stream_app.pipeline import Engine
+from stream_app.slots import SLOT_BYTES
 from tests.helpers import eventually
 from tests.models import course, record, tiny_metadata, tiny_model
 from whirr.errors import ModelError
@@ -52,6 +54,24 @@ async def test_it_answers_as_the_engine_does(compute, path):
         outcomes = [engine.advance(answer, None, 0) for answer in (far, near)]
         assert outcomes[0].score == outcomes[1].score
         assert outcomes[0].state.to_bytes() == outcomes[1].state.to_bytes()
+
+
+async def test_a_batch_that_outgrows_the_shared_memory_is_answered_all_the_same(compute, path):
+    engine = await loaded(compute, path)
+    large = record(b"\0" * (SLOT_BYTES - 1000))
+    (near,) = engine.compute(course([1]))
+    _, inside, outside = await compute([large, record(b"no audio"), *course([1])])
+    assert isinstance(inside, DeadLetter)
+    assert outside.frame == near.frame
+    assert outside.score == near.score
+
+
+async def test_batches_at_hand_do_not_mix(compute, path):
+    engine = await loaded(compute, path)
+    batches = [course([1, level], f"pump-{level}") for level in range(1, 7)]
+    for answers, records in zip(await asyncio.gather(*map(compute, batches)), batches, strict=True):
+        assert [a.frame.frame_id for a in answers] == [a.frame.frame_id for a in engine.compute(records)]
+        assert [a.score for a in answers] == [a.score for a in engine.compute(records)]
 
 
 async def test_it_takes_new_models_and_refuses_others_than_the_ones_meant(compute, path):

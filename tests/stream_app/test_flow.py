@@ -75,14 +75,26 @@ async def test_frames_that_come_while_the_computation_is_busy_go_together() -> N
     stages = Stages()
     stages.may_compute.clear()
     async with running(stages, 64) as put:
-        for offset in range(2):
-            await put([taken(offset)])
-            await eventually_async(lambda offset=offset: len(stages.computed) == offset + 1)  # type: ignore[misc]
-        for offset in range(2, 12):
+        await put([taken(0)])
+        await eventually_async(lambda: stages.computed == [[0]])
+        for offset in range(1, 12):
             await put([taken(offset)])
         stages.may_compute.set()
-        await eventually_async(lambda: len(stages.finished) == 3)
-    assert stages.finished == [[0], [1], list(range(2, 12))]
+        await eventually_async(lambda: len(stages.finished) == 2)
+    assert stages.finished == [[0], list(range(1, 12))]
+
+
+async def test_a_full_batch_is_at_hand_while_one_is_being_computed() -> None:
+    stages = Stages()
+    stages.may_compute.clear()
+    async with running(stages, 2) as put:
+        await put([taken(0)])
+        await eventually_async(lambda: stages.computed == [[0]])
+        await put([taken(1), taken(2)])
+        await put([taken(3)])
+        await eventually_async(lambda: stages.computed == [[0], [1, 2]])
+        stages.may_compute.set()
+        await eventually_async(lambda: stages.finished == [[0], [1, 2], [3]])
 
 
 async def test_what_is_on_its_way_is_bounded() -> None:
