@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from schemas import ModelMetadata
+from trainer.detector import DEFAULT, find_detector
 from trainer.feature_choice import Choice, FeatureOptions
 from trainer.fit import EpochLoss
 from trainer.recordings import Found, OnError, Problem
@@ -25,6 +26,7 @@ class TrainConfig:
         normal: Folder of normal recordings: see :func:`trainer.recordings.find_recordings`.
         out: The model file to write; a checkpoint of the same name ends in ``.ckpt``.
         name: The model's name; default: the file's, without suffix.
+        detector: One of :data:`trainer.detector.DETECTORS`.
         machine: Whose recordings these are, in place of what the folders say.
         on_error: ``skip`` or ``fail`` for files that can't be used.
         features: What the user fixed of the features.
@@ -40,6 +42,7 @@ class TrainConfig:
     normal: Path
     out: Path
     name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")] = None
+    detector: str = DEFAULT
     machine: str | None = None
     on_error: OnError = "skip"
     features: FeatureOptions = field(default_factory=FeatureOptions)
@@ -73,6 +76,7 @@ class TrainConfig:
         except ValidationError as error:
             lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
             raise SettingsError("; ".join(lines)) from None
+        find_detector(self.detector)
         if self.k > self.n:
             raise SettingsError(f"k is {self.k}, n is {self.n}; expected k of n with k at most n")
 
@@ -82,27 +86,30 @@ class TrainResult:
     """What a training gave.
 
     Attributes:
-        out, checkpoint: The files written.
+        out: The model file.
+        checkpoint: Of a detector that is trained by gradient, else None.
         metadata: What the model file says of itself.
         why: Why these features.
+        detector_why: What the detector chose from the data, or ''.
         recordings: Used, whole or in part.
         problems: Files that were not used.
         windows: Training windows per epoch.
-        history: Losses of each epoch.
-        best: The epoch whose weights were kept.
+        history: Losses of each epoch, if there are any.
+        best: The epoch whose weights were kept, or None.
         seconds: From the first look at the folder to the model file.
     """
 
     out: Path
-    checkpoint: Path
+    checkpoint: Path | None
     metadata: ModelMetadata
     why: str
+    detector_why: str
     recordings: int
     problems: tuple[Problem, ...]
     windows: int
     held_out_windows: int
     history: tuple[EpochLoss, ...]
-    best: EpochLoss
+    best: EpochLoss | None
     seconds: float
 
 

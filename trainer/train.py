@@ -15,11 +15,9 @@ import numpy as np
 
 from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, format_rfc3339
 from stream_app.pipeline.model import Model, golden_window
-from trainer.conv_ae.lightning_model import LitAutoEncoder
-from trainer.dataset import HeldOutLoader, WindowLoader
+from trainer.detector import Fitted, find_detector
 from trainer.export import Float32, Graph, export
 from trainer.feature_choice import Choice, choose_features
-from trainer.fit import Fit, fit
 from trainer.job import Observer, TrainConfig, TrainResult
 from trainer.recordings import Found, data_hash, find_recordings, split
 from trainer.spectrograms import Prepared, prepare
@@ -30,7 +28,6 @@ from whirr.settings import Settings, load_settings
 
 __all__ = ["Observer", "TrainConfig", "TrainResult", "train_model"]
 
-DETECTOR = "conv_ae"
 PERCENTILES = (1, 5, 25, 50, 75, 90, 95, 99, 100)
 GOLDEN_WINDOWS = 8
 CHECKED_WINDOWS = 64
@@ -48,10 +45,9 @@ class _Ground:
 
 @dataclass(frozen=True, slots=True)
 class _Trained:
-    """A trained module and its graph, with what both say of the held-out normals."""
+    """A fitted module and its graph, with what both say of the held-out normals."""
 
-    module: LitAutoEncoder
-    fitted: Fit
+    fitted: Fitted
     graph: Graph
     scores: Float32  # [window]
     band_error: Float32  # [window, channel, band]
@@ -120,28 +116,24 @@ def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> 
 
 
 def _train(config: TrainConfig, ground: _Ground, observer: Observer) -> _Trained:
-    prepared = ground.prepared
-    windows = prepared.held_out.windows
+    held_out = ground.prepared.held_out
+    windows = held_out.windows
     channels, bands, columns = windows.shape[1:]
-    module = LitAutoEncoder(channels, bands, columns, config.latent, config.learning_rate, config.seed)
-    module.model.set_normalisation(*prepared.train.moments())
-    loaders = WindowLoader(prepared.train, config.batch, config.seed), HeldOutLoader(prepared.held_out)
-    fitted = fit(module, *loaders, config.epochs, config.accelerator, observer.on_epoch)
-    graph = export(module.model, (channels, bands, columns), windows[_spread(len(windows), CHECKED_WINDOWS)])
+    fitted = find_detector(config.detector).fit(ground.prepared, config, observer.on_epoch)
+    graph = export(fitted.module, (channels, bands, columns), windows[_spread(len(windows), CHECKED_WINDOWS)])
     scores, band_error = graph.score(windows)
-    runs = prepared.held_out.frame_scores(scores)
+    runs = held_out.frame_scores(scores)
     calibrated = calibrate(runs, ground.calibration)
-    module.threshold.fill_(calibrated.pooled.decision_threshold)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
-    return _Trained(module, fitted, graph, scores, band_error, calibrated, percentiles)
+    return _Trained(fitted, graph, scores, band_error, calibrated, percentiles)
 
 
 def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_at: datetime) -> ModelMetadata:
     return ModelMetadata(
         name=config.model_name,
         version=trained.graph.version,
-        detector=DETECTOR,
+        detector=config.detector,
         run_id=None,
         data_hash=data_hash(ground.found.recordings),
         created_at=format_rfc3339(int(started_at.timestamp() * 1_000_000)),
@@ -161,9 +153,10 @@ def _result(
     prepared = ground.prepared
     return TrainResult(
         out=config.out,
-        checkpoint=config.out.with_suffix(".ckpt"),
+        checkpoint=config.out.with_suffix(".ckpt") if trained.fitted.has_checkpoint else None,
         metadata=metadata,
         why=ground.choice.why,
+        detector_why=trained.fitted.why,
         recordings=len(ground.found.recordings),
         problems=ground.found.problems,
         windows=len(prepared.train),
@@ -189,7 +182,8 @@ def _spread(count: int, most: int) -> Any:
 def _save(result: TrainResult, trained: _Trained) -> None:
     trained.graph.save(result.out, result.metadata)
     Model.load(result.out)  # what the worker will do: golden windows and all
-    trained.fitted.trainer.save_checkpoint(result.checkpoint, weights_only=True)
+    if result.checkpoint is not None:
+        trained.fitted.save_checkpoint(result.checkpoint, result.metadata.thresholds.decision_threshold)
 
 
 def _track(
@@ -201,7 +195,7 @@ def _track(
         run.log(_parameters(config, result), result.history, _figures(result))
         tracked = replace(result, metadata=replace(result.metadata, run_id=run.run_id))
         trained.graph.save(tracked.out, tracked.metadata)
-        run.finish([tracked.out, tracked.checkpoint])
+        run.finish([path for path in (tracked.out, tracked.checkpoint) if path is not None])
     except ServiceUnavailable as error:
         raise ServiceUnavailable(f"{error}. The model is trained and saved in {str(result.out)!r}") from error
     return tracked
@@ -218,12 +212,12 @@ def _parameters(config: TrainConfig, result: TrainResult) -> dict[str, Any]:
 def _figures(result: TrainResult) -> dict[str, float]:
     metadata = result.metadata
     figures = {
-        "best_epoch": float(result.best.epoch),
-        "best_held_out_loss": result.best.held_out_loss,
         "training_s": result.seconds,
         "decision_threshold": metadata.thresholds.decision_threshold,
         "alert_threshold": metadata.thresholds.alert_threshold,
     }
+    if result.best is not None:
+        figures |= {"best_epoch": float(result.best.epoch), "best_held_out_loss": result.best.held_out_loss}
     for machine, own in metadata.machine_thresholds.items():
         figures[f"alert_threshold/{machine}"] = own.alert_threshold
     return figures

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainer.conv_ae.torch_model import ConvAutoEncoder
+from trainer.lightning_model import LitResidual, seeded
 
 
-class LitAutoEncoder(lightning.LightningModule):  # type: ignore[misc]
+class LitAutoEncoder(LitResidual):
     """Trains :class:`ConvAutoEncoder`; normalisation and the decision threshold are in the checkpoint.
 
     Args:
@@ -23,8 +23,6 @@ class LitAutoEncoder(lightning.LightningModule):  # type: ignore[misc]
         learning_rate: Of Adam.
         seed: Of the first weights.
     """
-
-    threshold: Tensor
 
     def __init__(
         self,
@@ -38,30 +36,7 @@ class LitAutoEncoder(lightning.LightningModule):  # type: ignore[misc]
         super().__init__()
         self.save_hyperparameters()
         self.learning_rate = learning_rate
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.model = ConvAutoEncoder(channels, bands, columns, latent)
-        self.register_buffer("threshold", torch.tensor(float("inf")))
-
-    def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Score windows: see :meth:`ConvAutoEncoder.forward`."""
-        scores: tuple[Tensor, Tensor] = self.model(log_mel)
-        return scores
-
-    def training_step(self, batch: Tensor, batch_index: int) -> Tensor:  # noqa: ARG002
-        """Return the mean squared error of a batch [window, channel, band, time]."""
-        loss = self.model.residual(batch).square().mean()
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch))
-        return loss
-
-    def validation_step(self, batch: Tensor, batch_index: int) -> None:  # noqa: ARG002
-        """Log the mean squared error of a batch of held-out windows."""
-        self.log("held_out_loss", self.model.residual(batch).square().mean(), batch_size=len(batch))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam, fused where the device has it."""
-        fused = next(self.parameters()).device.type in {"cpu", "cuda"}
-        return torch.optim.Adam(self.parameters(), lr=self.learning_rate, fused=fused)
+        self.model = seeded(lambda: ConvAutoEncoder(channels, bands, columns, latent), seed)
 
     def on_fit_start(self) -> None:
         """Lay the weights out channels last, which the CPU's convolutions like better."""

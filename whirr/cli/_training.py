@@ -92,19 +92,27 @@ def _feature_lines(choice: Choice, frame_s: float) -> list[str]:
 
 
 def _result_lines(result: TrainResult) -> list[str]:
-    metadata, best = result.metadata, result.best
-    losses = f"loss {best.train_loss:.3f}, held out {best.held_out_loss:.3f}"
-    lines = [
-        f"trained    {len(result.history)} epochs in {result.seconds:.0f} s; best was epoch {best.epoch}: {losses}"
-    ]
+    metadata = result.metadata
+    lines = [_fitted_line(result)]
     shown = [("pooled", metadata.thresholds), *list(metadata.machine_thresholds.items())[:NAMED]]
     for label, own in shown:
         both = f"alert {own.alert_threshold:.3g}, decision {own.decision_threshold:.3g}"
         lines.append(f"threshold  {label}: {both}, from {own.normals} held-out frames")
     if len(metadata.machine_thresholds) > NAMED:
         lines.append(f"           and {len(metadata.machine_thresholds) - NAMED} machines more")
-    lines.append(f"model      {result.out} ({metadata.name} {metadata.version}), checkpoint {result.checkpoint}")
+    checkpoint = "" if result.checkpoint is None else f", checkpoint {result.checkpoint}"
+    lines.append(f"model      {result.out} ({metadata.name} {metadata.version}){checkpoint}")
     return lines
+
+
+def _fitted_line(result: TrainResult) -> str:
+    name, best = result.metadata.detector, result.best
+    why = f"; {result.detector_why}" if result.detector_why else ""
+    if best is None:
+        return f"trained    {name} in {result.seconds:.0f} s{why}"
+    losses = f"loss {best.train_loss:.3f}, held out {best.held_out_loss:.3f}"
+    epochs = f"{len(result.history)} epochs in {result.seconds:.0f} s; best was epoch {best.epoch}: {losses}"
+    return f"trained    {name}, {epochs}{why}"
 
 
 def _warn(problems: Sequence[Problem]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 
+from trainer.detector import DEFAULT, DETECTORS
 from whirr.cli._output import print_json, stdout
 from whirr.errors import SettingsError
 
@@ -27,6 +28,10 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="The model's name; default: the file's.", rich_help_panel=_DATA)
     ] = None,
+    detector: Annotated[
+        str,
+        typer.Option(help=f"What learns: {', '.join(DETECTORS)}.", show_default=True, rich_help_panel=_TRAINING),
+    ] = DEFAULT,
     machine: Annotated[
         str | None, typer.Option(help="The machine that all recordings are of.", rich_help_panel=_DATA)
     ] = None,
@@ -75,7 +80,7 @@ def train(
     mlflow: Annotated[bool, typer.Option(help="Log the run in MLflow.", rich_help_panel=_TRAINING)] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
 ) -> None:
-    """Train a convolutional autoencoder on normal recordings (.wav .flac .ogg .mp3) and write one ONNX file.
+    """Train a detector on normal recordings (.wav .flac .ogg .mp3) and write one ONNX file.
 
     What suits the data is chosen, and printed, unless an option says otherwise. The last fifth of each machine's
     recordings, in the order of their names, is held out for the thresholds.
@@ -88,6 +93,7 @@ def train(
         normal=normal,
         out=out,
         name=name,
+        detector=detector,
         machine=machine,
         on_error=on_error,
         features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),
@@ -113,10 +119,10 @@ def train(
 
 
 def _summary(result: TrainResult) -> dict[str, Any]:
-    metadata = result.metadata
+    metadata, best = result.metadata, result.best
     return {
         "out": str(result.out),
-        "checkpoint": str(result.checkpoint),
+        "checkpoint": None if result.checkpoint is None else str(result.checkpoint),
         "name": metadata.name,
         "version": metadata.version,
         "run_id": metadata.run_id,
@@ -127,10 +133,12 @@ def _summary(result: TrainResult) -> dict[str, Any]:
         "not_used": [{"name": problem.name, "reason": problem.reason} for problem in result.problems],
         "windows": result.windows,
         "held_out_windows": result.held_out_windows,
+        "detector": metadata.detector,
+        "detector_why": result.detector_why,
         "epochs": len(result.history),
-        "best_epoch": result.best.epoch,
-        "train_loss": result.best.train_loss,
-        "held_out_loss": result.best.held_out_loss,
+        "best_epoch": None if best is None else best.epoch,
+        "train_loss": None if best is None else best.train_loss,
+        "held_out_loss": None if best is None else best.held_out_loss,
         "seconds": round(result.seconds, 3),
         "frame_s": metadata.calibration.frame_s,
         "thresholds": metadata.thresholds,

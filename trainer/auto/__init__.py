@@ -1,0 +1,1 @@
+"""Several detectors as one: see README.md beside this file."""

@@ -1,0 +1,1 @@
+"""The dense autoencoder: see README.md beside this file."""

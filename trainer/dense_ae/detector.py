@@ -1,0 +1,22 @@
+"""The dense autoencoder as a detector."""
+
+from __future__ import annotations
+
+from trainer.dense_ae.lightning_model import LitDenseAutoEncoder
+from trainer.detector import Detector, Fitted, OnEpoch
+from trainer.gradient import fit_by_gradient
+from trainer.job import TrainConfig
+from trainer.spectrograms import Prepared
+
+
+class DenseAutoEncoderDetector(Detector):
+    """Five stacked frames through a narrow code."""
+
+    name = "dense_ae"
+    by_gradient = True
+
+    def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:
+        """Train with Lightning, and keep the epoch that generalised best."""
+        channels, bands, columns = data.held_out.windows.shape[1:]
+        module = LitDenseAutoEncoder(channels, bands, columns, config.learning_rate, config.seed)
+        return fit_by_gradient(module, data, config, on_epoch)

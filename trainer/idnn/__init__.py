@@ -1,0 +1,1 @@
+"""The interpolation network: see README.md beside this file."""

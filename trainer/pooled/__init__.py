@@ -1,0 +1,1 @@
+"""Pooled spectra: see README.md beside this file."""

@@ -1,0 +1,1 @@
+"""Time-weighted spectra with a Gaussian mixture: see README.md beside this file."""
