@@ -18,14 +18,14 @@ from stream_app.pipeline.model import Model, golden_window
 from trainer.conv_ae.lightning_model import LitAutoEncoder
 from trainer.dataset import HeldOutLoader, WindowLoader
 from trainer.export import Float32, Graph, export
-from trainer.feature_choice import Choice, choose_features
+from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.fit import Fit, fit
 from trainer.job import Observer, TrainConfig, TrainResult
 from trainer.recordings import Found, data_hash, find_recordings, split
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
 from trainer.tracking import Run
-from whirr.errors import ServiceUnavailable, SettingsError
+from whirr.errors import ServiceUnavailable
 from whirr.settings import Settings, load_settings
 
 __all__ = ["Observer", "TrainConfig", "TrainResult", "train_model"]
@@ -107,11 +107,8 @@ def _prepare(config: TrainConfig, folder: Path, observer: Observer) -> _Ground:
 
 
 def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> Calibration:
-    frame_s = config.frame_s or max(min(1.0, found.shortest_s), features.window_s)
-    if frame_s < features.window_s - 1e-9:
-        raise SettingsError(f"frames of {frame_s:g} s are shorter than a window of {features.window_s:g} s")
     return Calibration(
-        frame_s=frame_s,
+        frame_s=frame_length(found, features, config.frame_s),
         k=config.k,
         n=config.n,
         false_alerts_per_30_days=config.false_alerts_per_30_days,

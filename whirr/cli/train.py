@@ -4,58 +4,39 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
+from whirr.cli._options import DATA, Bands, FrameS, Hop, Machine, NFft, OnErrorOption, Rate, Scale, WindowS
 from whirr.cli._output import print_json, stdout
 from whirr.errors import SettingsError
 
 if TYPE_CHECKING:
     from trainer.job import TrainResult
 
-_DATA, _FEATURES, _TRAINING, _THRESHOLDS = "Data", "Features", "Training", "Thresholds"
+_TRAINING, _THRESHOLDS = "Training", "Thresholds"
 
 
 def train(
     normal: Annotated[
         Path,
-        typer.Option(help="Folder of normal recordings; DIR/<machine>/… names the machines.", rich_help_panel=_DATA),
+        typer.Option(help="Folder of normal recordings; DIR/<machine>/… names the machines.", rich_help_panel=DATA),
     ],
-    out: Annotated[Path, typer.Option(help="The model file to write.", rich_help_panel=_DATA)],
+    out: Annotated[Path, typer.Option(help="The model file to write.", rich_help_panel=DATA)],
     name: Annotated[
-        str | None, typer.Option(help="The model's name; default: the file's.", rich_help_panel=_DATA)
+        str | None, typer.Option(help="The model's name; default: the file's.", rich_help_panel=DATA)
     ] = None,
-    machine: Annotated[
-        str | None, typer.Option(help="The machine that all recordings are of.", rich_help_panel=_DATA)
-    ] = None,
-    on_error: Annotated[
-        Literal["skip", "fail"], typer.Option(help="What to do with files that can't be used.", rich_help_panel=_DATA)
-    ] = "skip",
-    rate: Annotated[int | None, typer.Option(help="Sample rate in Hz.", min=100, rich_help_panel=_FEATURES)] = None,
-    bands: Annotated[int | None, typer.Option(help="Frequency bands.", min=1, rich_help_panel=_FEATURES)] = None,
-    n_fft: Annotated[
-        int | None, typer.Option("--n-fft", help="Samples in a spectrum.", min=16, rich_help_panel=_FEATURES)
-    ] = None,
-    hop: Annotated[
-        int | None, typer.Option(help="Samples between two spectra.", min=1, rich_help_panel=_FEATURES)
-    ] = None,
-    scale: Annotated[
-        Literal["mel", "linear"] | None, typer.Option(help="Scale of the bands.", rich_help_panel=_FEATURES)
-    ] = None,
-    window_s: Annotated[
-        float | None, typer.Option(help="Length of a window in seconds.", min=0.01, rich_help_panel=_FEATURES)
-    ] = None,
-    frame_s: Annotated[
-        float | None,
-        typer.Option(
-            help="Length in seconds of the frames that thresholds are made for; default: 1, or the shortest recording.",
-            min=0.1,
-            max=60,
-            rich_help_panel=_THRESHOLDS,
-        ),
-    ] = None,
+    machine: Machine = None,
+    on_error: OnErrorOption = "skip",
+    rate: Rate = None,
+    bands: Bands = None,
+    n_fft: NFft = None,
+    hop: Hop = None,
+    scale: Scale = None,
+    window_s: WindowS = None,
+    frame_s: FrameS = None,
     percentile: Annotated[
         float, typer.Option(help="Of held-out normals: decision threshold.", rich_help_panel=_THRESHOLDS)
     ] = 95.0,
