@@ -18,6 +18,7 @@ from stream_app.pipeline.model import Model, golden_window
 from trainer.conv_ae.lightning_model import LitAutoEncoder
 from trainer.dataset import HeldOutLoader, WindowLoader
 from trainer.export import Float32, Graph, export
+from trainer.false_alarms import FalseAlarmCheck, check_false_alarms
 from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.fit import Fit, fit
 from trainer.job import Observer, TrainConfig, TrainResult
@@ -56,6 +57,7 @@ class _Trained:
     scores: Float32  # [window]
     band_error: Float32  # [window, channel, band]
     calibrated: Calibrated
+    check: FalseAlarmCheck
     percentiles: dict[str, float]
 
 
@@ -113,6 +115,9 @@ def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> 
         n=config.n,
         false_alerts_per_30_days=config.false_alerts_per_30_days,
         decision_percentile=config.decision_percentile,
+        threshold_method=config.threshold_method,
+        threshold_level=config.threshold_level,
+        alert_percentile=(config.alert_percentile or 99.0) if config.threshold_method == "percentile" else None,
     )
 
 
@@ -128,10 +133,11 @@ def _train(config: TrainConfig, ground: _Ground, observer: Observer) -> _Trained
     scores, band_error = graph.score(windows)
     runs = prepared.held_out.frame_scores(scores)
     calibrated = calibrate(runs, ground.calibration)
+    check = check_false_alarms(runs, calibrated, ground.calibration)
     module.threshold.fill_(calibrated.pooled.decision_threshold)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
-    return _Trained(module, fitted, graph, scores, band_error, calibrated, percentiles)
+    return _Trained(module, fitted, graph, scores, band_error, calibrated, check, percentiles)
 
 
 def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_at: datetime) -> ModelMetadata:
@@ -167,6 +173,7 @@ def _result(
         held_out_windows=len(prepared.held_out.windows),
         history=trained.fitted.history,
         best=trained.fitted.best,
+        check=trained.check,
         seconds=seconds,
     )
 
@@ -220,6 +227,7 @@ def _figures(result: TrainResult) -> dict[str, float]:
         "training_s": result.seconds,
         "decision_threshold": metadata.thresholds.decision_threshold,
         "alert_threshold": metadata.thresholds.alert_threshold,
+        **result.check.figures(),
     }
     for machine, own in metadata.machine_thresholds.items():
         figures[f"alert_threshold/{machine}"] = own.alert_threshold

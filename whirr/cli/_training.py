@@ -7,12 +7,14 @@ from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from schemas import Calibration
+from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
 from trainer.fit import EpochLoss
 from trainer.job import Observer, TrainResult
 from trainer.recordings import Found, Problem
 from whirr.cli._found import NAMED, feature_lines, found_lines, print_lines, warn_of
-from whirr.cli._output import stdout
+from whirr.cli._output import print_warning, stdout
 
 
 class PrintingObserver(Observer):
@@ -58,6 +60,10 @@ class PrintingObserver(Observer):
         """Say how it went and where the model is."""
         self._progress.stop()
         print_lines(_result_lines(result))
+        if result.check.exceeded:
+            print_warning(
+                "more false alarms on left-out normals than allowed: the held-out normals change over time; record more"
+            )
 
 
 def _result_lines(result: TrainResult) -> list[str]:
@@ -72,5 +78,24 @@ def _result_lines(result: TrainResult) -> list[str]:
         lines.append(f"threshold  {label}: {both}, from {own.normals} held-out frames")
     if len(metadata.machine_thresholds) > NAMED:
         lines.append(f"           and {len(metadata.machine_thresholds) - NAMED} machines more")
+    lines += _check_lines(result.check, metadata.calibration)
     lines.append(f"model      {result.out} ({metadata.name} {metadata.version}), checkpoint {result.checkpoint}")
     return lines
+
+
+def _check_lines(check: FalseAlarmCheck, calibration: Calibration) -> list[str]:
+    names = {"rule": f"{calibration.k} of {calibration.n} frames", "frame": "single frames"}
+    lines = [f"check      false alarms per machine and day, on {check.overall.hours:.3g} h of held-out normals:"]
+    for level, rate in (("rule", check.overall.openings), ("frame", check.overall.frames)):
+        targeted = level == calibration.threshold_level and check.target_per_day is not None
+        allowed = f" of {check.target_per_day:.3g} allowed" if targeted else ""
+        left_out = f"{_figure(rate.left_out_per_day)} (95 % sure: at most {_figure(rate.at_most_per_day)})"
+        lines.append(
+            f"           {names[level]}: expected {_figure(rate.expected_per_day)}{allowed}, "
+            f"observed {_figure(rate.observed_per_day)}, on left-out fifths {left_out}"
+        )
+    return lines
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -11,12 +11,23 @@ from rich.text import Text
 
 from whirr.cli._options import DATA, Bands, FrameS, Hop, Machine, NFft, OnErrorOption, Rate, Scale, WindowS
 from whirr.cli._output import print_json, stdout
+from whirr.cli._thresholds import (
+    AlertPercentile,
+    FalseAlarmsPerDay,
+    FalseAlerts,
+    Percentile,
+    RuleK,
+    RuleN,
+    ThresholdLevel,
+    ThresholdMethod,
+    allowed_per_30_days,
+)
 from whirr.errors import SettingsError
 
 if TYPE_CHECKING:
     from trainer.job import TrainResult
 
-_TRAINING, _THRESHOLDS = "Training", "Thresholds"
+_TRAINING = "Training"
 
 
 def train(
@@ -37,12 +48,14 @@ def train(
     scale: Scale = None,
     window_s: WindowS = None,
     frame_s: FrameS = None,
-    percentile: Annotated[
-        float, typer.Option(help="Of held-out normals: decision threshold.", rich_help_panel=_THRESHOLDS)
-    ] = 95.0,
-    false_alerts: Annotated[
-        float, typer.Option(help="Allowed false alerts per machine and 30 days.", rich_help_panel=_THRESHOLDS)
-    ] = 1.0,
+    percentile: Percentile = 95.0,
+    threshold_method: ThresholdMethod = "tail",
+    threshold_level: ThresholdLevel = "rule",
+    alert_percentile: AlertPercentile = None,
+    false_alerts: FalseAlerts = None,
+    false_alarms_per_day: FalseAlarmsPerDay = None,
+    k: RuleK = 3,
+    n: RuleN = 5,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.", rich_help_panel=_TRAINING)] = 50,
     batch: Annotated[int, typer.Option(min=1, help="Windows in a batch.", rich_help_panel=_TRAINING)] = 32,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.", rich_help_panel=_TRAINING)] = 1e-3,
@@ -73,8 +86,13 @@ def train(
         on_error=on_error,
         features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),
         frame_s=frame_s,
-        false_alerts_per_30_days=false_alerts,
+        k=k,
+        n=n,
+        false_alerts_per_30_days=allowed_per_30_days(threshold_method, false_alerts, false_alarms_per_day),
         decision_percentile=percentile,
+        threshold_method=threshold_method,
+        threshold_level=threshold_level,
+        alert_percentile=alert_percentile,
         latent=latent,
         learning_rate=learning_rate,
         epochs=epochs,
@@ -116,4 +134,6 @@ def _summary(result: TrainResult) -> dict[str, Any]:
         "frame_s": metadata.calibration.frame_s,
         "thresholds": metadata.thresholds,
         "machine_thresholds": metadata.machine_thresholds,
+        "calibration": metadata.calibration,
+        "false_alarms": result.check,
     }
