@@ -28,6 +28,7 @@ from stream_app.pipeline.model import Model
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.windowing import windows
 from trainer.detector import DETECTORS
+from trainer.reading import signals_of
 
 ROWS = (
     ("motor", "motor"),
@@ -97,7 +98,7 @@ def score(model: Model, path: Path) -> float:
     config = model.metadata.features
     recording = read_recording(path)
     samples = resample(recording.samples, recording.rate_hz, config.sample_rate_hz)
-    signals = [samples] if len(samples) == config.channels else [channel[np.newaxis] for channel in samples]
+    signals = signals_of(samples, config)
     return max(float(model.score(windows(model.features.log_mel(one), config))[0].mean()) for one in signals)
 
 

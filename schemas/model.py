@@ -77,8 +77,11 @@ class Calibration:
     Attributes:
         frame_s: Length of the frames that were scored, in seconds; others have another tail.
         k, n: The alert rule: k of n frames.
-        false_alerts_per_30_days: At most this many per machine.
+        false_alerts_per_30_days: At most this many per machine, by the method ``tail``.
         decision_percentile: Of the held-out normals' scores.
+        threshold_method: ``tail`` extrapolates to the allowed false alerts; ``percentile`` takes ``alert_percentile``.
+        threshold_level: What is counted: openings of the ``rule``, or each ``frame`` above the threshold.
+        alert_percentile: Of the held-out normals, by the method ``percentile``, else None.
     """
 
     frame_s: PositiveFloat
@@ -86,6 +89,9 @@ class Calibration:
     n: Positive
     false_alerts_per_30_days: PositiveFloat
     decision_percentile: Annotated[float, Field(gt=0, lt=100)]
+    threshold_method: Literal["tail", "percentile"] = "tail"
+    threshold_level: Literal["rule", "frame"] = "rule"
+    alert_percentile: Annotated[float, Field(ge=90, le=99)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,18 @@ def choose_features(found: Found, options: FeatureOptions | None = None, frame_s
     return Choice(features, _why(data_hz, found, sound=sound, burst=burst))
 
 
+def frame_length(found: Found, features: FeatureConfig, frame_s: float | None = None) -> float:
+    """Return the length of a frame in seconds: as given, else 1 s or the shortest recording, at least a window.
+
+    Raises:
+        SettingsError: ``frame_s`` is shorter than a window.
+    """
+    length_s = frame_s or max(min(1.0, found.shortest_s), features.window_s)
+    if length_s < features.window_s - 1e-9:
+        raise SettingsError(f"frames of {length_s:g} s are shorter than a window of {features.window_s:g} s")
+    return length_s
+
+
 def _prevailing(rates_hz: Counter[int]) -> int:
     """Return the most frequent rate; of equally frequent ones the lowest, which invents nothing for the others."""
     return min(rates_hz, key=lambda rate_hz: (-rates_hz[rate_hz], rate_hz))

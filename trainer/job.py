@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from schemas import ModelMetadata
 from trainer.detector import DEFAULT, find_detector
+from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice, FeatureOptions
 from trainer.fit import EpochLoss
 from trainer.recordings import Found, OnError, Problem
@@ -35,6 +36,8 @@ class TrainConfig:
         k, n: The alert rule that thresholds are made for.
         false_alerts_per_30_days: That the alert threshold allows per machine.
         decision_percentile: Of held-out normals' scores.
+        threshold_method, threshold_level: How the alert threshold is made: see :mod:`trainer.thresholds`.
+        alert_percentile: The alert threshold by the method ``percentile``, 90 to 99; default: 99.
         held_out_share: Of each machine's recordings.
         mlflow: Whether to log the run.
     """
@@ -51,6 +54,9 @@ class TrainConfig:
     n: Annotated[int, Field(ge=1, le=64)] = 5
     false_alerts_per_30_days: Annotated[float, Field(gt=0)] = 1.0
     decision_percentile: Annotated[float, Field(gt=0, lt=100)] = 95.0
+    threshold_method: Literal["tail", "percentile"] = "tail"
+    threshold_level: Literal["rule", "frame"] = "rule"
+    alert_percentile: Annotated[float | None, Field(ge=90, le=99)] = None
     held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     latent: Annotated[int, Field(ge=1, le=4096)] = 40
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
@@ -79,6 +85,11 @@ class TrainConfig:
         find_detector(self.detector)
         if self.k > self.n:
             raise SettingsError(f"k is {self.k}, n is {self.n}; expected k of n with k at most n")
+        if self.alert_percentile is not None and self.threshold_method != "percentile":
+            raise SettingsError(
+                f"alert_percentile is {self.alert_percentile:g} and threshold_method is {self.threshold_method!r}; "
+                "expected 'percentile'"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +107,7 @@ class TrainResult:
         windows: Training windows per epoch.
         history: Losses of each epoch, if there are any.
         best: The epoch whose weights were kept, or None.
+        check: What the thresholds let through, expected and observed.
         seconds: From the first look at the folder to the model file.
     """
 
@@ -110,6 +122,7 @@ class TrainResult:
     held_out_windows: int
     history: tuple[EpochLoss, ...]
     best: EpochLoss | None
+    check: FalseAlarmCheck
     seconds: float
 
 

@@ -118,16 +118,18 @@ class Part:
     stop: int
 
 
-def find_recordings(folder: Path, machine: str | None = None, on_error: OnError = "skip") -> Found:
-    """Return the normal recordings under a folder.
+def find_recordings(
+    folder: Path, machine: str | None = None, on_error: OnError = "skip", *, normal_only: bool = True
+) -> Found:
+    """Return the recordings under a folder.
 
-    ``DIR/<machine>/train/*`` and ``DIR/<machine>/*`` name the machine; ``DIR/train/*`` and ``DIR/*`` don't. Folders
-    named ``test`` and files named as anomalous are left out, whatever else is there.
+    ``DIR/<machine>/train/*`` and ``DIR/<machine>/*`` name the machine; ``DIR/train/*`` and ``DIR/*`` don't.
 
     Args:
         folder: Searched recursively for .wav, .flac, .ogg and .mp3.
         machine: Whose recordings these are, in place of what the folders say.
         on_error: ``skip`` leaves files out that can't be used and names them; ``fail`` raises.
+        normal_only: Leave folders named ``test`` and files named as anomalous out, whatever else is there.
 
     Raises:
         RecordingError: The folder is missing or holds no usable audio, or a file can't be used and ``on_error`` is
@@ -137,11 +139,13 @@ def find_recordings(folder: Path, machine: str | None = None, on_error: OnError 
         raise RecordingError(f"{str(folder)!r} is no folder; expected one with normal recordings")
     if machine is not None and not MACHINE_ID.fullmatch(machine):
         raise RecordingError(f"machine {machine!r} is no machine id; expected {MACHINE_ID.pattern}")
-    names = [path.relative_to(folder).as_posix() for path in _audio_files(folder)]
+    names = [path.relative_to(folder).as_posix() for path in _audio_files(folder, tests=not normal_only)]
     if not names:
         raise RecordingError(f"no audio in {str(folder)!r}; looked for {' '.join(SUFFIXES)}, in sub-folders too")
     with ThreadPoolExecutor() as pool:
-        looked_at = list(pool.map(lambda name: _look_at(folder, name, machine), sorted(names, key=natural_key)))
+        looked_at = list(
+            pool.map(lambda name: _look_at(folder, name, machine, normal_only), sorted(names, key=natural_key))
+        )
     problems = tuple(one for one in looked_at if isinstance(one, Problem))
     recordings = tuple(one for one in looked_at if isinstance(one, Recording))
     return Found(folder, recordings, problems).checked(on_error)
@@ -197,19 +201,20 @@ def data_hash(recordings: Sequence[Recording]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _audio_files(folder: Path) -> list[Path]:
+def _audio_files(folder: Path, *, tests: bool) -> list[Path]:
     found = []
     for path in folder.rglob("*"):
         inside = path.relative_to(folder).parts
         hidden = any(part.startswith(".") for part in inside)
-        if path.suffix.lower() in SUFFIXES and not hidden and "test" not in inside[:-1] and path.is_file():
+        left_out = hidden or (not tests and "test" in inside[:-1])
+        if path.suffix.lower() in SUFFIXES and not left_out and path.is_file():
             found.append(path)
     return found
 
 
-def _look_at(folder: Path, name: str, machine: str | None) -> Recording | Problem:
+def _look_at(folder: Path, name: str, machine: str | None, normal_only: bool) -> Recording | Problem:
     path = folder / name
-    if ANOMALOUS_NAME.match(path.name):
+    if normal_only and ANOMALOUS_NAME.match(path.name):
         return Problem(name, "named as anomalous")
     try:
         info = soundfile.info(path)
@@ -229,7 +234,7 @@ def _look_at(folder: Path, name: str, machine: str | None) -> Recording | Proble
 
 def _machine_of(name: str) -> str | None:
     first, *rest = name.split("/")
-    return first if rest and first != "train" and MACHINE_ID.fullmatch(first) else None
+    return first if rest and first not in {"train", "test"} and MACHINE_ID.fullmatch(first) else None
 
 
 def _cut(recording: Recording, frame_s: float, held_out_share: float) -> tuple[list[Part], list[Part]]:

@@ -6,28 +6,25 @@ windows by itself, as the worker does: what thresholds are made from is what wil
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas import FeatureConfig
-from stream_app.pipeline.decode import read_recording
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.windowing import windows
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
+from trainer.reading import computed, frame_bounds, samples_of, signals_of
 from trainer.recordings import Part, Problem
-from whirr.errors import FrameRejected, RecordingError
+from whirr.errors import RecordingError
 
 Float32 = NDArray[np.float32]
 FrameWindows = Float32  # [signal, window, channel, band, time]
-Computed = TypeVar("Computed")
 
 MAX_STRETCH_S = 60.0  # longer recordings are transformed piece by piece
 
@@ -69,26 +66,13 @@ def prepare(
     return Prepared(training_set, held_out_set)
 
 
-def signals_of(samples: Float32, config: FeatureConfig) -> list[Float32]:
-    """Return the signals that the model judges: all channels as one, or each by itself for a one-channel model.
-
-    Args:
-        samples: float32 [channel, n].
-        config: The model's features.
-
-    Returns:
-        Each float32 [config.channels, n].
-    """
-    return [samples] if len(samples) == config.channels else [channel[np.newaxis] for channel in samples]
-
-
 def _training_set(
     parts: Sequence[Part], features: Features, file: BinaryIO, problems: list[Problem]
 ) -> TrainingSet | None:
     config = features.config
     stretches: list[tuple[int, int]] = []
     columns = 0
-    for _, spectrograms in _computed(parts, lambda part: _stretches(part, features), problems):
+    for _, spectrograms in computed(parts, lambda part: _stretches(part, features), problems):
         for log_mel in spectrograms:
             file.write(np.ascontiguousarray(log_mel.transpose(2, 0, 1)).tobytes())
             stretches.append((columns, log_mel.shape[2]))
@@ -105,7 +89,7 @@ def _held_out_set(
     config = features.config
     frames: list[HeldOutFrame] = []
     count = 0
-    for part, of_part in _computed(parts, lambda part: _frames(part, features, frame_s), problems):
+    for part, of_part in computed(parts, lambda part: _frames(part, features, frame_s), problems):
         for frame in of_part:
             file.write(frame.tobytes())
             frames.append(HeldOutFrame(part.recording.machine, part.recording.name, count, *frame.shape[:2]))
@@ -116,36 +100,12 @@ def _held_out_set(
     return HeldOutSet(mapped, tuple(frames))
 
 
-def _computed(
-    parts: Sequence[Part], compute: Callable[[Part], list[Computed]], problems: list[Problem]
-) -> Iterator[tuple[Part, list[Computed]]]:
-    """Yield what ``compute`` makes of each part, in order, computed on all cores; failures go to ``problems``."""
-
-    def attempt(part: Part) -> list[Computed] | Problem:
-        try:
-            return compute(part)
-        except FrameRejected as error:
-            return Problem(part.recording.name, error.detail)
-        except RecordingError as error:
-            return Problem(part.recording.name, str(error).removeprefix(f"{part.recording.path}: "))
-
-    cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
-        for start in range(0, len(parts), 4 * cores):  # bounds what waits to be written
-            some = parts[start : start + 4 * cores]
-            for part, result in zip(some, pool.map(attempt, some), strict=True):
-                if isinstance(result, Problem):
-                    problems.append(result)
-                else:
-                    yield part, result
-
-
 def _stretches(part: Part, features: Features) -> list[Float32]:
     """Return spectrograms [channel, band, column] of a part's uninterrupted stretches."""
     config = features.config
     rate_hz = part.recording.rate_hz
     spectrograms = []
-    for signal in signals_of(_samples(part), config):
+    for signal in signals_of(samples_of(part), config):
         for start, stop in _pieces(signal.shape[1], MAX_STRETCH_S * rate_hz, config.window_s * rate_hz):
             log_mel = features.log_mel(resample(signal[:, start:stop], rate_hz, config.sample_rate_hz))
             windows(log_mel, config)  # raises where not even one fits
@@ -156,26 +116,15 @@ def _stretches(part: Part, features: Features) -> list[Float32]:
 def _frames(part: Part, features: Features, frame_s: float) -> list[FrameWindows]:
     """Return the windows of each frame that a part is cut into; a part shorter than a frame is one."""
     config = features.config
-    samples, rate_hz = _samples(part), part.recording.rate_hz
-    length = frame_s * rate_hz
-    count = max(1, int(samples.shape[1] / length + 1e-9))
+    samples, rate_hz = samples_of(part), part.recording.rate_hz
     frames = []
-    for number in range(count):
-        frame = samples[:, round(number * length) : round((number + 1) * length)]
+    for start, stop in frame_bounds(samples.shape[1], frame_s, rate_hz):
         of_signals = [
             windows(features.log_mel(resample(signal, rate_hz, config.sample_rate_hz)), config)
-            for signal in signals_of(frame, config)
+            for signal in signals_of(samples[:, start:stop], config)
         ]
         frames.append(np.stack(of_signals))
     return frames
-
-
-def _samples(part: Part) -> Float32:
-    """Return a part's samples, float32 [channel, n]."""
-    samples = read_recording(part.recording.path).samples[:, part.start : part.stop]
-    if not np.ptp(samples, axis=1).any():
-        raise RecordingError(f"{part.recording.path}: flat, all samples are equal")
-    return samples
 
 
 def _pieces(samples: int, longest: float, shortest: float) -> list[tuple[int, int]]:

@@ -17,13 +17,14 @@ from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, for
 from stream_app.pipeline.model import Model, golden_window
 from trainer.detector import Fitted, find_detector
 from trainer.export import Float32, Graph, export
-from trainer.feature_choice import Choice, choose_features
+from trainer.false_alarms import FalseAlarmCheck, check_false_alarms
+from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.job import Observer, TrainConfig, TrainResult
 from trainer.recordings import Found, data_hash, find_recordings, split
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
 from trainer.tracking import Run
-from whirr.errors import ServiceUnavailable, SettingsError
+from whirr.errors import ServiceUnavailable
 from whirr.settings import Settings, load_settings
 
 __all__ = ["Observer", "TrainConfig", "TrainResult", "train_model"]
@@ -52,6 +53,7 @@ class _Trained:
     scores: Float32  # [window]
     band_error: Float32  # [window, channel, band]
     calibrated: Calibrated
+    check: FalseAlarmCheck
     percentiles: dict[str, float]
 
 
@@ -103,15 +105,15 @@ def _prepare(config: TrainConfig, folder: Path, observer: Observer) -> _Ground:
 
 
 def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> Calibration:
-    frame_s = config.frame_s or max(min(1.0, found.shortest_s), features.window_s)
-    if frame_s < features.window_s - 1e-9:
-        raise SettingsError(f"frames of {frame_s:g} s are shorter than a window of {features.window_s:g} s")
     return Calibration(
-        frame_s=frame_s,
+        frame_s=frame_length(found, features, config.frame_s),
         k=config.k,
         n=config.n,
         false_alerts_per_30_days=config.false_alerts_per_30_days,
         decision_percentile=config.decision_percentile,
+        threshold_method=config.threshold_method,
+        threshold_level=config.threshold_level,
+        alert_percentile=(config.alert_percentile or 99.0) if config.threshold_method == "percentile" else None,
     )
 
 
@@ -124,9 +126,10 @@ def _train(config: TrainConfig, ground: _Ground, observer: Observer) -> _Trained
     scores, band_error = graph.score(windows)
     runs = held_out.frame_scores(scores)
     calibrated = calibrate(runs, ground.calibration)
+    check = check_false_alarms(runs, calibrated, ground.calibration)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
-    return _Trained(fitted, graph, scores, band_error, calibrated, percentiles)
+    return _Trained(fitted, graph, scores, band_error, calibrated, check, percentiles)
 
 
 def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_at: datetime) -> ModelMetadata:
@@ -163,6 +166,7 @@ def _result(
         held_out_windows=len(prepared.held_out.windows),
         history=trained.fitted.history,
         best=trained.fitted.best,
+        check=trained.check,
         seconds=seconds,
     )
 
@@ -215,6 +219,7 @@ def _figures(result: TrainResult) -> dict[str, float]:
         "training_s": result.seconds,
         "decision_threshold": metadata.thresholds.decision_threshold,
         "alert_threshold": metadata.thresholds.alert_threshold,
+        **result.check.figures(),
     }
     if result.best is not None:
         figures |= {"best_epoch": float(result.best.epoch), "best_held_out_loss": result.best.held_out_loss}

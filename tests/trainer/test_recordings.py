@@ -26,6 +26,17 @@ def test_folders_name_the_machines_and_test_folders_are_left_out(tmp_path: Path)
     }
 
 
+def test_all_recordings_are_taken_where_not_only_normal_ones_are_wanted(tmp_path: Path) -> None:
+    for name in ("a/test/anomaly_1.wav", "a/train/1.wav", "test/2.wav"):
+        write(tmp_path / name, vibration(1, 0))
+    found = find_recordings(tmp_path, normal_only=False).recordings
+    assert {recording.name: recording.machine for recording in found} == {
+        "a/test/anomaly_1.wav": "a",
+        "a/train/1.wav": "a",
+        "test/2.wav": None,
+    }
+
+
 def test_a_given_machine_comes_before_the_folders(tmp_path: Path) -> None:
     write(tmp_path / "a" / "1.wav", vibration(1, 0))
     assert find_recordings(tmp_path, machine="press-3").machines == {"press-3": 1}

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import pytest
-from scipy import signal, stats
+from scipy import stats
 
 from schemas import Calibration
-from trainer.thresholds import (
-    MIN_OWN_FRAMES,
-    alert_threshold,
-    calibrate,
-    dependence,
-    exceedance_probability,
-    gamma_shape,
-    thresholds,
-)
+from tests.trainer.scores import autocorrelated, count_openings
+from trainer.exceedance import dependence, exceedance_probability, opening_probability
+from trainer.tail import Tail, gamma_shape
+from trainer.thresholds import MIN_OWN_FRAMES, alert_threshold, calibrate, thresholds
 
 CALIBRATION = Calibration(frame_s=1.0, k=3, n=5, false_alerts_per_30_days=1.0, decision_percentile=95)
 MONTH = 30 * 86_400
@@ -23,26 +21,7 @@ MONTH = 30 * 86_400
 
 def _scores(count: int, correlation: float, seed: int) -> np.ndarray:
     """Gamma-distributed scores around 1 with a deviation of 0.25; an AR(1) process of Gaussians behind them."""
-    rng = np.random.default_rng(seed)
-    steps = rng.standard_normal(count) * np.sqrt(1 - correlation**2)
-    steps[0] = rng.standard_normal()
-    gaussian = signal.lfilter([1], [1, -correlation], steps)
-    return stats.gamma.isf(stats.norm.sf(gaussian), 16) / 16
-
-
-def _openings(scores: np.ndarray, threshold: float, k: int = 3, n: int = 5, m: int = 5) -> int:
-    """Incidents that the default rule opens (hysteresis 0.9)."""
-    above = scores > threshold
-    enough = np.flatnonzero((np.convolve(above, np.ones(n, int))[: len(scores)] >= k) & above)
-    low = scores < 0.9 * threshold
-    quiet = np.flatnonzero(np.convolve(low, np.ones(m, int))[: len(scores)] == m)
-    count, until = 0, -1
-    for frame in enough:
-        if frame > until:
-            count += 1
-            later = quiet[quiet > frame]
-            until = int(later[0]) if len(later) else len(scores)
-    return count
+    return autocorrelated(count, correlation, seed, lambda p: stats.gamma.isf(p, 16) / 16)
 
 
 @pytest.mark.parametrize(("correlation", "normals"), [(0.0, 20), (0.0, 100), (0.0, 1000), (0.5, 100), (0.9, 300)])
@@ -51,7 +30,7 @@ def test_a_month_opens_at_most_one_false_alert_and_a_doubled_score_is_no_mystery
 ) -> None:
     month = _scores(MONTH, correlation, seed=1)
     found = [alert_threshold([_scores(normals, correlation, seed)], CALIBRATION) for seed in range(10, 21)]
-    alerts = [_openings(month, threshold) for threshold in found]
+    alerts = [count_openings(month, threshold) for threshold in found]
     assert np.median(alerts) <= 1
     assert sum(count <= 1 for count in alerts) >= 9  # of 11 trainings
     # With a relative deviation of 25 %, an ideal threshold is at 1.8 (independent) to 2.5 (r = 0.9).
@@ -71,6 +50,24 @@ def test_the_joint_probability_is_the_allowed_one(correlation: float) -> None:
     each = common + np.sqrt(1 - correlation) * rng.standard_normal((400_000, 5))
     share = np.mean((each > stats.norm.isf(p)).sum(axis=1) >= 3)
     assert share == pytest.approx(1e-3, rel=0.2)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize(("k", "n"), [(3, 5), (1, 1), (2, 8)])
+def test_the_opening_probability_is_the_inverse(k: int, n: int, correlation: float) -> None:
+    for rate in (1e-6, 1e-3):
+        p = exceedance_probability(rate, k, n, correlation)
+        assert opening_probability(p, k, n, correlation) == pytest.approx(rate, rel=0.01)
+    assert opening_probability(0.0, k, n, correlation) == 0
+
+
+@pytest.mark.parametrize("count", [5, 100, 5000])
+def test_a_tails_probability_is_the_inverse_of_its_quantile(count: int) -> None:
+    tail = Tail.fit(_scores(count, 0.3, seed=1), 0.3)
+    for p in (1e-8, 1e-3, 0.2):
+        assert tail.probability(tail.quantile(p)) == pytest.approx(p, rel=1e-6)
+    assert tail.probability(tail.median - 1) == 0.5
+    assert tail.probability(tail.median + 1e6) == 0
 
 
 def test_frames_that_repeat_each_other_may_exceed_as_seldom_as_the_rule_itself() -> None:
@@ -123,6 +120,31 @@ def test_longer_frames_and_more_allowed_alerts_lower_the_threshold() -> None:
     assert alert_threshold(scores, Calibration(**{**values, "frame_s": 10.0})) < default
     assert alert_threshold(scores, Calibration(**{**values, "false_alerts_per_30_days": 30.0})) < default
     assert alert_threshold(scores, Calibration(**{**values, "k": 1, "n": 1})) > default
+
+
+def _percentile(percentile: float, level: Literal["rule", "frame"]) -> Calibration:
+    return replace(CALIBRATION, threshold_method="percentile", threshold_level=level, alert_percentile=percentile)
+
+
+def test_a_percentile_is_of_frames_or_of_what_the_rule_compares() -> None:
+    runs = [_scores(2000, 0.3, seed=4), _scores(2000, 0.3, seed=5)]
+    scores = np.concatenate(runs)
+    found = alert_threshold(runs, _percentile(99, "frame"))
+    assert np.mean(scores > found) == pytest.approx(0.01, abs=0.001)
+    found = alert_threshold(runs, _percentile(90, "rule"))
+    exceeding = np.convolve(scores > found, np.ones(5, int), mode="valid")
+    assert np.mean(exceeding >= 3) == pytest.approx(0.1, abs=0.005)
+    assert alert_threshold(runs, _percentile(95, "rule")) > found
+    assert alert_threshold([np.array([1.0, 2.0])], _percentile(90, "rule")) == 1.0  # of two frames, three can't exceed
+
+
+def test_a_tail_at_the_level_of_frames_allows_so_many_frames() -> None:
+    runs = [_scores(2000, 0.3, seed=4)]
+    allowed = replace(CALIBRATION, threshold_level="frame", false_alerts_per_30_days=30 * 86.4)  # one frame in 1000
+    found = alert_threshold(runs, allowed)
+    assert np.mean(_scores(500_000, 0.3, seed=6) > found) <= 1e-3
+    assert found > alert_threshold(runs, replace(allowed, threshold_level="rule"))
+    assert found < alert_threshold(runs, replace(allowed, false_alerts_per_30_days=1.0))
 
 
 def test_machines_with_enough_frames_get_their_own() -> None:

@@ -22,6 +22,7 @@ from trainer import Observer, TrainConfig, TrainResult, train_model
 from trainer.feature_choice import FeatureOptions
 from trainer.fit import EpochLoss
 from whirr.cli import run
+from whirr.cli._thresholds import allowed_per_30_days
 from whirr.errors import RecordingError, ServiceUnavailable, SettingsError
 from whirr.settings import load_settings
 
@@ -113,7 +114,16 @@ def test_the_observer_hears_each_step(plant: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"k": 6}, {"decision_percentile": 100.0}, {"epochs": 0}, {"name": "a/b"}, {"on_error": "x"}],
+    [
+        {"k": 6},
+        {"decision_percentile": 100.0},
+        {"epochs": 0},
+        {"name": "a/b"},
+        {"on_error": "x"},
+        {"alert_percentile": 95.0},
+        {"threshold_method": "percentile", "alert_percentile": 89.0},
+        {"threshold_level": "clip"},
+    ],
     ids=str,
 )
 def test_options_out_of_range_are_refused_before_any_work(
@@ -122,6 +132,15 @@ def test_options_out_of_range_are_refused_before_any_work(
     with pytest.raises(SettingsError):
         train_model(_config(plant, tmp_path / "m.onnx", **changes))
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_percentile_in_place_of_a_tail_is_told_in_the_model(plant: Path, tmp_path: Path) -> None:
+    options = {"threshold_method": "percentile", "threshold_level": "frame", "epochs": 1}
+    result = train_model(_config(plant, tmp_path / "m.onnx", **options))
+    metadata = Model.load(result.out).metadata
+    assert (metadata.calibration.threshold_method, metadata.calibration.alert_percentile) == ("percentile", 99.0)
+    assert metadata.thresholds.alert_threshold == pytest.approx(metadata.score_percentiles["99"])
+    assert result.check.target_per_day is None
 
 
 def test_short_frames_shorten_the_window_unless_it_was_asked_for(plant: Path, tmp_path: Path) -> None:
@@ -167,6 +186,8 @@ def test_a_run_is_logged_and_named_in_the_model(plant: Path, tmp_path: Path, cap
     assert logged.info.status == "FINISHED"
     assert logged.data.params["data_hash"] == result.metadata.data_hash
     assert logged.data.metrics["alert_threshold"] == pytest.approx(result.metadata.thresholds.alert_threshold)
+    for name, value in result.check.figures().items():
+        assert logged.data.metrics[name] == pytest.approx(value)
     history = client.get_metric_history(logged.info.run_id, "held_out_loss")
     assert [(entry.step, entry.value) for entry in history] == [
         (loss.epoch, pytest.approx(loss.held_out_loss)) for loss in result.history
@@ -203,13 +224,20 @@ def test_the_command_prints_one_json_object(plant: Path, tmp_path: Path, capfd: 
     assert (summary["windows"], summary["epochs"], summary["run_id"]) == (96, 2, None)
     assert summary["version"] == Model.load(out).metadata.version
     assert summary["thresholds"]["normals"] == 20
+    alarms = summary["false_alarms"]
+    assert alarms["target_per_day"] == pytest.approx(1 / 30)
+    assert alarms["overall"]["hours"] == pytest.approx(20 / 3600)
+    assert alarms["overall"]["openings"]["observed"] == 0
+    assert [own["machine"] for own in alarms["machines"]] == ["pump-1", "pump-2"]
 
 
 def test_the_command_tells_people_what_it_did(plant: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "m.onnx"
     assert run(["train", "--normal", str(plant), "--out", str(out), "--epochs", "1", "--no-mlflow"]) == 0
     printed = capfd.readouterr().out
-    for expected in ("20 recordings of 2 machines", "200 Hz, 3 channels", "96 to train on", "alert", str(out)):
+    data = ("20 recordings of 2 machines", "200 Hz, 3 channels", "96 to train on")
+    check = ("0.00556 h of held-out normals", "3 of 5 frames: expected", "of 0.0333 allowed, observed 0")
+    for expected in (*data, *check, "alert", str(out)):
         assert expected in printed
 
 
@@ -218,6 +246,30 @@ def test_the_commands_errors_are_messages_with_exit_codes(tmp_path: Path, capfd:
     assert ".wav .flac .ogg .mp3" in capfd.readouterr().err
     assert run(["train", "--normal", str(tmp_path), "--out", str(tmp_path), "--no-mlflow"]) == 2
     assert "expected a file" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--false-alerts", "1", "--false-alarms-per-day", "0.1"], "expected one of them"),
+        (["--false-alerts", "2", "--threshold-method", "percentile"], "--false-alerts is given"),
+        (["--false-alarms-per-day", "2", "--threshold-method", "percentile"], "--false-alarms-per-day is given"),
+        (["--alert-percentile", "95"], "alert_percentile is 95"),
+        (["--alert-percentile", "89", "--threshold-method", "percentile"], "90"),
+    ],
+)
+def test_what_thresholds_may_not_say_together(
+    plant: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert run(["train", "--normal", str(plant), "--out", str(tmp_path / "m.onnx"), "--no-mlflow", *options]) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_false_alarms_may_be_allowed_by_the_day() -> None:
+    assert allowed_per_30_days("tail", None, None) == 1
+    assert allowed_per_30_days("tail", 3.0, None) == 3
+    assert allowed_per_30_days("tail", None, 0.5) == 15
+    assert allowed_per_30_days("percentile", None, None) == 1
 
 
 @needs_shared_data

@@ -35,6 +35,9 @@ COMMANDS: Final = MappingProxyType(
         ),
         "worker": _Command("whirr.cli.worker:worker", "Score frames and publish alerts.", "stream"),
         "alerts": _Command("whirr.cli.alerts:alerts", "Print alerts as they come."),
+        "features": _Command(
+            "whirr.cli.features:features", "Write the features of recordings to .npy, Parquet and CSV.", "train"
+        ),
         "train": _Command("whirr.cli.train:train", "Train a detector on normal recordings.", "train"),
         "simulate": _Command("whirr.cli.simulate:simulate", "Write simulated recordings with known faults."),
         "broker": _Command("whirr.cli.broker:broker", "Run a Kafka-compatible broker to try things out.", "embedded"),
@@ -56,6 +59,7 @@ _EXTRAS_OF: Final = MappingProxyType(
         "onnxscript": ("train",),
         "prometheus_client": ("stream",),
         "psycopg": ("stream",),
+        "pyarrow": ("train",),
         "quixstreams": ("bench",),
         "redis": ("stream",),
         "scipy": ("stream", "train"),

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
+from schemas import Calibration
+from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
 from trainer.fit import EpochLoss
 from trainer.job import Observer, TrainResult
 from trainer.recordings import Found, Problem
+from whirr.cli._found import NAMED, feature_lines, found_lines, print_lines, warn_of
 from whirr.cli._output import print_warning, stdout
-
-NAMED = 5  # files that can't be used, and machines, that are shown by name
 
 
 class PrintingObserver(Observer):
@@ -37,19 +36,19 @@ class PrintingObserver(Observer):
 
     def on_found(self, found: Found) -> None:
         """Say what the folder holds."""
-        _print(_found_lines(found))
+        print_lines(found_lines(found))
 
     def on_features(self, choice: Choice, frame_s: float) -> None:
         """Say which features were taken, and why."""
-        _print(_feature_lines(choice, frame_s))
+        print_lines([*feature_lines(choice), f"frames     of {frame_s:.3g} s: send such, or train with --frame-s"])
 
     def on_problems(self, problems: Sequence[Problem]) -> None:
         """Name files that can't be used."""
-        _warn(problems)
+        warn_of(problems)
 
     def on_windows(self, windows: int, held_out: int) -> None:
         """Say how much there is to train on, and start the progress bar."""
-        _print([f"windows    {windows} to train on, {held_out} held out for thresholds"])
+        print_lines([f"windows    {windows} to train on, {held_out} held out for thresholds"])
         self._progress.start()
         self._progress.start_task(self._task)
 
@@ -60,35 +59,11 @@ class PrintingObserver(Observer):
     def on_saved(self, result: TrainResult) -> None:
         """Say how it went and where the model is."""
         self._progress.stop()
-        _print(_result_lines(result))
-
-
-def _print(lines: Sequence[str]) -> None:
-    for line in lines:
-        stdout.print(Text(line))
-
-
-def _found_lines(found: Found) -> list[str]:
-    machines = [f"{machine} {count}" for machine, count in found.machines.items() if machine is not None]
-    named = f": {', '.join(machines[:NAMED])}{', …' if len(machines) > NAMED else ''}" if machines else ""
-    whose = f" of {len(machines)} machine{'s' * (len(machines) != 1)}" if machines else ""
-    lines = [f"data       {len(found.recordings)} recordings{whose}, {found.duration_s:.0f} s{named}"]
-    if len(found.rates_hz) > 1:
-        rates = ", ".join(f"{count} at {rate_hz} Hz" for rate_hz, count in found.rates_hz.most_common())
-        lines.append(f"           mixed sample rates ({rates}); resampled to the model's")
-    return lines
-
-
-def _feature_lines(choice: Choice, frame_s: float) -> list[str]:
-    f = choice.features
-    channels = "1 channel" if f.channels == 1 else f"{f.channels} channels as one signal"
-    bands = f"{f.sample_rate_hz} Hz, {channels}, {f.bands} {f.scale} bands to {f.fmax_hz:g} Hz"
-    spectra = f"n_fft {f.n_fft}, hop {f.hop}, windows of {f.window_s:.3g} s ({f.window_columns} columns)"
-    return [
-        f"features   {choice.why}",
-        f"           {bands}, {spectra}",
-        f"frames     of {frame_s:.3g} s: send such, or train with --frame-s",
-    ]
+        print_lines(_result_lines(result))
+        if result.check.exceeded:
+            print_warning(
+                "more false alarms on left-out normals than allowed: the held-out normals change over time; record more"
+            )
 
 
 def _result_lines(result: TrainResult) -> list[str]:
@@ -100,6 +75,7 @@ def _result_lines(result: TrainResult) -> list[str]:
         lines.append(f"threshold  {label}: {both}, from {own.normals} held-out frames")
     if len(metadata.machine_thresholds) > NAMED:
         lines.append(f"           and {len(metadata.machine_thresholds) - NAMED} machines more")
+    lines += _check_lines(result.check, metadata.calibration)
     checkpoint = "" if result.checkpoint is None else f", checkpoint {result.checkpoint}"
     lines.append(f"model      {result.out} ({metadata.name} {metadata.version}){checkpoint}")
     return lines
@@ -115,9 +91,19 @@ def _fitted_line(result: TrainResult) -> str:
     return f"trained    {name}, {epochs}{why}"
 
 
-def _warn(problems: Sequence[Problem]) -> None:
-    for problem in problems[:NAMED]:
-        print_warning(f"{problem.name}: {problem.reason}; not used")
-    if len(problems) > NAMED:
-        reasons = Counter(problem.reason.partition(" (")[0] for problem in problems)
-        print_warning(f"{len(problems)} files not used: {', '.join(f'{n} {why}' for why, n in reasons.most_common(3))}")
+def _check_lines(check: FalseAlarmCheck, calibration: Calibration) -> list[str]:
+    names = {"rule": f"{calibration.k} of {calibration.n} frames", "frame": "single frames"}
+    lines = [f"check      false alarms per machine and day, on {check.overall.hours:.3g} h of held-out normals:"]
+    for level, rate in (("rule", check.overall.openings), ("frame", check.overall.frames)):
+        targeted = level == calibration.threshold_level and check.target_per_day is not None
+        allowed = f" of {check.target_per_day:.3g} allowed" if targeted else ""
+        left_out = f"{_figure(rate.left_out_per_day)} (95 % sure: at most {_figure(rate.at_most_per_day)})"
+        lines.append(
+            f"           {names[level]}: expected {_figure(rate.expected_per_day)}{allowed}, "
+            f"observed {_figure(rate.observed_per_day)}, on left-out fifths {left_out}"
+        )
+    return lines
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -4,69 +4,63 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from trainer.detector import DEFAULT, DETECTORS
+from whirr.cli._options import DATA, Bands, FrameS, Hop, Machine, NFft, OnErrorOption, Rate, Scale, WindowS
 from whirr.cli._output import print_json, stdout
+from whirr.cli._thresholds import (
+    AlertPercentile,
+    FalseAlarmsPerDay,
+    FalseAlerts,
+    Percentile,
+    RuleK,
+    RuleN,
+    ThresholdLevel,
+    ThresholdMethod,
+    allowed_per_30_days,
+)
 from whirr.errors import SettingsError
 
 if TYPE_CHECKING:
     from trainer.job import TrainResult
 
-_DATA, _FEATURES, _TRAINING, _THRESHOLDS = "Data", "Features", "Training", "Thresholds"
+_TRAINING = "Training"
 
 
 def train(
     normal: Annotated[
         Path,
-        typer.Option(help="Folder of normal recordings; DIR/<machine>/… names the machines.", rich_help_panel=_DATA),
+        typer.Option(help="Folder of normal recordings; DIR/<machine>/… names the machines.", rich_help_panel=DATA),
     ],
-    out: Annotated[Path, typer.Option(help="The model file to write.", rich_help_panel=_DATA)],
+    out: Annotated[Path, typer.Option(help="The model file to write.", rich_help_panel=DATA)],
     name: Annotated[
-        str | None, typer.Option(help="The model's name; default: the file's.", rich_help_panel=_DATA)
+        str | None, typer.Option(help="The model's name; default: the file's.", rich_help_panel=DATA)
     ] = None,
     detector: Annotated[
         str,
         typer.Option(help=f"What learns: {', '.join(DETECTORS)}.", show_default=True, rich_help_panel=_TRAINING),
     ] = DEFAULT,
-    machine: Annotated[
-        str | None, typer.Option(help="The machine that all recordings are of.", rich_help_panel=_DATA)
-    ] = None,
-    on_error: Annotated[
-        Literal["skip", "fail"], typer.Option(help="What to do with files that can't be used.", rich_help_panel=_DATA)
-    ] = "skip",
-    rate: Annotated[int | None, typer.Option(help="Sample rate in Hz.", min=100, rich_help_panel=_FEATURES)] = None,
-    bands: Annotated[int | None, typer.Option(help="Frequency bands.", min=1, rich_help_panel=_FEATURES)] = None,
-    n_fft: Annotated[
-        int | None, typer.Option("--n-fft", help="Samples in a spectrum.", min=16, rich_help_panel=_FEATURES)
-    ] = None,
-    hop: Annotated[
-        int | None, typer.Option(help="Samples between two spectra.", min=1, rich_help_panel=_FEATURES)
-    ] = None,
-    scale: Annotated[
-        Literal["mel", "linear"] | None, typer.Option(help="Scale of the bands.", rich_help_panel=_FEATURES)
-    ] = None,
-    window_s: Annotated[
-        float | None, typer.Option(help="Length of a window in seconds.", min=0.01, rich_help_panel=_FEATURES)
-    ] = None,
-    frame_s: Annotated[
-        float | None,
-        typer.Option(
-            help="Length in seconds of the frames that thresholds are made for; default: 1, or the shortest recording.",
-            min=0.1,
-            max=60,
-            rich_help_panel=_THRESHOLDS,
-        ),
-    ] = None,
-    percentile: Annotated[
-        float, typer.Option(help="Of held-out normals: decision threshold.", rich_help_panel=_THRESHOLDS)
-    ] = 95.0,
-    false_alerts: Annotated[
-        float, typer.Option(help="Allowed false alerts per machine and 30 days.", rich_help_panel=_THRESHOLDS)
-    ] = 1.0,
+    machine: Machine = None,
+    on_error: OnErrorOption = "skip",
+    rate: Rate = None,
+    bands: Bands = None,
+    n_fft: NFft = None,
+    hop: Hop = None,
+    scale: Scale = None,
+    window_s: WindowS = None,
+    frame_s: FrameS = None,
+    percentile: Percentile = 95.0,
+    threshold_method: ThresholdMethod = "tail",
+    threshold_level: ThresholdLevel = "rule",
+    alert_percentile: AlertPercentile = None,
+    false_alerts: FalseAlerts = None,
+    false_alarms_per_day: FalseAlarmsPerDay = None,
+    k: RuleK = 3,
+    n: RuleN = 5,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.", rich_help_panel=_TRAINING)] = 50,
     batch: Annotated[int, typer.Option(min=1, help="Windows in a batch.", rich_help_panel=_TRAINING)] = 32,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.", rich_help_panel=_TRAINING)] = 1e-3,
@@ -98,8 +92,13 @@ def train(
         on_error=on_error,
         features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),
         frame_s=frame_s,
-        false_alerts_per_30_days=false_alerts,
+        k=k,
+        n=n,
+        false_alerts_per_30_days=allowed_per_30_days(threshold_method, false_alerts, false_alarms_per_day),
         decision_percentile=percentile,
+        threshold_method=threshold_method,
+        threshold_level=threshold_level,
+        alert_percentile=alert_percentile,
         latent=latent,
         learning_rate=learning_rate,
         epochs=epochs,
@@ -143,4 +142,6 @@ def _summary(result: TrainResult) -> dict[str, Any]:
         "frame_s": metadata.calibration.frame_s,
         "thresholds": metadata.thresholds,
         "machine_thresholds": metadata.machine_thresholds,
+        "calibration": metadata.calibration,
+        "false_alarms": result.check,
     }

@@ -1,0 +1,246 @@
+"""Extraction: the features of a folder's recordings as files, the step that ``whirr features`` does.
+
+Recordings are cut into frames as a gateway would, and each frame is resampled and transformed by itself with the
+worker's own core: a row of the table is what the worker computes for that frame.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from schemas import FeatureConfig
+from stream_app.pipeline.features import Features
+from stream_app.pipeline.resample import resample
+from trainer.feature_choice import Choice, FeatureOptions, choose_features, frame_length
+from trainer.feature_files import FrameRow, FrameTable, GrowingArray, growing_array
+from trainer.reading import Float32, computed, frame_bounds, samples_of
+from trainer.recordings import Found, OnError, Part, Problem, find_recordings
+from whirr.errors import SettingsError
+
+SPECTROGRAMS = "spectrograms.npy"
+PARQUET = "statistics.parquet"
+CSV = "statistics.csv"
+INDEX = "features.json"  # says how the others were made; written last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractConfig:
+    """What to extract features from, and where to.
+
+    Attributes:
+        folder: Recordings, normal or not: see :func:`trainer.recordings.find_recordings`.
+        out: The folder to write to; files of an earlier extraction are replaced.
+        machine: Whose recordings these are, in place of what the folders say.
+        on_error: ``skip`` or ``fail`` for files that can't be used.
+        features: What the user fixed of the features.
+        frame_s: Length of a frame in seconds; default: 1, or the shortest recording if that is less.
+    """
+
+    folder: Path
+    out: Path
+    machine: str | None = None
+    on_error: OnError = "skip"
+    features: FeatureOptions = field(default_factory=FeatureOptions)
+    frame_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much was written: frames, columns of spectrogram over all frames and signals, seconds in all frames."""
+
+    frames: int
+    columns: int
+    audio_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extracted:
+    """What an extraction gave.
+
+    Attributes:
+        out: The folder written to; the files in it have the names above.
+        found: Which recordings were used, and which were not.
+        choice: The features, and why these.
+        frame_s: Length of a frame in seconds; a recording shorter than that is one frame.
+        counts: How much was written.
+    """
+
+    out: Path
+    found: Found
+    choice: Choice
+    frame_s: float
+    counts: Counts
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files written, by what they hold."""
+        names = {"spectrograms": SPECTROGRAMS, "parquet": PARQUET, "csv": CSV, "index": INDEX}
+        return {what: str(self.out / name) for what, name in names.items()}
+
+    @property
+    def left_over_s(self) -> float:
+        """Length in seconds of what is left at the recordings' ends and fills no frame."""
+        return max(0.0, self.found.duration_s - self.counts.audio_s)
+
+    def summary(self) -> dict[str, object]:
+        """Return what was found, used and written, fit for JSON."""
+        found, config, counts = self.found, self.choice.features, self.counts
+        return {
+            "folder": str(found.folder),
+            "files": len(found.recordings) + len(found.problems),
+            "used": len(found.recordings),
+            "not_used": [asdict(problem) for problem in found.problems],
+            "machines": sorted(machine for machine in found.machines if machine is not None),
+            "rates_hz": {str(rate_hz): count for rate_hz, count in sorted(found.rates_hz.items())},
+            "frames": counts.frames,
+            "frame_s": self.frame_s,
+            "audio_s": round(counts.audio_s, 6),
+            "left_over_s": round(self.left_over_s, 6),
+            "spectrograms_shape": (counts.columns, config.channels, config.bands),
+            "features": asdict(config),
+            "why": self.choice.why,
+            "out": self.files,
+        }
+
+
+class ExtractionObserver:
+    """Hears how an extraction goes on; the base class ignores it all."""
+
+    def on_found(self, found: Found) -> None:
+        """The folder has been looked through."""
+
+    def on_features(self, choice: Choice, frame_s: float) -> None:
+        """The features have been chosen."""
+
+    def on_recording(self, done: int) -> None:
+        """So many recordings have been read, those that can't be used among them."""
+
+    def on_problems(self, problems: Sequence[Problem]) -> None:
+        """All recordings have been read; these can't be used."""
+
+    def on_written(self, extracted: Extracted) -> None:
+        """The files are complete."""
+
+
+def extract_features(config: ExtractConfig, observer: ExtractionObserver | None = None) -> Extracted:
+    """Write the spectrograms and statistics of every frame of a folder's recordings.
+
+    No more than a few recordings are in memory at once. The files appear complete or not at all.
+
+    Raises:
+        SettingsError: Options contradict each other or the data, or the output folder can't be made.
+        RecordingError: The folder holds no usable audio, or a file can't be used and ``on_error`` is ``fail``.
+    """
+    observer = observer or ExtractionObserver()
+    found = find_recordings(config.folder, config.machine, config.on_error, normal_only=False)
+    observer.on_found(found)
+    choice = choose_features(found, config.features, config.frame_s)
+    frame_s = frame_length(found, choice.features, config.frame_s)
+    observer.on_features(choice, frame_s)
+    _make_folder(config.out)
+    problems: list[Problem] = []
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=config.out) as folder:
+        counts = _write(Path(folder), found, choice.features, frame_s, problems, observer)
+        found = found.without(problems, config.on_error)
+        observer.on_problems(found.problems)
+        extracted = Extracted(out=config.out, found=found, choice=choice, frame_s=frame_s, counts=counts)
+        (Path(folder) / INDEX).write_bytes(orjson.dumps(extracted.summary(), option=orjson.OPT_INDENT_2))
+        for name in (SPECTROGRAMS, PARQUET, CSV, INDEX):
+            (Path(folder) / name).replace(config.out / name)
+    observer.on_written(extracted)
+    return extracted
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """One frame's features.
+
+    Attributes:
+        start_s, duration_s: Within the recording.
+        statistics: float64 [13].
+        spectrograms: float32 [signal, column, channel, band].
+    """
+
+    start_s: float
+    duration_s: float
+    statistics: NDArray[np.float64]
+    spectrograms: Float32
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Takes the frames of one recording after another, and counts them."""
+
+    array: GrowingArray
+    table: FrameTable
+    frames: int = 0
+    audio_s: float = 0.0
+
+    def append(self, part: Part, frames: Sequence[_Frame]) -> None:
+        for number, frame in enumerate(frames):
+            signals, columns = frame.spectrograms.shape[:2]
+            row = FrameRow(
+                machine=part.recording.machine,
+                recording=part.recording.name,
+                frame=number,
+                start_s=frame.start_s,
+                duration_s=frame.duration_s,
+                statistics=frame.statistics,
+                first_column=self.array.shape[0],
+                columns=columns,
+                signals=signals,
+            )
+            self.table.append(row)
+            self.array.append(frame.spectrograms.reshape(signals * columns, *frame.spectrograms.shape[2:]))
+            self.frames += 1
+            self.audio_s += frame.duration_s
+
+
+def _write(
+    folder: Path,
+    found: Found,
+    config: FeatureConfig,
+    frame_s: float,
+    problems: list[Problem],
+    observer: ExtractionObserver,
+) -> Counts:
+    """Write spectrograms and statistics of all recordings; those that can't be used go to ``problems``."""
+    features = Features(config)
+    parts = [Part(recording, 0, recording.samples) for recording in found.recordings]
+    array_file = growing_array(folder / SPECTROGRAMS, config.channels, config.bands)
+    with array_file as array, FrameTable(folder / PARQUET, folder / CSV) as table:
+        writer = _Writer(array, table)
+        work = computed(parts, lambda part: _frames(part, features, frame_s), problems)
+        for done, (part, frames) in enumerate(work, start=1):
+            writer.append(part, frames)
+            observer.on_recording(done + len(problems))
+    return Counts(writer.frames, array.shape[0], writer.audio_s)
+
+
+def _frames(part: Part, features: Features, frame_s: float) -> list[_Frame]:
+    """Return the features of each frame that a recording is cut into."""
+    config = features.config
+    samples, rate_hz = samples_of(part), part.recording.rate_hz
+    frames = []
+    for start, stop in frame_bounds(samples.shape[1], frame_s, rate_hz):
+        spectrum = features.spectrum(resample(samples[:, start:stop], rate_hz, config.sample_rate_hz))
+        log_mel = features.log_mel_of(spectrum)
+        by_signal = log_mel[np.newaxis] if len(log_mel) == config.channels else log_mel[:, np.newaxis]
+        spectrograms = by_signal.transpose(0, 3, 1, 2)
+        statistics = features.statistics_of(spectrum)
+        frames.append(_Frame(start / rate_hz, (stop - start) / rate_hz, statistics, spectrograms))
+    return frames
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out is {str(out)!r}; expected a folder that can be written to ({error})") from None

@@ -1,0 +1,83 @@
+"""Reading recordings: their samples, the signals and frames in them, and work on many of them at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas import FeatureConfig
+from stream_app.pipeline.decode import read_recording
+from trainer.recordings import Part, Problem
+from whirr.errors import FrameRejected, RecordingError
+
+Float32 = NDArray[np.float32]
+Computed = TypeVar("Computed")
+
+
+def samples_of(part: Part) -> Float32:
+    """Return a part's samples, float32 [channel, n], full scale ±1.
+
+    Raises:
+        RecordingError: The file can't be decoded, or all its samples are equal.
+    """
+    samples = read_recording(part.recording.path).samples[:, part.start : part.stop]
+    if not np.ptp(samples, axis=1).any():
+        raise RecordingError(f"{part.recording.path}: flat, all samples are equal")
+    return samples
+
+
+def signals_of(samples: Float32, config: FeatureConfig) -> list[Float32]:
+    """Return the signals that the model judges: all channels as one, or each by itself for a one-channel model.
+
+    Args:
+        samples: float32 [channel, n].
+        config: The model's features.
+
+    Returns:
+        Each float32 [config.channels, n].
+    """
+    return [samples] if len(samples) == config.channels else [channel[np.newaxis] for channel in samples]
+
+
+def frame_bounds(samples: int, frame_s: float, rate_hz: int) -> list[tuple[int, int]]:
+    """Return first sample and end of each frame that a recording is cut into, as a gateway would.
+
+    A remainder shorter than a frame is left out; a recording shorter than a frame is one.
+
+    Args:
+        samples: Per channel.
+        frame_s: Length of a frame in seconds.
+        rate_hz: The recording's own sample rate.
+    """
+    length = frame_s * rate_hz
+    count = max(1, int(samples / length + 1e-9))
+    return [(round(number * length), min(samples, round((number + 1) * length))) for number in range(count)]
+
+
+def computed(
+    parts: Sequence[Part], compute: Callable[[Part], list[Computed]], problems: list[Problem]
+) -> Iterator[tuple[Part, list[Computed]]]:
+    """Yield what ``compute`` makes of each part, in order, computed on all cores; failures go to ``problems``."""
+
+    def attempt(part: Part) -> list[Computed] | Problem:
+        try:
+            return compute(part)
+        except FrameRejected as error:
+            return Problem(part.recording.name, error.detail)
+        except RecordingError as error:
+            return Problem(part.recording.name, str(error).removeprefix(f"{part.recording.path}: "))
+
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        for start in range(0, len(parts), 4 * cores):  # bounds what waits to be written
+            some = parts[start : start + 4 * cores]
+            for part, result in zip(some, pool.map(attempt, some), strict=True):
+                if isinstance(result, Problem):
+                    problems.append(result)
+                else:
+                    yield part, result

@@ -1,0 +1,50 @@
+"""What the commands that read recordings print: what a folder holds, which features suit it, what can't be used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from trainer.feature_choice import Choice
+from trainer.recordings import Found, Problem
+from whirr.cli._output import print_warning, stdout
+
+NAMED = 5  # files that can't be used, and machines, that are shown by name
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines on stdout; square brackets in them are text."""
+    for line in lines:
+        stdout.print(Text(line))
+
+
+def found_lines(found: Found) -> list[str]:
+    """Return what a folder holds: recordings, machines, seconds, and sample rates where they are mixed."""
+    machines = [f"{machine} {count}" for machine, count in found.machines.items() if machine is not None]
+    named = f": {', '.join(machines[:NAMED])}{', …' if len(machines) > NAMED else ''}" if machines else ""
+    whose = f" of {len(machines)} machine{'s' * (len(machines) != 1)}" if machines else ""
+    lines = [f"data       {len(found.recordings)} recordings{whose}, {found.duration_s:.0f} s{named}"]
+    if len(found.rates_hz) > 1:
+        rates = ", ".join(f"{count} at {rate_hz} Hz" for rate_hz, count in found.rates_hz.most_common())
+        lines.append(f"           mixed sample rates ({rates}); resampled to the model's")
+    return lines
+
+
+def feature_lines(choice: Choice) -> list[str]:
+    """Return which features were taken, and why."""
+    f = choice.features
+    channels = "1 channel" if f.channels == 1 else f"{f.channels} channels as one signal"
+    bands = f"{f.sample_rate_hz} Hz, {channels}, {f.bands} {f.scale} bands to {f.fmax_hz:g} Hz"
+    spectra = f"n_fft {f.n_fft}, hop {f.hop}, windows of {f.window_s:.3g} s ({f.window_columns} columns)"
+    return [f"features   {choice.why}", f"           {bands}, {spectra}"]
+
+
+def warn_of(problems: Sequence[Problem]) -> None:
+    """Name the first files that can't be used, and count them all where there are many."""
+    for problem in problems[:NAMED]:
+        print_warning(f"{problem.name}: {problem.reason}; not used")
+    if len(problems) > NAMED:
+        reasons = Counter(problem.reason.partition(" (")[0] for problem in problems)
+        print_warning(f"{len(problems)} files not used: {', '.join(f'{n} {why}' for why, n in reasons.most_common(3))}")
