@@ -139,7 +139,8 @@ def find_recordings(
         raise RecordingError(f"{str(folder)!r} is no folder; expected one with normal recordings")
     if machine is not None and not MACHINE_ID.fullmatch(machine):
         raise RecordingError(f"machine {machine!r} is no machine id; expected {MACHINE_ID.pattern}")
-    names = [path.relative_to(folder).as_posix() for path in _audio_files(folder, tests=not normal_only)]
+    left_out = "test" if normal_only else ""
+    names = [path.relative_to(folder).as_posix() for path in audio_files(folder, left_out)]
     if not names:
         raise RecordingError(f"no audio in {str(folder)!r}; looked for {' '.join(SUFFIXES)}, in sub-folders too")
     with ThreadPoolExecutor() as pool:
@@ -201,21 +202,26 @@ def data_hash(recordings: Sequence[Recording]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _audio_files(folder: Path, *, tests: bool) -> list[Path]:
+def audio_files(folder: Path, left_out: str) -> list[Path]:
+    """Return the audio files under a folder, except hidden ones and what is in folders named ``left_out``."""
     found = []
     for path in folder.rglob("*"):
         inside = path.relative_to(folder).parts
         hidden = any(part.startswith(".") for part in inside)
-        left_out = hidden or (not tests and "test" in inside[:-1])
-        if path.suffix.lower() in SUFFIXES and not left_out and path.is_file():
+        if path.suffix.lower() in SUFFIXES and not hidden and left_out not in inside[:-1] and path.is_file():
             found.append(path)
     return found
 
 
 def _look_at(folder: Path, name: str, machine: str | None, normal_only: bool) -> Recording | Problem:
-    path = folder / name
-    if normal_only and ANOMALOUS_NAME.match(path.name):
+    if normal_only and ANOMALOUS_NAME.match((folder / name).name):
         return Problem(name, "named as anomalous")
+    return describe(folder, name, machine or _machine_of(name))
+
+
+def describe(folder: Path, name: str, machine: str | None) -> Recording | Problem:
+    """Return the recording ``name`` of a folder as its header describes it, or why it can't be used."""
+    path = folder / name
     try:
         info = soundfile.info(path)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
@@ -225,7 +231,7 @@ def _look_at(folder: Path, name: str, machine: str | None, normal_only: bool) ->
     return Recording(
         path=path,
         name=name,
-        machine=machine or _machine_of(name),
+        machine=machine,
         rate_hz=info.samplerate,
         channels=info.channels,
         samples=info.frames,

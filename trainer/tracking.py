@@ -43,10 +43,7 @@ class Run:
             from mlflow.tracking import MlflowClient  # takes seconds
 
             self._client = MlflowClient(tracking_uri=self._uri)
-            experiment_id = self._experiment(settings.mlflow_experiment)
-            started_ms = int(started_at.timestamp() * 1000)
-            run = self._client.create_run(experiment_id, start_time=started_ms, run_name=name)
-            self.run_id: str = run.info.run_id
+            self.run_id = self._open(settings.mlflow_experiment, name, started_at)
 
     def log(self, parameters: Mapping[str, Any], history: Sequence[EpochLoss], figures: Mapping[str, float]) -> None:
         """Log parameters, the losses of each epoch, and the figures that the run ended with.
@@ -79,6 +76,12 @@ class Run:
             for file in files:
                 self._client.log_artifact(self.run_id, str(file))
             self._client.set_terminated(self.run_id)
+
+    def _open(self, experiment: str, name: str, started_at: datetime) -> str:
+        """Return the id of a new run."""
+        started_ms = int(started_at.timestamp() * 1000)
+        run = self._client.create_run(self._experiment(experiment), start_time=started_ms, run_name=name)
+        return str(run.info.run_id)
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)

@@ -39,6 +39,7 @@ COMMANDS: Final = MappingProxyType(
             "whirr.cli.features:features", "Write the features of recordings to .npy, Parquet and CSV.", "train"
         ),
         "train": _Command("whirr.cli.train:train", "Train a detector on normal recordings.", "train"),
+        "evaluate": _Command("whirr.cli.evaluate:evaluate", "Say how good a model is on labelled recordings.", "train"),
         "simulate": _Command("whirr.cli.simulate:simulate", "Write simulated recordings with known faults."),
         "broker": _Command("whirr.cli.broker:broker", "Run a Kafka-compatible broker to try things out.", "embedded"),
         "settings": _Command("whirr.cli.settings:settings", "Show every setting and where it came from."),

@@ -1,0 +1,98 @@
+"""Framing: a recording as the frames that a gateway would have sent of it, each an audio file as bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from schemas.frame import MAX_VALUE_BYTES, MIN_FRAME_S
+from whirr.errors import RecordingError
+
+# How libsndfile is asked for the samples, and what holds them without loss; whatever else there is becomes float.
+_LOSSLESS: Final = {
+    "PCM_S8": ("int16", "PCM_16"),
+    "PCM_U8": ("int16", "PCM_16"),
+    "PCM_16": ("int16", "PCM_16"),
+    "PCM_24": ("int32", "PCM_24"),
+    "PCM_32": ("int32", "PCM_32"),
+}
+_FLAC: Final = frozenset({"PCM_16", "PCM_24"})
+_FLAC_CHANNELS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CutFrame:
+    """One frame of a recording.
+
+    Attributes:
+        value: A WAV file, or a FLAC file where a WAV would be larger than a frame may be.
+        start_s: Where it begins in its recording.
+        duration_s: Its length.
+    """
+
+    value: bytes
+    start_s: float
+    duration_s: float
+
+
+def cut(path: Path, frame_s: float, window_s: float) -> Iterator[CutFrame]:
+    """Yield the frames of a recording, back to back.
+
+    What is left at the end is a frame too if it is at least half a frame and a window long; a recording shorter than
+    a frame is one.
+
+    Args:
+        path: The recording; any length.
+        frame_s: Length of a frame in seconds.
+        window_s: Length of the model's window in seconds.
+
+    Raises:
+        RecordingError: The file can't be decoded.
+    """
+    samples, rate_hz, subtype = _read(path)
+    for start, stop in spans(len(samples), rate_hz, frame_s, window_s):
+        yield CutFrame(_encode(samples[start:stop], rate_hz, subtype), start / rate_hz, (stop - start) / rate_hz)
+
+
+def spans(samples: int, rate_hz: int, frame_s: float, window_s: float) -> list[tuple[int, int]]:
+    """Return first and past-the-last sample of each frame of a recording of so many samples per channel."""
+    length = frame_s * rate_hz
+    count = int(samples / length + 1e-9)
+    if count == 0:
+        return [(0, samples)]
+    borders = [round(number * length) for number in range(count + 1)]
+    least = max(frame_s / 2, window_s, MIN_FRAME_S) * rate_hz
+    if samples - borders[-1] >= least - 1e-6:
+        borders.append(samples)
+    return list(pairwise(borders))
+
+
+def _read(path: Path) -> tuple[NDArray[Any], int, str]:
+    """Return samples [n, channel] of the file's own kind, their rate, and the subtype that holds them."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            dtype, subtype = _LOSSLESS.get(file.subtype, ("float32", "FLOAT"))
+            samples, rate_hz = file.read(dtype=dtype, always_2d=True), int(file.samplerate)
+    except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
+        raise RecordingError(f"{path}: can't be decoded ({str(error).split(': ', 1)[-1].strip()})") from None
+    if len(samples) == 0:
+        raise RecordingError(f"{path}: holds no samples")
+    return np.asarray(samples), rate_hz, subtype
+
+
+def _encode(samples: NDArray[Any], rate_hz: int, subtype: str) -> bytes:
+    """Return samples [n, channel] as a file, without loss."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate_hz, format="WAV", subtype=subtype)
+    if file.tell() > MAX_VALUE_BYTES and subtype in _FLAC and samples.shape[1] <= _FLAC_CHANNELS:
+        file = io.BytesIO()
+        soundfile.write(file, samples, rate_hz, format="FLAC", subtype=subtype)
+    return file.getvalue()
