@@ -35,6 +35,7 @@ class TrainConfig:
         decision_percentile: Of held-out normals' scores.
         held_out_share: Of each machine's recordings.
         mlflow: Whether to log the run.
+        register: Whether to make the model a version of the registered model of its name.
     """
 
     normal: Path
@@ -56,6 +57,7 @@ class TrainConfig:
     accelerator: str = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     mlflow: bool = True
+    register: bool = False
 
     @property
     def model_name(self) -> str:
@@ -75,6 +77,8 @@ class TrainConfig:
             raise SettingsError("; ".join(lines)) from None
         if self.k > self.n:
             raise SettingsError(f"k is {self.k}, n is {self.n}; expected k of n with k at most n")
+        if self.register and not self.mlflow:
+            raise SettingsError("register needs MLflow, which is off; expected mlflow with it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,7 @@ class TrainResult:
         history: Losses of each epoch.
         best: The epoch whose weights were kept.
         seconds: From the first look at the folder to the model file.
+        registered: The version's number in the registry, or None.
     """
 
     out: Path
@@ -104,6 +109,7 @@ class TrainResult:
     history: tuple[EpochLoss, ...]
     best: EpochLoss
     seconds: float
+    registered: int | None = None
 
 
 class Observer:

@@ -36,6 +36,7 @@ COMMANDS: Final = MappingProxyType(
         "worker": _Command("whirr.cli.worker:worker", "Score frames and publish alerts.", "stream"),
         "alerts": _Command("whirr.cli.alerts:alerts", "Print alerts as they come."),
         "train": _Command("whirr.cli.train:train", "Train a detector on normal recordings.", "train"),
+        "models": _Command("whirr.cli.models:app", "List, promote and roll back registered models.", "train"),
         "simulate": _Command("whirr.cli.simulate:simulate", "Write simulated recordings with known faults."),
         "broker": _Command("whirr.cli.broker:broker", "Run a Kafka-compatible broker to try things out.", "embedded"),
         "settings": _Command("whirr.cli.settings:settings", "Show every setting and where it came from."),
