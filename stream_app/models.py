@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from stream_app.model_files import ModelFiles, file_digest
 from stream_app.pipeline import Model, Router
-from whirr.errors import ModelError, ServiceUnavailable, SettingsError
+from whirr.errors import MissingExtra, ModelError, ServiceUnavailable, SettingsError
 from whirr.settings import Route
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class ModelWatcher:
     def _locate(self, key: str) -> Path | None:
         try:
             path = self._files.locate(key)
-        except ServiceUnavailable as error:
+        except (ServiceUnavailable, MissingExtra) as error:
             if not self._away:
                 log.warning("%s; the models in use go on, and it is asked again", error)
             self._away.add(key)

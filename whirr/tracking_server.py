@@ -38,6 +38,7 @@ class TrackingServer:
             os.environ["MLFLOW_TRACKING_PASSWORD"] = password
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its own default waits for minutes
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for one line of JSON
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # what a plant does is nobody else's business
 
     @contextmanager
