@@ -23,12 +23,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from stream_app.pipeline.decode import read_recording
 from stream_app.pipeline.model import Model
-from stream_app.pipeline.resample import resample
-from stream_app.pipeline.windowing import windows
 from trainer.detector import DETECTORS
-from trainer.reading import signals_of
+from trainer.judge import recording_score
 
 ROWS = (
     ("motor", "motor"),
@@ -87,19 +84,10 @@ def measure(folder: Path, detector: str, seed: int = 0) -> Figures:
         training_s = time.perf_counter() - began_s
         model = Model.load(out)
         size_kb = out.stat().st_size / 1024
-    scores = [score(model, path) for path in (*parts.normal, *parts.anomalous)]
+    scores = [recording_score(model, path) for path in (*parts.normal, *parts.anomalous)]
     truth = [0] * len(parts.normal) + [1] * len(parts.anomalous)
     auc, pauc = float(roc_auc_score(truth, scores)), float(roc_auc_score(truth, scores, max_fpr=0.1))
     return Figures(auc, pauc, _windows_per_second(model), size_kb, training_s, result.detector_why)
-
-
-def score(model: Model, path: Path) -> float:
-    """Return the score of a recording as a whole."""
-    config = model.metadata.features
-    recording = read_recording(path)
-    samples = resample(recording.samples, recording.rate_hz, config.sample_rate_hz)
-    signals = signals_of(samples, config)
-    return max(float(model.score(windows(model.features.log_mel(one), config))[0].mean()) for one in signals)
 
 
 def _windows_per_second(model: Model, seconds: float = 0.5) -> float:

@@ -21,6 +21,7 @@ from stream_app.encode import Encoder
 from stream_app.flow import Flow
 from stream_app.lease import Lease
 from stream_app.metrics import Metrics
+from stream_app.model_files import ModelFiles
 from stream_app.models import Champions, ModelWatcher
 from stream_app.pipeline import Engine
 from stream_app.placement import Placement
@@ -76,7 +77,12 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
 
 def create_app(
-    settings: Settings, champions: Champions, compute: ComputeProcess, partitions: int, web_port: int | None = None
+    settings: Settings,
+    champions: Champions,
+    compute: ComputeProcess,
+    partitions: int,
+    web_port: int | None = None,
+    files: ModelFiles | None = None,
 ) -> WorkerApp:
     """Return the application, ready to start.
 
@@ -86,6 +92,7 @@ def create_app(
         compute: Scores frames; has those models.
         partitions: How many the frames topic has; the states' changelog has as many.
         web_port: Where to serve /metrics, /ready and /live; default: as the settings say.
+        files: Finds new models; default: paths alone.
     """
     settings.worker_dir.mkdir(parents=True, exist_ok=True)
     app = WorkerApp(settings.worker_id, **_faust_settings(settings, partitions, web_port or settings.web_port))
@@ -106,7 +113,7 @@ def create_app(
     )
     compute.observe = app.metrics.compute_seconds.observe
     app.flow = Flow(compute, app.processor, app.metrics, settings.batch_frames)
-    app.watch = Watch(app, ModelWatcher(settings.route, champions, app.metrics.model_refused.inc))
+    app.watch = Watch(app, ModelWatcher(settings.route, champions, app.metrics.model_refused.inc, files))
     table.make_table(app, partitions, app.states)
     _add_agent(app)
     _add_signals(app)

@@ -107,12 +107,12 @@ class ComputeProcess:
             self._child = subprocess.Popen(command, pass_fds=files, stdin=subprocess.DEVNULL, start_new_session=True)
         self._connection = Connection(ours.detach())
 
-    async def load(self, router: Router, digests: Mapping[str, str]) -> None:
+    async def load(self, router: Router, files: Mapping[str, tuple[str, str]]) -> None:
         """Have the child use the models of ``router``, between two batches.
 
         Args:
             router: With the models loaded here; they tell thresholds and names.
-            digests: SHA-256 of each model file, by path, so that both sides have the same.
+            files: Path and SHA-256 of each model's file, by ``route.model``, so that both sides have the same.
 
         Raises:
             ModelError: The child can't use one; it goes on with what it has.
@@ -121,7 +121,7 @@ class ComputeProcess:
         version = max(self._routers, default=0) + 1
         self._routers[version] = router
         routes = [route.model_dump() for route in self._routes]
-        refusal = await self._ask(lambda: ("load", version, routes, dict(digests)))
+        refusal = await self._ask(lambda: ("load", version, routes, dict(files)))
         if refusal is not None:
             del self._routers[version]
             raise ModelError(refusal)

@@ -36,10 +36,12 @@ class Server:
                 kind, *rest = self._connection.recv()
                 self._connection.send(self._load(*rest) if kind == "load" else self._compute(*rest))
 
-    def _load(self, version: int, routes: Sequence[Mapping[str, Any]], digests: Mapping[str, str]) -> str | None:
+    def _load(
+        self, version: int, routes: Sequence[Mapping[str, Any]], files: Mapping[str, tuple[str, str]]
+    ) -> str | None:
         """Load models; return why not, or None."""
         try:
-            models = {path: load_model(path, digest)[0] for path, digest in digests.items()}
+            models = {key: load_model(path, digest)[0] for key, (path, digest) in files.items()}
             self._engine.router = Router.from_routes([Route(**route) for route in routes], models)
         except (ModelError, SettingsError) as error:
             return str(error)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import logging
 
-_NOISY = {"aiokafka": logging.ERROR, "faust": logging.WARNING, "mode": logging.WARNING, "asyncio": logging.WARNING}
+_NOISY = {
+    "aiokafka": logging.ERROR,
+    "alembic": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "faust": logging.WARNING,
+    "mlflow": logging.ERROR,
+    "mode": logging.WARNING,
+}
 
 
 def configure_logging(level: str) -> None:

@@ -44,7 +44,7 @@ class Metrics:
             registry=registry,
         )
         self.model_info = Gauge("whirr_model_info", "Models in use", ["route", "name", "version"], registry=registry)
-        self.model_refused = Counter("whirr_model_refused", "Model files refused while running", registry=registry)
+        self.model_refused = Counter("whirr_model_refused", "Models refused while running", registry=registry)
         self.commit_age_seconds = Gauge(
             "whirr_commit_age_seconds", "How long acknowledged frames wait for a commit to move", registry=registry
         )

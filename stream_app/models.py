@@ -1,16 +1,16 @@
-"""The models that a worker serves: loaded at the start, and again whenever a file changes."""
+"""The models that a worker serves: loaded at the start, and again whenever a file or the champion changes."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from stream_app.model_files import ModelFiles, file_digest
 from stream_app.pipeline import Model, Router
-from whirr.errors import ModelError, SettingsError
+from whirr.errors import MissingExtra, ModelError, ServiceUnavailable, SettingsError
 from whirr.settings import Route
 
 log = logging.getLogger(__name__)
@@ -23,17 +23,24 @@ model = "model.onnx"
 """
 
 
+class ModelFile(NamedTuple):
+    """Where a model was loaded from, and the SHA-256 of that file in hex."""
+
+    path: str
+    digest: str
+
+
 @dataclass(frozen=True, slots=True)
 class Champions:
     """The models in use.
 
     Attributes:
         router: The routing table with its models.
-        digests: SHA-256 of each model's file, by path.
+        files: Each model's file, by ``route.model``.
     """
 
     router: Router
-    digests: Mapping[str, str]
+    files: Mapping[str, ModelFile]
 
 
 class _Stat(NamedTuple):
@@ -52,75 +59,137 @@ def load_model(path: str, digest: str | None = None) -> tuple[Model, str]:
     Raises:
         ModelError: The file is missing, can't be computed, changes meanwhile, or is not the one that is meant.
     """
-    before = _digest(path)
+    before = file_digest(Path(path))
     model = Model.load(path)
-    after = _digest(path)
+    after = file_digest(Path(path))
     if after is None or before != after or digest not in (None, after):
         raise ModelError(f"model {path}: the file changes while it is being read; replace it in one step (rename)")
     return model, after
 
 
-def load_champions(routes: Sequence[Route]) -> Champions:
-    """Load every route's model.
+def load_champions(routes: Sequence[Route], files: ModelFiles | None = None) -> Champions:
+    """Load every route's model; where a registered one can't be had or used, the copy that was used last.
+
+    Args:
+        routes: The routing table.
+        files: Finds the models; default: paths alone.
 
     Raises:
         SettingsError: There are no routes.
-        ModelError: A file is missing, can't be computed, or disagrees with its golden windows.
+        ModelError: A model is missing, can't be computed, or disagrees with its golden windows.
+        ServiceUnavailable: The registry can't be reached, and there is no copy.
     """
     if not routes:
         raise SettingsError(NO_ROUTES)
-    loaded = {path: load_model(path) for path in dict.fromkeys(route.model for route in routes)}
-    router = Router.from_routes(routes, {path: model for path, (model, _) in loaded.items()})
-    return Champions(router, {path: digest for path, (_, digest) in loaded.items()})
+    files = files or ModelFiles()
+    loaded = {key: _load_first(key, files) for key in dict.fromkeys(route.model for route in routes)}
+    router = Router.from_routes(routes, {key: model for key, (model, _) in loaded.items()})
+    return Champions(router, {key: file for key, (_, file) in loaded.items()})
+
+
+def _load_first(key: str, files: ModelFiles) -> tuple[Model, ModelFile]:
+    try:
+        return _load(key, files.locate(key), files)
+    except (ModelError, ServiceUnavailable) as error:
+        path = files.last_used(key)
+        if path is None:
+            raise
+        log.warning("%s; starting with the copy used last, %s", error, path)
+        return _load(key, path, files)
+
+
+def _load(key: str, path: Path, files: ModelFiles) -> tuple[Model, ModelFile]:
+    model, digest = load_model(str(path))
+    files.used(key, path)
+    return model, ModelFile(str(path), digest)
 
 
 class ModelWatcher:
-    """Notices that a model file was replaced, loads the new one beside the old, and says so.
+    """Notices that a model was replaced, loads the new one beside the old, and says so.
 
-    A file that can't be used is logged once and counted, and the old model goes on.
+    What can't be used is logged once and counted, and the old model goes on; so it does while the registry is away.
 
     Args:
         routes: The routing table.
         champions: What is in use.
-        refused: Called for each file that is refused.
+        refused: Called for each model that is refused.
+        files: Finds the models; default: paths alone.
     """
 
-    def __init__(self, routes: Sequence[Route], champions: Champions, refused: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        champions: Champions,
+        refused: Callable[[], None],
+        files: ModelFiles | None = None,
+    ) -> None:
         self._routes = routes
         self._champions = champions
         self._refused = refused
+        self._files = files or ModelFiles()
         # Of no file: so the first look always compares digests, and notices a file that has gone since it was loaded.
-        self._stats: dict[str, _Stat | None] = dict.fromkeys(champions.digests, _Stat(-1, -1, -1))
-        self._seen: dict[str, str | None] = dict(champions.digests)
+        self._stats: dict[str, tuple[Path, _Stat | None]] = {}
+        self._seen: dict[str, str | None] = {key: file.digest for key, file in champions.files.items()}
+        self._away: set[str] = set()
+        self._told: dict[str, str] = {}
 
     def check(self) -> Champions | None:
-        """Look at the files; return the models with what is new among them, or None. Blocks: run it in a thread."""
-        changed = {path: found for path in self._seen if (found := self._reload(path)) is not None}
+        """Look for changes; return the models with what is new among them, or None. Blocks: run it in a thread."""
+        changed = {key: found for key in self._seen if (found := self._reload(key)) is not None}
         if not changed:
             return None
-        models = self._champions.router.models | {path: model for path, (model, _) in changed.items()}
-        digests = {**self._champions.digests, **{path: digest for path, (_, digest) in changed.items()}}
-        self._champions = Champions(Router.from_routes(self._routes, models), digests)
+        models = self._champions.router.models | {key: model for key, (model, _) in changed.items()}
+        files = {**self._champions.files, **{key: file for key, (_, file) in changed.items()}}
+        self._champions = Champions(Router.from_routes(self._routes, models), files)
         return self._champions
 
-    def _reload(self, path: str) -> tuple[Model, str] | None:
+    def _reload(self, key: str) -> tuple[Model, ModelFile] | None:
+        path = self._locate(key)
+        if path is None:
+            return None
         stat = _stat(path)
-        if stat == self._stats[path]:
+        if (path, stat) == self._stats.get(key):
             return None
-        digest = _digest(path)
-        self._stats[path] = stat
-        if digest == self._seen[path]:
+        digest = file_digest(path)
+        self._stats[key] = path, stat
+        if digest == self._seen[key]:
             return None
-        self._seen[path] = digest
-        in_use = self._champions.router.models[path]
+        self._seen[key] = digest
+        return self._load(key, path)
+
+    def _load(self, key: str, path: Path) -> tuple[Model, ModelFile] | None:
+        in_use = self._champions.router.models[key]
         try:
-            model, digest = load_model(path)
+            model, file = _load(key, path, self._files)
         except ModelError as error:
-            log.error("%s; the model in use goes on: %s", error, _name(in_use))
-            self._refused()
+            self._refuse(key, error)
             return None
-        log.info("%s: %s replaces %s", path, _name(model), _name(in_use))
-        return model, digest
+        log.info("%s: %s replaces %s", key, _name(model), _name(in_use))
+        return model, file
+
+    def _locate(self, key: str) -> Path | None:
+        try:
+            path = self._files.locate(key)
+        except (ServiceUnavailable, MissingExtra) as error:
+            if not self._away:
+                log.warning("%s; the models in use go on, and it is asked again", error)
+            self._away.add(key)
+            return None
+        except ModelError as error:
+            if self._told.get(key) != str(error):
+                self._refuse(key, error)
+            self._told[key] = str(error)
+            path = None
+        if path is not None:
+            self._told.pop(key, None)
+        if key in self._away:
+            self._away.discard(key)
+            log.info("%s: the registry answers again", key)
+        return path
+
+    def _refuse(self, key: str, error: ModelError) -> None:
+        log.error("%s; the model in use goes on: %s", error, _name(self._champions.router.models[key]))
+        self._refused()
 
 
 def describe(router: Router) -> dict[str, str]:
@@ -132,17 +201,9 @@ def _name(model: Model) -> str:
     return f"{model.metadata.name} version {model.metadata.version}"
 
 
-def _stat(path: str) -> _Stat | None:
+def _stat(path: Path) -> _Stat | None:
     try:
-        found = Path(path).stat()
+        found = path.stat()
     except OSError:
         return None
     return _Stat(found.st_mtime_ns, found.st_size, found.st_ino)
-
-
-def _digest(path: str) -> str | None:
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None

@@ -8,22 +8,28 @@ import logging
 import signal
 import socket
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from stream_app.app import SETTLE_S, WorkerApp, create_app, release
 from stream_app.compute import ComputeProcess
 from stream_app.health import STALLED_EXIT_CODE
 from stream_app.logs import configure_logging
+from stream_app.model_files import ModelFiles, RegisteredFiles
 from stream_app.models import Champions, describe, load_champions
+from stream_app.registry import MlflowRegistry
 from stream_app.topics import ensure_topics
 from stream_app.watch import Stalled
 from whirr import process
+from whirr.errors import ServiceUnavailable
 from whirr.settings import Settings
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 CRASHED_EXIT_CODE = 1
 STOP_S = 10.0
+_FIRST_WAIT_S = 1.0
+_LONGEST_WAIT_S = 30.0
 
 
 def run_worker(settings: Settings) -> int:
@@ -39,24 +45,42 @@ def run_worker(settings: Settings) -> int:
     compute = ComputeProcess(settings.route, settings.log_level)
     compute.start()
     try:
-        return asyncio.run(_run(settings, load_champions(settings.route), compute))
+        return asyncio.run(_run(settings, compute))
     finally:
         compute.stop()
 
 
-async def _run(settings: Settings, champions: Champions, compute: ComputeProcess) -> int:
+async def _run(settings: Settings, compute: ComputeProcess) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await compute.load(champions.router, champions.digests)
+    files = RegisteredFiles(settings.worker_dir / "models", MlflowRegistry(settings))
+    champions = await _unless(stop, _champions(settings, files))
+    if champions is None:
+        return 0
+    await compute.load(champions.router, champions.files)
     partitions = await _unless(stop, ensure_topics(settings))
     if partitions is None:
         return 0
     web_port = settings.web_port or process.free_port(settings.web_host)
-    app = create_app(settings, champions, compute, partitions, web_port)
+    app = create_app(settings, champions, compute, partitions, web_port, files)
     _announce(app, partitions, web_port)
     return await _serve(app, stop)
+
+
+async def _champions(settings: Settings, files: ModelFiles) -> Champions:
+    """Load the models; while the registry is away, say so once and ask again, ever more seldom."""
+    wait_s, told = _FIRST_WAIT_S, False
+    while True:
+        try:
+            return await asyncio.to_thread(load_champions, settings.route, files)
+        except ServiceUnavailable as error:
+            if not told:
+                log.warning("%s; waiting for it", error)
+            told = True
+        await asyncio.sleep(wait_s)
+        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
 
 async def _serve(app: WorkerApp, stop: asyncio.Event) -> int:
@@ -109,7 +133,7 @@ async def _stop(app: WorkerApp, tasks: list[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, int]) -> int | None:
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
     """Return what ``work`` returns, or None if told to stop before."""
     working, asked = asyncio.create_task(work), asyncio.create_task(stop.wait())
     await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)

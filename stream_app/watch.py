@@ -1,4 +1,4 @@
-"""What a worker looks at once a second: silent streams, commits, the fetcher, model files."""
+"""What a worker looks at once a second: silent streams, commits, the fetcher, models."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class Watch:
             if champions is None:
                 continue
             try:
-                await app.compute.load(champions.router, champions.digests)
+                await app.compute.load(champions.router, champions.files)
             except ModelError as error:  # replaced once more in between: the next look finds that
                 log.warning("%s", error)
                 continue

@@ -6,12 +6,16 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
+from uuid import uuid4
 
+import psycopg
 import pytest
 
 from scripts.services import KafkaCluster, NotInstalled, Postgres, Redis, Service
 from tests.helpers import KafkaUnderTest
 from whirr.broker import EmbeddedBroker
+from whirr.settings import Settings
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -53,6 +57,29 @@ def redis_url() -> Iterator[str]:
 def postgres_dsn() -> Iterator[str]:
     """Yield the address of a PostgreSQL database."""
     yield from _addresses(Postgres)
+
+
+@pytest.fixture(scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real_services)])
+def mlflow_settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Yield settings with a tracking database of the session's own: SQLite, and PostgreSQL where it is at hand."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    artifacts = (folder / "artifacts").as_uri()
+    if request.param == "sqlite":
+        yield Settings(mlflow_tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", mlflow_artifact_location=artifacts)
+        return
+    dsn = request.getfixturevalue("postgres_dsn")
+    name = f"mlflow_{uuid4().hex}"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+        uri = urlsplit(dsn)._replace(scheme="postgresql+psycopg", path=f"/{name}").geturl()
+        yield Settings(mlflow_tracking_uri=uri, mlflow_artifact_location=artifacts)
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def model_name() -> str:
+    """Return a name that no other test registers a model under."""
+    return f"tiny-{uuid4().hex[:8]}"
 
 
 def _addresses(kind: Callable[[], Service]) -> Iterator[str]:

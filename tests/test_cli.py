@@ -57,9 +57,10 @@ def test_the_overview_names_every_command():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_every_option_is_documented(name: str):
     command = load_command(name)
-    assert len(command.help) > 20
-    for parameter in command.params:
-        assert parameter.help, f"{name} {parameter.name} has no help"
+    for part in (command, *getattr(command, "commands", {}).values()):
+        assert len(part.help) > 20
+        for parameter in part.params:
+            assert parameter.help, f"{name} {part.name} {parameter.name} has no help"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -133,7 +133,12 @@ def test_the_whirr_commands_in_documents_exist_with_their_options(path: Path):
         if len(words) < 2 or words[0] != "whirr" or words[1].startswith("-"):
             continue
         assert words[1] in COMMANDS, f"{path.name}: {shlex.join(words)}"
-        known = {option for parameter in load_command(words[1]).params for option in parameter.opts}
+        command = load_command(words[1])
+        parts = getattr(command, "commands", None)
+        if parts is not None and len(words) > 2:
+            assert words[2] in parts, f"{path.name}: {shlex.join(words)}"
+            command = parts[words[2]]
+        known = {option for parameter in command.params for option in parameter.opts}
         used = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
         assert used <= known | {"--help"}, f"{path.name}: {shlex.join(words)}"
 

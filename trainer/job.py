@@ -40,6 +40,7 @@ class TrainConfig:
         alert_percentile: The alert threshold by the method ``percentile``, 90 to 99; default: 99.
         held_out_share: Of each machine's recordings.
         mlflow: Whether to log the run.
+        register: Whether to make the model a version of the registered model of its name.
     """
 
     normal: Path
@@ -65,6 +66,7 @@ class TrainConfig:
     accelerator: str = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     mlflow: bool = True
+    register: bool = False
 
     @property
     def model_name(self) -> str:
@@ -90,6 +92,8 @@ class TrainConfig:
                 f"alert_percentile is {self.alert_percentile:g} and threshold_method is {self.threshold_method!r}; "
                 "expected 'percentile'"
             )
+        if self.register and not self.mlflow:
+            raise SettingsError("register needs MLflow, which is off; expected mlflow with it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +113,7 @@ class TrainResult:
         best: The epoch whose weights were kept, or None.
         check: What the thresholds let through, expected and observed.
         seconds: From the first look at the folder to the model file.
+        registered: The version's number in the registry, or None.
     """
 
     out: Path
@@ -124,6 +129,7 @@ class TrainResult:
     best: EpochLoss | None
     check: FalseAlarmCheck
     seconds: float
+    registered: int | None = None
 
 
 class Observer:

@@ -21,6 +21,7 @@ from trainer.false_alarms import FalseAlarmCheck, check_false_alarms
 from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.job import Observer, TrainConfig, TrainResult
 from trainer.recordings import Found, data_hash, find_recordings, split
+from trainer.registration import publish
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
 from trainer.tracking import Run
@@ -83,7 +84,10 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     result = _result(config, ground, trained, metadata, time.perf_counter() - started)
     _save(result, trained)
     observer.on_saved(result)
-    return _track(config, result, trained, started_at, settings) if config.mlflow else result
+    if not config.mlflow:
+        return result
+    result = _track(config, result, trained, started_at, settings)
+    return publish(result, ground.prepared.held_out.frame_scores(trained.scores), config.register, settings)
 
 
 def _prepare(config: TrainConfig, folder: Path, observer: Observer) -> _Ground:

@@ -3,7 +3,8 @@
     WhirrError
     ├── SettingsError        a setting is missing, malformed or contradicts another
     ├── FrameRejected        one frame can't be used; it becomes a dead letter with ``code``
-    ├── ModelError           a model file can't be read, can't be computed, or disagrees with itself
+    ├── ModelError           a model isn't there, can't be read, can't be computed, or disagrees with itself
+    ├── PromotionRefused     a challenger is worse than the champion
     ├── RecordingError       an audio file or folder given to the edge agent or the trainer can't be used
     ├── ServiceUnavailable   Kafka, MLflow or another service can't be reached
     └── MissingExtra         a part of Whirr is used whose packages are not installed
@@ -42,9 +43,15 @@ class FrameRejected(WhirrError):
 
 
 class ModelError(WhirrError):
-    """A model file can't be read, can't be computed, or its golden windows disagree."""
+    """A model is neither a file nor registered, can't be computed, or its golden windows disagree."""
 
     exit_code = 2
+
+
+class PromotionRefused(WhirrError):
+    """A challenger is worse than the champion, or there is nothing to tell by."""
+
+    exit_code = 4
 
 
 class RecordingError(WhirrError):

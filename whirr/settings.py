@@ -14,9 +14,19 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from schemas.registry import ModelUri
 from whirr.errors import SettingsError
 
 DEFAULT_FILE = "whirr.toml"
@@ -60,7 +70,7 @@ class Route(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     match: str = Field("*", description="pattern of machine ids: * ? [abc]")
-    model: str = Field(description="path of a model file")
+    model: str = Field(description="path of a model file, models:/NAME@champion or models:/NAME/VERSION")
     mode: Literal["state", "every"] = Field("state", description="alert on transitions, or on every anomalous frame")
     k: int = Field(3, ge=1, le=64, description="anomalous frames among the last n that open an incident")
     n: int = Field(5, ge=1, le=64, description="frames that k is counted among")
@@ -72,6 +82,12 @@ class Route(BaseModel):
     start_up_s: float = Field(0.0, ge=0, description="seconds after the running level is reached that are idle")
     muted_until: datetime | None = Field(None, description="frames recorded before are idle (RFC 3339)")
     silent_after_s: float | None = Field(600.0, gt=0, description="no frame for so long raises a sensor alert")
+
+    @field_validator("model")
+    @classmethod
+    def _locatable(cls, model: str) -> str:
+        ModelUri.parse(model)
+        return model
 
     @model_validator(mode="after")
     def _consistent(self) -> Route:
@@ -114,13 +130,18 @@ class Settings(BaseSettings):
     session_timeout_s: Seconds = Field(10.0, description="a worker not heard of for so long loses its partitions")
     commit_interval_s: Seconds = Field(1.0, description="how often the worker commits what it has acknowledged")
     commit_stall_s: Seconds = Field(60.0, description="the worker exits when its commits stop moving for so long")
-    model_poll_s: Seconds = Field(5.0, description="how often model files are looked at for a change")
+    model_poll_s: Seconds = Field(5.0, description="how often model files and the registry are looked at for a change")
     web_host: str = Field("127.0.0.1", description="address that /metrics and /ready are served on")
     web_port: int = Field(6066, ge=0, le=65535, description="port that /metrics and /ready are served on")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
-    mlflow_tracking_uri: str = Field("sqlite:///mlflow.db", description="where training runs are logged")
-    mlflow_password: SecretStr | None = Field(None, description="password for the tracking server")
+    mlflow_tracking_uri: str = Field(
+        "sqlite:///mlflow.db", description="where training runs and registered models are: a server or a database"
+    )
+    mlflow_password: SecretStr | None = Field(None, description="password for the tracking server or its database")
+    mlflow_artifact_location: str | None = Field(
+        None, description="where a new experiment keeps its files; default: beside the SQLite file, or as MLflow says"
+    )
     mlflow_experiment: str = Field("whirr", description="experiment that training runs are logged under")
 
     @classmethod

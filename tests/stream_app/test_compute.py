@@ -36,7 +36,7 @@ def compute(path: Path):
 
 async def loaded(compute: ComputeProcess, path: Path) -> Engine:
     champions = load_champions((Route(model=str(path)),))
-    await compute.load(champions.router, champions.digests)
+    await compute.load(champions.router, champions.files)
     return Engine(champions.router)
 
 
@@ -79,9 +79,9 @@ async def test_it_takes_new_models_and_refuses_others_than_the_ones_meant(comput
     tiny_model(path, replace(tiny_metadata(), version="2"), scale=2.0)
     champions = load_champions((Route(model=str(path)),))
     with pytest.raises(ModelError, match="changes while it is being read"):
-        await compute.load(champions.router, {str(path): "0" * 64})
+        await compute.load(champions.router, {str(path): (str(path), "0" * 64)})
     (before,) = await compute(course([1]))
-    await compute.load(champions.router, champions.digests)
+    await compute.load(champions.router, champions.files)
     (after,) = await compute(course([1]))
     assert after.score == pytest.approx(2 * before.score)
     assert after.routed.model.metadata.version == "2"

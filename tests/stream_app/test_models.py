@@ -66,7 +66,7 @@ def test_a_new_file_is_swapped_in(path: Path) -> None:
     replace_file(path, second_version(path))
     champions = watching.check()
     assert champions is not None
-    assert champions.digests[str(path)] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert champions.files[str(path)].digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert champions.router.find("any").model.metadata.version == "2"
     assert watching.check() is None
     assert refusals == []
@@ -89,7 +89,7 @@ def test_a_good_file_after_a_bad_one_is_taken(path: Path) -> None:
     replace_file(path, good)
     champions = watching.check()
     assert champions is not None
-    assert champions.digests[str(path)] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert champions.files[str(path)].digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert champions.router.find("any").model.metadata.version == "2"
     assert refusals == [1]
 

@@ -21,6 +21,7 @@ from tests.trainer.conftest import vibration, write
 from trainer import Observer, TrainConfig, TrainResult, train_model
 from trainer.feature_choice import FeatureOptions
 from trainer.fit import EpochLoss
+from trainer.registry import Registry
 from whirr.cli import run
 from whirr.cli._thresholds import allowed_per_30_days
 from whirr.errors import RecordingError, ServiceUnavailable, SettingsError
@@ -116,6 +117,7 @@ def test_the_observer_hears_each_step(plant: Path, tmp_path: Path) -> None:
     "changes",
     [
         {"k": 6},
+        {"register": True},
         {"decision_percentile": 100.0},
         {"epochs": 0},
         {"name": "a/b"},
@@ -192,8 +194,26 @@ def test_a_run_is_logged_and_named_in_the_model(plant: Path, tmp_path: Path, cap
     assert [(entry.step, entry.value) for entry in history] == [
         (loss.epoch, pytest.approx(loss.held_out_loss)) for loss in result.history
     ]
-    assert {artifact.path for artifact in client.list_artifacts(logged.info.run_id)} == {"m.onnx", "m.ckpt"}
+    artifacts = {artifact.path for artifact in client.list_artifacts(logged.info.run_id)}
+    assert artifacts == {"m.onnx", "m.ckpt", "environment.json", "plots"}
+    plots = {artifact.path for artifact in client.list_artifacts(logged.info.run_id, "plots")}
+    assert plots == {"plots/loss.png", "plots/held_out_scores.png"}
+    environment = orjson.loads(Path(client.download_artifacts(logged.info.run_id, "environment.json")).read_bytes())
+    assert environment["packages"]["torch"]
+    assert 0 <= logged.data.metrics["held_out_false_alarm_rate"] <= 1
+    assert result.registered is None
     assert (tmp_path / "track" / "mlruns").is_dir()
+
+
+def test_a_model_is_registered_when_asked(plant: Path, tmp_path: Path) -> None:
+    settings = load_settings(mlflow_tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    result = train_model(_config(plant, tmp_path / "m.onnx", mlflow=True, register=True, name="pump.v"), None, settings)
+    assert result.registered == 1
+    champion = Registry(settings).version("pump.v")
+    assert (champion.run_id, champion.model_version) == (result.metadata.run_id, result.metadata.version)
+    assert champion.tags["sha256"] == Model.load(result.out).digest
+    assert champion.false_alarms is not None
+    assert champion.false_alarms.normals == result.metadata.thresholds.normals
 
 
 @pytest.mark.parametrize("uri", ["http://user:secret@127.0.0.1:9", "sqlite:////proc/no/mlflow.db"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from trainer.evaluation.alerting import per_day
 from trainer.evaluation.metrics import NAMES, Metrics
@@ -37,34 +38,35 @@ class EvaluationRun(Run):
         Raises:
             ServiceUnavailable: The tracking server or its artifact store can't be reached or refuses.
         """
-        with self._service():
+        with self._client() as client:
             from mlflow.entities import Metric, RunTag
             from mlflow.utils.time import get_current_time_millis
 
             now_ms = get_current_time_millis()
             metrics = [Metric(name, value, now_ms, 0) for name, value in figures.items()]
             for start in range(0, len(metrics), 1000):  # the server's limit for one request
-                self._client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
-            self._client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-            self._client.log_artifact(self.run_id, str(file), artifact_path=FOLDER)
+                client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+            client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+            client.log_artifact(self.run_id, str(file), artifact_path=FOLDER)
             if self.run_id != self._trained_by:
-                self._client.set_terminated(self.run_id)
+                client.set_terminated(self.run_id)
 
-    def _open(self, experiment: str, name: str, started_at: datetime) -> str:
-        if self._trained_by is not None and self._knows(self._trained_by):
+    def _open(self, client: Any, settings: Settings, name: str, started_at: datetime) -> str:
+        if self._trained_by is not None and _knows(client, self._trained_by):
             return self._trained_by
-        return super()._open(experiment, name, started_at)
+        return super()._open(client, settings, name, started_at)
 
-    def _knows(self, run_id: str) -> bool:
-        from mlflow.exceptions import MlflowException
 
-        try:
-            return str(self._client.get_run(run_id).info.lifecycle_stage) == "active"
-        except MlflowException as error:
-            # The model may have been trained elsewhere; any other trouble is the server's.
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                return False
-            raise
+def _knows(client: Any, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_run(run_id).info.lifecycle_stage) == "active"
+    except MlflowException as error:
+        # The model may have been trained elsewhere; any other trouble is the server's.
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return False
+        raise
 
 
 def log_evaluation(result: Evaluation, report: Path, settings: Settings) -> str:

@@ -40,6 +40,7 @@ COMMANDS: Final = MappingProxyType(
         ),
         "train": _Command("whirr.cli.train:train", "Train a detector on normal recordings.", "train"),
         "evaluate": _Command("whirr.cli.evaluate:evaluate", "Say how good a model is on labelled recordings.", "train"),
+        "models": _Command("whirr.cli.models:app", "List, promote and roll back registered models.", "train"),
         "simulate": _Command("whirr.cli.simulate:simulate", "Write simulated recordings with known faults."),
         "broker": _Command("whirr.cli.broker:broker", "Run a Kafka-compatible broker to try things out.", "embedded"),
         "settings": _Command("whirr.cli.settings:settings", "Show every setting and where it came from."),

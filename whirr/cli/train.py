@@ -72,6 +72,9 @@ def train(
     ] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same model.", rich_help_panel=_TRAINING)] = 0,
     mlflow: Annotated[bool, typer.Option(help="Log the run in MLflow.", rich_help_panel=_TRAINING)] = True,
+    register: Annotated[
+        bool, typer.Option("--register", help="Make it the newest version of the registered model of its name.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
 ) -> None:
     """Train a detector on normal recordings (.wav .flac .ogg .mp3) and write one ONNX file.
@@ -106,6 +109,7 @@ def train(
         accelerator=accelerator,
         seed=seed,
         mlflow=mlflow,
+        register=register,
     )
     if out.is_dir() or out.suffix == ".ckpt":
         raise SettingsError(f"--out is {str(out)!r}; expected a file such as model.onnx")
@@ -115,6 +119,8 @@ def train(
         print_json(_summary(result))
     elif result.metadata.run_id is not None:
         stdout.print(Text(f"run        {result.metadata.run_id} in MLflow"))
+        if result.registered is not None:
+            stdout.print(Text(f"registered version {result.registered} of {result.metadata.name}"))
 
 
 def _summary(result: TrainResult) -> dict[str, Any]:
@@ -125,6 +131,7 @@ def _summary(result: TrainResult) -> dict[str, Any]:
         "name": metadata.name,
         "version": metadata.version,
         "run_id": metadata.run_id,
+        "registered": result.registered,
         "data_hash": metadata.data_hash,
         "features": metadata.features,
         "why": result.why,

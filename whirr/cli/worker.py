@@ -8,12 +8,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from whirr.settings import Route, Settings, load_settings
+from whirr.settings import Settings, load_settings
 
 
 def worker(
     model: Annotated[
-        Path | None, typer.Option(help="One model for all machines, in place of the routes in whirr.toml.")
+        str | None,
+        typer.Option(
+            help="One model for all machines, in place of the routes: a file, or models:/NAME@champion in the registry."
+        ),
     ] = None,
     settings_file: Annotated[Path | None, typer.Option(help="Read this file instead of whirr.toml.")] = None,
     bootstrap: Annotated[str | None, typer.Option(help="Kafka's addresses (host:port, host:port).")] = None,
@@ -35,13 +38,13 @@ def worker(
 
 
 def _settings(
-    model: Path | None,
+    model: str | None,
     settings_file: Path | None,
     bootstrap: str | None,
     web_port: int | None,
     mode: Literal["state", "every"] | None,
 ) -> Settings:
-    route = None if model is None else (Route(match="*", model=str(model)),)
+    route = None if model is None else ({"match": "*", "model": model},)
     if settings_file is not None:
         os.environ["WHIRR_SETTINGS_FILE"] = str(settings_file)
     settings = load_settings(route=route, kafka_bootstrap_servers=bootstrap, web_port=web_port)

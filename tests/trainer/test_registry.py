@@ -1,0 +1,203 @@
+"""Registered models: what a version carries, and how one becomes champion; on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import orjson
+import pytest
+from mlflow.tracking import MlflowClient
+
+from schemas.registry import MODEL_FILE
+from stream_app.pipeline import Model, golden_array
+from tests.models import encoded, noise
+from tests.registered import register, sound_model
+from trainer.judge import recording_auc
+from trainer.promotion import FalseAlarms, tolerance, worse_in_auc, worse_in_false_alarms
+from trainer.registration import write_mlflow_model
+from trainer.registry import Registry
+from whirr import __version__
+from whirr.cli import run
+from whirr.errors import ModelError, PromotionRefused, RecordingError, ServiceUnavailable
+from whirr.settings import Settings, load_settings
+
+
+@pytest.fixture
+def registry(mlflow_settings: Settings) -> Registry:
+    return Registry(mlflow_settings)
+
+
+@pytest.fixture
+def cli(mlflow_settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Run ``whirr models``; return its exit code and what it printed on both streams."""
+    monkeypatch.setenv("WHIRR_MLFLOW_TRACKING_URI", mlflow_settings.mlflow_tracking_uri)
+
+    def call(*args: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = run(["models", *args])
+        printed = capfd.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+# What a version carries
+
+
+def test_the_first_version_is_champion_and_the_newest_challenger(registry, mlflow_settings, model_name, tmp_path):
+    first, file = register(mlflow_settings, tmp_path, model_name)
+    assert registry.version(model_name).aliases == ("challenger", "champion")
+    second, _ = register(mlflow_settings, tmp_path, model_name, "2", above=1)
+    newest, oldest = registry.versions(model_name)
+    assert (first, second) == (oldest.version, newest.version) == (1, 2)
+    assert (oldest.aliases, newest.aliases) == (("champion",), ("challenger",))
+    assert (newest.detector, newest.model_version, newest.alert_threshold) == ("level", "2", 1.0)
+    assert newest.false_alarms == FalseAlarms(100, 1)
+    assert newest.run_id == Model.load(tmp_path / f"{model_name}-2.onnx").metadata.run_id
+    assert oldest.tags["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert oldest.tags["whirr_version"] == __version__
+    assert oldest.tags["data_hash"] == "0" * 64
+
+
+def test_the_file_arrives_byte_for_byte_and_scores_its_golden_windows(mlflow_settings, model_name, tmp_path):
+    number, file = register(mlflow_settings, tmp_path, model_name)
+    client = MlflowClient(mlflow_settings.mlflow_tracking_uri)
+    source = client.get_model_version_download_uri(model_name, str(number))
+    folder = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(tmp_path / "there")))
+    assert (folder / MODEL_FILE).read_bytes() == file.read_bytes()
+    Model.load(folder / MODEL_FILE)
+
+
+def test_mlflow_loads_it_with_signature_example_and_metadata(tmp_path):
+    file = sound_model(tmp_path / "m.onnx", "tiny")
+    metadata = Model.load(file).metadata
+    write_mlflow_model(tmp_path / "model", file, metadata)
+    described = mlflow.models.Model.load(str(tmp_path / "model"))
+    ((name, shape, kind),) = [(part.name, part.shape, part.type) for part in described.signature.inputs]
+    assert (name, shape, kind) == ("log_mel", (-1, 1, 128, 30), np.dtype(np.float32))
+    outputs = {part.name: part.shape for part in described.signature.outputs}
+    assert outputs == {"score": (-1,), "band_error": (-1, 1, 128)}
+    assert (described.metadata["detector"], described.metadata["version"]) == ("level", "1")
+    example = described.load_input_example(str(tmp_path / "model"))
+    answer = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(example)
+    assert answer["score"][0] == pytest.approx(metadata.golden[0].score)
+    np.testing.assert_array_equal(example["log_mel"][0], golden_array(metadata.golden[0]))
+
+
+# The gate
+
+
+def test_the_tolerance_is_what_counting_explains():
+    few, many = FalseAlarms(100, 0), FalseAlarms(10_000, 0)
+    assert tolerance(few, few) == pytest.approx(1.645 * np.sqrt(1 / 202 * (1 - 1 / 202) * 2 / 100))
+    assert tolerance(many, many) < tolerance(few, few) / 10
+    assert worse_in_false_alarms(few, FalseAlarms(100, 3)) is None
+    assert "5.00% (5 of 100" in worse_in_false_alarms(few, FalseAlarms(100, 5))
+    assert worse_in_false_alarms(FalseAlarms(100, 5), few) is None
+    assert "carries no" in worse_in_false_alarms(None, few)
+
+
+def test_chance_refuses_an_equal_challenger_in_one_case_of_twenty():
+    rng = np.random.default_rng(0)
+    counts = rng.binomial(400, 0.05, (4000, 2))
+    refused = [worse_in_false_alarms(FalseAlarms(400, a), FalseAlarms(400, b)) is not None for a, b in counts]
+    assert 0.03 < np.mean(refused) < 0.06
+
+
+def test_an_auc_may_be_a_little_lower():
+    assert worse_in_auc(0.9, 0.89) is None
+    assert "0.8800" in worse_in_auc(0.9, 0.88)
+
+
+def test_a_challenger_is_promoted_and_rolled_back_step_by_step(registry, mlflow_settings, model_name, tmp_path):
+    for version in ("1", "2", "3"):
+        register(mlflow_settings, tmp_path, model_name, version)
+    assert registry.promote(model_name, "2").before.version == 1
+    promotion = registry.promote(model_name)
+    assert (promotion.champion.version, promotion.overridden) == (3, ())
+    assert "champion" in promotion.champion.aliases
+    with pytest.raises(ModelError, match="already"):
+        registry.promote(model_name)
+    assert registry.rollback(model_name).champion.version == 2
+    assert registry.rollback(model_name).champion.version == 1
+    with pytest.raises(ModelError, match="no champion before it"):
+        registry.rollback(model_name)
+    assert registry.version(model_name).version == 1
+
+
+def test_a_worse_challenger_is_refused_unless_forced(registry, mlflow_settings, model_name, tmp_path):
+    register(mlflow_settings, tmp_path, model_name)
+    register(mlflow_settings, tmp_path, model_name, "2", above=20)
+    with pytest.raises(PromotionRefused, match=r"false-alarm rate is 20\.00%"):
+        registry.promote(model_name)
+    assert registry.version(model_name).version == 1
+    promotion = registry.promote(model_name, force=True)
+    assert promotion.champion.version == 2
+    assert "20.00%" in promotion.champion.tags["promotion_forced"]
+
+
+def test_a_challenger_that_tells_faults_less_well_is_refused(registry, mlflow_settings, model_name, tmp_path):
+    register(mlflow_settings, tmp_path, model_name)
+    register(mlflow_settings, tmp_path, model_name, "2")
+    judged = {"1": 0.9, "2": 0.8}
+    with pytest.raises(PromotionRefused, match=r"AUC is 0\.8000"):
+        registry.promote(model_name, judge=lambda path: judged[Model.load(path).metadata.version])
+    judged["2"] = 0.95
+    assert registry.promote(model_name, judge=lambda path: judged[Model.load(path).metadata.version])
+
+
+def test_the_judge_scores_labelled_recordings(tmp_path):
+    file = sound_model(tmp_path / "m.onnx", "tiny")
+    with pytest.raises(RecordingError, match="0 recordings named normal"):
+        recording_auc(tmp_path)
+    levels = {"normal_0": 1, "normal_1": 4, "anomaly_0": 2, "abnormal_1": 10, "other": 100}
+    for seed, (stem, level) in enumerate(levels.items()):
+        (tmp_path / f"{stem}.wav").write_bytes(encoded(noise(2.0, 0.02 * level, seed=seed)))
+    assert 0.0 <= recording_auc(tmp_path)(file) <= 1.0
+
+
+def test_what_is_not_there_is_named(registry, mlflow_settings, model_name, tmp_path):
+    with pytest.raises(ModelError, match=f"{model_name}' is not registered"):
+        registry.version(model_name)
+    register(mlflow_settings, tmp_path, model_name)
+    with pytest.raises(ModelError, match=r"no version 'best'.*challenger, champion"):
+        registry.version(model_name, "best")
+    with pytest.raises(ModelError, match="version 7"):
+        registry.version(model_name, "7")
+
+
+def test_a_registry_that_is_away_is_an_error_of_one_line(tmp_path):
+    for uri in ("postgresql://me:secret@127.0.0.1:9/mlflow", f"sqlite:///{tmp_path}/none.db", "http://127.0.0.1:9"):
+        with pytest.raises(ServiceUnavailable, match="can't be reached") as raised:
+            Registry(load_settings(mlflow_tracking_uri=uri)).versions()
+        assert "secret" not in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+# The command
+
+
+def test_the_command_lists_shows_promotes_and_rolls_back(cli, mlflow_settings, model_name, tmp_path):
+    for version, above in (("1", 0), ("2", 20), ("3", 1)):
+        register(mlflow_settings, tmp_path, model_name, version, above)
+    code, out, _ = cli("list", model_name, "--json")
+    assert code == 0
+    assert [version["version"] for version in orjson.loads(out)["versions"]] == [3, 2, 1]
+    code, out, _ = cli("list")
+    assert (code, model_name in out, "champion" in out) == (0, True, True)
+    code, out, err = cli("promote", model_name, "--version", "2")
+    assert (code, out) == (4, "")
+    assert "stays challenger" in err
+    code, out, _ = cli("promote", model_name, "--json")
+    assert (code, orjson.loads(out)["champion"]["version"], orjson.loads(out)["previous"]) == (0, 3, 1)
+    code, out, err = cli("promote", model_name, "--version", "2", "--force")
+    assert (code, "version 2" in out, "false-alarm rate" in err) == (0, True, True)
+    assert cli("rollback", model_name)[1] == f"version 3 of {model_name} is the champion in place of version 2\n"
+    code, out, _ = cli("show", model_name, "--json")
+    assert (code, orjson.loads(out)["version"]) == (0, 3)
+    assert "model_version" in cli("show", model_name, "--version", "1")[1]
+    code, _, err = cli("show", "nothing")
+    assert (code, "not registered" in err) == (2, True)

@@ -1,0 +1,58 @@
+"""A judge of models: the AUC on labelled recordings, scored by the worker's own core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from stream_app.pipeline import Model, read_recording, resample, windows
+from trainer.promotion import Judge
+from trainer.reading import signals_of
+from trainer.recordings import ANOMALOUS_NAME, SUFFIXES
+from whirr.errors import RecordingError
+
+
+def recording_auc(folder: Path) -> Judge:
+    """Return a judge: the area under the ROC curve over the recordings under ``folder``.
+
+    Files whose names begin with ``normal`` are normal, with ``anomal`` or ``abnormal`` anomalous; others don't count. A
+    recording's score is the mean over its windows, of a one-channel model's signals the worst.
+
+    Raises:
+        RecordingError: The folder lacks normal or anomalous recordings.
+    """
+    labelled = list(_labelled(folder))
+    counts = [sum(label == wanted for _, label in labelled) for wanted in (0, 1)]
+    if not all(counts):
+        raise RecordingError(
+            f"{str(folder)!r} holds {counts[0]} recordings named normal… and {counts[1]} named anomaly… or abnormal…; "
+            "expected some of both"
+        )
+
+    def judge(path: Path) -> float:
+        from sklearn.metrics import roc_auc_score
+
+        model = Model.load(path)
+        return float(
+            roc_auc_score([label for _, label in labelled], [recording_score(model, file) for file, _ in labelled])
+        )
+
+    return judge
+
+
+def _labelled(folder: Path) -> list[tuple[Path, int]]:
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    normal = [(path, 0) for path in files if path.name.lower().startswith("normal")]
+    return normal + [(path, 1) for path in files if ANOMALOUS_NAME.match(path.name)]
+
+
+def recording_score(model: Model, path: Path) -> float:
+    """Return the score of a whole recording: the mean over its windows, of a one-channel model's signals the worst."""
+    config = model.metadata.features
+    audio = read_recording(path)
+    scores = []
+    for signal in signals_of(audio.samples, config):
+        log_mel = model.features.log_mel(resample(signal, audio.rate_hz, config.sample_rate_hz))
+        scores.append(model.score(windows(log_mel, config))[0].astype(np.float64).mean())
+    return float(max(scores))

@@ -1,0 +1,220 @@
+"""Registration: a trained model becomes a version in MLflow's registry, with what explains it beside it."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from schemas import ModelMetadata
+from schemas.registry import CHALLENGER, CHAMPION, DIGEST_TAG, MODEL_FILE
+from stream_app.pipeline import golden_array
+from stream_app.pipeline.model import INPUT, Model
+from trainer.job import TrainResult
+from trainer.plots import loss_curve, score_histogram
+from trainer.promotion import FalseAlarms, false_alarms
+from whirr import __version__
+from whirr.errors import ServiceUnavailable
+from whirr.settings import Settings
+from whirr.tracking_server import TrackingServer, is_missing, quiet
+
+Runs = Mapping[str | None, Sequence[NDArray[np.float64]]]
+
+
+def publish(result: TrainResult, runs: Runs, register: bool, settings: Settings) -> TrainResult:
+    """Add what explains a logged run to it, and register its model if asked.
+
+    Args:
+        result: Of the training; its run is in MLflow.
+        runs: Held-out normal frames' scores per machine (None: not named), one array [frame] a recording.
+        register: Whether to make the model a version of the registered model of its name.
+        settings: For MLflow.
+
+    Returns:
+        The result, with the version's number if there is one.
+
+    Raises:
+        ServiceUnavailable: MLflow can't be used; the model has been written before.
+    """
+    alarms = false_alarms(runs, result.metadata)
+    try:
+        with quiet(), TrackingServer(settings).client() as client:
+            _explain(client, result, np.concatenate([run for own in runs.values() for run in own]))
+            client.log_metric(result.metadata.run_id, "held_out_false_alarm_rate", alarms.rate)
+            version = register_model(client, result.out, alarms) if register else None
+    except ServiceUnavailable as error:
+        raise ServiceUnavailable(f"{error}. The model is trained and saved in {str(result.out)!r}") from error
+    return replace(result, registered=version)
+
+
+def register_model(client: Any, file: Path, alarms: FalseAlarms) -> int:
+    """Log a model file and make it the newest version of the registered model of its name; return its number.
+
+    It becomes the challenger, and the champion too if there is none.
+
+    Args:
+        client: MLflow's.
+        file: The model; its metadata names its run.
+        alarms: What promotion judges it by.
+
+    Raises:
+        ModelError: The file can't be used.
+    """
+    model = Model.load(file)
+    metadata = model.metadata
+    logged = _log_model(client, file, metadata)
+    _ensure_registered(client, metadata.name)
+    version = client.create_model_version(
+        metadata.name,
+        source=logged.artifact_location,
+        run_id=metadata.run_id,
+        tags=_tags(model, alarms),
+        model_id=logged.model_id,
+    )
+    aliases = dict(client.get_registered_model(metadata.name).aliases)
+    client.set_registered_model_alias(metadata.name, CHALLENGER, version.version)
+    if CHAMPION not in aliases:
+        client.set_registered_model_alias(metadata.name, CHAMPION, version.version)
+    return int(version.version)
+
+
+def _explain(client: Any, result: TrainResult, scores: NDArray[np.float64]) -> None:
+    run_id = result.metadata.run_id
+    client.log_dict(run_id, _environment(), "environment.json")
+    if result.best is not None:
+        client.log_figure(run_id, loss_curve(result.history, result.best), "plots/loss.png")
+    client.log_figure(run_id, score_histogram(scores, result.metadata.thresholds), "plots/held_out_scores.png")
+
+
+def _environment() -> dict[str, Any]:
+    packages = {dist.metadata["Name"]: dist.version for dist in distributions()}
+    return {
+        "whirr": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    }
+
+
+def _log_model(client: Any, file: Path, metadata: ModelMetadata) -> Any:
+    """Log the file as an MLflow model of the run that it names."""
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model as MlflowModel
+
+    logged = client.create_logged_model(
+        client.get_run(metadata.run_id).info.experiment_id,
+        name=re.sub(r"\.", "-", metadata.name),  # the registry takes dots, the list of logged models does not
+        source_run_id=metadata.run_id,
+        model_type=metadata.detector,
+    )
+    client.log_outputs(metadata.run_id, [LoggedModelOutput(logged.model_id, 0)])
+    described = MlflowModel(
+        artifact_path=logged.artifact_location,
+        model_uuid=logged.model_id,
+        run_id=metadata.run_id,
+        model_id=logged.model_id,
+    )
+    with tempfile.TemporaryDirectory(prefix="whirr-register-") as folder:
+        path = Path(folder) / "model"
+        write_mlflow_model(path, file, metadata, described)
+        client.log_model_artifacts(logged.model_id, str(path))
+    return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def write_mlflow_model(path: Path, file: Path, metadata: ModelMetadata, described: Any = None) -> None:
+    """Write a model file as a folder that MLflow can load: signature, input example, metadata, requirements.
+
+    Args:
+        path: The folder to make.
+        file: The model; it arrives byte for byte.
+        metadata: What the file says of itself.
+        described: An ``mlflow.models.Model`` to fill, for its ids.
+    """
+    import mlflow.onnx
+    import onnx
+
+    # Named, not inferred: to infer them MLflow loads the model in another process.
+    requirements = [f"{name}=={_version(name)}" for name in ("onnx", "onnxruntime", "numpy")]
+    mlflow.onnx.save_model(
+        onnx.load(str(file)),
+        str(path),
+        mlflow_model=described,
+        signature=_signature(metadata),
+        input_example=_example(metadata),
+        metadata=_summary(metadata),
+        pip_requirements=requirements,
+        onnx_execution_providers=["CPUExecutionProvider"],
+        save_as_external_data=False,
+    )
+    shutil.copyfile(file, path / MODEL_FILE)  # MLflow has written it anew; digests must stay
+
+
+def _signature(metadata: ModelMetadata) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    f = metadata.features
+    columns = f.window_columns if f.time_axis == "fixed" else -1
+    single = np.dtype(np.float32)
+    return ModelSignature(
+        inputs=Schema([TensorSpec(single, (-1, f.channels, f.bands, columns), INPUT)]),
+        outputs=Schema(
+            [TensorSpec(single, (-1,), "score"), TensorSpec(single, (-1, f.channels, f.bands), "band_error")]
+        ),
+    )
+
+
+def _example(metadata: ModelMetadata) -> dict[str, NDArray[np.float32]]:
+    """Return a window that was recorded; one of silence where the file carries none."""
+    if metadata.golden:
+        return {INPUT: golden_array(metadata.golden[0])[np.newaxis]}
+    f = metadata.features
+    return {INPUT: np.full((1, f.channels, f.bands, f.window_columns), np.log(f.floor), np.float32)}
+
+
+def _summary(metadata: ModelMetadata) -> dict[str, Any]:
+    """Return the metadata without what is long: the windows are in the example, the rest is in the file."""
+    summary: dict[str, Any] = asdict(replace(metadata, golden=[], normal_band_error=[]))
+    del summary["golden"], summary["normal_band_error"]
+    return summary
+
+
+def _tags(model: Model, alarms: FalseAlarms) -> dict[str, str]:
+    metadata = model.metadata
+    return {
+        "whirr_version": __version__,
+        "model_version": metadata.version,
+        "detector": metadata.detector,
+        "data_hash": metadata.data_hash,
+        "alert_threshold": repr(metadata.thresholds.alert_threshold),
+        "decision_threshold": repr(metadata.thresholds.decision_threshold),
+        "machine_thresholds": orjson.dumps(metadata.machine_thresholds).decode()[:5000],
+        "held_out_normals": str(alarms.normals),
+        "held_out_false_alarms": str(alarms.above),
+        DIGEST_TAG: model.digest,
+    }
+
+
+def _ensure_registered(client: Any, name: str) -> None:
+    try:
+        client.get_registered_model(name)
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        client.create_registered_model(name, description="Anomaly detector, trained by `whirr train`")
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import version
+
+    return version(name)

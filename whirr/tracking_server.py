@@ -1,0 +1,143 @@
+"""MLflow's tracking server, or the database in its place: reached at once or not at all, with one clear error."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, quote, urlsplit
+
+from whirr.errors import MissingExtra, ServiceUnavailable, WhirrError
+from whirr.settings import Settings
+
+CONNECT_S = 5.0
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432}
+_SQLITE = "sqlite:///"
+_EXTRA_OF_DRIVER = {"alembic": "train", "sqlalchemy": "train", "psycopg": "stream"}
+
+
+class TrackingServer:
+    """Where runs and models are kept.
+
+    Attributes:
+        shown: Its address without user and password.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        given = settings.mlflow_tracking_uri
+        password = settings.mlflow_password.get_secret_value() if settings.mlflow_password is not None else None
+        self.shown = _shown(given)
+        self.uri = _with_driver(given, password)
+        if password is not None and given.startswith("http"):
+            os.environ["MLFLOW_TRACKING_PASSWORD"] = password
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its own default waits for minutes
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for one line of JSON
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # what a plant does is nobody else's business
+
+    @contextmanager
+    def client(self, must_exist: bool = False) -> Iterator[Any]:
+        """Yield an MLflow client; whatever it raises within becomes one error with one line.
+
+        Args:
+            must_exist: Don't make a database file where there is none.
+
+        Raises:
+            ServiceUnavailable: The server can't be reached or refuses.
+            MissingExtra: It is a database, and what talks to one is not installed.
+        """
+        try:
+            self._knock(must_exist)
+            from mlflow.tracking import MlflowClient  # takes seconds
+
+            yield MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        except WhirrError:
+            raise
+        except ModuleNotFoundError as error:
+            extra = _EXTRA_OF_DRIVER.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            raise MissingExtra(f"MLflow in a database ({self.shown})", extra) from None
+        except Exception as error:  # MLflow, SQLAlchemy, requests and boto have no common ancestor
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ServiceUnavailable(f"MLflow at {self.shown} can't be used: {first[:300]}") from error
+
+    def beside(self) -> str | None:
+        """Return where an SQLite file's new experiments keep artifacts: beside the file, not where we stand."""
+        database = _sqlite_file(self.uri)
+        if database is None:
+            return None
+        database.parent.mkdir(parents=True, exist_ok=True)
+        return (database.parent / "mlruns").as_uri()
+
+    def _knock(self, must_exist: bool) -> None:
+        """Fail at once where nothing listens, in place of MLflow's long series of retries."""
+        database = _sqlite_file(self.uri)
+        if must_exist and database is not None and not database.is_file():
+            raise ServiceUnavailable(f"MLflow at {self.shown} can't be reached: {str(database)!r} is no file")
+        parts = urlsplit(self.uri)
+        port = _PORTS.get(parts.scheme.partition("+")[0])
+        if port is None or not parts.hostname:
+            return
+        try:
+            socket.create_connection((parts.hostname, parts.port or port), timeout=CONNECT_S).close()
+        except OSError as error:
+            raise ServiceUnavailable(f"MLflow at {self.shown} can't be reached: {error}") from None
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether MLflow says with an error that what was asked for is not there."""
+    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the migrations that a new database goes through, and other chatter, off a command's terminal."""
+    names = ("alembic", "alembic.runtime.migration", "mlflow", "mlflow.store.db.utils")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _with_driver(uri: str, password: str | None) -> str:
+    """Return PostgreSQL's address with the driver that Whirr installs, and with the password that was given apart."""
+    parts = urlsplit(uri)
+    if parts.scheme.partition("+")[0] not in ("postgres", "postgresql"):
+        return uri
+    if parts.scheme in ("postgres", "postgresql"):
+        parts = parts._replace(scheme="postgresql+psycopg")
+    if password is not None and parts.username and parts.password is None:
+        parts = _with_password(parts, password)
+    return parts.geturl()
+
+
+def _with_password(parts: SplitResult, password: str) -> SplitResult:
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}")
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    path = uri.removeprefix(_SQLITE)
+    return Path(path).absolute() if uri.startswith(_SQLITE) and path else None
+
+
+def _shown(uri: str) -> str:
+    """Return an address without user, password and query."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc and not parts.query:
+        return uri
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"***@{host}" if user else host, query="").geturl()
