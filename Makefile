@@ -24,10 +24,10 @@ demo: $(INSTALLED)-demo ## Simulate a plant, train, stream, and print each alert
 	@$(RUN) -m scripts.demo $(if $(WAV_DIR),--wav-dir "$(WAV_DIR)") $(ARGS)
 
 test: $(INSTALLED)-dev ## Run the tests; what needs a service that is not here is skipped, with the reason
-	@$(RUN) -m pytest -n 2 $(ARGS)
+	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-embedded: $(INSTALLED)-dev ## Run the tests that need no Apache Kafka, Redis or PostgreSQL
-	@$(RUN) -m pytest -n 2 -m "not real_services" $(ARGS)
+	@$(RUN) -m pytest -n 2 --dist loadgroup -m "not real_services" $(ARGS)
 
 lint: $(INSTALLED)-dev ## Check style, types and who imports whom
 	@$(VENV)/bin/ruff check

@@ -17,21 +17,21 @@ NORMAL_MAD = 1.4826  # a normal distribution's standard deviation over its media
 
 
 class MostSurprised(nn.Module):
-    """Scores a window by the largest of its members' scores, each standardised on held-out normals.
+    """Scores a window by the largest of its members' scores, each standardised on normals that it was not fitted on.
 
     Args:
         members: Detectors' modules.
-        held_out: Each member's scores of held-out normals, float32 ``[window]``.
+        unseen: Each member's scores of normals that it was not fitted on, float32 ``[window]``.
     """
 
     medians: Tensor
     deviations: Tensor
 
-    def __init__(self, members: Sequence[nn.Module], held_out: Sequence[NDArray[np.float32]]) -> None:
+    def __init__(self, members: Sequence[nn.Module], unseen: Sequence[NDArray[np.float32]]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        medians = [float(np.median(scores)) for scores in held_out]
-        deviations = [_deviation(scores, median) for scores, median in zip(held_out, medians, strict=True)]
+        medians = [float(np.median(scores)) for scores in unseen]
+        deviations = [_deviation(scores, median) for scores, median in zip(unseen, medians, strict=True)]
         self.register_buffer("medians", torch.tensor(medians))
         self.register_buffer("deviations", torch.tensor(deviations))
 
