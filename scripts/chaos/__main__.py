@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -58,6 +59,8 @@ def chaos(
 
 def main() -> None:
     """Run it; SIGTERM ends it as Ctrl-C does, so that every process is stopped."""
+    # Its clients lose their brokers all the time, and say so.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         typer.run(chaos)

@@ -14,15 +14,15 @@ from scripts.chaos.watch import Tally
 
 CALM = "none yet"
 COLUMNS = (
-    "times",
-    "frames published",
-    "scored",
-    "scored twice",
-    "missing",
-    "alerts expected",
-    "received",
-    "duplicated after dedup",
-    "missing",
+    "\ntimes",
+    "frames\npublished",
+    "\nscored",
+    "scored\ntwice",
+    "\nmissing",
+    "alerts\nexpected",
+    "\nreceived",
+    "left twice\nafter dedup",
+    "\nmissing",
 )
 
 
@@ -198,7 +198,7 @@ def _judge_alerts(verdict: Verdict, expected: Expected, tally: Tally, row: Calla
 def table(verdict: Verdict) -> Table:
     """Return the table: a row for each kind of fault, and one for all."""
     made = Table(box=None, pad_edge=False, padding=(0, 1))
-    made.add_column("fault", no_wrap=True)
+    made.add_column("\nfault", no_wrap=True)
     for name in COLUMNS:
         made.add_column(name, justify="right")
     for kind, row in [*verdict.rows.items(), ("all", verdict.total)]:
