@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -28,6 +30,7 @@ _T = TypeVar("_T")
 
 CRASHED_EXIT_CODE = 1
 STOP_S = 10.0
+EXIT_S = 15.0  # from the signal; a batch in flight and its commit take at most 10
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
 
@@ -93,6 +96,7 @@ async def _serve(app: WorkerApp, stop: asyncio.Event) -> int:
     try:
         await asyncio.wait({flow, watch, asked, down}, return_when=asyncio.FIRST_COMPLETED)
         code = _exit_code(app, flow, watch, down)
+        exit_anyway(EXIT_S, code)
         if code == 0:
             log.info("stopping")
             await release(app)
@@ -131,6 +135,23 @@ async def _stop(app: WorkerApp, tasks: list[asyncio.Task[Any]]) -> None:
         async with asyncio.timeout(STOP_S):
             await app.stop()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def exit_anyway(after_s: float, code: int) -> None:
+    """End this process ``after_s`` seconds from now, whatever still hangs.
+
+    Faust waits for its consumer's thread without a limit, and Python at its end for every thread that was not made
+    a daemon. By then what was in flight is settled, and what is not acknowledged comes again.
+    """
+
+    def end() -> None:
+        log.warning("still not stopped %g s after it began to; ending with exit code %d", after_s, code)
+        logging.shutdown()
+        os._exit(code)
+
+    timer = threading.Timer(after_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
