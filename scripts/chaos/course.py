@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from scripts.chaos import features
 from scripts.chaos.brokers import wait_in_sync
 from scripts.chaos.faults import Ground, schedule
 from scripts.chaos.gateway import Job
 from scripts.chaos.gateways import Gateways
 from scripts.chaos.link import Link
-from scripts.chaos.plant import Expected, PlantMachine, expect, start_us, write_plant, write_training
+from scripts.chaos.plant import FRAME_S, Expected, PlantMachine, expect, start_us, write_plant, write_training
 from scripts.chaos.traffic import Traffic
 from scripts.chaos.verdict import Phase, Verdict, judge
 from scripts.chaos.watch import Watcher, frames_on_topic
 from scripts.chaos.workers import Fleet
-from scripts.services import KafkaCluster
+from scripts.services import KafkaCluster, Redis
 from scripts.services.mlflow import Mlflow
 from stream_app.topics import ensure_topics
 from whirr.cli._output import stdout
@@ -68,15 +69,16 @@ def run(course: Course) -> Verdict:
     _say(f"seed {course.seed}: {course.machines} machines, {course.workers} workers, {course.brokers} brokers")
     (course.out / SETTINGS).touch()
     link = Link(course.brokers)
-    with Mlflow() as mlflow, KafkaCluster(course.brokers, link.ports) as cluster:
+    with Mlflow() as mlflow, Redis() as redis, KafkaCluster(course.brokers, links=link.ports) as cluster:
         plant = write_plant(course.out / "plant", course.machines, course.frames_each, course.seed)
         _say(f"Kafka at {cluster.address}, MLflow at {mlflow.address}")
         settings = _settings(course, cluster, mlflow)
+        features.apply(settings, redis)
         model = _train(course, settings)
         began_us = start_us(course.frames_each)
         expected = expect(plant, began_us, model, settings.route[0])
         _say(f"the oracle: {len(expected.frames)} frames, {len(expected.alerts)} alerts")
-        fleet = Fleet(environment(settings, course.out), course.out)
+        fleet = Fleet({**environment(settings, course.out), **features.variables(redis)}, course.out)
         ground = Ground(
             settings=settings,
             random=Random(f"{course.seed}/faults"),
@@ -85,6 +87,7 @@ def run(course: Course) -> Verdict:
             link=link,
             fleet=fleet,
             mlflow=mlflow,
+            redis=redis,
         )
         try:
             return asyncio.run(_Run(course, ground, plant, expected, began_us).run())
@@ -119,6 +122,7 @@ class _Run:
                 await self._stream(gateways)
             await self._answered()
             await ground.fleet.settled()
+            self._failures += await features.behind(ground.settings, self._newest_us())
             await ground.fleet.stop()
         finally:
             ground.link.close()
@@ -184,6 +188,10 @@ class _Run:
                 seen, since_s = found, time.monotonic()
             await asyncio.sleep(0.2)
 
+    def _newest_us(self) -> dict[str, int]:
+        last_us = self._began_us + (self._course.frames_each - 1) * FRAME_S * 10**6
+        return {machine.machine_id: last_us for machine in self._plant}
+
     async def _judged(self) -> Verdict:
         ground, expected = self._ground, self._expected
         tally = await self._watcher.read_to_end()
@@ -220,6 +228,9 @@ def _settings(course: Course, cluster: KafkaCluster, mlflow: Mlflow) -> Settings
         commit_stall_s=45.0,
         model_poll_s=2.0,
         worker_dir=course.out / "worker",
+        feature_repo=course.out / "feast",
+        feature_store_yaml=features.place_store(course.out / "feast"),
+        feature_push=True,
     )
 
 
@@ -241,7 +252,7 @@ def environment(settings: Settings, out: Path) -> Mapping[str, str]:
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WHIRR_")}
     # Several processes share two cores: threads of one would only wait for the others'.
-    quiet = {"OMP_NUM_THREADS": "1", "WHIRR_SETTINGS_FILE": str(out / SETTINGS)}
+    quiet = {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", "WHIRR_SETTINGS_FILE": str(out / SETTINGS)}
     return {**kept, **quiet, **{f"WHIRR_{name.upper()}": text for name, text in texts.items()}}
 
 

@@ -11,7 +11,7 @@ from random import Random
 from scripts.chaos import brokers, poison
 from scripts.chaos.link import Cut, Link
 from scripts.chaos.workers import Fleet, Worker
-from scripts.services import KafkaCluster
+from scripts.services import KafkaCluster, Redis
 from scripts.services.mlflow import Mlflow
 from whirr.settings import Settings
 
@@ -35,6 +35,7 @@ class Ground:
     link: Link
     fleet: Fleet
     mlflow: Mlflow
+    redis: Redis
     poisoned: dict[str, str] = field(default_factory=dict)
 
     def worker(self) -> Worker:
@@ -109,6 +110,13 @@ async def registry_away(ground: Ground) -> None:
     await asyncio.to_thread(ground.mlflow.wait)
 
 
+async def store_away(ground: Ground) -> None:
+    """Kill Redis, which the workers write features to; it comes back empty."""
+    ground.redis.kill()
+    await asyncio.sleep(ground.random.uniform(3.0, 10.0))
+    ground.redis.start()
+
+
 async def _taken_over(ground: Ground, paused: Worker) -> None:
     others = [worker for worker in ground.fleet.workers if worker is not paused]
     wanted = set(range(ground.settings.topic_partitions))
@@ -162,6 +170,7 @@ def schedule(random: Random, nodes: int, times: int) -> list[Fault]:
         cut("stalled"),
         Fault("poison", poisoned),
         Fault("MLflow away", registry_away),
+        Fault("Redis away", store_away),
     ]
     faults = kinds * times
     random.shuffle(faults)

@@ -93,6 +93,7 @@ class KafkaCluster(Service):
 
     Args:
         brokers: 1, or 3 with replication factor 3 for the internal topics; with 3 a write needs 2 replicas in sync.
+        port: Where clients reach the first node; default: a free port.
         links: Ports of proxies, one a node. Each node then has a second listener that advertises its proxy's port, so
             that a client that comes by a proxy stays behind it: a client goes on to the address that is advertised.
 
@@ -102,8 +103,9 @@ class KafkaCluster(Service):
 
     variable: ClassVar[str] = "WHIRR_TEST_KAFKA_BOOTSTRAP"
 
-    def __init__(self, brokers: int = 1, links: Sequence[int] = ()) -> None:
+    def __init__(self, brokers: int = 1, *, port: int = 0, links: Sequence[int] = ()) -> None:
         self._size = brokers
+        self._port = port
         self._links = tuple(links)
         self._folder: Path | None = None
         self.brokers: list[KafkaBroker] = []
@@ -123,6 +125,7 @@ class KafkaCluster(Service):
         jars = kafka_jars()
         self._folder = temporary_folder("kafka")
         ports = [(free_port(), free_port()) for _ in range(self._size)]
+        ports[0] = (self._port or ports[0][0], ports[0][1])
         voters = ",".join(f"{node}@{HOST}:{controller}" for node, (_, controller) in enumerate(ports, 1))
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         for node, (port, controller) in enumerate(ports, 1):
