@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -69,30 +69,39 @@ def run(course: Course) -> Verdict:
     _say(f"seed {course.seed}: {course.machines} machines, {course.workers} workers, {course.brokers} brokers")
     (course.out / SETTINGS).touch()
     link = Link(course.brokers)
-    with Mlflow() as mlflow, Redis() as redis, KafkaCluster(course.brokers, links=link.ports) as cluster:
-        plant = write_plant(course.out / "plant", course.machines, course.frames_each, course.seed)
-        _say(f"Kafka at {cluster.address}, MLflow at {mlflow.address}")
-        settings = _settings(course, cluster, mlflow)
-        features.apply(settings, redis)
-        model = _train(course, settings)
-        began_us = start_us(course.frames_each)
-        expected = expect(plant, began_us, model, settings.route[0])
-        _say(f"the oracle: {len(expected.frames)} frames, {len(expected.alerts)} alerts")
-        fleet = Fleet({**environment(settings, course.out), **features.variables(redis)}, course.out)
-        ground = Ground(
-            settings=settings,
-            random=Random(f"{course.seed}/faults"),
-            machine_ids=[machine.machine_id for machine in plant],
-            cluster=cluster,
-            link=link,
-            fleet=fleet,
-            mlflow=mlflow,
-            redis=redis,
-        )
-        try:
-            return asyncio.run(_Run(course, ground, plant, expected, began_us).run())
-        finally:
-            fleet.abandon()
+    mlflow = Mlflow()
+    with contextlib.ExitStack() as stack, Redis() as redis:
+        stack.callback(mlflow.stop)
+        mlflow.launch()  # takes as long as Kafka does, so both at once
+        with KafkaCluster(course.brokers, links=link.ports) as cluster:
+            mlflow.wait()
+            return _live(course, link, cluster, mlflow, redis)
+
+
+def _live(course: Course, link: Link, cluster: KafkaCluster, mlflow: Mlflow, redis: Redis) -> Verdict:
+    plant = write_plant(course.out / "plant", course.machines, course.frames_each, course.seed)
+    _say(f"Kafka at {cluster.address}, MLflow at {mlflow.address}")
+    settings = _settings(course, cluster, mlflow)
+    features.apply(settings, redis)
+    model = _train(course, settings)
+    began_us = start_us(course.frames_each)
+    expected = expect(plant, began_us, model, settings.route[0])
+    _say(f"the oracle: {len(expected.frames)} frames, {len(expected.alerts)} alerts")
+    fleet = Fleet({**environment(settings, course.out), **features.variables(redis)}, course.out)
+    ground = Ground(
+        settings=settings,
+        random=Random(f"{course.seed}/faults"),
+        machine_ids=[machine.machine_id for machine in plant],
+        cluster=cluster,
+        link=link,
+        fleet=fleet,
+        mlflow=mlflow,
+        redis=redis,
+    )
+    try:
+        return asyncio.run(_Run(course, ground, plant, expected, began_us).run())
+    finally:
+        fleet.abandon()
 
 
 class _Run:
@@ -203,9 +212,9 @@ class _Run:
         return verdict
 
 
-async def _first(work, flowing) -> None:  # type: ignore[no-untyped-def]
+async def _first(work: Coroutine[None, None, None], flowing: asyncio.Task[None]) -> None:
     """Await ``work``, unless the traffic fails before."""
-    working = asyncio.ensure_future(work)
+    working = asyncio.create_task(work)
     await asyncio.wait({working, flowing}, return_when=asyncio.FIRST_COMPLETED)
     if not working.done() and flowing.exception() is not None:
         working.cancel()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from scripts.services.service import HOST
@@ -70,7 +69,7 @@ class Link:
         for writer in list(self._writers):
             writer.transport.abort()
 
-    def _relay(self, target: int):  # type: ignore[no-untyped-def]
+    def _relay(self, target: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self._writers.add(writer)
             try:
@@ -98,13 +97,3 @@ class Link:
             writer.write(chunk)
             await writer.drain()
         raise ConnectionResetError  # ends the other way too
-
-
-@contextlib.contextmanager
-def link(size: int):  # type: ignore[no-untyped-def]
-    """Yield a link; closed with the ``with`` block."""
-    made = Link(size)
-    try:
-        yield made
-    finally:
-        made.close()

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -128,6 +129,7 @@ class KafkaCluster(Service):
         ports[0] = (self._port or ports[0][0], ports[0][1])
         voters = ",".join(f"{node}@{HOST}:{controller}" for node, (_, controller) in enumerate(ports, 1))
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        formats: list[tuple[KafkaBroker, Mapping[str, object]]] = []
         for node, (port, controller) in enumerate(ports, 1):
             folder = self._folder / f"node-{node}"
             folder.mkdir()
@@ -135,8 +137,11 @@ class KafkaCluster(Service):
             properties = self._properties(node, port, controller, folder) | {_VOTERS: voters}
             if self._links:
                 properties = _with_link(properties, broker.link_port, self._links[node - 1])
-            broker.format(properties, cluster_id)
             self.brokers.append(broker)
+            formats.append((broker, properties))
+        # Each takes seconds of a Java machine's start.
+        with ThreadPoolExecutor(self._size) as threads:
+            list(threads.map(lambda made: made[0].format(made[1], cluster_id), formats))
         for broker in self.brokers:
             broker.start()
         for broker in self.brokers:
