@@ -69,6 +69,7 @@ _EXTRAS_OF: Final = MappingProxyType(
         "sounddevice": ("audio",),
         "soxr": ("stream", "train"),
         "torch": ("train",),
+        "yaml": ("train",),
     }
 )
 
