@@ -57,11 +57,26 @@ class Life(NamedTuple):
         return self.first is not None and NO_ALERT_BEFORE <= self.first < ALERT_BEFORE
 
 
-def live(folder: Path, detector: str, seed: int = 0) -> Life:
+def live(folder: Path, detector: str, seed: int = 0, false_alerts: float = 1.0) -> Life:
     """Train on a run's first fifth, and play all of it."""
+    from trainer.train import TrainConfig, train_model
+
     run = sorted(folder.glob("*.flac"), key=lambda path: natural_key(path.name))
     with tempfile.TemporaryDirectory(prefix="whirr-lifetimes-") as scratch:
-        model = _trained(run[: len(run) // 5], Path(scratch), folder.name, detector, seed)
+        normal = Path(scratch, "normal")
+        normal.mkdir()
+        for path in run[: len(run) // 5]:
+            (normal / path.name).symlink_to(path.resolve())
+        order = TrainConfig(
+            normal=normal,
+            out=Path(scratch, "model.onnx"),
+            machine=folder.name,
+            detector=detector,
+            seed=seed,
+            false_alerts_per_30_days=false_alerts,
+            mlflow=False,
+        )
+        model = Model.load(train_model(order).out)
     routes = [Route(model="models:/lifetimes@champion")]
     told = list(backtest(_frames(run, folder.name), {routes[0].model: model}, routes))
     scores = [one for one in told if isinstance(one, Score)]
@@ -88,19 +103,6 @@ def live(folder: Path, detector: str, seed: int = 0) -> Life:
     )
 
 
-def _trained(recordings: Sequence[Path], scratch: Path, machine: str, detector: str, seed: int) -> Model:
-    from trainer.train import TrainConfig, train_model
-
-    normal = scratch / "normal"
-    normal.mkdir()
-    for path in recordings:
-        (normal / path.name).symlink_to(path.resolve())
-    order = TrainConfig(
-        normal=normal, out=scratch / "model.onnx", machine=machine, detector=detector, seed=seed, mlflow=False
-    )
-    return Model.load(train_model(order).out)
-
-
 def _frames(run: Sequence[Path], machine: str) -> Iterator[FrameRecord]:
     for number, path in enumerate(run):
         recorded_us, value = round(number * EVERY_S * 1_000_000), path.read_bytes()
@@ -125,6 +127,7 @@ def lifetimes(
     root: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("../shared/data/femto"),
     detector: Annotated[list[str] | None, typer.Option(help="May be repeated; default: conv_ae and auto.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    false_alerts: Annotated[float, typer.Option(help="As whirr train takes it.")] = 1.0,
 ) -> None:
     """Print when the first alert came in each run to failure; the last line is one JSON object."""
     runs = [name for name in RUNS if (root / name).is_dir()]
@@ -133,7 +136,7 @@ def lifetimes(
         raise typer.Exit(2)
     found: dict[str, dict[str, Life]] = {}
     for name in detector or ["conv_ae", "auto"]:
-        found[name] = {run: live(root / run, name, seed) for run in runs}
+        found[name] = {run: live(root / run, name, seed, false_alerts) for run in runs}
         print(f"{name}: {sum(life.in_time for life in found[name].values())} of {len(runs)} in time", file=sys.stderr)
     Console(width=None if sys.stdout.isatty() else 160).print(report(found))
     as_json = {
