@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from stream_app.pipeline.rule import Incident as RuleState
 from stream_app.pipeline.rule import Rule, step
-from whirr.errors import SettingsError
+from tests.helpers import run_whirr
+from whirr.errors import RecordingError, SettingsError
 from whirr.settings import Route, load_settings
 from whirr.sweep.choice import pareto, recommend
 from whirr.sweep.course import ANOMALY, NORMAL, UNKNOWN, Course
 from whirr.sweep.grid import Grid, Setting
 from whirr.sweep.incidents import Incident, Levels
+from whirr.sweep.load import load_courses
 from whirr.sweep.outcome import outcomes
 from whirr.sweep.routes import recommended_toml
 
@@ -183,3 +190,73 @@ def test_the_recommendation_is_a_file_that_the_worker_takes(tmp_path: Path, monk
 def test_a_grid_of_nonsense_is_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Grid(**values)  # type: ignore[arg-type]
+
+
+# The command
+
+
+def _scores(folder: Path, *, labels: bool = True) -> None:
+    rows = []
+    for number, one in enumerate(_noisy()[:2]):
+        for index in range(len(one)):
+            label = ("anomaly" if one.label[index] == ANOMALY else "normal") if labels else "none"
+            rows.append(
+                {
+                    "machine_id": one.machine,
+                    "source": None,
+                    "recorded_time": datetime.fromtimestamp(one.start_s[index], UTC),
+                    "duration_s": 1.0,
+                    "score": one.ratio[index] * (3.0 + number),
+                    "threshold": 3.0 + number,
+                    "status": "idle" if index < 10 else "scored",
+                    "sensor_fault": "flat" if 10 <= index < 15 else None,
+                    "label": label,
+                }
+            )
+    folder.mkdir(exist_ok=True)
+    schema = pa.Table.from_pylist(rows).schema.set(2, pa.field("recorded_time", pa.timestamp("us", "UTC")))
+    parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "scores.parquet")
+
+
+def test_courses_are_read_from_the_scores_of_a_replay(tmp_path: Path) -> None:
+    _scores(tmp_path)
+    loaded = load_courses(tmp_path)
+    assert loaded.thresholds == {"m0": 3.0, "m1": 4.0}
+    assert loaded.left_out == 30
+    for ours, theirs in zip(loaded.courses, _noisy(), strict=False):
+        np.testing.assert_allclose(ours.ratio, theirs.ratio[15:])
+        np.testing.assert_array_equal(ours.label, theirs.label[15:])
+        np.testing.assert_array_equal(ours.start_s, theirs.start_s[15:])
+    with pytest.raises(
+        RecordingError, match=r"holds no scores\.parquet; expected the folder that `whirr replay --out`"
+    ):
+        load_courses(tmp_path / "elsewhere")
+
+
+def test_the_command_recommends_and_writes(tmp_path: Path) -> None:
+    _scores(tmp_path / "run")
+    arguments = ["sweep", str(tmp_path / "run"), "--model", "m.onnx", "--write", str(tmp_path / "whirr.toml")]
+    printed = run_whirr(*arguments)
+    assert printed.returncode == 0, printed.stderr
+    assert "1050 settings on 3,970 frames of 2 machines" in printed.stdout
+    assert "finds 2 of 2 faults, with 0 false alerts" in printed.stdout
+    told = orjson.loads(run_whirr(*arguments, "--json", "--factor", "1", "--k-of-n", "3/5", "--k-of-n", "1/1").stdout)
+    assert (told["settings"], len(told["tried"])) == (2 * 3 * 2, 2 * 3 * 2)
+    assert told["labelled"] is True
+    assert told["recommended"]["found"] == 2
+    assert tomllib.loads((tmp_path / "whirr.toml").read_text())["route"][1]["match"] == "m1"
+
+
+def test_without_labels_every_alert_counts_as_false_and_that_is_told(tmp_path: Path) -> None:
+    _scores(tmp_path, labels=False)
+    printed = run_whirr("sweep", str(tmp_path))
+    assert "no recording is labelled" in printed.stderr
+    assert "there is no fault to find" in printed.stdout
+
+
+def test_nonsense_is_refused(tmp_path: Path) -> None:
+    _scores(tmp_path)
+    assert "--k-of-n is 'three'; expected k/n" in run_whirr("sweep", str(tmp_path), "--k-of-n", "three").stderr
+    done = run_whirr("sweep", str(tmp_path), "--write", str(tmp_path / "w.toml"))
+    assert done.returncode == 2
+    assert "no route in whirr.toml matches machine 'm0'; name the model with --model" in done.stderr
