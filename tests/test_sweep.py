@@ -137,7 +137,7 @@ def test_the_recommended_setting_finds_all_with_room_on_both_sides() -> None:
     assert (choice.outcome.found, choice.outcome.false_alerts) == (4, 0)
     low, high = choice.factors
     assert low < choice.outcome.setting.factor < high
-    assert "finds 4 of 4 faults, with 0 false alerts" in choice.reason
+    assert "it finds 4 of 4 faults, with 0 false alerts" in choice.reason
     # Recordings of another day, drawn alike, are judged alike.
     setting = choice.outcome.setting
     (again,) = outcomes(_noisy(2), only(setting))
@@ -239,7 +239,7 @@ def test_the_command_recommends_and_writes(tmp_path: Path) -> None:
     printed = run_whirr(*arguments)
     assert printed.returncode == 0, printed.stderr
     assert "1050 settings on 3,970 frames of 2 machines" in printed.stdout
-    assert "finds 2 of 2 faults, with 0 false alerts" in printed.stdout
+    assert "it finds 2 of 2 faults, with 0 false alerts" in printed.stdout
     told = orjson.loads(run_whirr(*arguments, "--json", "--factor", "1", "--k-of-n", "3/5", "--k-of-n", "1/1").stdout)
     assert (told["settings"], len(told["tried"])) == (2 * 3 * 2, 2 * 3 * 2)
     assert told["labelled"] is True

@@ -13,6 +13,9 @@ from whirr.sweep.load import Loaded
 from whirr.sweep.outcome import Outcome
 
 _MOST_ROWS: Final = 12
+_CAPTION: Final = (
+    "times: the alert threshold, multiplied; m frames below hyst. of it close; delay: median; a day: per machine"
+)
 
 
 def print_sweep(
@@ -24,7 +27,7 @@ def print_sweep(
     stdout.print(f"{tried} settings on {frames:,} frames of {len(loaded.thresholds)} machines in {took_s:.1f} s{left}")
     if not labelled:
         print_warning("no recording is labelled: all are taken for normal, so every alert counts as false")
-    table = Table("", "threshold x", "k of n", "m", "hysteresis", "found", "delay", "false alerts", "a machine and day")
+    table = Table("", "times", "k of n", "m", "hyst.", "found", "delay", "false", "a day", caption=_CAPTION)
     for column in table.columns[1:]:
         column.justify = "right"
     shown = list(front[:_MOST_ROWS])

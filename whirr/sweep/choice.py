@@ -113,7 +113,7 @@ def _distance(outcome: Outcome) -> tuple[float, ...]:
 def _reason(outcome: Outcome, factors: tuple[float, float], fewest: int, most_false_alerts: int) -> str:
     here = outcome.setting
     rule = f"{here.k} of {here.n} frames above {here.factor:g} times the threshold"
-    found = f"finds {outcome.found} of {outcome.faults} faults" if outcome.faults else "there is no fault to find"
+    found = f"it finds {outcome.found} of {outcome.faults} faults" if outcome.faults else "there is no fault to find"
     false = f"{outcome.false_alerts} false alert{'s' * (outcome.false_alerts != 1)}"
     range_ = f"so does every multiple from {factors[0]:g} to {factors[1]:g}" if factors[0] < factors[1] else ""
     parts = [f"{rule}: {found}, with {false}" + (f"; {range_}, and this is the middle" if range_ else "")]
