@@ -91,9 +91,10 @@ def test_an_incident_that_was_open_before_the_onset_has_not_found_the_fault() ->
     assert (outcome.found, outcome.false_alerts) == (0, 1)
 
 
-def test_frames_without_a_label_end_no_fault() -> None:
-    (fault,) = course([1.0] * 6, [NORMAL, ANOMALY, UNKNOWN, ANOMALY, UNKNOWN, NORMAL]).faults()
-    assert (fault.first, fault.last) == (1, 3)
+def test_an_incident_on_frames_without_a_label_is_neither_true_nor_false() -> None:
+    known = course([0.5] * 10 + [2.0] * 10 + [0.5] * 10, [NORMAL] * 10 + [UNKNOWN] * 10 + [NORMAL] * 10)
+    unknown = course(known.ratio.tolist(), [UNKNOWN] * 30)
+    assert [outcomes([one], only(Setting(1.0, 3, 5, 5, 0.9)))[0].false_alerts for one in (known, unknown)] == [0, 1]
 
 
 def test_a_night_without_recordings_is_no_watch() -> None:

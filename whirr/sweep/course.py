@@ -48,13 +48,9 @@ class Course:
         return self.start_s + self.duration_s
 
     def faults(self) -> list[Fault]:
-        """Return the stretches of frames that are labelled as anomalous; one without a label ends none."""
-        known = np.flatnonzero(self.label != UNKNOWN)
-        anomalous = self.label[known] == ANOMALY
-        edges = np.flatnonzero(np.diff(anomalous, prepend=False, append=False))
-        return [
-            Fault(int(known[first]), int(known[last - 1])) for first, last in zip(edges[::2], edges[1::2], strict=True)
-        ]
+        """Return the stretches of frames that are labelled as anomalous."""
+        edges = np.flatnonzero(np.diff(self.label == ANOMALY, prepend=False, append=False))
+        return [Fault(int(first), int(last) - 1) for first, last in zip(edges[::2], edges[1::2], strict=True)]
 
     def watched_s(self) -> float:
         """Return for how many seconds the machine was watched while nothing is known to be wrong with it."""

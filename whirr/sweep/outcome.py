@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whirr.sweep.course import Course
+from whirr.sweep.course import UNKNOWN, Course, labelled
 from whirr.sweep.grid import Grid, Setting
 from whirr.sweep.incidents import Incident, Levels
 
@@ -25,7 +25,7 @@ class Outcome:
         found: Those during which an incident opened; one that was open before was opened by something else.
         recall: Share of the faults that were found by machine, for machines that have any.
         delays_s: Of the faults that were found, in order: from the onset to the end of the frame that opened.
-        false_alerts: Incidents that opened outside of faults.
+        false_alerts: Incidents that opened outside of faults; on frames without a label only where nothing is labelled.
         false_alerts_per_machine_day: The same over the time that machines were watched without a known fault; None
             without any.
         open_share: Share of the frames outside of faults that ended while an incident was open; None without any.
@@ -78,7 +78,7 @@ class _Watch:
     """What all settings are judged by; the courses lie end to end.
 
     Attributes:
-        fault: Which fault each frame belongs to, or -1; int64 [n].
+        fault: Which fault each frame belongs to, -1 for none, -2 where others are labelled and this one isn't; int64 [n].
         machine: Each fault's machine.
         onset_s: When each fault began, seconds since the epoch.
         end_s: When each frame ended; float64 [n].
@@ -99,8 +99,10 @@ class _Watch:
         machine: list[str] = []
         onset_s: list[float] = []
         watched_s: dict[str, float] = {}
-        start = 0
+        start, some_known = 0, labelled(courses)
         for course in courses:
+            if some_known:
+                fault[start : start + len(course)][course.label == UNKNOWN] = -2
             for one in course.faults():
                 fault[start + one.first : start + one.last + 1] = len(machine)
                 machine.append(course.machine)
@@ -109,7 +111,7 @@ class _Watch:
             watched_s[course.machine] = max(watched_s.get(course.machine, 0.0), course.watched_s())
             start += len(course)
         ends = np.concatenate([np.empty(0), *(course.end_s for course in courses)])
-        healthy = np.concatenate([[0], np.cumsum(fault < 0)])
+        healthy = np.concatenate([[0], np.cumsum(fault == -1)])
         return cls(fault, machine, onset_s, ends, healthy, sum(watched_s.values()) / _DAY_S)
 
     def judge(self, setting: Setting, incidents: Sequence[Incident]) -> Outcome:
@@ -120,7 +122,7 @@ class _Watch:
         for index in np.flatnonzero(of_fault >= 0).tolist():
             fault = int(of_fault[index])
             delay_s.setdefault(fault, float(self.end_s[opened[index]]) - self.onset_s[fault])
-        false_alerts = int((of_fault < 0).sum())
+        false_alerts = int((of_fault == -1).sum())
         recall: dict[str, list[bool]] = {}
         for fault, machine in enumerate(self.machine):
             recall.setdefault(machine, []).append(fault in delay_s)
