@@ -78,7 +78,7 @@ class _Watch:
     """What all settings are judged by; the courses lie end to end.
 
     Attributes:
-        fault: Which fault each frame belongs to, -1 for none, -2 where others are labelled and this one isn't; int64 [n].
+        fault: Which fault each frame belongs to, -1 for none, -2 where only others are labelled; int64 [n].
         machine: Each fault's machine.
         onset_s: When each fault began, seconds since the epoch.
         end_s: When each frame ended; float64 [n].
