@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.text import Text
 
-from whirr.cli._output import print_error, print_json, stderr
+from whirr.cli._output import print_error, print_json, stderr, stdout
 from whirr.errors import ReplayFailed, SettingsError
 
 _DATA, _TIMES, _RULE, _OUTPUT = "Recordings", "When they were recorded", "Model and alert rule", "Results"
@@ -97,6 +99,9 @@ def replay(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page to this HTML file.", rich_help_panel=_OUTPUT)
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, and nothing else.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -146,11 +151,17 @@ def replay(
     except KeyboardInterrupt:
         stderr.print(f"interrupted; what is scored is kept in {out}: the same command goes on from there")
         raise
+    if report is not None:
+        from whirr.report.write import write_report
+
+        write_report(out, folder, champions.router, report, ["whirr", *sys.argv[1:]])
     failed = failures(gates, summary)
     if as_json:
         print_json({**summary, "failed": failed})
     else:
         print_replay(summary)
+        if report is not None:
+            stdout.print(Text(f"report     {report}"))
     for line in failed:
         print_error(line)
     if failed:
