@@ -56,8 +56,13 @@ def run_worker(settings: Settings) -> int:
 async def _run(settings: Settings, compute: ComputeProcess) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        exit_anyway(EXIT_S, 0)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, asked)
     files = RegisteredFiles(settings.worker_dir / "models", MlflowRegistry(settings))
     champions = await _unless(stop, _champions(settings, files))
     if champions is None:
@@ -97,8 +102,9 @@ async def _serve(app: WorkerApp, stop: asyncio.Event) -> int:
     try:
         await asyncio.wait({flow, watch, asked, down}, return_when=asyncio.FIRST_COMPLETED)
         code = _exit_code(app, flow, watch, down)
-        exit_anyway(EXIT_S, code)
-        if code == 0:
+        if code:
+            exit_anyway(EXIT_S, code)
+        else:
             log.info("stopping")
             await release(app)
     finally:
@@ -142,7 +148,8 @@ def exit_anyway(after_s: float, code: int) -> None:
     """End this process ``after_s`` seconds from now, whatever still hangs.
 
     Faust waits for its consumer's thread without a limit, and Python at its end for every thread that was not made
-    a daemon. By then what was in flight is settled, and what is not acknowledged comes again.
+    a daemon, such as one that asks a registry. By then what was in flight is settled, and what is not acknowledged
+    comes again.
     """
 
     def end() -> None:

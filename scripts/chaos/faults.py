@@ -52,6 +52,7 @@ async def worker_killed(ground: Ground) -> None:
 
 async def worker_stopped(ground: Ground) -> None:
     """SIGTERM, as a supervisor that puts a new version in place does."""
+    await ground.fleet.settled()
     await _a_moment(ground, 2.0)
     await ground.fleet.terminate(ground.worker())
 

@@ -35,7 +35,7 @@ class Worker:
         running: The process.
         wanted: Whether another is started when this one ends.
         paused: Whether it was stopped with SIGSTOP.
-        asked: The exit code that the harness asked for, or None.
+        asked: The exit codes that the harness asked for.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Worker:
     running: subprocess.Popen[bytes]
     wanted: bool = True
     paused: bool = False
-    asked: int | None = None
+    asked: tuple[int, ...] = ()
     ended_s: float | None = None
 
     @property
@@ -118,7 +118,8 @@ class Fleet:
 
     async def terminate(self, worker: Worker, keep: bool = True) -> None:
         """Ask a worker to stop and wait until it has; ``keep`` starts another in its place."""
-        worker.asked, worker.wanted = 0, keep
+        # A worker that is still being loaded knows no SIGTERM yet.
+        worker.asked, worker.wanted = (0, -signal.SIGTERM), keep
         running = worker.running
         running.send_signal(signal.SIGTERM)
         end = time.monotonic() + EXIT_S
@@ -134,7 +135,7 @@ class Fleet:
 
     def kill(self, worker: Worker) -> None:
         """End a worker as a power cut would; only its main process, what it started has to notice."""
-        worker.asked = -signal.SIGKILL
+        worker.asked = (-signal.SIGKILL,)
         worker.running.kill()
 
     def pause(self, worker: Worker) -> None:
@@ -172,8 +173,8 @@ class Fleet:
 
     def _note_exit(self, worker: Worker) -> None:
         code, asked = worker.running.returncode, worker.asked
-        worker.asked = None
-        if code == asked:
+        worker.asked = ()
+        if code in asked:
             return
         where = f"{worker.name} ended with exit code {code}, see {worker.log}"
         self.exits.append(where)
