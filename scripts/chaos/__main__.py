@@ -29,7 +29,7 @@ def chaos(
     workers: Annotated[int, typer.Option(min=2, max=8)] = 3,
     brokers: Annotated[int, typer.Option(min=1, max=3, help="1, or 3 that replicate each other.")] = 3,
     rate: Annotated[float, typer.Option(min=1, help="Frames a second, of all machines together.")] = 40.0,
-    times: Annotated[int | None, typer.Option(min=1, help="How often each fault comes; default: 4.")] = None,
+    times: Annotated[int | None, typer.Option(min=1, help="How often each fault comes; default: 2.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for recordings and logs; made anew.")] = OUT,
 ) -> None:
     """Kill, pause and cut off whatever can be while frames flow; print what was lost, which must be nothing."""
@@ -40,7 +40,7 @@ def chaos(
         workers=workers,
         brokers=brokers,
         rate=rate,
-        times=times or (1 if short else 4),
+        times=times or (1 if short else 2),
         out=make_anew(out, "chaos").resolve(),
     )
     verdict = run(course)

@@ -165,7 +165,7 @@ def schedule(random: Random, nodes: int, times: int) -> list[Fault]:
         Fault("worker killed", worker_killed),
         Fault("worker stopped", worker_stopped),
         Fault("worker paused", worker_paused),
-        Fault("worker added, one removed", rebalanced),
+        Fault("rebalance", rebalanced),
         *(killed(node) for node in range(nodes)),
         cut("refused"),
         cut("stalled"),

@@ -15,14 +15,14 @@ from scripts.chaos.watch import Tally
 CALM = "none yet"
 COLUMNS = (
     "\ntimes",
-    "frames\npublished",
+    "frames\nsent",
     "\nscored",
-    "scored\ntwice",
-    "\nmissing",
+    "\ntwice",
+    "\nlost",
     "alerts\nexpected",
-    "\nreceived",
-    "left twice\nafter dedup",
-    "\nmissing",
+    "\ncame",
+    "\nextra",
+    "\nlost",
 )
 
 
@@ -196,8 +196,8 @@ def _judge_alerts(verdict: Verdict, expected: Expected, tally: Tally, row: Calla
 
 
 def table(verdict: Verdict) -> Table:
-    """Return the table: a row for each kind of fault, and one for all."""
-    made = Table(box=None, pad_edge=False, padding=(0, 1))
+    """Return the table: a row for each kind of fault, and one for all. ``extra``: left after deduplication by id."""
+    made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     made.add_column("\nfault", no_wrap=True)
     for name in COLUMNS:
         made.add_column(name, justify="right")
