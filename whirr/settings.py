@@ -153,6 +153,14 @@ class Settings(BaseSettings):
     web_port: int = Field(6066, ge=0, le=65535, description="port that /metrics and /ready are served on")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
+    edge_spool_dir: Path = Field(Path(".whirr/spool"), description="where an edge agent's frames wait for the broker")
+    edge_spool_mb: float = Field(1000.0, ge=1, description="most megabytes that wait there, of each source")
+    edge_backlog_kb_s: float = Field(
+        500.0,
+        gt=0,
+        description="most kilobytes a second with which an edge agent sends what waited; never below twice live",
+    )
+
     mlflow_tracking_uri: str = Field(
         "sqlite:///mlflow.db", description="where training runs and registered models are: a server or a database"
     )
