@@ -13,9 +13,11 @@ from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from scripts.chaos import features
 from scripts.chaos.brokers import wait_in_sync
+from scripts.chaos.disk import SmallDisk, small_disk
 from scripts.chaos.faults import Ground, schedule
 from scripts.chaos.gateway import Job
 from scripts.chaos.gateways import Gateways
@@ -33,6 +35,7 @@ from whirr.errors import WhirrError
 from whirr.settings import Route, Settings, load_settings
 
 MODEL = "chaos"
+SPOOL = "spool"
 SETTINGS = "whirr.toml"  # empty: the environment says it all
 GATEWAYS = 5
 LAST_FRAMES_S = 300.0
@@ -73,12 +76,26 @@ def run(course: Course) -> Verdict:
     with contextlib.ExitStack() as stack, Redis() as redis:
         stack.callback(mlflow.stop)
         mlflow.launch()  # takes as long as Kafka does, so both at once
+        disk = stack.enter_context(small_disk(course.out / SPOOL))
+        if disk is None:
+            _say("this user may mount no file system: no spool's disk will be full")
         with KafkaCluster(course.brokers, links=link.ports) as cluster:
             mlflow.wait()
-            return _live(course, link, cluster, mlflow, redis)
+            return _live(course, Services(link, cluster, mlflow, redis, disk))
 
 
-def _live(course: Course, link: Link, cluster: KafkaCluster, mlflow: Mlflow, redis: Redis) -> Verdict:
+class Services(NamedTuple):
+    """What runs beside the workers and gateways."""
+
+    link: Link
+    cluster: KafkaCluster
+    mlflow: Mlflow
+    redis: Redis
+    disk: SmallDisk | None
+
+
+def _live(course: Course, services: Services) -> Verdict:
+    link, cluster, mlflow, redis, disk = services
     plant = write_plant(course.out / "plant", course.machines, course.frames_each, course.seed)
     _say(f"Kafka at {cluster.address}, MLflow at {mlflow.address}")
     settings = _settings(course, cluster, mlflow)
@@ -97,6 +114,7 @@ def _live(course: Course, link: Link, cluster: KafkaCluster, mlflow: Mlflow, red
         fleet=fleet,
         mlflow=mlflow,
         redis=redis,
+        disk=disk,
     )
     try:
         return asyncio.run(_Run(course, ground, plant, expected, began_us).run())
@@ -145,7 +163,7 @@ class _Run:
         course, random = self._course, self._ground.random
         traffic = Traffic(gateways, course.frames_each, course.rate / course.machines)
         flowing = asyncio.create_task(traffic.run())
-        faults = schedule(random, course.brokers, course.times)
+        faults = schedule(random, course.brokers, course.times, disk=self._ground.disk is not None)
         step = course.frames_each / (len(faults) + 1)
         at = [step * (index + 0.5 + random.uniform(-0.4, 0.4)) for index in range(len(faults))]
         try:
@@ -171,7 +189,7 @@ class _Run:
 
     @contextlib.contextmanager
     def _gateways(self) -> Iterator[Gateways]:
-        """Yield the gateways; the first comes by the link, the others go to the brokers."""
+        """Yield the gateways; the first comes by the link and has the small disk, the others go to the brokers."""
         ground, count = self._ground, min(GATEWAYS, len(self._plant))
         jobs = {}
         for number in range(count):
@@ -180,6 +198,7 @@ class _Run:
                 topic=ground.settings.frames_topic,
                 embedded=False,
                 start_us=self._began_us,
+                spool=None if number else str(self._course.out / SPOOL),
                 machines={m.machine_id: str(m.recording) for m in self._plant[number::count]},
             )
         gateways = Gateways(jobs, self._course.out)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from scripts.chaos import brokers, poison
+from scripts.chaos.disk import SmallDisk
 from scripts.chaos.link import Cut, Link
 from scripts.chaos.workers import Fleet, Worker
 from scripts.services import KafkaCluster, Redis
@@ -36,6 +37,7 @@ class Ground:
     fleet: Fleet
     mlflow: Mlflow
     redis: Redis
+    disk: SmallDisk | None
     poisoned: dict[str, str] = field(default_factory=dict)
 
     def worker(self) -> Worker:
@@ -91,6 +93,16 @@ async def edge_cut_off(ground: Ground, kind: Cut) -> None:
     """Cut a gateway's link to the brokers, for longer than its requests wait, and mend it."""
     await ground.link.cut(kind)
     await asyncio.sleep(ground.random.uniform(4.0, 16.0))
+    await ground.link.mend()
+
+
+async def spool_full(ground: Ground) -> None:
+    """Fill the disk of a gateway's spool to its last byte while the gateway is cut off, then make room and mend."""
+    assert ground.disk is not None
+    await ground.link.cut("refused")
+    await asyncio.to_thread(ground.disk.fill)
+    await asyncio.sleep(ground.random.uniform(4.0, 12.0))
+    ground.disk.clear()
     await ground.link.mend()
 
 
@@ -152,8 +164,11 @@ class Fault:
     does: Callable[[Ground], Awaitable[None]]
 
 
-def schedule(random: Random, nodes: int, times: int) -> list[Fault]:
-    """Return every kind of fault ``times`` times over (each broker and each kind of cut as often), in random order."""
+def schedule(random: Random, nodes: int, times: int, *, disk: bool = True) -> list[Fault]:
+    """Return every kind of fault ``times`` times over (each broker and each kind of cut as often), in random order.
+
+    Without a small ``disk`` a spool's can't be filled.
+    """
 
     def killed(node: int) -> Fault:
         return Fault("broker killed", lambda ground: broker_killed(ground, node))
@@ -173,6 +188,8 @@ def schedule(random: Random, nodes: int, times: int) -> list[Fault]:
         Fault("MLflow away", registry_away),
         Fault("Redis away", store_away),
     ]
+    if disk:
+        kinds.append(Fault("spool's disk full", spool_full))
     faults = kinds * times
     random.shuffle(faults)
     return faults

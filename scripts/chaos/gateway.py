@@ -29,6 +29,7 @@ class Job:
         bootstrap, topic, embedded: Where frames go.
         start_us: When its recordings began.
         machines: Their recordings, by machine id.
+        spool: Folder where frames wait on disk, or None to keep them in memory.
     """
 
     bootstrap: str
@@ -36,6 +37,7 @@ class Job:
     embedded: bool
     start_us: int
     machines: dict[str, str]
+    spool: str | None = None
 
     def write(self, path: Path) -> Path:
         """Write it to a file, and return the path."""
@@ -98,6 +100,7 @@ def _agent(job: Job, machine_id: str, recording: Path, pace: Pace) -> EdgeAgent:
         embedded=job.embedded,
         source=SOURCE,
         frame_s=FRAME_S,
+        spool_dir=None if job.spool is None else Path(job.spool),
     )
     return EdgeAgent(config, FolderSource([recording]), PacedTimes(pace, job.start_us))
 

@@ -15,6 +15,7 @@ import pytest
 from edge_agent import EdgeAgent, EdgeConfig
 from edge_agent.sources import FolderSource
 from schemas import DeadLetter, FrameRecord
+from scripts.chaos.disk import small_disk
 from scripts.chaos.faults import schedule
 from scripts.chaos.gateway import Pace, PacedTimes
 from scripts.chaos.link import Link
@@ -149,6 +150,18 @@ def test_poison_ends_for_the_reasons_that_are_expected(tmp_path: Path) -> None:
     answers = list(backtest(frames, {"tiny": model}, [Route(model="tiny")]))
     assert all(isinstance(answer, DeadLetter) for answer in answers)
     assert [answer.code for answer in answers] == [one.reason for one in records]
+
+
+def test_a_disk_that_is_filled_takes_nothing_until_it_is_cleared(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "spool") as disk:
+        if disk is None:
+            pytest.skip("this user may mount no file system")
+        disk.fill()
+        with pytest.raises(OSError, match="No space left"):
+            (disk.folder / "frame").write_bytes(bytes(5000))
+        disk.clear()
+        (disk.folder / "frame").write_bytes(bytes(5000))
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 @asynccontextmanager
