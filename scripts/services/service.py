@@ -18,7 +18,7 @@ from whirr import process
 from whirr.errors import ServiceUnavailable
 
 HOST = "127.0.0.1"
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 180.0
 LOG_NAME = "output.log"
 
 
@@ -96,7 +96,7 @@ class Child:
         """Return once ``ready`` holds.
 
         Raises:
-            ServiceUnavailable: It ended, or was not ready within a minute; with the end of its log.
+            ServiceUnavailable: It ended, or was not ready within three minutes; with the end of its log.
         """
         deadline = time.monotonic() + START_DEADLINE_S
         while not ready():
