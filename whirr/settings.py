@@ -160,6 +160,14 @@ class Settings(BaseSettings):
         gt=0,
         description="most kilobytes a second with which an edge agent sends what waited; never below twice live",
     )
+    feature_push: bool | None = Field(
+        None, description="write features to Feast; default: when a store was chosen, or the default one was applied"
+    )
+    feature_push_interval_s: Seconds = Field(1.0, description="how often the worker writes features")
+    feature_repo: Path | None = Field(None, description="Feast repository; default: the one that Whirr came with")
+    feature_store_yaml: Path | None = Field(
+        None, description="which feature store; default: FEAST_FS_YAML_FILE_PATH, else the repository's SQLite"
+    )
 
     mlflow_tracking_uri: str = Field(
         "sqlite:///mlflow.db", description="where training runs and registered models are: a server or a database"
