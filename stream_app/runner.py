@@ -90,6 +90,7 @@ async def _serve(app: WorkerApp, stop: asyncio.Event) -> int:
     start = asyncio.create_task(app.start(), name="start")
     asked = asyncio.create_task(stop.wait())
     down = asyncio.create_task(_down(app, start))
+    features = [asyncio.create_task(app.features.run(), name="features")] if app.features else []
     try:
         await asyncio.wait({flow, watch, asked, down}, return_when=asyncio.FIRST_COMPLETED)
         code = _exit_code(app, flow, watch, down)
@@ -97,7 +98,7 @@ async def _serve(app: WorkerApp, stop: asyncio.Event) -> int:
             log.info("stopping")
             await release(app)
     finally:
-        await _stop(app, [flow, watch, start, asked, down])
+        await _stop(app, [flow, watch, start, asked, down, *features])
     log.info("stopped")
     return code
 

@@ -210,7 +210,13 @@ async def test_kafka_that_comes_late_is_waited_for(tmp_path: Path, model: Path) 
 
 
 def _settings(bootstrap: str, folder: Path, *routes: Route) -> Settings:
-    return Settings(kafka_bootstrap_servers=bootstrap, kafka_embedded=True, route=routes, worker_dir=folder / "worker")
+    return Settings(
+        kafka_bootstrap_servers=bootstrap,
+        kafka_embedded=True,
+        route=routes,
+        worker_dir=folder / "worker",
+        feature_push=False,
+    )
 
 
 def test_it_can_be_stopped_while_it_waits_for_kafka(tmp_path: Path, route: Route) -> None:
