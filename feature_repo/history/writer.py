@@ -28,11 +28,9 @@ class HistoryWriter:
         folder: The history's.
         part_s: A part is written after so many seconds …
         part_rows: … or so many rows, whichever comes first.
+        every_s: Of a stream's rows that are less than so many seconds apart, by event time, only the first is kept.
         keep_days: Days (UTC) before the last so many are removed; None keeps all.
         now_s: A clock that is never set back, in seconds.
-
-    Raises:
-        OSError: The folder can't be written to.
     """
 
     def __init__(
@@ -41,20 +39,20 @@ class HistoryWriter:
         *,
         part_s: float = 60.0,
         part_rows: int = 50_000,
+        every_s: float = 0.0,
         keep_days: int | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
         self._part_s, self._part_rows, self._keep_days = part_s, part_rows, keep_days
+        self._every_us = round(every_s * 1e6)
+        self._kept_us: dict[tuple[str, str], int] = {}
         self._now_s = now_s
         self._lock = threading.Lock()
         self._journal: Journal | None = None
         self._began_s = self._looked_after_s = now_s()
         self._upkeep: threading.Thread | None = None
-        self._failed = False
-        folder.mkdir(parents=True, exist_ok=True)
-        if recovered := recover(folder):
-            log.warning("features of %d workers that were killed are now in the history %s", recovered, folder)
+        self._failed = self._begun = False
 
     def append(self, rows: Sequence[FeatureRow]) -> None:
         """Keep rows.
@@ -62,13 +60,17 @@ class HistoryWriter:
         Raises:
             OSError: They can't be written now; none of them is kept.
         """
-        if not rows:
-            return
-        table = table_of(rows)
         with self._lock:
+            wanted = self._wanted(rows) if self._every_us else rows
+            if not wanted:
+                return
+            if not self._begun:
+                self._begin()
             if self._journal is None:
                 self._journal, self._began_s = Journal(self._folder), self._now_s()
-            self._journal.append(table)
+            self._journal.append(table_of(wanted))
+            if self._every_us:
+                self._kept_us |= {(row.machine_id, row.source): row.event_us for row in wanted}
             if self._journal.rows >= self._part_rows or self._now_s() - self._began_s >= self._part_s:
                 self._settle()
 
@@ -85,6 +87,22 @@ class HistoryWriter:
             self._journal = None
         if self._upkeep is not None:
             self._upkeep.join()
+
+    def _begin(self) -> None:
+        if recovered := recover(self._folder):
+            log.warning("%d journals of workers that were killed are now in the history %s", recovered, self._folder)
+        self._begun = True
+
+    def _wanted(self, rows: Sequence[FeatureRow]) -> list[FeatureRow]:
+        wanted: list[FeatureRow] = []
+        kept_us: dict[tuple[str, str], int] = {}
+        for row in rows:
+            stream = (row.machine_id, row.source)
+            last_us = kept_us.get(stream, self._kept_us.get(stream))
+            if last_us is None or row.event_us - last_us >= self._every_us:
+                wanted.append(row)
+                kept_us[stream] = row.event_us
+        return wanted
 
     def _settle(self) -> None:
         """Write the journal's rows as a part; where that fails they stay in the journal, for the next attempt."""
