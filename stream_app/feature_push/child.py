@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def _history(settings: Settings) -> HistoryWriter | None:
-    if not settings.feature_history:
+    if not settings.feature_keep_history:
         return None
     return HistoryWriter(
         fields.history_folder(repo_folder(settings)),
