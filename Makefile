@@ -15,7 +15,7 @@ DEV_EXTRAS := audio,dev,$(DEMO_EXTRAS)
 BENCH_EXTRAS := bench,$(DEV_EXTRAS)
 ARGS ?=
 
-.PHONY: help venv demo test test-embedded lint format bench quality schemas constraints services clean distclean
+.PHONY: help venv demo test test-embedded lint format bench bench-feast quality schemas constraints services clean distclean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ format: $(INSTALLED)-dev ## Put the code into its one format
 
 bench: $(INSTALLED)-bench ## Measure, each figure as a ratio in one run
 	@$(RUN) -m benchmarks $(ARGS)
+
+bench-feast: $(INSTALLED)-bench ## Measure the feature store: reads, writes, and what pushing costs a worker
+	@$(RUN) -W ignore -m benchmarks.features $(ARGS)
 
 quality: $(INSTALLED)-bench ## Train every detector on real recordings (ROOT=DIR) and print what it reaches
 	@$(RUN) -W ignore -m benchmarks.quality $(if $(ROOT),--root "$(ROOT)") $(ARGS)
