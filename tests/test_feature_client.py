@@ -13,7 +13,7 @@ import pytest
 from feature_repo import fields
 from feature_repo.history import History, write_rows
 from feature_repo.rows import FeatureRow
-from tests.feature_stores import SECOND_US, SHIPPED, StoreUnderTest, a_store, row
+from tests.feature_stores import SECOND_US, SHIPPED, StoreUnderTest, a_store, own_redis_database, row
 from whirr.cli import run
 from whirr.feature_client import AudioFeatures, FeatureClient, HealthFeatures
 from whirr.feature_materialize import Materialized, materialize
@@ -49,6 +49,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         pytest.MonkeyPatch.context() as patch,
         a_store(request.param, tmp_path_factory.mktemp(request.param), patch, **urls) as found,
     ):
+        own_redis_database(patch, 3)
         now = row("c", 0, 3.0, start_us=int(NOW.timestamp()) * SECOND_US)
         found.connect().push([*rows_of("a", 1), *rows_of("b", 2), now])
         yield found

@@ -39,6 +39,8 @@ class TrainConfig:
         threshold_method, threshold_level: How the alert threshold is made: see :mod:`trainer.thresholds`.
         alert_percentile: The alert threshold by the method ``percentile``, 90 to 99; default: 99.
         held_out_share: Of each machine's recordings.
+        reference_s: So many seconds of the feature store's history, up to now, give the model each machine's reference
+            statistics; None for none.
         mlflow: Whether to log the run.
         register: Whether to make the model a version of the registered model of its name.
     """
@@ -65,6 +67,7 @@ class TrainConfig:
     batch: Annotated[int, Field(ge=1)] = 32
     accelerator: str = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    reference_s: Annotated[float | None, Field(gt=0)] = None
     mlflow: bool = True
     register: bool = False
 

@@ -16,7 +16,7 @@ import pytest
 from feature_repo import fields
 from feature_repo.history import HistoryWriter, maintain, write_rows
 from feature_repo.rows import FeatureRow
-from tests.feature_stores import SECOND_US, StoreUnderTest, a_store, row
+from tests.feature_stores import SECOND_US, StoreUnderTest, a_store, own_redis_database, row
 from whirr.feature_client import FeatureClient
 from whirr.feature_store import open_store
 
@@ -54,6 +54,7 @@ def store(
         pytest.MonkeyPatch.context() as patch,
         a_store(request.param, tmp_path_factory.mktemp(request.param), patch, **urls) as found,
     ):
+        own_redis_database(patch, 4)
         folder = fields.history_folder(found.repo)
         rows = [one for machine, seconds in known.items() for one in rows_of(machine, seconds)]
         held = [one for one in rows if one.event_us - START_US > 2.9 * DAY_S * SECOND_US]

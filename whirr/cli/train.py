@@ -23,6 +23,7 @@ from whirr.cli._thresholds import (
     ThresholdMethod,
     allowed_per_30_days,
 )
+from whirr.durations import duration_s
 from whirr.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ def train(
         str, typer.Option(help="cpu, gpu, mps … as Lightning names them.", rich_help_panel=_TRAINING)
     ] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same model.", rich_help_panel=_TRAINING)] = 0,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Take reference statistics of so long (7d, 12h) from the feature store's history into the model.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     mlflow: Annotated[bool, typer.Option(help="Log the run in MLflow.", rich_help_panel=_TRAINING)] = True,
     register: Annotated[
         bool, typer.Option("--register", help="Make it the newest version of the registered model of its name.")
@@ -108,6 +116,7 @@ def train(
         batch=batch,
         accelerator=accelerator,
         seed=seed,
+        reference_s=None if reference is None else duration_s(reference, "--reference"),
         mlflow=mlflow,
         register=register,
     )
@@ -150,5 +159,6 @@ def _summary(result: TrainResult) -> dict[str, Any]:
         "thresholds": metadata.thresholds,
         "machine_thresholds": metadata.machine_thresholds,
         "calibration": metadata.calibration,
+        "statistics_reference": metadata.statistics_reference,
         "false_alarms": result.check,
     }
