@@ -1,4 +1,4 @@
-"""Reference statistics: what machines' rolling statistics were while they were well, from the feature store's history."""
+"""Reference statistics: what a machine's rolling statistics were while it was well, from the features' history."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ StoreYaml = Annotated[
     Path | None,
     typer.Option("--yaml", help="The store's YAML file; default: the setting, FEAST_FS_YAML_FILE_PATH, or SQLite's."),
 ]
-MachinePattern = Annotated[str, typer.Option("--machine", help="Only machines whose id matches (* ? [abc]).")]
+MachinePattern = Annotated[str, typer.Option("--machine", help="Only machines whose id matches (* ? \\[abc]).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 
 

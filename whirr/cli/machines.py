@@ -40,7 +40,7 @@ _EMPTY = "no machine has written features yet: a worker writes them once it hear
 
 
 def machines(
-    machine: Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? [abc]).")] = "*",
+    machine: Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? \\[abc]).")] = "*",
     once: Annotated[
         bool, typer.Option("--once", help="Print the table once; so it is where there is no screen.")
     ] = False,
