@@ -165,6 +165,11 @@ class Settings(BaseSettings):
     )
     feature_push_interval_s: Seconds = Field(1.0, description="how often the worker writes features")
     feature_repo: Path | None = Field(None, description="Feast repository; default: the one that Whirr came with")
+    feature_keep_history: bool = Field(True, description="keep every row that is written as history (Parquet files)")
+    feature_history_days: int = Field(30, ge=0, description="days of history that are kept; 0 keeps all")
+    feature_history_every_s: float = Field(
+        0.0, ge=0, description="least time between two rows of a stream; 0 keeps all"
+    )
     feature_store_yaml: Path | None = Field(
         None, description="which feature store; default: FEAST_FS_YAML_FILE_PATH, else the repository's SQLite"
     )
