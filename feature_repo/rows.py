@@ -14,14 +14,14 @@ class FeatureRow(NamedTuple):
         source: The stream that the values are from, '' for none.
         event_us: Recording time of the newest frame in the values, microseconds since the epoch, UTC.
         created_us: When that frame was scored, likewise.
-        values: In the order of ``fields.FIELDS``.
+        values: In the order of ``fields.FIELDS``; None for what is not known, as without a model.
     """
 
     machine_id: str
     source: str
     event_us: int
     created_us: int
-    values: tuple[float | int | str, ...]
+    values: tuple[float | int | str | None, ...]
 
 
 class HistorySink(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import redis
 
 import feature_repo
 from feature_repo import fields
@@ -126,3 +128,12 @@ def _database(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     with contextlib.suppress(psycopg.OperationalError), psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def own_redis_database(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let stores that are opened from now on use an empty Redis database, for tests that list machines."""
+    address = os.environ.get("FEAST_REDIS_CONNECTION_STRING")
+    if address is not None:
+        host, port = address.split(",")[0].split(":")
+        redis.Redis(host=host, port=int(port), db=number).flushdb()
+        monkeypatch.setenv("FEAST_REDIS_CONNECTION_STRING", f"{host}:{port},db={number}")

@@ -10,10 +10,13 @@ from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
+from feature_repo import fields
+from feature_repo.history import HistoryWriter
 from feature_repo.rows import FeatureRow, HistorySink
 from stream_app.feature_push.online import OnlineStore
 from stream_app.feature_push.pusher import Pusher
 from stream_app.logs import configure_logging
+from whirr.feature_store import repo_folder
 from whirr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -89,7 +92,20 @@ def main() -> None:
     with Connection(int(sys.argv[1])) as connection:
         settings: Settings = connection.recv()
         configure_logging(settings.log_level)
-        Server(connection, Pusher(lambda: OnlineStore.open(settings)), None).serve()
+        history = _history(settings)
+        Server(connection, Pusher(lambda: OnlineStore.open(settings)), history).serve()
+    if history is not None:
+        history.close()
+
+
+def _history(settings: Settings) -> HistoryWriter | None:
+    if not settings.feature_keep_history:
+        return None
+    return HistoryWriter(
+        fields.history_folder(repo_folder(settings)),
+        every_s=settings.feature_history_every_s,
+        keep_days=settings.feature_history_days or None,
+    )
 
 
 if __name__ == "__main__":
