@@ -158,6 +158,7 @@ def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[
         "stream_buffer_maxsize": max(_BUFFERED_FRAMES, 2 * settings.batch_frames),
         # What is in flight when partitions go is settled by a handler of ours; what is not is dropped.
         "stream_wait_empty": False,
+        "topic_allow_declare": False,  # whirr.topics says what they are like
         "topic_disable_leader": True,
         "topic_partitions": partitions,
         "topic_replication_factor": settings.topic_replication,
