@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupAuthorizationFailedError
+
 from whirr.errors import ServiceUnavailable, SettingsError
+from whirr.kafka_clients import refusal
 from whirr.settings import Settings
 from whirr.topics import admin_client, changelog_topic, create_topics, partitions_of
 
@@ -43,6 +47,7 @@ async def ensure_topics(settings: Settings) -> int:
 async def _ensure_topics(settings: Settings) -> int:
     async with admin_client(settings) as admin:
         await create_topics(admin, settings)
+        await _check_group(admin, settings)
         partitions = await partitions_of(admin, settings.frames_topic)
         states = await partitions_of(admin, changelog_topic(settings.worker_id))
     if states != partitions:
@@ -51,3 +56,14 @@ async def _ensure_topics(settings: Settings) -> int:
             f"{partitions}; expected as many. Choose another worker_id, or give both the same number"
         )
     return partitions
+
+
+async def _check_group(admin: AIOKafkaAdminClient, settings: Settings) -> None:
+    """Raise AccessRefused if this user may not join the worker's group: Faust would ask again for ever, in silence."""
+    if settings.embedded:
+        return
+    try:
+        await admin.find_coordinator(settings.worker_id)
+    except GroupAuthorizationFailedError as error:
+        refused = refusal(error, settings, "join", f"group {settings.worker_id!r}")
+        raise refused or error from None

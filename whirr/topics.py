@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExists
 
 from schemas.frame import MAX_AHEAD_US
 from whirr.errors import ServiceUnavailable
-from whirr.kafka_clients import Operation, client_options, quiet_aiokafka, refusal, why_not_connected
+from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,9 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, spec: TopicSpe
             return False
         if code:
             error = for_code(code)(f"topic {spec.name} can't be created: {reason[0] if reason else code}")
-            raise _refused(error, settings, "create", spec.name) from None
+            # Kafka answers the same for a topic that is there and not for this user to see.
+            what = f"topic {spec.name!r}, which is missing or hidden from it"
+            raise refusal(error, settings, "create", what) or error from None
     log.info("created topic %s with %d partitions", spec.name, partitions)
     return True
 
@@ -186,7 +188,8 @@ async def _configs(admin: AIOKafkaAdminClient, settings: Settings, names: Sequen
     for response in await admin.describe_configs(asked):
         for code, reason, _kind, name, entries in response.resources:
             if code:
-                raise _refused(for_code(code)(reason), settings, "describe", name) from None
+                error = for_code(code)(reason)
+                raise refusal(error, settings, "describe the settings of", f"topic {name!r}") or error from None
             found[name] = {entry[0]: entry[1] for entry in entries}
     return found
 
@@ -202,7 +205,3 @@ def _compared(
     # Kafka answers with every setting, the embedded broker with some: what it does not name can't be compared.
     pairs += [(name, value, config[name]) for name, value in spec.config.items() if name in config]
     return [Difference(spec.name, what, wanted, found) for what, wanted, found in pairs if wanted != found]
-
-
-def _refused(error: Exception, settings: Settings, operation: Operation, topic: str) -> Exception:
-    return refusal(error, settings, operation, f"topic {topic!r}") or error

@@ -109,6 +109,7 @@ def edge(
     source again within its own length makes frames that are late: give another --source or --start.
     """
     from edge_agent import EdgeAgent, EdgeConfig
+    from edge_agent.publisher import KafkaSink
     from whirr.settings import load_settings
 
     choice = _Choice(
@@ -145,7 +146,8 @@ def edge(
     )
     _log_to_stderr(settings.log_level)
     made = _source(choice)
-    agent = EdgeAgent(config, made, _timeline(choice, made))
+    sink = KafkaSink(settings.bootstrap, settings.frames_topic, embedded=settings.embedded, settings=settings)
+    agent = EdgeAgent(config, made, _timeline(choice, made), sink=sink)
     _run(agent, config, as_json)
 
 
