@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from schemas.dead_letter import DeadLetter
-from schemas.frame import Frame, FrameRecord
+from schemas.frame import MAX_HEADERS, Frame, FrameRecord
 from stream_app.pipeline import Computed, Router
 from stream_app.processor import Answer
 from stream_app.slots import SLOTS, Place, SharedSlots
@@ -179,7 +179,8 @@ class ComputeProcess:
 
 def _envelope(record: FrameRecord, value: Place) -> tuple[Any, ...]:
     source = record.topic, record.partition, record.offset
-    return record.key, value, tuple(record.headers), record.timestamp_ms, *source
+    # One more than may be: the other side refuses the frame, and 100,000 of them need not cross for that.
+    return record.key, value, tuple(record.headers[: MAX_HEADERS + 1]), record.timestamp_ms, *source
 
 
 def _unpacked(answer: Scored | Refused, record: FrameRecord, router: Router) -> Answer:
