@@ -44,8 +44,8 @@ def run_worker(settings: Settings) -> int:
         ModelError: A route's model can't be used.
         AccessRefused: Kafka lets this worker not in, or not make a topic that is missing.
     """
-    configure_logging(settings.log_level)
-    compute = ComputeProcess(settings.route, settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
+    compute = ComputeProcess(settings.route, settings.log_level, log_format=settings.log_format)
     compute.start()
     try:
         return asyncio.run(_run(settings, compute))

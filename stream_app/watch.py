@@ -105,7 +105,7 @@ class Watch:
             positions = app.consumer.positions(topic)
             fetch_age_s = self._fetches.observe(now_s, self._to_be_fetched(ends), positions)
             answered = {**positions, **app.processor.next_offset}
-            app.metrics.lag_frames.set(sum(max(end - answered.get(p, end), 0) for p, end in ends.items()))
+            app.metrics.show_lag({p: max(end - answered.get(p, end), 0) for p, end in ends.items()})
         limit_s = app.settings.commit_stall_s
         if self.commit_age_s > limit_s:
             raise Stalled(

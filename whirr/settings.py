@@ -159,6 +159,9 @@ class Settings(BaseSettings):
     web_host: str = Field("127.0.0.1", description="address that /metrics and /ready are served on")
     web_port: int = Field(6066, ge=0, le=65535, description="port that /metrics and /ready are served on")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="how the worker logs: text, json, or auto for text on a terminal and else json"
+    )
 
     mlflow_tracking_uri: str = Field(
         "sqlite:///mlflow.db", description="where training runs and registered models are: a server or a database"
