@@ -32,6 +32,6 @@ openssl x509 -req -in "$dir/kafka.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -C
 openssl pkcs8 -topk8 -nocrypt -in "$dir/kafka.key" -out "$dir/kafka.pem"
 cat "$dir/kafka.crt" "$dir/ca.pem" >>"$dir/kafka.pem"
 rm "$dir/kafka.csr" "$dir/kafka.ext" "$dir/kafka.crt" "$dir/kafka.key"
-chmod 644 "$dir/ca.pem" "$dir/kafka.pem"
+chmod 644 "$dir/ca.pem"
 chmod 755 "$dir"
 echo "made $dir/ca.pem and $dir/kafka.pem for $names"
