@@ -217,9 +217,9 @@ def audio_files(folder: Path, left_out: layouts.Part | None) -> list[Path]:
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in inside.parts)
-        if hidden or left_out in (*inside.parts[:-1], layouts.place(inside.as_posix(), folder).part):
-            continue
-        if path.is_file() and is_recording(path):
+        parts = (*inside.parts[:-1], layouts.place(inside.as_posix(), folder).part)
+        left = hidden or (left_out is not None and left_out in parts)
+        if not left and path.is_file() and is_recording(path):
             found.append(path)
     return found
 
