@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS frames (
     frame_id TEXT NOT NULL, recorded_us INTEGER NOT NULL, timestamp_ms INTEGER NOT NULL, sequence INTEGER,
     foreign_id TEXT, score REAL NOT NULL, level_dbfs REAL NOT NULL, sensor_fault TEXT, duration_s REAL NOT NULL,
     band_error BLOB NOT NULL, statistics BLOB NOT NULL, PRIMARY KEY (file, number)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS frames_in_order ON frames (stream, position, file, number);
+CREATE INDEX IF NOT EXISTS frames_in_order ON frames (stream, position);
 CREATE TABLE IF NOT EXISTS letters (
     file INTEGER NOT NULL, number INTEGER NOT NULL, machine TEXT, source TEXT, recorded_us INTEGER,
     code TEXT NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (file, number)) WITHOUT ROWID;
@@ -161,9 +161,9 @@ class Store:
 
     def pages(self, query: str, *values: Any, size: int = 2048) -> Iterator[list[Any]]:
         """Yield a query's rows, some at a time; the query must not change what it reads."""
-        with closing(self.db.execute(query, values)) as cursor:
-            while page := cursor.fetchmany(size):
-                yield page
+        cursor = self.db.execute(query, values)
+        while page := cursor.fetchmany(size):
+            yield page
 
     def in_order(self) -> Iterator[OrderedFrame]:
         """Yield all frames, one stream after the other, each in order."""
@@ -174,7 +174,7 @@ class Store:
         ).fetchall():
             query = (
                 f"SELECT {columns}, r.name, r.part, r.start_us, r.label, r.onset_s FROM frames f "  # noqa: S608
-                "JOIN files r ON r.id = f.file WHERE f.stream = ? ORDER BY f.position, f.file, f.number"
+                "JOIN files r ON r.id = f.file WHERE f.stream = ? ORDER BY f.position, r.sort_key, r.name, f.number"
             )
             for page in self.pages(query, stream):
                 for row in page:
