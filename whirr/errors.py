@@ -65,7 +65,7 @@ class RecordingError(WhirrError):
 class ReplayFailed(WhirrError):
     """A replay's figures, or its comparison with live answers, fall short of what was asked for."""
 
-    exit_code = 5
+    exit_code = 6
 
 
 class ServiceUnavailable(WhirrError):

@@ -34,7 +34,7 @@ COMMANDS: Final = MappingProxyType(
             "whirr.cli.edge:edge", "Publish frames from audio files, stdin, a sound card or the simulator."
         ),
         "worker": _Command("whirr.cli.worker:worker", "Score frames and publish alerts.", "stream"),
-        "alerts": _Command("whirr.cli.alerts:alerts", "Print alerts as they come."),
+        "alerts": _Command("whirr.cli.alerts:app", "Print alerts as they come, or fetch the audio behind one."),
         "features": _Command(
             "whirr.cli.features:features", "Write the features of recordings to .npy, Parquet and CSV.", "train"
         ),
@@ -43,6 +43,7 @@ COMMANDS: Final = MappingProxyType(
         "replay": _Command(
             "whirr.cli.replay:replay", "Backtest recordings: every score and alert that a worker would give.", "train"
         ),
+        "record": _Command("whirr.cli.record:record", "Write frames that Kafka retains as audio files.", "stream"),
         "models": _Command("whirr.cli.models:app", "List, promote and roll back registered models.", "train"),
         "simulate": _Command("whirr.cli.simulate:simulate", "Write simulated recordings with known faults."),
         "broker": _Command("whirr.cli.broker:broker", "Run a Kafka-compatible broker to try things out.", "embedded"),

@@ -188,7 +188,7 @@ class Finder:
         marks = ", ".join(f":{name}" for name in row)
         updates = ", ".join(f"{name} = excluded.{name}" for name in row if name != "name")
         db.execute(
-            f"INSERT INTO files ({columns}) VALUES ({marks}) ON CONFLICT (name) DO UPDATE SET {updates}",  # noqa: S608
+            f"INSERT INTO files ({columns}) VALUES ({marks}) ON CONFLICT (name, part) DO UPDATE SET {updates}",  # noqa: S608
             row,
         )
 

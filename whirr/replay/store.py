@@ -25,11 +25,12 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS streams (
     id INTEGER PRIMARY KEY, machine TEXT NOT NULL, source TEXT NOT NULL, UNIQUE (machine, source));
 CREATE TABLE IF NOT EXISTS files (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, part INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, part INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     rate_hz INTEGER, channels INTEGER, samples INTEGER, subtype TEXT, problem TEXT,
     stream INTEGER, named_us INTEGER, start_us INTEGER, sort_key TEXT, label TEXT, onset_s REAL,
-    frame_s REAL, window_s REAL, frames INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0);
+    frame_s REAL, window_s REAL, frames INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (name, part));
 CREATE INDEX IF NOT EXISTS files_in_order ON files (stream, start_us, sort_key);
 CREATE TABLE IF NOT EXISTS frames (
     file INTEGER NOT NULL, number INTEGER NOT NULL, stream INTEGER NOT NULL, position INTEGER NOT NULL,
@@ -40,6 +41,9 @@ CREATE INDEX IF NOT EXISTS frames_in_order ON frames (stream, position);
 CREATE TABLE IF NOT EXISTS letters (
     file INTEGER NOT NULL, number INTEGER NOT NULL, machine TEXT, source TEXT, recorded_us INTEGER,
     code TEXT NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (file, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS live (frame_id TEXT PRIMARY KEY, score BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS live_alerts (
+    alert_id TEXT NOT NULL, state TEXT NOT NULL, frame_id TEXT NOT NULL, PRIMARY KEY (alert_id, state)) WITHOUT ROWID;
 """
 
 
@@ -154,6 +158,20 @@ class Store:
             self.db.execute("DELETE FROM letters WHERE file = ?", (file,))
             self.db.execute("UPDATE files SET done = 0 WHERE id = ?", (file,))
 
+    def partition(self, topic: str, partition: int) -> int:
+        """Return the id under which a partition's frames are stored."""
+        self.db.execute(
+            "INSERT OR IGNORE INTO files (name, part, seen, size, mtime_ns) VALUES (?, ?, 1, 0, 0)", (topic, partition)
+        )
+        found = self.db.execute("SELECT id FROM files WHERE name = ? AND part = ?", (topic, partition))
+        return int(found.fetchone()[0])
+
+    def clear(self) -> None:
+        """Forget every recording and every answer."""
+        for table in ("files", "streams", "frames", "letters", "live", "live_alerts"):
+            self.db.execute(f"DELETE FROM {table}")  # noqa: S608
+        self._streams.clear()
+
     def counts(self) -> Counts:
         """Return how far it is."""
         row = self.db.execute("SELECT count(*), total(frames), total(done) FROM files").fetchone()
@@ -199,7 +217,8 @@ def opened(folder: Path, depends_on: dict[str, str], *, restart: bool = False) -
         for suffix in ("", "-wal", "-shm", "-journal"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     try:
-        connection = sqlite3.connect(path, timeout=1.0)
+        # One thread at a time uses it, but not always the same one.
+        connection = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # two runs in one folder would undo each other's work
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
