@@ -73,8 +73,8 @@ def _frames(piece: Piece, order: int) -> Iterator[Due]:
     at_once = piece.many if piece.kind in ("serial", "table") else _AT_ONCE
     for first in range(0, piece.many, at_once):
         part = piece._replace(first=first, many=min(at_once, piece.many - first))
-        # A list, so that the file is closed again.
-        for cut in list(records(part)):
+        # A list, so that the file is closed again; not of a whole long file.
+        for cut in records(part) if part.many > _AT_ONCE else list(records(part)):
             yield Due(cut.recorded_us, order, cut, piece)
 
 
