@@ -44,6 +44,9 @@ COMMANDS: Final = MappingProxyType(
             "whirr.cli.replay:replay", "Backtest recordings: every score and alert that a worker would give.", "train"
         ),
         "record": _Command("whirr.cli.record:record", "Write frames that Kafka retains as audio files.", "stream"),
+        "sweep": _Command(
+            "whirr.cli.sweep:sweep", "Try other numbers of the alert rule on the scores of a replay.", "train"
+        ),
         "models": _Command("whirr.cli.models:app", "List, promote and roll back registered models.", "train"),
         "simulate": _Command("whirr.cli.simulate:simulate", "Write simulated recordings with known faults."),
         "broker": _Command("whirr.cli.broker:broker", "Run a Kafka-compatible broker to try things out.", "embedded"),
@@ -73,6 +76,7 @@ _EXTRAS_OF: Final = MappingProxyType(
         "sounddevice": ("audio",),
         "soxr": ("stream", "train"),
         "torch": ("train",),
+        "yaml": ("train",),
     }
 )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.text import Text
 
-from whirr.cli._output import print_error, print_json, stderr
+from whirr.cli._output import print_error, print_json, stderr, stdout
 from whirr.errors import ReplayFailed, SettingsError
 
 if TYPE_CHECKING:
@@ -151,6 +153,9 @@ def replay(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page to this HTML file.", rich_help_panel=_OUTPUT)
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, and nothing else.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -165,10 +170,12 @@ def replay(
     130 interrupted.
     """
     from whirr.replay.config import ReplayConfig
-    from whirr.replay.gates import parse_gate
+    from whirr.replay.gates import failures, parse_gate
     from whirr.replay.models import load, routes_of, settings_of
 
     _check(folder, to, from_, compare)
+    if report is not None and (to or from_):
+        raise SettingsError("--report is for a folder that is scored in process")
     gates = [parse_gate(text) for text in fail_if or ()]
     settings = settings_of(routes, kafka_bootstrap_servers=bootstrap, frames_topic=topic)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -220,13 +227,18 @@ def replay(
         if compare:
             from whirr.cli._replay_kafka import compare_folder, speed_of
 
-            compare_folder(config, settings, champions, speed_of(speed), wait_s, as_json=as_json)
+            summary = compare_folder(config, settings, champions, speed_of(speed), wait_s, as_json=as_json)
+            _fail_if(failures(gates, summary))
             return
         summary = _in_process(config, champions, as_json)
     except KeyboardInterrupt:
         stderr.print(f"interrupted; what is scored is kept in {out}: the same command goes on from there")
         raise
-    _conclude(summary, gates, as_json)
+    if report is not None:
+        from whirr.report.write import write_report
+
+        write_report(out, folder, champions.router, report, ["whirr", *sys.argv[1:]])
+    _conclude(summary, gates, as_json, report)
 
 
 def _check(folder: Path | None, to: str | None, from_: str | None, compare: bool) -> None:
@@ -256,7 +268,7 @@ def _in_process(config: ReplayConfig, champions: Champions, as_json: bool) -> di
         return run_replay(config, champions, observer)
 
 
-def _conclude(summary: dict[str, Any], gates: list[Gate], as_json: bool) -> None:
+def _conclude(summary: dict[str, Any], gates: list[Gate], as_json: bool, report: Path | None = None) -> None:
     """Print the outcome; exit with an error if a gate fails."""
     from whirr.cli._replay import print_replay
     from whirr.replay.gates import failures
@@ -266,6 +278,12 @@ def _conclude(summary: dict[str, Any], gates: list[Gate], as_json: bool) -> None
         print_json({**summary, "failed": failed})
     else:
         print_replay(summary)
+        if report is not None:
+            stdout.print(Text(f"report     {report}"))
+    _fail_if(failed)
+
+
+def _fail_if(failed: list[str]) -> None:
     for line in failed:
         print_error(line)
     if failed:
