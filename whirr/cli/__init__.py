@@ -31,10 +31,11 @@ class _Command:
 COMMANDS: Final = MappingProxyType(
     {
         "edge": _Command(
-            "whirr.cli.edge:edge", "Publish frames from audio files, stdin, a sound card or the simulator."
+            "whirr.cli.edge:app", "Publish frames from audio files, stdin, a sound card or the simulator."
         ),
         "worker": _Command("whirr.cli.worker:worker", "Score frames and publish alerts.", "stream"),
         "alerts": _Command("whirr.cli.alerts:alerts", "Print alerts as they come."),
+        "dlq": _Command("whirr.cli.dlq:app", "List, show and replay frames that could not be used."),
         "features": _Command(
             "whirr.cli.features:features", "Write the features of recordings to .npy, Parquet and CSV.", "train"
         ),
