@@ -51,8 +51,8 @@ class KafkaBroker:
         """Its process id; ServiceUnavailable when it does not run."""
         return self._child.pid
 
-    def format(self, properties: Mapping[str, object], cluster_id: str) -> None:
-        """Write its settings and format its storage."""
+    def format(self, properties: Mapping[str, object], cluster_id: str, more: Sequence[str] = ()) -> None:
+        """Write its settings and format its storage, with ``more`` options of Kafka's own program for that."""
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         storage: list[str | Path] = [
             "kafka.tools.StorageTool",
@@ -60,6 +60,7 @@ class KafkaBroker:
             f"--cluster-id={cluster_id}",
             "-c",
             self._properties,
+            *more,
         ]
         done = subprocess.run([*self._java("128m"), *storage], check=False, capture_output=True, text=True)
         if done.returncode:
@@ -139,9 +140,10 @@ class KafkaCluster(Service):
                 properties = _with_link(properties, broker.link_port, self._links[node - 1])
             self.brokers.append(broker)
             formats.append((broker, properties))
+        options = self._format_options()
         # Each takes seconds of a Java machine's start.
         with ThreadPoolExecutor(self._size) as threads:
-            list(threads.map(lambda made: made[0].format(made[1], cluster_id), formats))
+            list(threads.map(lambda made: made[0].format(made[1], cluster_id, options), formats))
         for broker in self.brokers:
             broker.start()
         for broker in self.brokers:
@@ -156,6 +158,9 @@ class KafkaCluster(Service):
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+    def _format_options(self) -> list[str]:
+        return []
 
     def _properties(self, node: int, port: int, controller: int, folder: Path) -> dict[str, object]:
         replicas = min(3, self._size)
