@@ -140,10 +140,9 @@ class KafkaCluster(Service):
                 properties = _with_link(properties, broker.link_port, self._links[node - 1])
             self.brokers.append(broker)
             formats.append((broker, properties))
-        options = self._format_options()
         # Each takes seconds of a Java machine's start.
         with ThreadPoolExecutor(self._size) as threads:
-            list(threads.map(lambda made: made[0].format(made[1], cluster_id, options), formats))
+            list(threads.map(lambda made: made[0].format(made[1], cluster_id, self._format_options()), formats))
         for broker in self.brokers:
             broker.start()
         for broker in self.brokers:
