@@ -51,7 +51,7 @@ bench-feast: $(INSTALLED)-bench ## Measure the feature store: reads, writes, and
 quality: $(INSTALLED)-bench ## Train every detector on real recordings (ROOT=DIR) and print what it reaches
 	@$(RUN) -W ignore -m benchmarks.quality $(if $(ROOT),--root "$(ROOT)") $(ARGS)
 
-chaos: $(INSTALLED)-dev ## Kill, pause and cut off all that can be while frames flow, and count (ARGS=--short: 2 min)
+chaos: $(INSTALLED)-dev ## Kill, pause and cut off all that can be while frames flow, and count (ARGS=--short: in minutes)
 	@$(RUN) -m scripts.local_services fetch >/dev/null
 	@$(RUN) -m scripts.chaos $(ARGS)
 
