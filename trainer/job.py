@@ -44,6 +44,8 @@ class TrainConfig:
         min_delta: How much lower a held-out loss has to be to count as better, in units of the loss.
         checkpoints: Folder for ``last.ckpt`` and ``best.ckpt``, written after each epoch.
         resume: Whether to go on from ``last.ckpt`` in that folder.
+        reference_s: So many seconds of the feature store's history, up to now, give the model each machine's reference
+            statistics; None for none.
         mlflow: Whether to log the run.
         register: Whether to make the model a version of the registered model of its name.
     """
@@ -74,6 +76,7 @@ class TrainConfig:
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     checkpoints: Path | None = None
     resume: bool = False
+    reference_s: Annotated[float | None, Field(gt=0)] = None
     mlflow: bool = True
     register: bool = False
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, format_rfc3339
+from feature_repo.fields import history_folder
+from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, StatisticsReference, format_rfc3339
 from stream_app.pipeline.model import Model, golden_window
 from trainer.checkpoints import last_checkpoint
 from trainer.detector import Fitted, find_detector
@@ -23,11 +24,13 @@ from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.job import Observer, TrainConfig, TrainResult
 from trainer.options import to_yaml
 from trainer.recordings import Found, data_hash, find_recordings, split
+from trainer.reference import reference_statistics
 from trainer.registration import publish
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
 from trainer.tracking import Run
 from whirr.errors import ServiceUnavailable
+from whirr.feature_store import repo_folder
 from whirr.settings import Settings, load_settings
 
 __all__ = ["Observer", "TrainConfig", "TrainResult", "train_model"]
@@ -45,6 +48,7 @@ class _Ground:
     choice: Choice
     calibration: Calibration
     prepared: Prepared
+    reference: dict[str, StatisticsReference]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
         RecordingError: The folder holds too little that can be used, or a file can't be used and ``on_error`` is
             ``fail``.
         ModelError: The exported graph doesn't give the trained module's scores.
+        FeatureStoreError: Reference statistics are wanted, and the history has none.
         ServiceUnavailable: MLflow can't be used; the model has been written before.
     """
     config.check()
@@ -82,7 +87,7 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     settings = settings or load_settings()
     started_at, started = datetime.now(UTC), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="whirr-train-") as folder:
-        ground = _prepare(config, Path(folder), observer)
+        ground = _prepare(config, Path(folder), observer, settings, started_at)
         trained = _train(config, ground, observer)
         metadata = _metadata(config, ground, trained, started_at)
     result = _result(config, ground, trained, metadata, time.perf_counter() - started)
@@ -94,9 +99,12 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     return publish(result, ground.prepared.held_out.frame_scores(trained.scores), config.register, settings)
 
 
-def _prepare(config: TrainConfig, folder: Path, observer: Observer) -> _Ground:
+def _prepare(
+    config: TrainConfig, folder: Path, observer: Observer, settings: Settings, started_at: datetime
+) -> _Ground:
     found = find_recordings(config.normal, config.machine, config.on_error)
     observer.on_found(found)
+    reference = _reference(config, found, settings, started_at)
     choice = choose_features(found, config.features, config.frame_s)
     calibration = _calibration(config, found, choice.features)
     observer.on_features(choice, calibration.frame_s)
@@ -109,7 +117,14 @@ def _prepare(config: TrainConfig, folder: Path, observer: Observer) -> _Ground:
         found = found.without(prepared, config.on_error)
     observer.on_problems(found.problems)
     observer.on_windows(len(prepared.train), len(prepared.held_out.windows))
-    return _Ground(found, choice, calibration, replace(prepared, data_hash=data_hash(found.recordings)))
+    return _Ground(found, choice, calibration, replace(prepared, data_hash=data_hash(found.recordings)), reference)
+
+
+def _reference(config: TrainConfig, found: Found, settings: Settings, now: datetime) -> dict[str, StatisticsReference]:
+    if config.reference_s is None:
+        return {}
+    machines = [machine for machine in found.machines if machine is not None]
+    return reference_statistics(history_folder(repo_folder(settings)), machines, now, config.reference_s)
 
 
 def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> Calibration:
@@ -155,6 +170,7 @@ def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_a
         score_percentiles=trained.percentiles,
         normal_band_error=trained.band_error.mean(axis=0, dtype=np.float64).tolist(),
         golden=list(_golden(ground.prepared.held_out.windows, trained.scores)),
+        statistics_reference=ground.reference,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,14 +17,13 @@ from aiokafka.errors import KafkaError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.times import parse_rfc3339
+from whirr.durations import parse_duration_s
 from whirr.errors import ServiceUnavailable, SettingsError
 from whirr.kafka_clients import check_visible, client_options, refusal, why_not_connected
 from whirr.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d{1,9})([smhd])")
 _REMEMBERED = 100_000
 _POLL_MS = 500
 _REQUEST_TIMEOUT_MS = 10_000
@@ -86,8 +84,8 @@ def parse_since(text: str, now_us: int) -> int:
     Raises:
         SettingsError: It is neither.
     """
-    if match := _DURATION.fullmatch(text):
-        return now_us - int(match[1]) * _UNITS_S[match[2]] * 1_000_000
+    if (duration_s := parse_duration_s(text)) is not None:
+        return now_us - duration_s * 1_000_000
     try:
         return parse_rfc3339(text)
     except ValueError:

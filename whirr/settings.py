@@ -163,6 +163,27 @@ class Settings(BaseSettings):
         "auto", description="how the worker logs: text, json, or auto for text on a terminal and else json"
     )
 
+    edge_spool_dir: Path = Field(Path(".whirr/spool"), description="where an edge agent's frames wait for the broker")
+    edge_spool_mb: float = Field(1000.0, ge=1, description="most megabytes that wait there, of each source")
+    edge_backlog_kb_s: float = Field(
+        500.0,
+        gt=0,
+        description="most kilobytes a second with which an edge agent sends what waited; never below twice live",
+    )
+    feature_push: bool | None = Field(
+        None, description="write features to Feast; default: when a store was chosen, or the default one was applied"
+    )
+    feature_push_interval_s: Seconds = Field(1.0, description="how often the worker writes features")
+    feature_repo: Path | None = Field(None, description="Feast repository; default: the one that Whirr came with")
+    feature_keep_history: bool = Field(True, description="keep every row that is written as history (Parquet files)")
+    feature_history_days: int = Field(30, ge=0, description="days of history that are kept; 0 keeps all")
+    feature_history_every_s: float = Field(
+        0.0, ge=0, description="least time between two rows of a stream; 0 keeps all"
+    )
+    feature_store_yaml: Path | None = Field(
+        None, description="which feature store; default: FEAST_FS_YAML_FILE_PATH, else the repository's SQLite"
+    )
+
     mlflow_tracking_uri: str = Field(
         "sqlite:///mlflow.db", description="where training runs and registered models are: a server or a database"
     )

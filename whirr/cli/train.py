@@ -40,6 +40,7 @@ from whirr.cli._training_options import (
     Resume,
     Seed,
 )
+from whirr.durations import duration_s
 from whirr.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -100,6 +101,13 @@ def train(
     seed: Seed = 0,
     checkpoints: Checkpoints = None,
     resume: Resume = False,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Take reference statistics of so long (7d, 12h) from the feature store's history into the model.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     mlflow: Annotated[bool, typer.Option(help="Log the run in MLflow.", rich_help_panel=TRAINING)] = True,
     register: Annotated[
         bool, typer.Option("--register", help="Make it the newest version of the registered model of its name.")
@@ -141,6 +149,7 @@ def train(
         seed=seed,
         checkpoints=checkpoints,
         resume=resume,
+        reference_s=None if reference is None else duration_s(reference, "--reference"),
         mlflow=mlflow,
         register=register,
     )
@@ -202,5 +211,6 @@ def _summary(result: TrainResult) -> dict[str, Any]:
         "thresholds": metadata.thresholds,
         "machine_thresholds": metadata.machine_thresholds,
         "calibration": metadata.calibration,
+        "statistics_reference": metadata.statistics_reference,
         "false_alarms": result.check,
     }
