@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
-from trainer.gaussian import Mahalanobis, Standardise
+from trainer.gaussian import Mahalanobis, Standardise, product
 from trainer.stacks import by_band
 
 Float32 = NDArray[np.float32]
@@ -34,24 +34,27 @@ class TiedMixture(nn.Module):
     """
 
     centres: Tensor
+    white_centres: Tensor
     penalties: Tensor
 
     def __init__(self, centres: Float64, shares: Float64, residuals: Float64) -> None:
         super().__init__()
         self.distance = Mahalanobis(residuals)
         self.register_buffer("centres", torch.from_numpy(centres.astype(np.float32)))
+        self.register_buffer("white_centres", self.centres @ self.distance.whitening)
         # In units of the distance per entry: the most frequent component has none.
         penalties = -2 * np.log(shares / shares.max()) / centres.shape[1]
         self.register_buffer("penalties", torch.from_numpy(penalties.astype(np.float32)))
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Return the distance to the likeliest component, float32 ``[vector]``, and each entry's share in it."""
-        found = [self.distance(vectors - centre) for centre in self.centres]
-        distances = torch.stack([distance for distance, _ in found]) + self.penalties.unsqueeze(1)
-        shares = torch.stack([share for _, share in found])
-        likeliest = distances.argmin(dim=0)
-        chosen = torch.nn.functional.one_hot(likeliest, len(found)).T.to(distances.dtype)
-        return (distances * chosen).sum(dim=0), (shares * chosen.unsqueeze(2)).sum(dim=0)
+        # Whitened once for all components, and back for the likeliest alone: the products are what costs.
+        white = product(vectors, self.distance.whitening)
+        apart = [(white - centre).square().sum(dim=1) for centre in self.white_centres]
+        likeliest = (torch.stack(apart) + self.penalties.unsqueeze(1)).argmin(dim=0)
+        white = white - self.white_centres[likeliest]
+        shares = (vectors - self.centres[likeliest]) * product(white, self.distance.whitening.T)
+        return white.square().sum(dim=1) + self.penalties[likeliest], shares
 
 
 class PooledMixture(nn.Module):
