@@ -6,7 +6,10 @@
     ├── ModelError           a model isn't there, can't be read, can't be computed, or disagrees with itself
     ├── PromotionRefused     a challenger is worse than the champion
     ├── RecordingError       an audio file or folder given to the edge agent or the trainer can't be used
+    ├── FeatureStoreError    the feature store's definitions are missing, or are another version's
+    ├── ReplayFailed         a replay's figures, or its comparison with live answers, fall short of what was asked
     ├── ServiceUnavailable   Kafka, MLflow or another service can't be reached
+    ├── AccessRefused        Kafka is there and lets this client not in, or not do that
     └── MissingExtra         a part of Whirr is used whose packages are not installed
 
 Each message names the offending value and what was expected. The command line prints the message without a
@@ -60,10 +63,28 @@ class RecordingError(WhirrError):
     exit_code = 2
 
 
+class FeatureStoreError(WhirrError):
+    """The feature store's definitions are missing, or are another version's."""
+
+    exit_code = 2
+
+
+class ReplayFailed(WhirrError):
+    """A replay's figures, or its comparison with live answers, fall short of what was asked for."""
+
+    exit_code = 6
+
+
 class ServiceUnavailable(WhirrError):
     """A service that Whirr needs can't be reached."""
 
     exit_code = 3
+
+
+class AccessRefused(WhirrError):
+    """A service is there, but refuses: a wrong password, a certificate that is not trusted, a right not granted."""
+
+    exit_code = 5
 
 
 class MissingExtra(WhirrError):

@@ -31,6 +31,8 @@ from whirr.errors import SettingsError
 
 DEFAULT_FILE = "whirr.toml"
 EMBEDDED_BOOTSTRAP = "127.0.0.1:9092"
+_OF_SASL = ("kafka_sasl_username", "kafka_sasl_password")
+_OF_TLS = ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile")
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's own rule
@@ -60,8 +62,13 @@ def _topic(text: str) -> str:
 
 
 Seconds = Annotated[float, Field(gt=0)]
+Hours = Annotated[float, Field(gt=0, le=1e6)]
 Addresses = Annotated[str, AfterValidator(_addresses)]
 Topic = Annotated[str, AfterValidator(_topic)]
+
+
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"]
 
 
 class Route(BaseModel):
@@ -113,6 +120,18 @@ class Settings(BaseSettings):
     kafka_embedded: bool | None = Field(
         None, description="talk as the embedded broker needs it; default: when no addresses are given"
     )
+    kafka_security_protocol: SecurityProtocol = Field(
+        "PLAINTEXT", description="how to talk to Kafka: SSL is TLS, SASL_SSL is TLS and a password"
+    )
+    kafka_sasl_mechanism: SaslMechanism = Field("SCRAM-SHA-512", description="how the password is shown to Kafka")
+    kafka_sasl_username: str | None = Field(None, description="who this is to Kafka")
+    kafka_sasl_password: SecretStr | None = Field(None, description="password of that user")
+    kafka_ssl_cafile: Path | None = Field(
+        None, description="certificates (PEM) that Kafka's is checked by; default: those that the system trusts"
+    )
+    kafka_ssl_certfile: Path | None = Field(None, description="this client's certificate (PEM), if Kafka asks for one")
+    kafka_ssl_keyfile: Path | None = Field(None, description="its key (PEM, no passphrase); default: in the same file")
+    kafka_ssl_check_hostname: bool = Field(True, description="whether Kafka's certificate must name its address")
     frames_topic: Topic = Field("vibration-frames", description="topic that gateways publish to")
     alerts_topic: Topic = Field("anomalies", description="topic that alerts go to")
     scores_topic: Topic = Field("vibration-scores", description="topic that scores go to")
@@ -120,6 +139,12 @@ class Settings(BaseSettings):
     publish_scores: bool = Field(True, description="send every frame's score")
     topic_partitions: int = Field(8, ge=1, description="partitions of topics that Whirr creates")
     topic_replication: int = Field(1, ge=1, description="replicas of topics that Whirr creates")
+    topic_min_insync: int | None = Field(
+        None, ge=1, description="replicas that must have a record before it counts; default: one less, at least 1"
+    )
+    frames_retention_h: Hours = Field(72.0, description="hours that frames are kept: more than the longest outage")
+    scores_retention_h: Hours = Field(168.0, description="hours that scores are kept")
+    alerts_retention_h: Hours = Field(720.0, description="hours that alerts and dead letters are kept")
 
     route: tuple[Route, ...] = Field((), description="[[route]] tables; the first that matches a machine counts")
 
@@ -134,6 +159,30 @@ class Settings(BaseSettings):
     web_host: str = Field("127.0.0.1", description="address that /metrics and /ready are served on")
     web_port: int = Field(6066, ge=0, le=65535, description="port that /metrics and /ready are served on")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="how the worker logs: text, json, or auto for text on a terminal and else json"
+    )
+
+    edge_spool_dir: Path = Field(Path(".whirr/spool"), description="where an edge agent's frames wait for the broker")
+    edge_spool_mb: float = Field(1000.0, ge=1, description="most megabytes that wait there, of each source")
+    edge_backlog_kb_s: float = Field(
+        500.0,
+        gt=0,
+        description="most kilobytes a second with which an edge agent sends what waited; never below twice live",
+    )
+    feature_push: bool | None = Field(
+        None, description="write features to Feast; default: when a store was chosen, or the default one was applied"
+    )
+    feature_push_interval_s: Seconds = Field(1.0, description="how often the worker writes features")
+    feature_repo: Path | None = Field(None, description="Feast repository; default: the one that Whirr came with")
+    feature_keep_history: bool = Field(True, description="keep every row that is written as history (Parquet files)")
+    feature_history_days: int = Field(30, ge=0, description="days of history that are kept; 0 keeps all")
+    feature_history_every_s: float = Field(
+        0.0, ge=0, description="least time between two rows of a stream; 0 keeps all"
+    )
+    feature_store_yaml: Path | None = Field(
+        None, description="which feature store; default: FEAST_FS_YAML_FILE_PATH, else the repository's SQLite"
+    )
 
     mlflow_tracking_uri: str = Field(
         "sqlite:///mlflow.db", description="where training runs and registered models are: a server or a database"
@@ -155,6 +204,41 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take arguments, then the environment, then the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_file())
+
+    @model_validator(mode="after")
+    def _secure_as_meant(self) -> Settings:
+        """Refuse what would be ignored: whoever sets a password or a certificate counts on it."""
+        protocol = self.kafka_security_protocol
+        shown = f"kafka_security_protocol is {protocol}"
+        named = {name: getattr(self, name) is not None for name in (*_OF_SASL, *_OF_TLS)}
+        with_sasl, with_tls = protocol.startswith("SASL"), protocol.endswith("SSL")
+        if with_sasl and (missing := [name for name in _OF_SASL if not named[name]]):
+            raise ValueError(f"{shown}; expected {' and '.join(missing)} with it")
+        if not with_sasl and (unused := [name for name in _OF_SASL if named[name]]):
+            raise ValueError(f"{shown}, but {unused[0]} is set; expected SASL_SSL")
+        if not with_tls and (unused := [name for name in _OF_TLS if named[name]]):
+            raise ValueError(f"{shown}, but {unused[0]} is set; expected SASL_SSL or SSL")
+        if protocol == "SASL_PLAINTEXT" and self.kafka_sasl_mechanism == "PLAIN":
+            raise ValueError(f"{shown} and kafka_sasl_mechanism PLAIN would send the password in clear; use SASL_SSL")
+        if self.kafka_ssl_keyfile is not None and self.kafka_ssl_certfile is None:
+            raise ValueError("kafka_ssl_keyfile is set without kafka_ssl_certfile; expected both")
+        if protocol != "PLAINTEXT" and self.embedded:
+            raise ValueError(f"{shown}; the embedded broker takes PLAINTEXT only")
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_enough(self) -> Settings:
+        if self.min_insync_replicas > self.topic_replication:
+            raise ValueError(
+                f"topic_min_insync is {self.topic_min_insync}, topic_replication {self.topic_replication}; "
+                "expected at most as many, or nothing could be written"
+            )
+        return self
+
+    @property
+    def min_insync_replicas(self) -> int:
+        """Replicas that must have a record before it is acknowledged."""
+        return self.topic_min_insync or max(1, self.topic_replication - 1)
 
     @property
     def bootstrap(self) -> str:
