@@ -15,7 +15,7 @@ DEV_EXTRAS := audio,dev,$(DEMO_EXTRAS)
 BENCH_EXTRAS := bench,$(DEV_EXTRAS)
 ARGS ?=
 
-.PHONY: help venv demo test test-embedded lint format bench bench-feast quality schemas constraints services clean distclean
+.PHONY: help venv demo test test-embedded lint format bench bench-feast bench-train quality lifetimes schemas constraints services clean distclean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -45,8 +45,14 @@ bench: $(INSTALLED)-bench ## Measure, each figure as a ratio in one run
 bench-feast: $(INSTALLED)-bench ## Measure the feature store: reads, writes, and what pushing costs a worker
 	@$(RUN) -W ignore -m benchmarks.features $(ARGS)
 
+bench-train: $(INSTALLED)-bench ## Time a training on 1,000 clips of ten seconds (ARGS="--epochs 3": a quick look)
+	@$(RUN) -W ignore -m benchmarks.training $(ARGS)
+
 quality: $(INSTALLED)-bench ## Train every detector on real recordings (ROOT=DIR) and print what it reaches
 	@$(RUN) -W ignore -m benchmarks.quality $(if $(ROOT),--root "$(ROOT)") $(ARGS)
+
+lifetimes: $(INSTALLED)-bench ## Play bearings run to failure (ROOT=DIR) live: when does the first alert come?
+	@$(RUN) -W ignore -m benchmarks.lifetimes $(if $(ROOT),--root "$(ROOT)") $(ARGS)
 
 schemas: $(INSTALLED)-dev ## Write the JSON Schemas from the Python types
 	@$(RUN) -m schemas.generate

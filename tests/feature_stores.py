@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,6 +48,11 @@ class StoreUnderTest:
     settings: Settings
     repo: Path
 
+    @cached_property
+    def reader(self) -> Any:
+        """Feast's own store, opened once."""
+        return open_store(self.settings).feast
+
     def apply(self, objects: Sequence[Any] | None = None) -> None:
         """Apply the definitions, or others in their place; views that are not among them are deleted."""
         with contextlib.redirect_stdout(io.StringIO()):
@@ -54,6 +60,7 @@ class StoreUnderTest:
             wanted = definitions() if objects is None else list(objects)
             gone = [v for v in store.list_feature_views() if v.name not in {getattr(o, "name", "") for o in wanted}]
             store.apply(wanted, objects_to_delete=gone, partial=not gone)
+        self.__dict__.pop("reader", None)
 
     def connect(self) -> OnlineStore:
         """Return the online store, newly opened."""
@@ -62,7 +69,7 @@ class StoreUnderTest:
     def read(self, *machine_ids: str, features: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Return what a reader sees of machines, by Feast's own call, each with its time and status."""
         wanted = list(features) or [f"{view}:{f.name}" for view, known in fields.VIEWS.items() for f in known]
-        answer = open_store(self.settings).feast.get_online_features(
+        answer = self.reader.get_online_features(
             features=wanted, entity_rows=[{fields.ENTITY: machine_id} for machine_id in machine_ids]
         )
         values = answer.to_dict()

@@ -87,13 +87,17 @@ class HeldOutSet:
 
 
 class WindowLoader:
-    """Batches of training windows, [window, channel, band, time]; places and order depend on seed and epoch alone."""
+    """Batches of training windows, [window, channel, band, time]; places and order depend on seed and epoch alone.
+
+    Attributes:
+        epoch: The next one to be drawn, from 0.
+    """
 
     def __init__(self, data: TrainingSet, batch: int, seed: int) -> None:
         self._data = data
         self._batch = batch
         self._seed = seed
-        self._epoch = 0
+        self.epoch = 0
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -101,8 +105,8 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[Tensor]:
         """Draw one epoch's windows."""
-        rng = np.random.default_rng([self._seed, self._epoch])
-        self._epoch += 1
+        rng = np.random.default_rng([self._seed, self.epoch])
+        self.epoch += 1
         width = self._data.width
         drawn = [
             first + rng.integers(0, count - width, size=count // width, endpoint=True)

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
+from trainer.checkpoints import check_resumable, last_checkpoint, origin
 from trainer.dataset import HeldOutLoader, WindowLoader
 from trainer.detector import Fitted, OnEpoch
-from trainer.fit import fit
+from trainer.fit import Schedule, fit
 from trainer.job import TrainConfig
+from trainer.options import options_of, to_yaml
 from trainer.spectrograms import Prepared
 
 
@@ -20,12 +22,31 @@ def fit_by_gradient(module: Any, data: Prepared, config: TrainConfig, on_epoch: 
     Args:
         module: With ``model``, which takes normalisation and scores, and a buffer ``threshold``.
         data: Windows to train on, and held-out ones for the loss.
-        config: Epochs, batch, seed, accelerator.
+        config: Epochs, patience, batch, seed, accelerator, checkpoints.
         on_epoch: Called after each epoch.
+
+    Raises:
+        SettingsError: There is no checkpoint to resume from, or it is of another training.
     """
     module.model.set_normalisation(*data.train.moments())
+    options = options_of(config)
+    module.about = {"options": options, "origin": origin(options, data.data_hash, data.features)}
+    resume = last_checkpoint(config)
+    if resume is not None:
+        check_resumable(resume, module.about["origin"], config.epochs)
+    if config.checkpoints is not None:
+        config.checkpoints.mkdir(parents=True, exist_ok=True)
+        (config.checkpoints / "train.yaml").write_text(to_yaml(config), encoding="utf-8")
+    schedule = Schedule(
+        epochs=config.epochs,
+        patience=config.patience,
+        min_delta=config.min_delta,
+        accelerator=config.accelerator,
+        checkpoints=config.checkpoints,
+        resume=resume,
+    )
     loaders = WindowLoader(data.train, config.batch, config.seed), HeldOutLoader(data.held_out)
-    fitted = fit(module, *loaders, config.epochs, config.accelerator, on_epoch)
+    fitted = fit(module, *loaders, schedule, on_epoch)
 
     def save(path: Path, decision_threshold: float) -> None:
         module.threshold.fill_(torch.tensor(decision_threshold))

@@ -39,8 +39,13 @@ class TrainConfig:
         threshold_method, threshold_level: How the alert threshold is made: see :mod:`trainer.thresholds`.
         alert_percentile: The alert threshold by the method ``percentile``, 90 to 99; default: 99.
         held_out_share: Of each machine's recordings.
-        reference_s: So many seconds of the feature store's history, up to now, give the model each machine's reference
-            statistics; None for none.
+        epochs: At most.
+        patience: Epochs without a better held-out loss after which training ends; 0: never before the last.
+        min_delta: How much lower a held-out loss has to be to count as better, in units of the loss.
+        checkpoints: Folder for ``last.ckpt`` and ``best.ckpt``, written after each epoch.
+        resume: Whether to go on from ``last.ckpt`` in that folder.
+        reference: So much of the feature store's history (``7d``, ``12h``), up to now, gives the model each machine's
+            reference statistics; None for none.
         mlflow: Whether to log the run.
         register: Whether to make the model a version of the registered model of its name.
     """
@@ -64,10 +69,14 @@ class TrainConfig:
     latent: Annotated[int, Field(ge=1, le=4096)] = 40
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     epochs: Annotated[int, Field(ge=1)] = 50
+    patience: Annotated[int, Field(ge=0)] = 10
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
     batch: Annotated[int, Field(ge=1)] = 32
     accelerator: str = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    reference_s: Annotated[float | None, Field(gt=0)] = None
+    checkpoints: Path | None = None
+    resume: bool = False
+    reference: Annotated[str | None, Field(pattern=r"^\d{1,9}[smhd]$")] = None
     mlflow: bool = True
     register: bool = False
 
@@ -87,7 +96,10 @@ class TrainConfig:
         except ValidationError as error:
             lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
             raise SettingsError("; ".join(lines)) from None
-        find_detector(self.detector)
+        if not find_detector(self.detector).by_gradient and self.checkpoints is not None:
+            raise SettingsError(f"detector {self.detector!r} has no epochs; expected no checkpoints with it")
+        if self.resume and self.checkpoints is None:
+            raise SettingsError("resume needs the folder of checkpoints to go on from")
         if self.k > self.n:
             raise SettingsError(f"k is {self.k}, n is {self.n}; expected k of n with k at most n")
         if self.alert_percentile is not None and self.threshold_method != "percentile":
@@ -143,6 +155,9 @@ class Observer:
 
     def on_features(self, choice: Choice, frame_s: float) -> None:
         """The features have been chosen."""
+
+    def on_recording(self, done: int, of: int) -> None:
+        """So many recordings have been read, those that can't be used among them; of a recording cut in two, parts."""
 
     def on_problems(self, problems: Sequence[Problem]) -> None:
         """All files have been read; these can't be used."""

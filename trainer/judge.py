@@ -9,14 +9,15 @@ import numpy as np
 from stream_app.pipeline import Model, read_recording, resample, windows
 from trainer.promotion import Judge
 from trainer.reading import signals_of
-from trainer.recordings import ANOMALOUS_NAME, SUFFIXES
+from trainer.recordings import audio_files
 from whirr.errors import RecordingError
+from whirr.layouts import label_of
 
 
 def recording_auc(folder: Path) -> Judge:
     """Return a judge: the area under the ROC curve over the recordings under ``folder``.
 
-    Files whose names begin with ``normal`` are normal, with ``anomal`` or ``abnormal`` anomalous; others don't count. A
+    Labels are in the paths (see :mod:`whirr.layouts`); recordings without one, or in a folder ``train``, don't count. A
     recording's score is the mean over its windows, of a one-channel model's signals the worst.
 
     Raises:
@@ -26,7 +27,7 @@ def recording_auc(folder: Path) -> Judge:
     counts = [sum(label == wanted for _, label in labelled) for wanted in (0, 1)]
     if not all(counts):
         raise RecordingError(
-            f"{str(folder)!r} holds {counts[0]} recordings named normal… and {counts[1]} named anomaly… or abnormal…; "
+            f"{str(folder)!r} holds {counts[0]} recordings labelled normal and {counts[1]} labelled anomaly; "
             "expected some of both"
         )
 
@@ -42,9 +43,8 @@ def recording_auc(folder: Path) -> Judge:
 
 
 def _labelled(folder: Path) -> list[tuple[Path, int]]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    normal = [(path, 0) for path in files if path.name.lower().startswith("normal")]
-    return normal + [(path, 1) for path in files if ANOMALOUS_NAME.match(path.name)]
+    labels = {path: label_of(path.relative_to(folder).as_posix()) for path in sorted(audio_files(folder, "train"))}
+    return [(path, int(label == "anomaly")) for path, label in labels.items() if label is not None]
 
 
 def recording_score(model: Model, path: Path) -> float:

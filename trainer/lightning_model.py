@@ -8,11 +8,13 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from trainer.checkpoints import KEY
+
 
 class LitResidual(lightning.LightningModule):  # type: ignore[misc]
     """Trains a module with a method ``residual(log_mel)``; the decision threshold is in the checkpoint.
 
-    Subclasses set :attr:`model` and :attr:`learning_rate`.
+    Subclasses set :attr:`model` and :attr:`learning_rate`; :attr:`about` says in a checkpoint what it was made from.
     """
 
     model: Any
@@ -21,6 +23,7 @@ class LitResidual(lightning.LightningModule):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
+        self.about: dict[str, Any] = {}
         self.register_buffer("threshold", torch.tensor(float("inf")))
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,6 +40,10 @@ class LitResidual(lightning.LightningModule):  # type: ignore[misc]
     def validation_step(self, batch: Tensor, batch_index: int) -> None:  # noqa: ARG002
         """Log the mean squared error of a batch of held-out windows."""
         self.log("held_out_loss", self.model.residual(batch).square().mean(), batch_size=len(batch))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in the checkpoint what it was made from."""
+        checkpoint[KEY] = self.about
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam, fused where the device has it."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import soundfile
-
 from schemas.frame import MACHINE_ID, MIN_FRAME_S
+from stream_app.pipeline.decode import RECORDING_SUFFIXES, recording_info
+from stream_app.pipeline.tables import TABLE_SUFFIXES, is_table
+from whirr import layouts
 from whirr.errors import RecordingError
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SUFFIXES = RECORDING_SUFFIXES
 ANOMALOUS_NAME = re.compile(r"^(anomal|abnormal)", re.IGNORECASE)
 STRAY_SHARE = 0.25  # a recording shorter than this share of the median one doesn't set the window's length
 
@@ -123,13 +124,14 @@ def find_recordings(
 ) -> Found:
     """Return the recordings under a folder.
 
-    ``DIR/<machine>/train/*`` and ``DIR/<machine>/*`` name the machine; ``DIR/train/*`` and ``DIR/*`` don't.
+    ``DIR/<machine>/train/*`` and ``DIR/<machine>/*`` name the machine; ``DIR/train/*`` and ``DIR/*`` don't. The
+    layouts of public data sets are understood too: see :mod:`whirr.layouts`.
 
     Args:
-        folder: Searched recursively for .wav, .flac, .ogg and .mp3.
+        folder: Searched recursively for recordings: audio, and tables of samples with a stated rate.
         machine: Whose recordings these are, in place of what the folders say.
         on_error: ``skip`` leaves files out that can't be used and names them; ``fail`` raises.
-        normal_only: Leave folders named ``test`` and files named as anomalous out, whatever else is there.
+        normal_only: Leave out what belongs to a test set, what lies in a folder named as anomalous, and files named so.
 
     Raises:
         RecordingError: The folder is missing or holds no usable audio, or a file can't be used and ``on_error`` is
@@ -139,8 +141,9 @@ def find_recordings(
         raise RecordingError(f"{str(folder)!r} is no folder; expected one with normal recordings")
     if machine is not None and not MACHINE_ID.fullmatch(machine):
         raise RecordingError(f"machine {machine!r} is no machine id; expected {MACHINE_ID.pattern}")
-    left_out = "test" if normal_only else ""
-    names = [path.relative_to(folder).as_posix() for path in audio_files(folder, left_out)]
+    names = [path.relative_to(folder).as_posix() for path in audio_files(folder, "test" if normal_only else None)]
+    if normal_only:
+        names = [name for name in names if not _lies_among_anomalies(name)]
     if not names:
         raise RecordingError(f"no audio in {str(folder)!r}; looked for {' '.join(SUFFIXES)}, in sub-folders too")
     with ThreadPoolExecutor() as pool:
@@ -202,45 +205,53 @@ def data_hash(recordings: Sequence[Recording]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def audio_files(folder: Path, left_out: str) -> list[Path]:
-    """Return the audio files under a folder, except hidden ones and what is in folders named ``left_out``."""
+def is_recording(path: Path) -> bool:
+    """Return whether a file holds samples, by its suffix: audio, or a table of samples that states its rate."""
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES or (suffix in TABLE_SUFFIXES and is_table(path))
+
+
+def audio_files(folder: Path, left_out: layouts.Part | None) -> list[Path]:
+    """Return the recordings under a folder, except hidden ones and what belongs to the part ``left_out``."""
     found = []
     for path in folder.rglob("*"):
-        inside = path.relative_to(folder).parts
-        hidden = any(part.startswith(".") for part in inside)
-        if path.suffix.lower() in SUFFIXES and not hidden and left_out not in inside[:-1] and path.is_file():
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        parts = (*inside.parts[:-1], layouts.place(inside.as_posix(), folder).part)
+        left = hidden or (left_out is not None and left_out in parts)
+        if not left and path.is_file() and is_recording(path):
             found.append(path)
     return found
+
+
+def _lies_among_anomalies(name: str) -> bool:
+    folders = name.split("/")[:-1]
+    return any(layouts.LABEL_FOLDER.fullmatch(part) and layouts.label_of(part) == "anomaly" for part in folders)
 
 
 def _look_at(folder: Path, name: str, machine: str | None, normal_only: bool) -> Recording | Problem:
     if normal_only and ANOMALOUS_NAME.match((folder / name).name):
         return Problem(name, "named as anomalous")
-    return describe(folder, name, machine or _machine_of(name))
+    return describe(folder, name, machine or layouts.place(name, folder).machine)
 
 
 def describe(folder: Path, name: str, machine: str | None) -> Recording | Problem:
     """Return the recording ``name`` of a folder as its header describes it, or why it can't be used."""
     path = folder / name
     try:
-        info = soundfile.info(path)
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        return Problem(name, f"can't be read ({str(error).split(': ', 1)[-1].strip()})")
-    if info.frames < MIN_FRAME_S * info.samplerate:
-        return Problem(name, f"{info.duration:.3g} s long; expected at least {MIN_FRAME_S} s")
+        info = recording_info(path)
+    except RecordingError as error:
+        return Problem(name, str(error).removeprefix(f"{path}: "))
+    if info.samples < MIN_FRAME_S * info.rate_hz:
+        return Problem(name, f"{info.samples / info.rate_hz:.3g} s long; expected at least {MIN_FRAME_S} s")
     return Recording(
         path=path,
         name=name,
         machine=machine,
-        rate_hz=info.samplerate,
+        rate_hz=info.rate_hz,
         channels=info.channels,
-        samples=info.frames,
+        samples=info.samples,
     )
-
-
-def _machine_of(name: str) -> str | None:
-    first, *rest = name.split("/")
-    return first if rest and first not in {"train", "test"} and MACHINE_ID.fullmatch(first) else None
 
 
 def _cut(recording: Recording, frame_s: float, held_out_share: float) -> tuple[list[Part], list[Part]]:

@@ -6,8 +6,9 @@ windows by itself, as the worker does: what thresholds are made from is what wil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,22 +26,43 @@ from whirr.errors import RecordingError
 
 Float32 = NDArray[np.float32]
 FrameWindows = Float32  # [signal, window, channel, band, time]
+Work = Iterator[tuple[Part, list[Float32]]]  # each part, and what was computed from it
 
 MAX_STRETCH_S = 60.0  # longer recordings are transformed piece by piece
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What is trained on, and what thresholds are made from."""
+    """What is trained on, and what thresholds are made from.
+
+    Attributes:
+        features: How the windows were made.
+        data_hash: Of the recordings, as the model's metadata has it.
+    """
 
     train: TrainingSet
     held_out: HeldOutSet
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    data_hash: str = ""
 
 
 def prepare(
-    train: Sequence[Part], held_out: Sequence[Part], config: FeatureConfig, frame_s: float, folder: Path
+    train: Sequence[Part],
+    held_out: Sequence[Part],
+    config: FeatureConfig,
+    frame_s: float,
+    folder: Path,
+    on_recording: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Prepared | list[Problem]:
     """Compute the spectrograms of both parts, into files in ``folder``.
+
+    Args:
+        train: What windows are drawn from.
+        held_out: What thresholds are made from.
+        config: The features.
+        frame_s: Length of a frame in seconds, that held-out recordings are cut into.
+        folder: Of the files.
+        on_recording: Called with how many parts are done, of how many.
 
     Returns:
         Both sets; or, where some recordings can't be used, which ones and why. Then split the others and call again.
@@ -57,22 +79,27 @@ def prepare(
         )
     features = Features(config)
     problems: list[Problem] = []
+    good = itertools.count(1)
+
+    def read(parts: Sequence[Part], compute: Callable[[Part], list[Float32]]) -> Work:
+        for part, spectrograms in computed(parts, compute, problems):
+            on_recording(next(good) + len(problems), len(train) + len(held_out))
+            yield part, spectrograms
+
     with (folder / "train.f32").open("w+b") as file:
-        training_set = _training_set(train, features, file, problems)
+        training_set = _training_set(read(train, lambda part: _stretches(part, features)), features.config, file)
     with (folder / "held_out.f32").open("w+b") as file:
-        held_out_set = _held_out_set(held_out, features, frame_s, file, problems)
+        work = read(held_out, lambda part: _frames(part, features, frame_s))
+        held_out_set = _held_out_set(work, features.config, file)
     if problems or training_set is None or held_out_set is None:
         return problems
-    return Prepared(training_set, held_out_set)
+    return Prepared(training_set, held_out_set, config)
 
 
-def _training_set(
-    parts: Sequence[Part], features: Features, file: BinaryIO, problems: list[Problem]
-) -> TrainingSet | None:
-    config = features.config
+def _training_set(work: Work, config: FeatureConfig, file: BinaryIO) -> TrainingSet | None:
     stretches: list[tuple[int, int]] = []
     columns = 0
-    for _, spectrograms in computed(parts, lambda part: _stretches(part, features), problems):
+    for _, spectrograms in work:
         for log_mel in spectrograms:
             file.write(np.ascontiguousarray(log_mel.transpose(2, 0, 1)).tobytes())
             stretches.append((columns, log_mel.shape[2]))
@@ -83,13 +110,10 @@ def _training_set(
     return TrainingSet(mapped, tuple(stretches), config.window_columns)
 
 
-def _held_out_set(
-    parts: Sequence[Part], features: Features, frame_s: float, file: BinaryIO, problems: list[Problem]
-) -> HeldOutSet | None:
-    config = features.config
+def _held_out_set(work: Work, config: FeatureConfig, file: BinaryIO) -> HeldOutSet | None:
     frames: list[HeldOutFrame] = []
     count = 0
-    for part, of_part in computed(parts, lambda part: _frames(part, features, frame_s), problems):
+    for part, of_part in work:
         for frame in of_part:
             file.write(frame.tobytes())
             frames.append(HeldOutFrame(part.recording.machine, part.recording.name, count, *frame.shape[:2]))

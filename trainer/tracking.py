@@ -51,6 +51,15 @@ class Run:
             for start in range(0, len(metrics), 1000):
                 client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
 
+    def note(self, name: str, text: str) -> None:
+        """Log a text as a file.
+
+        Raises:
+            ServiceUnavailable: The tracking server or its artifact store can't be reached or refuses.
+        """
+        with self._client() as client:
+            client.log_text(self.run_id, text, name)
+
     def finish(self, files: Sequence[Path]) -> None:
         """Log files and end the run.
 

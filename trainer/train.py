@@ -16,17 +16,20 @@ import numpy as np
 from feature_repo.fields import history_folder
 from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, StatisticsReference, format_rfc3339
 from stream_app.pipeline.model import Model, golden_window
+from trainer.checkpoints import last_checkpoint
 from trainer.detector import Fitted, find_detector
 from trainer.export import Float32, Graph, export
 from trainer.false_alarms import FalseAlarmCheck, check_false_alarms
 from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.job import Observer, TrainConfig, TrainResult
+from trainer.options import to_yaml
 from trainer.recordings import Found, data_hash, find_recordings, split
 from trainer.reference import reference_statistics
 from trainer.registration import publish
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
 from trainer.tracking import Run
+from whirr.durations import duration_s
 from whirr.errors import ServiceUnavailable
 from whirr.feature_store import repo_folder
 from whirr.settings import Settings, load_settings
@@ -71,7 +74,8 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
         settings: For MLflow; default: those in force.
 
     Raises:
-        SettingsError: An option is out of its range, or options contradict each other.
+        SettingsError: An option is out of its range, or options contradict each other; or there is no checkpoint to
+            resume from, or it is of another training.
         RecordingError: The folder holds too little that can be used, or a file can't be used and ``on_error`` is
             ``fail``.
         ModelError: The exported graph doesn't give the trained module's scores.
@@ -79,6 +83,7 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
         ServiceUnavailable: MLflow can't be used; the model has been written before.
     """
     config.check()
+    last_checkpoint(config)
     observer = observer or Observer()
     settings = settings or load_settings()
     started_at, started = datetime.now(UTC), time.perf_counter()
@@ -106,21 +111,22 @@ def _prepare(
     observer.on_features(choice, calibration.frame_s)
     while True:
         parts = split(found.recordings, calibration.frame_s, config.held_out_share)
-        prepared = prepare(*parts, choice.features, calibration.frame_s, folder)
+        prepared = prepare(*parts, choice.features, calibration.frame_s, folder, observer.on_recording)
         if isinstance(prepared, Prepared):
             break
         # A header may promise what the file doesn't hold; without such files the split is another.
         found = found.without(prepared, config.on_error)
     observer.on_problems(found.problems)
     observer.on_windows(len(prepared.train), len(prepared.held_out.windows))
-    return _Ground(found, choice, calibration, prepared, reference)
+    return _Ground(found, choice, calibration, replace(prepared, data_hash=data_hash(found.recordings)), reference)
 
 
 def _reference(config: TrainConfig, found: Found, settings: Settings, now: datetime) -> dict[str, StatisticsReference]:
-    if config.reference_s is None:
+    if config.reference is None:
         return {}
     machines = [machine for machine in found.machines if machine is not None]
-    return reference_statistics(history_folder(repo_folder(settings)), machines, now, config.reference_s)
+    period_s = duration_s(config.reference, "reference")
+    return reference_statistics(history_folder(repo_folder(settings)), machines, now, period_s)
 
 
 def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> Calibration:
@@ -157,7 +163,7 @@ def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_a
         version=trained.graph.version,
         detector=config.detector,
         run_id=None,
-        data_hash=data_hash(ground.found.recordings),
+        data_hash=ground.prepared.data_hash,
         created_at=format_rfc3339(int(started_at.timestamp() * 1_000_000)),
         features=ground.choice.features,
         thresholds=trained.calibrated.pooled,
@@ -217,6 +223,7 @@ def _track(
     try:
         run = Run(settings, result.metadata.name, started_at)
         run.log(_parameters(config, result), result.history, _figures(result))
+        run.note("train.yaml", to_yaml(config))
         tracked = replace(result, metadata=replace(result.metadata, run_id=run.run_id))
         trained.graph.save(tracked.out, tracked.metadata)
         run.finish([path for path in (tracked.out, tracked.checkpoint) if path is not None])

@@ -7,6 +7,7 @@
     ├── PromotionRefused     a challenger is worse than the champion
     ├── RecordingError       an audio file or folder given to the edge agent or the trainer can't be used
     ├── FeatureStoreError    the feature store's definitions are missing, or are another version's
+    ├── ReplayFailed         a replay's figures, or its comparison with live answers, fall short of what was asked
     ├── ServiceUnavailable   Kafka, MLflow or another service can't be reached
     └── MissingExtra         a part of Whirr is used whose packages are not installed
 
@@ -65,6 +66,12 @@ class FeatureStoreError(WhirrError):
     """The feature store's definitions are missing, or are another version's."""
 
     exit_code = 2
+
+
+class ReplayFailed(WhirrError):
+    """A replay's figures, or its comparison with live answers, fall short of what was asked for."""
+
+    exit_code = 5
 
 
 class ServiceUnavailable(WhirrError):

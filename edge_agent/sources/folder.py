@@ -96,7 +96,9 @@ class FolderSource:
         for path in paths:
             try:
                 with soundfile.SoundFile(path) as file:
-                    audio = AudioFile(path, SignalFormat(file.samplerate, file.channels, _kind(file)), file.frames)
+                    audio = AudioFile(
+                        path, SignalFormat(file.samplerate, file.channels, sample_kind(file)), file.frames
+                    )
                 if audio.frames < 1:
                     raise RecordingError("it has no samples")
                 yield audio
@@ -108,7 +110,7 @@ class FolderSource:
         rate_hz, held, heard = audio.format.rate_hz, None, 0
         try:
             with soundfile.SoundFile(audio.path) as file:
-                while (samples := _samples(file, rate_hz)).shape[1]:
+                while (samples := read_samples(file, rate_hz)).shape[1]:
                     if held is not None:
                         yield Stretch(held, audio.format)
                     held = samples
@@ -161,7 +163,8 @@ def _by_number(path: Path) -> tuple[Any, ...]:
     return (*((int(part), "") if part.isdecimal() else (-1, part) for part in parts if part), (-2, path.name))
 
 
-def _kind(file: Any) -> SampleKind:
+def sample_kind(file: Any) -> SampleKind:
+    """Return the kind of number that an open file's samples are read as."""
     return _KINDS.get(file.subtype, "pcm16")
 
 
@@ -169,9 +172,9 @@ def _lossy(subtype: str) -> bool:
     return subtype.startswith(_LOSSY)
 
 
-def _samples(file: Any, most: int) -> npt.NDArray[Any]:
+def read_samples(file: Any, most: int) -> npt.NDArray[Any]:
     """Return the file's next samples, ``[channels, n]``, ``n`` at most ``most``, of its kind's type."""
-    kind = _kind(file)
+    kind = sample_kind(file)
     if kind == "float32" or _lossy(file.subtype):
         samples = file.read(most, dtype="float32", always_2d=True).T
         # A lossy decoder may overshoot full scale; converted by the library, that would wrap around.

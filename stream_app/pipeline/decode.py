@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from schemas.frame import MAX_CHANNELS, MAX_FRAME_S, MAX_RATE_HZ, MAX_SAMPLES, MIN_FRAME_S, MIN_RATE_HZ
 from stream_app.pipeline.flac import parse_flac, read_flac
 from stream_app.pipeline.spectrum import SAMPLE_LIMIT
+from stream_app.pipeline.tables import TABLE_SUFFIXES, read_table
 from stream_app.pipeline.wav import parse_wav, read_wav
 from whirr.errors import FrameRejected, RecordingError
 
@@ -54,27 +55,56 @@ def decode(value: bytes) -> Audio:
     raise FrameRejected("not_audio", f"begins with {value[:12].hex(' ')!r}; expected RIFF…WAVE or fLaC")
 
 
+@dataclass(frozen=True, slots=True)
+class RecordingInfo:
+    """What a recording holds; ``samples`` are per channel."""
+
+    rate_hz: int
+    channels: int
+    samples: int
+
+
+def recording_info(path: Path) -> RecordingInfo:
+    """Return rate, channels and length of a recording; audio is not decoded for it.
+
+    Raises:
+        RecordingError: The file can't be read.
+    """
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        samples, rate_hz = read_table(path)
+        return RecordingInfo(rate_hz, *samples.shape)
+    try:
+        info = soundfile.info(path)
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise RecordingError(f"{path}: can't be read ({str(error).split(': ', 1)[-1].strip()})") from None
+    return RecordingInfo(info.samplerate, info.channels, info.frames)
+
+
 def read_recording(path: Path | str) -> Audio:
-    """Return the signal of a .wav, .flac, .ogg or .mp3 file of any length.
+    """Return the signal of a .wav, .flac, .ogg or .mp3 file of any length, or of a table of samples (.mat, .csv).
 
     Raises:
         RecordingError: The file can't be read, holds no samples, or a sample is NaN or infinite.
     """
     path = Path(path)
-    if path.suffix.lower() not in RECORDING_SUFFIXES:
+    if path.suffix.lower() not in (*RECORDING_SUFFIXES, *TABLE_SUFFIXES):
         raise RecordingError(f"{path}: suffix {path.suffix!r}; expected one of {' '.join(RECORDING_SUFFIXES)}")
     if not path.is_file():
         raise RecordingError(f"{path}: no such file")
+    samples, rate_hz = read_table(path) if path.suffix.lower() in TABLE_SUFFIXES else _read_audio(path)
+    if samples.shape[1] == 0:
+        raise RecordingError(f"{path}: holds no samples")
+    if not np.isfinite(samples).all():
+        raise RecordingError(f"{path}: {_first_not_finite(samples)}; expected finite samples")
+    return Audio(samples, rate_hz)
+
+
+def _read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
     try:
         interleaved, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
         raise RecordingError(f"{path}: can't be decoded ({error})") from None
-    if len(interleaved) == 0:
-        raise RecordingError(f"{path}: holds no samples")
-    samples = np.ascontiguousarray(interleaved.T)
-    if not np.isfinite(samples).all():
-        raise RecordingError(f"{path}: {_first_not_finite(samples)}; expected finite samples")
-    return Audio(samples, int(rate_hz))
+    return np.ascontiguousarray(interleaved.T), int(rate_hz)
 
 
 def _decode_wav(value: bytes) -> Audio:

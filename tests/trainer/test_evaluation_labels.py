@@ -7,49 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.conftest import vibration, write
-from trainer.evaluation.labelled import find_labelled, machine_of
-from trainer.evaluation.labels import label_of, read_labels
+from trainer.evaluation.labelled import find_labelled
+from trainer.evaluation.labels import read_labels
 from whirr.errors import RecordingError
-
-
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [
-        ("normal_id_00_00000000.wav", "normal"),
-        ("anomaly_id_00_00000000.wav", "anomaly"),
-        ("abnormal_03.flac", "anomaly"),  # contains "normal"
-        ("pump/test/Abnormal-03.WAV", "anomaly"),
-        ("2024_pump3_ANOMALOUS.ogg", "anomaly"),
-        ("fan/anomalies/00000000.wav", "anomaly"),
-        ("fan/id_00/abnormal/00000000.wav", "anomaly"),
-        ("fan/id_00/normal/00000000.wav", "normal"),
-        ("anomaly/normal_07.wav", "normal"),  # the file's own name counts first
-        ("test/normal/12.wav", "normal"),
-        ("normaliser-2/test/12.wav", None),  # a machine, not a label
-        ("fan/test/12.wav", None),
-        ("12.normal.wav", "normal"),
-        ("12.normal", None),
-    ],
-)
-def test_names_tell_labels(name: str, label: str | None) -> None:
-    assert label_of(name) == label
-
-
-@pytest.mark.parametrize(
-    ("name", "folder", "machine"),
-    [
-        ("pump-1/test/normal_1.wav", "/data/plant", "pump-1"),
-        ("pump-1/normal_1.wav", "/data/plant", "pump-1"),
-        ("normal_1.wav", "/data/plant/pump-1", "pump-1"),
-        ("normal/1.wav", "/data/plant/pump-1", "pump-1"),
-        ("test/normal_1.wav", "/data/plant/pump-1", "pump-1"),
-        ("normal_1.wav", "/data/plant/pump-1/test", "pump-1"),
-        ("normal_1.wav", "/test/normal", "machine"),
-        ("a b/normal_1.wav", "/data/plant", "plant"),  # no machine id
-    ],
-)
-def test_folders_tell_machines(name: str, folder: str, machine: str) -> None:
-    assert machine_of(name, Path(folder)) == machine
 
 
 def _recordings(folder: Path, *names: str) -> None:

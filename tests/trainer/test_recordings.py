@@ -37,6 +37,25 @@ def test_all_recordings_are_taken_where_not_only_normal_ones_are_wanted(tmp_path
     }
 
 
+def test_anomalies_of_public_data_sets_do_not_train(tmp_path: Path) -> None:
+    names = (
+        "fan/id_00/normal/00000000.wav",
+        "fan/id_00/abnormal/00000000.wav",
+        "pump/section_00_source_train_normal_0000_x.wav",
+        "pump/section_00_source_test_normal_0001_x.wav",
+        "pump/section_00_target_test_anomaly_0002_x.wav",
+        "normal/1.wav",
+    )
+    for name in names:
+        write(tmp_path / name, vibration(1, 0))
+    found = find_recordings(tmp_path, on_error="fail")
+    assert {recording.name: recording.machine for recording in found.recordings} == {
+        names[0]: "fan-id_00",
+        names[2]: "pump-section_00",
+        names[5]: None,
+    }
+
+
 def test_a_given_machine_comes_before_the_folders(tmp_path: Path) -> None:
     write(tmp_path / "a" / "1.wav", vibration(1, 0))
     assert find_recordings(tmp_path, machine="press-3").machines == {"press-3": 1}

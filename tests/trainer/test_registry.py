@@ -151,7 +151,7 @@ def test_a_challenger_that_tells_faults_less_well_is_refused(registry, mlflow_se
 
 def test_the_judge_scores_labelled_recordings(tmp_path):
     file = sound_model(tmp_path / "m.onnx", "tiny")
-    with pytest.raises(RecordingError, match="0 recordings named normal"):
+    with pytest.raises(RecordingError, match="0 recordings labelled normal"):
         recording_auc(tmp_path)
     levels = {"normal_0": 1, "normal_1": 4, "anomaly_0": 2, "abnormal_1": 10, "other": 100}
     for seed, (stem, level) in enumerate(levels.items()):

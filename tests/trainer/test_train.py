@@ -195,7 +195,7 @@ def test_a_run_is_logged_and_named_in_the_model(plant: Path, tmp_path: Path, cap
         (loss.epoch, pytest.approx(loss.held_out_loss)) for loss in result.history
     ]
     artifacts = {artifact.path for artifact in client.list_artifacts(logged.info.run_id)}
-    assert artifacts == {"m.onnx", "m.ckpt", "environment.json", "plots"}
+    assert artifacts == {"m.onnx", "m.ckpt", "train.yaml", "environment.json", "plots"}
     plots = {artifact.path for artifact in client.list_artifacts(logged.info.run_id, "plots")}
     assert plots == {"plots/loss.png", "plots/held_out_scores.png"}
     environment = orjson.loads(Path(client.download_artifacts(logged.info.run_id, "environment.json")).read_bytes())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 INK, QUIET, NORMAL, ANOMALY, ALERT = "#1f2328", "#6e7781", "#2563a8", "#b3261e", "#e07b00"
-_STYLE: Final = {
+STYLE: Final = {
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
@@ -59,7 +59,7 @@ def roc(sample: Sample, metrics: Metrics) -> str:
         axes.legend(loc="lower right", frameon=False)
 
     title = f"ROC: AUC {metrics.values['auc']:.3f}, pAUC {metrics.values['pauc']:.3f}"
-    return _svg((4.2, 3.4), title, draw)
+    return svg((4.2, 3.4), title, draw)
 
 
 def histogram(recordings: Sequence[ScoredRecording]) -> str:
@@ -79,7 +79,7 @@ def histogram(recordings: Sequence[ScoredRecording]) -> str:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best", frameon=False)
 
-    return _svg((4.2, 3.4), "Scores of recordings", draw)
+    return svg((4.2, 3.4), "Scores of recordings", draw)
 
 
 def course(played: Course) -> str:
@@ -111,7 +111,7 @@ def spectrogram(detail: Detail) -> str:
     shown = detail.log_mel[:, ::step]
     figure = Figure(figsize=(5.6, 3.0), layout="constrained")
     FigureCanvasAgg(figure)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         left, right = figure.subplots(1, 2, width_ratios=(3, 1), sharey=True)
         low, high = np.percentile(shown, [2, 99.8])
         bands = len(detail.excess)
@@ -132,16 +132,17 @@ def spectrogram(detail: Detail) -> str:
         right.axvline(0, color=QUIET, lw=0.8)
         right.set(xlabel="above normal")
         right.locator_params(axis="x", nbins=3)
-        return _image(figure, f"log-mel spectrogram of {detail.scored.labelled.name} and contribution of each band")
+        return image(figure, f"log-mel spectrogram of {detail.scored.labelled.name} and contribution of each band")
 
 
 def _frequency_ticks(axes: Axes, detail: Detail) -> None:
     centres_hz = detail.edges_hz.mean(axis=1)
     chosen = np.linspace(0, len(centres_hz) - 1, 6).round().astype(int)
-    axes.set_yticks(chosen, [_hz(centres_hz[index]) for index in chosen])
+    axes.set_yticks(chosen, [hz(centres_hz[index]) for index in chosen])
 
 
-def _hz(value: float) -> str:
+def hz(value: float) -> str:
+    """Return a frequency as an axis shows it."""
     return f"{value / 1000:.2g}k" if value >= 1000 else f"{value:.0f}"
 
 
@@ -165,8 +166,9 @@ def _drawn(size: tuple[float, float], title: str, draw: Callable[[Axes], None]) 
     return figure
 
 
-def _svg(size: tuple[float, float], title: str, draw: Callable[[Axes], None]) -> str:
-    with mpl.rc_context(_STYLE):
+def svg(size: tuple[float, float], title: str, draw: Callable[[Axes], None]) -> str:
+    """Return a chart that ``draw`` draws, size in inches, as an element of the page."""
+    with mpl.rc_context(STYLE):
         file = io.StringIO()
         nothing: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         _drawn(size, title, draw).savefig(file, format="svg", metadata=nothing)
@@ -183,11 +185,12 @@ def inline_svg(text: str, title: str) -> str:
 
 
 def _png(size: tuple[float, float], title: str, draw: Callable[[Axes], None]) -> str:
-    with mpl.rc_context(_STYLE):
-        return _image(_drawn(size, title, draw), title)
+    with mpl.rc_context(STYLE):
+        return image(_drawn(size, title, draw), title)
 
 
-def _image(figure: Figure, alt: str) -> str:
+def image(figure: Figure, alt: str) -> str:
+    """Return a figure as a picture within the page."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=130, metadata={"Software": None})
     data = base64.b64encode(file.getvalue()).decode()

@@ -14,6 +14,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from schemas.frame import MAX_VALUE_BYTES, MIN_FRAME_S
+from stream_app.pipeline import read_recording
+from stream_app.pipeline.tables import TABLE_SUFFIXES
 from whirr.errors import RecordingError
 
 # How libsndfile is asked for the samples, and what holds them without loss; whatever else there is becomes float.
@@ -77,6 +79,9 @@ def spans(samples: int, rate_hz: int, frame_s: float, window_s: float) -> list[t
 
 def _read(path: Path) -> tuple[NDArray[Any], int, str]:
     """Return samples [n, channel] of the file's own kind, their rate, and the subtype that holds them."""
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        table = read_recording(path)
+        return table.samples.T, table.rate_hz, "FLOAT"
     try:
         with soundfile.SoundFile(path) as file:
             dtype, subtype = _LOSSLESS.get(file.subtype, ("float32", "FLOAT"))

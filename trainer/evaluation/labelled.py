@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from schemas.frame import MACHINE_ID
-from trainer.evaluation.labels import LABEL_FOLDER, Label, LabelRow, label_of, read_labels
-from trainer.recordings import SUFFIXES, OnError, Problem, Recording, audio_files, describe, natural_key
+from trainer.evaluation.labels import LabelRow, read_labels
+from trainer.recordings import SUFFIXES, OnError, Problem, Recording, audio_files, describe, is_recording, natural_key
 from trainer.recordings import describe_problems as describe_problems_of
 from whirr.errors import RecordingError
+from whirr.layouts import Label, label_of, machine_of
 
 TRAIN: Final = "train"
-_PARTS: Final = frozenset({TRAIN, "test"})
 _NO_LABEL: Final = "no label: neither its name nor a folder's says normal, anomaly or abnormal"
 
 
@@ -65,11 +65,11 @@ def find_labelled(
 ) -> LabelledSet:
     """Return the labelled recordings under a folder.
 
-    ``DIR/<machine>/…`` names the machine; where it doesn't, the folder itself does. Folders named ``train`` are left
-    out, unless ``labels`` lists what is in them.
+    Paths name the machine and the label in the ways of :mod:`whirr.layouts`; where they name no machine, the folder
+    itself does. Folders named ``train`` are left out, unless ``labels`` lists what is in them.
 
     Args:
-        folder: Searched recursively for .wav, .flac, .ogg and .mp3.
+        folder: Searched recursively for recordings: audio, and tables of samples with a stated rate.
         labels: CSV file of labels in place of the names: see :func:`trainer.evaluation.labels.read_labels`.
         machine: Whose recordings these are, in place of what folders and labels say.
         on_error: ``skip`` leaves out files without a label and files that can't be used, and names them; ``fail``
@@ -120,25 +120,10 @@ def check(found: LabelledSet, on_error: OnError) -> LabelledSet:
     return found
 
 
-def machine_of(name: str, folder: Path) -> str:
-    """Return whose a recording is: its first folder's name, or else the name of the folder that is evaluated.
-
-    Folders named ``train``, ``test`` or for a label are no machines; ``machine`` stands where there is no name.
-    """
-    first, *rest = name.split("/")
-    home = folder.absolute()
-    candidates = ([first] if rest else []) + [home.name, home.parent.name]
-    return next((candidate for candidate in candidates if _may_be_machine(candidate)), "machine")
-
-
-def _may_be_machine(name: str) -> bool:
-    return name not in _PARTS and not LABEL_FOLDER.fullmatch(name) and bool(MACHINE_ID.fullmatch(name))
-
-
 def _names(folder: Path) -> tuple[list[str], int]:
     """Return the names of audio files outside ``train``, in time order, and how many others there are."""
     outside = audio_files(folder, left_out=TRAIN)
-    everything = audio_files(folder, left_out="")
+    everything = audio_files(folder, left_out=None)
     names = sorted((path.relative_to(folder).as_posix() for path in outside), key=natural_key)
     return names, len(everything) - len(outside)
 
@@ -149,7 +134,7 @@ def _look_at(
     def one(row: LabelRow) -> Labelled | Problem:
         if not (folder / row.name).is_file():
             return Problem(row.name, f"no such file; line {row.line} of {str(labels)!r} names it")
-        if (folder / row.name).suffix.lower() not in SUFFIXES:
+        if not is_recording(folder / row.name):
             return Problem(row.name, f"no audio; expected {' '.join(SUFFIXES)}")
         found = describe(folder, row.name, machine or row.machine or machine_of(row.name, folder))
         if isinstance(found, Problem):

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
 from schemas.frame import MACHINE_ID
 from whirr.errors import RecordingError
-
-Label = Literal["normal", "anomaly"]
-
-# "abnormal" contains "normal", so this is looked for first.
-_ANOMALOUS = re.compile(r"anomal|abnormal", re.IGNORECASE)
-_NORMAL = re.compile(r"normal", re.IGNORECASE)
-# A folder must be named for its label alone: a machine may be called normaliser-2.
-LABEL_FOLDER: Final = re.compile(r"normals?|abnormals?|anomal(y|ies|ous)", re.IGNORECASE)
+from whirr.layouts import Label
 
 WORDS: Final[Mapping[str, Label]] = MappingProxyType(
     {
@@ -51,25 +43,6 @@ class LabelRow:
     machine: str | None
     onset_s: float | None
     line: int
-
-
-def label_of(name: str) -> Label | None:
-    """Return the label that a recording's name gives, or None.
-
-    The file's own name counts first (it contains ``anomal`` or ``abnormal``, else ``normal``), then the innermost
-    folder that is named for a label alone (``normal``, ``anomaly``, ``anomalies``, ``anomalous``, ``abnormal``).
-
-    Args:
-        name: Path relative to the folder that is evaluated, with forward slashes.
-    """
-    *folders, file = name.split("/")
-    stem = PurePosixPath(file).stem
-    for text in (stem, *(folder for folder in reversed(folders) if LABEL_FOLDER.fullmatch(folder))):
-        if _ANOMALOUS.search(text):
-            return "anomaly"
-        if _NORMAL.search(text):
-            return "normal"
-    return None
 
 
 def read_labels(file: Path, folder: Path) -> dict[str, LabelRow]:

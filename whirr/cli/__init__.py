@@ -42,6 +42,12 @@ COMMANDS: Final = MappingProxyType(
         ),
         "train": _Command("whirr.cli.train:train", "Train a detector on normal recordings.", "train"),
         "evaluate": _Command("whirr.cli.evaluate:evaluate", "Say how good a model is on labelled recordings.", "train"),
+        "replay": _Command(
+            "whirr.cli.replay:replay", "Backtest recordings: every score and alert that a worker would give.", "train"
+        ),
+        "sweep": _Command(
+            "whirr.cli.sweep:sweep", "Try other numbers of the alert rule on the scores of a replay.", "train"
+        ),
         "models": _Command("whirr.cli.models:app", "List, promote and roll back registered models.", "train"),
         "simulate": _Command("whirr.cli.simulate:simulate", "Write simulated recordings with known faults."),
         "broker": _Command("whirr.cli.broker:broker", "Run a Kafka-compatible broker to try things out.", "embedded"),
@@ -71,6 +77,7 @@ _EXTRAS_OF: Final = MappingProxyType(
         "sounddevice": ("audio",),
         "soxr": ("stream", "train"),
         "torch": ("train",),
+        "yaml": ("train",),
     }
 )
 

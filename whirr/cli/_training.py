@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import TracebackType
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schemas import Calibration, StatisticsReference
+from trainer.detector import find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
 from trainer.fit import EpochLoss
-from trainer.job import Observer, TrainResult
+from trainer.job import Observer, TrainConfig, TrainResult
 from trainer.recordings import Found, Problem
 from whirr.cli._found import NAMED, feature_lines, found_lines, print_lines, warn_of
 from whirr.cli._output import print_warning, stdout
@@ -20,11 +21,12 @@ from whirr.cli._output import print_warning, stdout
 class PrintingObserver(Observer):
     """Prints a training as it goes on; a context manager, for the progress bar."""
 
-    def __init__(self, epochs: int) -> None:
-        bar = (TextColumn("training   epoch {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn())
-        loss = TextColumn("loss {task.fields[train]:.3f}, held out {task.fields[held_out]:.3f}")
-        self._progress = Progress(*bar, loss, console=stdout, transient=True, disable=not stdout.is_terminal)
-        self._task = self._progress.add_task("training", total=epochs, train=0.0, held_out=0.0, start=False)
+    def __init__(self, order: TrainConfig) -> None:
+        self._epochs = order.epochs if find_detector(order.detector).by_gradient else None
+        bar = (TextColumn("{task.description}"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+        note = TextColumn("{task.fields[note]}")
+        self._progress = Progress(*bar, note, console=stdout, transient=True, disable=not stdout.is_terminal)
+        self._task = self._progress.add_task("reading   ", total=None, note="")
 
     def __enter__(self) -> PrintingObserver:
         """Print nothing yet."""
@@ -39,22 +41,28 @@ class PrintingObserver(Observer):
         print_lines(found_lines(found))
 
     def on_features(self, choice: Choice, frame_s: float) -> None:
-        """Say which features were taken, and why."""
+        """Say which features were taken, and why, and start the progress bar."""
         print_lines([*feature_lines(choice), f"frames     of {frame_s:.3g} s: send such, or train with --frame-s"])
+        self._progress.start()
+
+    def on_recording(self, done: int, of: int) -> None:
+        """Move the progress bar."""
+        self._progress.update(self._task, completed=done, total=of)
 
     def on_problems(self, problems: Sequence[Problem]) -> None:
         """Name files that can't be used."""
         warn_of(problems)
 
     def on_windows(self, windows: int, held_out: int) -> None:
-        """Say how much there is to train on, and start the progress bar."""
+        """Say how much there is to train on, and start the progress bar anew."""
         print_lines([f"windows    {windows} to train on, {held_out} held out for thresholds"])
-        self._progress.start()
-        self._progress.start_task(self._task)
+        what = "fitting   " if self._epochs is None else "epoch     "
+        self._progress.reset(self._task, total=self._epochs, description=what)
 
     def on_epoch(self, loss: EpochLoss) -> None:
         """Move the progress bar."""
-        self._progress.update(self._task, advance=1, train=loss.train_loss, held_out=loss.held_out_loss)
+        note = f"loss {loss.train_loss:.3f}, held out {loss.held_out_loss:.3f}"
+        self._progress.update(self._task, completed=loss.epoch, note=note)
 
     def on_saved(self, result: TrainResult) -> None:
         """Say how it went and where the model is."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +12,9 @@ import typer
 from rich.text import Text
 
 from trainer.detector import DEFAULT, DETECTORS
+from whirr.cli._config_file import take_options
 from whirr.cli._options import DATA, Bands, FrameS, Hop, Machine, NFft, OnErrorOption, Rate, Scale, WindowS
-from whirr.cli._output import print_json, stdout
+from whirr.cli._output import print_json, print_warning, stdout
 from whirr.cli._thresholds import (
     AlertPercentile,
     FalseAlarmsPerDay,
@@ -23,13 +26,24 @@ from whirr.cli._thresholds import (
     ThresholdMethod,
     allowed_per_30_days,
 )
-from whirr.durations import duration_s
+from whirr.cli._training_options import (
+    TRAINING,
+    Accelerator,
+    Batch,
+    Checkpoints,
+    Epochs,
+    HeldOutShare,
+    Latent,
+    LearningRate,
+    MinDelta,
+    Patience,
+    Resume,
+    Seed,
+)
 from whirr.errors import SettingsError
 
 if TYPE_CHECKING:
-    from trainer.job import TrainResult
-
-_TRAINING = "Training"
+    from trainer.job import TrainConfig, TrainResult
 
 
 def train(
@@ -38,12 +52,25 @@ def train(
         typer.Option(help="Folder of normal recordings; DIR/<machine>/… names the machines.", rich_help_panel=DATA),
     ],
     out: Annotated[Path, typer.Option(help="The model file to write.", rich_help_panel=DATA)],
+    config: Annotated[  # noqa: ARG001 (its callback takes it)
+        Path | None,
+        typer.Option(
+            help="YAML file of options, by these names; what is given here wins over it.",
+            callback=take_options,
+            is_eager=True,
+            dir_okay=False,
+            exists=True,
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all options as such a file, and train nothing.")
+    ] = False,
     name: Annotated[
         str | None, typer.Option(help="The model's name; default: the file's.", rich_help_panel=DATA)
     ] = None,
     detector: Annotated[
         str,
-        typer.Option(help=f"What learns: {', '.join(DETECTORS)}.", show_default=True, rich_help_panel=_TRAINING),
+        typer.Option(help=f"What learns: {', '.join(DETECTORS)}.", show_default=True, rich_help_panel=TRAINING),
     ] = DEFAULT,
     machine: Machine = None,
     on_error: OnErrorOption = "skip",
@@ -62,16 +89,17 @@ def train(
     false_alarms_per_day: FalseAlarmsPerDay = None,
     k: RuleK = 3,
     n: RuleN = 5,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.", rich_help_panel=_TRAINING)] = 50,
-    batch: Annotated[int, typer.Option(min=1, help="Windows in a batch.", rich_help_panel=_TRAINING)] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.", rich_help_panel=_TRAINING)] = 1e-3,
-    latent: Annotated[
-        int, typer.Option(min=1, help="Maps of the innermost layer (z).", rich_help_panel=_TRAINING)
-    ] = 40,
-    accelerator: Annotated[
-        str, typer.Option(help="cpu, gpu, mps … as Lightning names them.", rich_help_panel=_TRAINING)
-    ] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same model.", rich_help_panel=_TRAINING)] = 0,
+    held_out_share: HeldOutShare = 0.2,
+    epochs: Epochs = 50,
+    patience: Patience = 10,
+    min_delta: MinDelta = 0.0,
+    batch: Batch = 32,
+    learning_rate: LearningRate = 1e-3,
+    latent: Latent = 40,
+    accelerator: Accelerator = "auto",
+    seed: Seed = 0,
+    checkpoints: Checkpoints = None,
+    resume: Resume = False,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +107,7 @@ def train(
             rich_help_panel=DATA,
         ),
     ] = None,
-    mlflow: Annotated[bool, typer.Option(help="Log the run in MLflow.", rich_help_panel=_TRAINING)] = True,
+    mlflow: Annotated[bool, typer.Option(help="Log the run in MLflow.", rich_help_panel=TRAINING)] = True,
     register: Annotated[
         bool, typer.Option("--register", help="Make it the newest version of the registered model of its name.")
     ] = False,
@@ -91,10 +119,9 @@ def train(
     recordings, in the order of their names, is held out for the thresholds.
     """
     from trainer.feature_choice import FeatureOptions
-    from trainer.train import Observer, TrainConfig, train_model
-    from whirr.cli._training import PrintingObserver
+    from trainer.job import Observer, TrainConfig
 
-    config = TrainConfig(
+    order = TrainConfig(
         normal=normal,
         out=out,
         name=name,
@@ -110,26 +137,50 @@ def train(
         threshold_method=threshold_method,
         threshold_level=threshold_level,
         alert_percentile=alert_percentile,
-        latent=latent,
-        learning_rate=learning_rate,
+        held_out_share=held_out_share,
         epochs=epochs,
+        patience=patience,
+        min_delta=min_delta,
         batch=batch,
+        learning_rate=learning_rate,
+        latent=latent,
         accelerator=accelerator,
         seed=seed,
-        reference_s=None if reference is None else duration_s(reference, "--reference"),
+        checkpoints=checkpoints,
+        resume=resume,
+        reference=reference,
         mlflow=mlflow,
         register=register,
     )
     if out.is_dir() or out.suffix == ".ckpt":
         raise SettingsError(f"--out is {str(out)!r}; expected a file such as model.onnx")
-    with nullcontext(Observer()) if as_json else PrintingObserver(epochs) as observer:
-        result = train_model(config, observer)
+    if print_config:
+        _print_config(order)
+        return
+    from trainer.train import train_model
+    from whirr.cli._training import PrintingObserver
+
+    try:
+        with nullcontext(Observer()) if as_json else PrintingObserver(order) as observer:
+            result = train_model(order, observer)
+    except KeyboardInterrupt:
+        if checkpoints is not None and (checkpoints / "last.ckpt").is_file():
+            again = shlex.join(["whirr", "train", "--config", str(checkpoints / "train.yaml"), "--resume"])
+            print_warning(f"interrupted; this goes on after the last complete epoch: {again}")
+        raise
     if as_json:
         print_json(_summary(result))
     elif result.metadata.run_id is not None:
         stdout.print(Text(f"run        {result.metadata.run_id} in MLflow"))
         if result.registered is not None:
             stdout.print(Text(f"registered version {result.registered} of {result.metadata.name}"))
+
+
+def _print_config(order: TrainConfig) -> None:
+    from trainer.options import to_yaml
+
+    order.check()
+    sys.stdout.write(to_yaml(order))
 
 
 def _summary(result: TrainResult) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Public data sets: downloaded from their publishers, and laid out for training and replay."""

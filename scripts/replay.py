@@ -1,0 +1,10 @@
+"""``python -m scripts.replay DIR --model FILE``: the same as ``whirr replay``."""
+
+from __future__ import annotations
+
+import sys
+
+from whirr.cli import run
+
+if __name__ == "__main__":
+    sys.exit(run(["replay", *sys.argv[1:]]))

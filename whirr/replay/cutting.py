@@ -1,0 +1,145 @@
+"""Cutting: recordings as the records that a gateway would have sent of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from edge_agent.encoder import encode
+from edge_agent.framer import MICROSECONDS
+from edge_agent.sources.folder import read_samples, sample_kind
+from edge_agent.stretch import SignalFormat
+from schemas.frame import MAX_VALUE_BYTES, FrameRecord
+from schemas.times import format_rfc3339
+from stream_app.pipeline import read_recording
+from whirr.errors import RecordingError
+from whirr.replay.headers import Kind, frame_length
+
+_AT_ONCE_S = 60.0
+
+
+class Piece(NamedTuple):
+    """Some frames in a row of one recording.
+
+    Attributes:
+        file: Id of the recording.
+        name: Its path relative to ``folder``.
+        kind: How its frames are got.
+        stream: Id of its stream.
+        machine, source: Whose it is ('' for no source).
+        start_us: When it began, microseconds since the epoch.
+        rate_hz, channels, samples: As its header says; samples are per channel.
+        frame_s: Length of a frame in seconds.
+        frames: How many frames the recording has.
+        first, many: Which of them these are.
+    """
+
+    file: int
+    folder: str
+    name: str
+    kind: Kind
+    stream: int
+    machine: str
+    source: str
+    start_us: int
+    rate_hz: int
+    channels: int
+    samples: int
+    frame_s: float
+    frames: int
+    first: int
+    many: int
+
+    @property
+    def length(self) -> int:
+        """Samples per channel of a frame."""
+        return frame_length(self.frame_s, self.rate_hz)
+
+    def recorded_us(self, number: int) -> int:
+        """Return when a frame was recorded, microseconds since the epoch."""
+        return self.start_us + number * self.length * MICROSECONDS // self.rate_hz
+
+    def duration_s(self, number: int) -> float:
+        """Return the length of a frame in seconds."""
+        return min(self.length, self.samples - number * self.length) / self.rate_hz
+
+
+class CutRecord(NamedTuple):
+    """One frame, or why there is none: ``record`` or ``problem`` is None."""
+
+    number: int
+    recorded_us: int
+    record: FrameRecord | None
+    problem: str | None = None
+
+
+def records(piece: Piece) -> Iterator[CutRecord]:
+    """Yield a piece's frames in order; what can't be read ends it, and the frames left say why."""
+    numbers = range(piece.first, piece.first + piece.many)
+    done, problem = piece.first, "the file ends before its header says it does"
+    try:
+        for value in _values(piece):
+            yield CutRecord(done, piece.recorded_us(done), _record(piece, done, value))
+            done += 1
+            if done == numbers.stop:
+                return
+    except (soundfile.SoundFileError, OSError, RuntimeError, RecordingError) as error:
+        problem = f"can't be read ({getattr(error, 'error_string', None) or error})"
+    for number in range(done, numbers.stop):
+        yield CutRecord(number, piece.recorded_us(number), None, problem)
+
+
+def _record(piece: Piece, number: int, value: bytes) -> FrameRecord:
+    """Return a frame as the record that a gateway sends, but for ``ce_id``: what it would repeat is computed anyway."""
+    recorded_us = piece.recorded_us(number)
+    headers = [("ce_time", format_rfc3339(recorded_us).encode())]
+    if piece.source:
+        headers.append(("ce_source", piece.source.encode()))
+    # Sent when it had been recorded.
+    sent_ms = -(-(recorded_us + round(piece.duration_s(number) * MICROSECONDS)) // 1000)
+    return FrameRecord(piece.machine.encode(), value, tuple(headers), sent_ms, piece.name, 0, number)
+
+
+def _values(piece: Piece) -> Iterator[bytes]:
+    path = Path(piece.folder, piece.name)
+    if piece.kind == "whole" and piece.samples <= piece.length:
+        yield path.read_bytes()
+        return
+    if piece.kind == "table":
+        table = read_recording(path)
+        signal_format = SignalFormat(table.rate_hz, table.samples.shape[0], "float32")
+        for number in range(piece.first, piece.first + piece.many):
+            yield _encode(table.samples[:, number * piece.length : (number + 1) * piece.length], signal_format)
+        return
+    with soundfile.SoundFile(path) as file:
+        signal_format = SignalFormat(file.samplerate, file.channels, sample_kind(file))
+        if piece.kind == "serial":
+            _skip(file, piece.first * piece.length)
+        else:
+            file.seek(piece.first * piece.length)
+        # Several frames in one call, but not all of a long file.
+        at_once = max(1, int(_AT_ONCE_S / piece.frame_s))
+        for first in range(0, piece.many, at_once):
+            samples = read_samples(file, min(at_once, piece.many - first) * piece.length)
+            for start in range(0, samples.shape[1], piece.length):
+                yield _encode(samples[:, start : start + piece.length], signal_format)
+
+
+def _skip(file: Any, samples: int) -> None:
+    """Decode so many samples for nothing."""
+    while samples > 0:
+        got = file.read(min(samples, file.samplerate), dtype="float32", always_2d=True).shape[0]
+        if not got:
+            return
+        samples -= got
+
+
+def _encode(samples: npt.NDArray[Any], signal_format: SignalFormat) -> bytes:
+    """Return samples [channel, n] as a WAV file, or as FLAC where that would be larger than a frame may be."""
+    value = encode(np.asarray(samples), signal_format, "wav").value
+    return value if len(value) <= MAX_VALUE_BYTES else encode(samples, signal_format, "flac").value

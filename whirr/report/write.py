@@ -1,0 +1,59 @@
+"""Writing the page of a replay."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from stream_app.pipeline import Router
+from whirr.errors import SettingsError
+from whirr.report.moments import Moment, moment
+from whirr.report.page import moments_wanted, render
+from whirr.report.streams import Replayed, read_results
+
+MOMENTS: Final = 24  # a page of some megabytes, which a phone can open
+
+
+def write_report(results: Path, recordings: Path, router: Router, path: Path, command: Sequence[str]) -> None:
+    """Write the page of a replay; it appears complete or not at all.
+
+    Args:
+        results: What ``whirr replay --out`` wrote.
+        recordings: The folder that was replayed.
+        router: The routes with their models, as they were replayed.
+        path: The HTML file.
+        command: What the replay was asked, to be shown.
+
+    Raises:
+        RecordingError: The results or a recording can't be read.
+        SettingsError: The page can't be written.
+    """
+    replayed = read_results(results)
+    wanted = moments_wanted(replayed.alerts, MOMENTS)
+    moments = _moments(replayed, wanted, recordings, router)
+    opened = sum(alert["state"] in ("opened", "anomalous") for alert in replayed.alerts)
+    text = render(replayed, moments, opened - len(wanted), command)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise SettingsError(f"report {str(path)!r} can't be written: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+def _moments(replayed: Replayed, alerts: Sequence[dict[str, object]], recordings: Path, router: Router) -> list[Moment]:
+    streams = {(stream.machine, stream.source): stream for stream in replayed.streams}
+    found = []
+    for alert in alerts:
+        stream = streams[str(alert["machine_id"]), str(alert["source"] or "")]
+        one = moment(alert, stream, router.find(stream.machine).model, recordings)
+        if one is not None:
+            found.append(one)
+    return found
