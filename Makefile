@@ -42,11 +42,11 @@ format: $(INSTALLED)-dev ## Put the code into its one format
 bench: $(INSTALLED)-bench ## Measure, each figure as a ratio in one run
 	@$(RUN) -m benchmarks $(ARGS)
 
-bench-feast: $(INSTALLED)-bench ## Measure the feature store: reads, writes, and what pushing costs a worker
-	@$(RUN) -W ignore -m benchmarks.features $(ARGS)
-
 bench-train: $(INSTALLED)-bench ## Time a training on 1,000 clips of ten seconds (ARGS="--epochs 3": a quick look)
 	@$(RUN) -W ignore -m benchmarks.training $(ARGS)
+
+bench-feast: $(INSTALLED)-bench ## Measure the feature store: reads, writes, and what pushing costs a worker
+	@$(RUN) -W ignore -m benchmarks.features $(ARGS)
 
 quality: $(INSTALLED)-bench ## Train every detector on real recordings (ROOT=DIR) and print what it reaches
 	@$(RUN) -W ignore -m benchmarks.quality $(if $(ROOT),--root "$(ROOT)") $(ARGS)

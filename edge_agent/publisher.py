@@ -27,7 +27,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from edge_agent.buffer import Buffer, OutgoingFrame
+from edge_agent.outgoing import OutgoingFrame, Waiting
 from edge_agent.times import Clock
 from whirr.errors import ServiceUnavailable
 
@@ -138,6 +138,7 @@ class Publisher:
     Args:
         sink: Where to.
         buffer: Where from; a frame leaves it when it is acknowledged.
+        backlog_bytes_per_s: Most that a backlog may take of the link; None for no limit.
         clock: For waiting between tries.
         give_up_s: Fail after so long without an acknowledgement; None to go on for ever.
         acknowledged: Called with each frame that the broker has.
@@ -150,13 +151,15 @@ class Publisher:
     def __init__(
         self,
         sink: Sink,
-        buffer: Buffer,
+        buffer: Waiting,
         clock: Clock,
         *,
+        backlog_bytes_per_s: float | None = None,
         give_up_s: float | None = None,
         acknowledged: Callable[[OutgoingFrame], None] = lambda _frame: None,
     ) -> None:
         self._sink, self._buffer, self._clock = sink, buffer, clock
+        self._backlog_bytes_per_s = backlog_bytes_per_s
         self._give_up_s = give_up_s
         self._acknowledged = acknowledged
         self._open = False
@@ -173,13 +176,30 @@ class Publisher:
         """
         try:
             while (frame := await self._buffer.next()) is not None:
+                began_s = self._clock.elapsed_s()
                 await self._deliver(frame)
+                backlog = self._buffer.backlog
                 await self._buffer.done()
                 self.frames += 1
                 self.bytes += len(frame.value)
                 self._acknowledged(frame)
+                if backlog:
+                    await self._spare_the_link(frame, began_s)
         finally:
             await self._sink.close()
+
+    async def _spare_the_link(self, frame: OutgoingFrame, began_s: float) -> None:
+        """Wait after a frame of a backlog, so that it takes no more than its share of the link.
+
+        Never longer than half of what the frame lasts: new frames wait behind the backlog, in order, so it has to
+        become shorter however low the limit is.
+        """
+        if self._backlog_bytes_per_s is None:
+            return
+        share_s = min(len(frame.value) / self._backlog_bytes_per_s, (frame.end_us - frame.recorded_us) / 2e6)
+        rest_s = share_s - (self._clock.elapsed_s() - began_s)
+        if rest_s > 0:
+            await self._clock.sleep(rest_s)
 
     async def _deliver(self, frame: OutgoingFrame) -> None:
         """Return when the frame is acknowledged."""
@@ -189,6 +209,7 @@ class Publisher:
                 if not self._open:
                     await self._patiently(self._sink.open())
                     self._open = True
+                    self._buffer.connected()
                 await self._patiently(self._sink.send(frame))
                 return
             except TryAgain as reason:

@@ -9,6 +9,7 @@
     ├── FeatureStoreError    the feature store's definitions are missing, or are another version's
     ├── ReplayFailed         a replay's figures, or its comparison with live answers, fall short of what was asked
     ├── ServiceUnavailable   Kafka, MLflow or another service can't be reached
+    ├── AccessRefused        Kafka is there and lets this client not in, or not do that
     └── MissingExtra         a part of Whirr is used whose packages are not installed
 
 Each message names the offending value and what was expected. The command line prints the message without a
@@ -78,6 +79,12 @@ class ServiceUnavailable(WhirrError):
     """A service that Whirr needs can't be reached."""
 
     exit_code = 3
+
+
+class AccessRefused(WhirrError):
+    """A service is there, but refuses: a wrong password, a certificate that is not trusted, a right not granted."""
+
+    exit_code = 5
 
 
 class MissingExtra(WhirrError):

@@ -31,6 +31,8 @@ from whirr.errors import SettingsError
 
 DEFAULT_FILE = "whirr.toml"
 EMBEDDED_BOOTSTRAP = "127.0.0.1:9092"
+_OF_SASL = ("kafka_sasl_username", "kafka_sasl_password")
+_OF_TLS = ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile")
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's own rule
@@ -62,6 +64,10 @@ def _topic(text: str) -> str:
 Seconds = Annotated[float, Field(gt=0)]
 Addresses = Annotated[str, AfterValidator(_addresses)]
 Topic = Annotated[str, AfterValidator(_topic)]
+
+
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"]
 
 
 class Route(BaseModel):
@@ -113,6 +119,18 @@ class Settings(BaseSettings):
     kafka_embedded: bool | None = Field(
         None, description="talk as the embedded broker needs it; default: when no addresses are given"
     )
+    kafka_security_protocol: SecurityProtocol = Field(
+        "PLAINTEXT", description="how to talk to Kafka: SSL is TLS, SASL_SSL is TLS and a password"
+    )
+    kafka_sasl_mechanism: SaslMechanism = Field("SCRAM-SHA-512", description="how the password is shown to Kafka")
+    kafka_sasl_username: str | None = Field(None, description="who this is to Kafka")
+    kafka_sasl_password: SecretStr | None = Field(None, description="password of that user")
+    kafka_ssl_cafile: Path | None = Field(
+        None, description="certificates (PEM) that Kafka's is checked by; default: those that the system trusts"
+    )
+    kafka_ssl_certfile: Path | None = Field(None, description="this client's certificate (PEM), if Kafka asks for one")
+    kafka_ssl_keyfile: Path | None = Field(None, description="its key (PEM, no passphrase); default: in the same file")
+    kafka_ssl_check_hostname: bool = Field(True, description="whether Kafka's certificate must name its address")
     frames_topic: Topic = Field("vibration-frames", description="topic that gateways publish to")
     alerts_topic: Topic = Field("anomalies", description="topic that alerts go to")
     scores_topic: Topic = Field("vibration-scores", description="topic that scores go to")
@@ -135,6 +153,13 @@ class Settings(BaseSettings):
     web_port: int = Field(6066, ge=0, le=65535, description="port that /metrics and /ready are served on")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
+    edge_spool_dir: Path = Field(Path(".whirr/spool"), description="where an edge agent's frames wait for the broker")
+    edge_spool_mb: float = Field(1000.0, ge=1, description="most megabytes that wait there, of each source")
+    edge_backlog_kb_s: float = Field(
+        500.0,
+        gt=0,
+        description="most kilobytes a second with which an edge agent sends what waited; never below twice live",
+    )
     feature_push: bool | None = Field(
         None, description="write features to Feast; default: when a store was chosen, or the default one was applied"
     )
@@ -169,6 +194,27 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take arguments, then the environment, then the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_file())
+
+    @model_validator(mode="after")
+    def _secure_as_meant(self) -> Settings:
+        """Refuse what would be ignored: whoever sets a password or a certificate counts on it."""
+        protocol = self.kafka_security_protocol
+        shown = f"kafka_security_protocol is {protocol}"
+        named = {name: getattr(self, name) is not None for name in (*_OF_SASL, *_OF_TLS)}
+        with_sasl, with_tls = protocol.startswith("SASL"), protocol.endswith("SSL")
+        if with_sasl and (missing := [name for name in _OF_SASL if not named[name]]):
+            raise ValueError(f"{shown}; expected {' and '.join(missing)} with it")
+        if not with_sasl and (unused := [name for name in _OF_SASL if named[name]]):
+            raise ValueError(f"{shown}, but {unused[0]} is set; expected SASL_SSL")
+        if not with_tls and (unused := [name for name in _OF_TLS if named[name]]):
+            raise ValueError(f"{shown}, but {unused[0]} is set; expected SASL_SSL or SSL")
+        if protocol == "SASL_PLAINTEXT" and self.kafka_sasl_mechanism == "PLAIN":
+            raise ValueError(f"{shown} and kafka_sasl_mechanism PLAIN would send the password in clear; use SASL_SSL")
+        if self.kafka_ssl_keyfile is not None and self.kafka_ssl_certfile is None:
+            raise ValueError("kafka_ssl_keyfile is set without kafka_ssl_certfile; expected both")
+        if protocol != "PLAINTEXT" and self.embedded:
+            raise ValueError(f"{shown}; the embedded broker takes PLAINTEXT only")
+        return self
 
     @property
     def bootstrap(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 
 from edge_agent import EdgeAgent, EdgeConfig, LiveTimes, SystemClock
-from edge_agent.buffer import OutgoingFrame
+from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, TryAgain
 from schemas import FrameRecord, parse_frame
 from tests.edge_agent.doubles import FakeClock, ListSource, noise

@@ -90,7 +90,6 @@ def test_a_training_that_has_stalled_stops_and_stays_stopped(plant: Path, tmp_pa
     again = train_model(replace(config, resume=True))
     assert again.history == result.history
     assert again.metadata.version == result.metadata.version
-    assert len(train_model(order(plant, tmp_path, epochs=4, patience=0, min_delta=1e3)).history) == 4
 
 
 @pytest.mark.parametrize(

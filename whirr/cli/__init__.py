@@ -31,10 +31,11 @@ class _Command:
 COMMANDS: Final = MappingProxyType(
     {
         "edge": _Command(
-            "whirr.cli.edge:edge", "Publish frames from audio files, stdin, a sound card or the simulator."
+            "whirr.cli.edge:app", "Publish frames from audio files, stdin, a sound card or the simulator."
         ),
         "worker": _Command("whirr.cli.worker:worker", "Score frames and publish alerts.", "stream"),
         "alerts": _Command("whirr.cli.alerts:alerts", "Print alerts as they come."),
+        "dlq": _Command("whirr.cli.dlq:app", "List, show and replay frames that could not be used."),
         "machines": _Command("whirr.cli.machines:machines", "Show every machine: state, score, last heard.", "stream"),
         "feast": _Command("whirr.cli.feast:app", "Apply, fill and check the feature store.", "stream"),
         "features": _Command(

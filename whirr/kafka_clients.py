@@ -1,0 +1,204 @@
+"""How every Kafka client of Whirr connects, with TLS and SASL as the settings say, and what a refusal means.
+
+Every aiokafka client is made with :func:`client_options`; what goes wrong is put into words by :func:`refusal` (Kafka
+answered, and said no) and :func:`why_not_connected` (it let nobody in).
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    IllegalSaslStateError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    UnsupportedSaslMechanismError,
+)
+
+from whirr.errors import AccessRefused, ServiceUnavailable, SettingsError, WhirrError
+from whirr.settings import Settings
+
+Operation = Literal["read", "write", "create", "describe", "alter", "delete"]
+
+NOT_AUTHORIZED = (
+    TopicAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    ClusterAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
+NOT_AUTHENTICATED = (SaslAuthenticationFailed, UnsupportedSaslMechanismError, IllegalSaslStateError)
+_PROBE_TIMEOUT_MS = 5_000
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """Return what every aiokafka producer, consumer and admin client is given: addresses, TLS and SASL.
+
+    The result holds the password in clear; it is for a client's constructor and nothing else.
+
+    Raises:
+        SettingsError: A certificate or key can't be used.
+    """
+    return {"bootstrap_servers": settings.bootstrap, **security_options(settings)}
+
+
+def security_options(settings: Settings) -> dict[str, Any]:
+    """Return :func:`client_options` without the addresses."""
+    options: dict[str, Any] = {"security_protocol": settings.kafka_security_protocol}
+    if settings.kafka_security_protocol.endswith("SSL"):
+        options["ssl_context"] = ssl_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        assert settings.kafka_sasl_password is not None  # the settings' own check
+        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl_plain_username"] = settings.kafka_sasl_username
+        options["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
+    return options
+
+
+def ssl_context(settings: Settings) -> ssl.SSLContext:
+    """Return how TLS connections to Kafka are made and checked.
+
+    Raises:
+        SettingsError: A certificate or key can't be used.
+    """
+    ca = settings.kafka_ssl_cafile
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"kafka_ssl_cafile is {str(ca)!r}, which holds no certificates ({_brief(error)})") from None
+    context.check_hostname = settings.kafka_ssl_check_hostname
+    if settings.kafka_ssl_certfile is not None:
+        _load_own_certificate(context, settings)
+    return context
+
+
+def user_of(settings: Settings) -> str:
+    """Return who this client is to Kafka, for messages."""
+    if settings.kafka_security_protocol.startswith("SASL"):
+        return f"user {settings.kafka_sasl_username!r}"
+    if settings.kafka_ssl_certfile is not None:
+        return f"the client of certificate {str(settings.kafka_ssl_certfile)!r}"
+    return "a client without a user name"
+
+
+def refusal(error: BaseException, settings: Settings, operation: Operation, what: str) -> AccessRefused | None:
+    """Return what a client's error means if Kafka refuses this user, or None if it means something else.
+
+    Args:
+        error: What the client raised.
+        settings: The settings it was made with.
+        operation: What it tried.
+        what: On what, such as ``topic 'anomalies'``.
+    """
+    if isinstance(error, NOT_AUTHENTICATED):
+        return _not_authenticated(error, settings, settings.bootstrap)
+    if isinstance(error, NOT_AUTHORIZED):
+        return AccessRefused(
+            f"Kafka at {settings.bootstrap} does not let {user_of(settings)} {operation} {what} "
+            f"({type(error).__name__}); grant it with an ACL, or use another user"
+        )
+    return None
+
+
+async def why_not_connected(settings: Settings) -> WhirrError:
+    """Return why a client could not connect: it asks each broker once more, by itself.
+
+    aiokafka tells its log only, and then raises the same error for a broker that is away, a certificate that is not
+    trusted and a wrong password.
+
+    Returns:
+        An :class:`AccessRefused` if a broker answered and refused, else a :class:`ServiceUnavailable`.
+    """
+    options = security_options(settings)
+    reasons = []
+    for address in settings.bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        with quiet_aiokafka():
+            found = await _why_refused_by(host.strip("[]"), int(port), settings, options)
+        if isinstance(found, AccessRefused):
+            return found
+        reasons.append(found)
+    return ServiceUnavailable(f"Kafka at {settings.bootstrap} can't be reached ({reasons[0]})")
+
+
+@contextmanager
+def quiet_aiokafka() -> Iterator[None]:
+    """Keep aiokafka from logging each failed attempt: one message, by whoever uses the client, is enough."""
+    logger = logging.getLogger("aiokafka")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+async def _why_refused_by(host: str, port: int, settings: Settings, options: dict[str, Any]) -> AccessRefused | str:
+    address = f"{host}:{port}"
+    try:
+        connection = await create_conn(host, port, request_timeout_ms=_PROBE_TIMEOUT_MS, **options)
+    except NOT_AUTHENTICATED as error:
+        return _not_authenticated(error, settings, address)
+    except ssl.SSLCertVerificationError as error:
+        trusted = f"{str(settings.kafka_ssl_cafile)!r} does" if settings.kafka_ssl_cafile else "this system's CAs do"
+        return AccessRefused(
+            f"Kafka at {address} shows a certificate that {trusted} not vouch for ({error.verify_message}); "
+            "is kafka_ssl_cafile the CA of this Kafka?"
+        )
+    except ssl.SSLError as error:
+        return AccessRefused(
+            f"Kafka at {address} and this client can't agree on TLS ({_brief(error)}); "
+            f"kafka_security_protocol is {settings.kafka_security_protocol}"
+        )
+    except (TimeoutError, KafkaError, OSError) as error:
+        return _brief(error) + _hint(error, settings)
+    connection.close()
+    return "it answered when asked again"
+
+
+def _hint(error: Exception, settings: Settings) -> str:
+    """Return what a connection that was made and then dropped may mean."""
+    if isinstance(error, KafkaError) and not settings.kafka_security_protocol.endswith("SSL"):
+        return f"; kafka_security_protocol is {settings.kafka_security_protocol}: does this Kafka want TLS?"
+    return ""
+
+
+def _not_authenticated(error: BaseException, settings: Settings, address: str) -> AccessRefused:
+    if isinstance(error, SaslAuthenticationFailed):
+        return AccessRefused(
+            f"Kafka at {address} does not let {user_of(settings)} in: unknown user or wrong password "
+            f"({settings.kafka_sasl_mechanism})"
+        )
+    return AccessRefused(
+        f"Kafka at {address} does not take kafka_sasl_mechanism {settings.kafka_sasl_mechanism} ({_brief(error)})"
+    )
+
+
+def _load_own_certificate(context: ssl.SSLContext, settings: Settings) -> None:
+    certificate, key = settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile
+    assert certificate is not None
+    where = str(key or certificate)
+
+    def passphrase() -> str:  # without this OpenSSL would ask on the terminal, where nobody is
+        raise SettingsError(f"the key in {where!r} has a passphrase; expected one without")
+
+    try:
+        context.load_cert_chain(certificate, key, passphrase)
+    except (OSError, ssl.SSLError) as error:
+        shown = f"kafka_ssl_certfile {str(certificate)!r} and the key in {where!r}"
+        raise SettingsError(f"{shown} can't be used together ({_brief(error)})") from None
+
+
+def _brief(error: BaseException) -> str:
+    """Return an error on one line: its kind, and what it says."""
+    reason = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None)
+    text = reason or str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

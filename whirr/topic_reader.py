@@ -1,0 +1,165 @@
+"""Reading a topic, or one record of it, without a group: nothing is committed, and nobody else is disturbed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from whirr.errors import ServiceUnavailable, SettingsError, WhirrError
+from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
+from whirr.settings import Settings
+
+REQUEST_TIMEOUT_S = 10.0
+STALLED_S = 30.0
+_POLL_MS = 500
+_FETCH_BYTES = 4 * 1024 * 1024  # a dead letter may have 2 MiB
+
+
+async def read_topic(
+    settings: Settings,
+    topic: str,
+    *,
+    since_us: int | None = None,
+    until_us: int | None = None,
+    missing_ok: bool = False,
+) -> AsyncIterator[ConsumerRecord]:
+    """Yield the records that a topic holds now, those of one partition in the order of their offsets.
+
+    Partitions come interleaved, as they are fetched. What is written while this reads is left out.
+
+    Args:
+        settings: How to reach Kafka.
+        topic: The topic.
+        since_us: Leave out records whose timestamp is earlier, microseconds since the epoch.
+        until_us: Leave out records whose timestamp is this or later. Timestamps need not grow with the offsets, so the
+            topic is read to its end all the same.
+        missing_ok: Take a topic that isn't there for an empty one.
+
+    Raises:
+        SettingsError: There is no such topic.
+        ServiceUnavailable: Kafka can't be reached, or goes away meanwhile.
+        AccessRefused: Kafka refuses this user.
+    """
+    async with _consumer(settings, topic) as consumer:
+        places = await _places(consumer, topic)
+        if not places:
+            if missing_ok:
+                return
+            raise SettingsError(f"Kafka at {settings.bootstrap} has no topic {topic!r}, or does not show it")
+        consumer.assign(places)
+        ends = await consumer.end_offsets(places)
+        await _seek(consumer, ends, since_us)
+        async for record in _until(consumer, settings, ends):
+            # The embedded broker does not look offsets up by time, so both ends are checked here.
+            at_us = record.timestamp * 1000
+            if (since_us is None or at_us >= since_us // 1000 * 1000) and (until_us is None or at_us < until_us):
+                yield record
+
+
+async def read_record(settings: Settings, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
+    """Return the record at an offset, or None if the topic has none there (yet, or any more).
+
+    Raises:
+        SettingsError, ServiceUnavailable, AccessRefused: As :func:`read_topic`.
+    """
+    async with _consumer(settings, topic) as consumer:
+        place = TopicPartition(topic, partition)
+        if place not in await _places(consumer, topic):
+            raise SettingsError(f"Kafka at {settings.bootstrap} has no partition {partition} of topic {topic!r}")
+        consumer.assign([place])
+        first, end = (await consumer.beginning_offsets([place]))[place], (await consumer.end_offsets([place]))[place]
+        if offset < first or first == end:
+            return None
+        consumer.seek(place, min(offset, end - 1))  # beyond the end as the embedded broker tells it, see _until
+        async for record in _until(consumer, settings, {place: end}):
+            if record.offset >= offset:
+                return record if record.offset == offset else None
+    return None
+
+
+@asynccontextmanager
+async def _consumer(settings: Settings, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        **client_options(settings),
+        client_id="whirr-reader",
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+        fetch_max_wait_ms=100,
+        max_partition_fetch_bytes=_FETCH_BYTES,
+        retry_backoff_ms=100,
+    )
+    started = False
+    with quiet_aiokafka():
+        try:
+            await consumer.start()
+            started = True
+            yield consumer
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise await _meaning(error, settings, topic, started) from None
+        finally:
+            await consumer.stop()
+
+
+async def _meaning(error: Exception, settings: Settings, topic: str, started: bool) -> WhirrError:
+    if (refused := refusal(error, settings, "read", f"topic {topic!r}")) is not None:
+        return refused
+    if not started:
+        return await why_not_connected(settings)
+    shown = f"{type(error).__name__}: {error}".strip(": ")
+    return ServiceUnavailable(f"Kafka at {settings.bootstrap} went away while {topic!r} was read ({shown})")
+
+
+async def _places(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    # Asking for one topic by name would make some brokers create it.
+    if topic not in await consumer.topics():
+        return []
+    consumer.subscribe([topic])  # fetches the topic's metadata; the partitions are then taken by hand
+    async with asyncio.timeout(REQUEST_TIMEOUT_S):
+        while not (partitions := consumer.partitions_for_topic(topic)):
+            await asyncio.sleep(0.01)
+    consumer.unsubscribe()
+    return [TopicPartition(topic, number) for number in sorted(partitions)]
+
+
+async def _seek(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], since_us: int | None) -> None:
+    if since_us is None:
+        await consumer.seek_to_beginning(*ends)
+        return
+    found = await consumer.offsets_for_times(dict.fromkeys(ends, since_us // 1000))
+    for place, end in ends.items():
+        offset = found.get(place)
+        consumer.seek(place, end if offset is None else offset.offset)
+
+
+async def _until(
+    consumer: AIOKafkaConsumer, settings: Settings, ends: dict[TopicPartition, int]
+) -> AsyncIterator[ConsumerRecord]:
+    """Yield records until every partition is read up to its end.
+
+    The embedded broker's end offset leaves out all but the first record of the last batch; a fetch knows better.
+    """
+    loop = asyncio.get_running_loop()
+    heard_s = loop.time()
+    while open_places := [at for at, end in ends.items() if await _unread(consumer, at, end)]:
+        fetched = await consumer.getmany(*open_places, timeout_ms=_POLL_MS)
+        for records in fetched.values():
+            for record in records:
+                yield record
+        if fetched:
+            heard_s = loop.time()
+        elif loop.time() - heard_s > STALLED_S:
+            raise ServiceUnavailable(f"Kafka at {settings.bootstrap} has sent nothing for {STALLED_S:g} s")
+        else:  # a consumer that waits and one whose broker is gone look the same
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await consumer.end_offsets(open_places)
+
+
+async def _unread(consumer: AIOKafkaConsumer, place: TopicPartition, end: int) -> bool:
+    position: int = await consumer.position(place)
+    return position < max(end, consumer.highwater(place) or 0)
