@@ -43,7 +43,7 @@ class Server:
         self._history_fails = False
 
     def serve(self) -> None:
-        """Serve until the other end is closed; then write what is left, once."""
+        """Serve until the other end is closed; then write what is left, once, if the store is at hand."""
         with contextlib.suppress(EOFError, OSError):  # the worker has gone
             while True:
                 due_in_s = self._pusher.due_in_s
@@ -51,7 +51,8 @@ class Server:
                     self._handle(*self._connection.recv())
                 elif due_in_s is not None:
                     self._flush()
-        self._pusher.flush()
+        if self._pusher.is_connected:  # else the next worker, which has the same states, is sooner
+            self._pusher.flush()
 
     def _handle(self, kind: str, fresh: Sequence[FeatureRow], recovered: Sequence[FeatureRow]) -> None:
         self._keep(fresh)

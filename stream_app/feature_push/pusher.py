@@ -83,6 +83,11 @@ class Pusher:
         return len(self._pending)
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the store has been opened, and has not failed since."""
+        return self._store is not None
+
+    @property
     def due_in_s(self) -> float | None:
         """Seconds until :meth:`flush` should be called; None while there is nothing to write."""
         return max(self._next_s - self._clock(), 0.0) if self._pending else None

@@ -69,7 +69,9 @@ def pusher(shelf: Shelf, clock: Clock) -> Pusher:
 def test_the_latest_row_of_each_machine_is_written_in_one_push(pusher: Pusher, shelf: Shelf):
     rows = [row("a", 1), row("b", 1), row("a", 3), row("a", 2)]
     pusher.put(rows)
+    assert not pusher.is_connected
     report = pusher.flush()
+    assert pusher.is_connected
     assert (report.pushed, report.stale, report.pending, shelf.pushes) == (2, 0, 0, [2])
     assert shelf.rows == {"a": rows[2], "b": rows[1]}
     assert pusher.due_in_s is None
@@ -136,6 +138,7 @@ def test_a_store_that_is_away_is_said_once_and_gets_every_machine_when_it_is_bac
         report = pusher.flush()
         assert report.failed
         assert report.pending == 1 + second
+        assert not pusher.is_connected
         waits.append(pusher.due_in_s)
         clock.now_s += pusher.due_in_s or 0
     assert waits == [1, 2, 4, 8, 16, LONGEST_WAIT_S, LONGEST_WAIT_S, LONGEST_WAIT_S]
@@ -145,6 +148,7 @@ def test_a_store_that_is_away_is_said_once_and_gets_every_machine_when_it_is_bac
     assert (report.pushed, report.pending) == (9, 0)
     assert shelf.rows == {"a": row("a", 8)} | {f"m{second}": row(f"m{second}", second) for second in range(1, 9)}
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert pusher.is_connected
     assert shelf.connections == 9, "a connection that failed is not used again"
     pusher.put([row("a", 10)])
     assert not pusher.flush().is_back
