@@ -21,15 +21,14 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     NodeNotReadyError,
     RequestTimedOutError,
-    SaslAuthenticationFailed,
-    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
-    UnsupportedSaslMechanismError,
 )
 
 from edge_agent.outgoing import OutgoingFrame, Waiting
 from edge_agent.times import Clock
-from whirr.errors import ServiceUnavailable
+from whirr.errors import AccessRefused, ServiceUnavailable, WhirrError
+from whirr.kafka_clients import client_options, refusal, why_not_connected
+from whirr.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
@@ -65,16 +64,18 @@ class KafkaSink:
         bootstrap: The broker's addresses.
         topic: The topic.
         embedded: The broker is the embedded one, which knows no idempotent producer.
+        settings: How Kafka is reached, with TLS and a password; default: the settings in force.
     """
 
-    def __init__(self, bootstrap: str, topic: str, *, embedded: bool) -> None:
+    def __init__(self, bootstrap: str, topic: str, *, embedded: bool, settings: Settings | None = None) -> None:
         self._bootstrap, self._topic, self._embedded = bootstrap, topic, embedded
+        self._settings = settings or load_settings(kafka_bootstrap_servers=bootstrap, kafka_embedded=embedded)
         self._producer: AIOKafkaProducer | None = None
 
     async def open(self) -> None:
-        """Connect; raise :class:`TryAgain` if no broker answers."""
+        """Connect; raise :class:`TryAgain` if no broker answers, ``AccessRefused`` if one refuses."""
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
+            **client_options(self._settings),
             acks="all",
             enable_idempotence=not self._embedded,
             max_request_size=MAX_REQUEST_BYTES,
@@ -83,7 +84,9 @@ class KafkaSink:
         try:
             await self._producer.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            raise self._translated(error) from None
+            # The client says the same of a broker that is away and of one that refuses.
+            reason = await why_not_connected(self._settings)
+            raise (reason if isinstance(reason, AccessRefused) else self._translated(error)) from None
 
     async def send(self, frame: OutgoingFrame) -> None:
         """Return when all replicas in sync have the frame."""
@@ -103,8 +106,10 @@ class KafkaSink:
         except (KafkaError, OSError, TimeoutError) as error:
             log.debug("the producer did not stop cleanly: %r", error)
 
-    def _translated(self, error: Exception) -> TryAgain | ServiceUnavailable:
+    def _translated(self, error: Exception) -> TryAgain | WhirrError:
         """Return what the error means here: worth another try, or not."""
+        if (refused := refusal(error, self._settings, "write", f"topic {self._topic!r}")) is not None:
+            return refused
         if isinstance(error, MessageSizeTooLargeError):
             return ServiceUnavailable(
                 f"topic {self._topic!r} takes no frame this large: set its max.message.bytes to {MAX_REQUEST_BYTES}, "
@@ -123,13 +128,7 @@ class KafkaSink:
 
 
 _NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError, OSError, TimeoutError)
-_HOPELESS = (
-    TopicAuthorizationFailedError,
-    SaslAuthenticationFailed,
-    UnsupportedSaslMechanismError,
-    InvalidTopicError,
-    IncompatibleBrokerVersion,
-)
+_HOPELESS = (InvalidTopicError, IncompatibleBrokerVersion)
 
 
 class Publisher:

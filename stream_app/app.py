@@ -33,6 +33,7 @@ from stream_app.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender
 from stream_app.states import StreamStates
 from stream_app.watch import Watch
 from whirr import feature_store
+from whirr.kafka_clients import security_options
 from whirr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -144,11 +145,27 @@ def _encoder(settings: Settings) -> Encoder:
     )
 
 
+def _credentials(settings: Settings) -> Any:
+    """Return what Faust's own clients are given of :func:`~whirr.kafka_clients.security_options`."""
+    options = security_options(settings)
+    if settings.kafka_security_protocol == "SSL":
+        return faust.SSLCredentials(options["ssl_context"])
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return None
+    return faust.SASLCredentials(
+        username=options["sasl_plain_username"],
+        password=options["sasl_plain_password"],
+        ssl_context=options.get("ssl_context"),
+        mechanism=options["sasl_mechanism"],
+    )
+
+
 def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[str, Any]:
     # The embedded broker lets the first join take as long as the rebalance timeout.
     session_s = _EMBEDDED_TIMEOUT_S if settings.embedded else settings.session_timeout_s
     return {
         "broker": [f"kafka://{address.strip()}" for address in settings.bootstrap.split(",")],
+        "broker_credentials": _credentials(settings),
         "broker_client_id": settings.worker_id,
         "broker_session_timeout": session_s,
         "broker_heartbeat_interval": session_s / 3,
@@ -171,6 +188,7 @@ def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[
         "stream_buffer_maxsize": max(_BUFFERED_FRAMES, 2 * settings.batch_frames),
         # What is in flight when partitions go is settled by a handler of ours; what is not is dropped.
         "stream_wait_empty": False,
+        "topic_allow_declare": False,  # whirr.topics says what they are like
         "topic_disable_leader": True,
         "topic_partitions": partitions,
         "topic_replication_factor": settings.topic_replication,

@@ -158,7 +158,8 @@ class BatchProcessor:
                 messages.append(self._bury(outcome.dead_letter, tally))
             if outcome.score is not None:
                 tally[outcome.score.status] += 1
-                tally["missing"] += outcome.score.missing_before
+                if missing := outcome.score.missing_before:
+                    self._metrics.count_gap(answer.frame.machine_id, answer.frame.source or "", missing)
         return messages, moved
 
     def _bury(self, letter: DeadLetter, tally: Counter[str]) -> Message:
@@ -198,8 +199,6 @@ class BatchProcessor:
                 observe(max(now_s - taken.record.timestamp_ms / 1e3, 0.0))
 
     def _count(self, tally: Counter[str]) -> None:
-        if missing := tally.pop("missing", 0):
-            self._metrics.sequence_gaps.inc(missing)
         for outcome, frames in tally.items():
             if frames:
                 self._metrics.frames.labels(outcome).inc(frames)

@@ -20,7 +20,8 @@ from stream_app.registry import MlflowRegistry
 from stream_app.topics import ensure_topics
 from stream_app.watch import Stalled
 from whirr import process
-from whirr.errors import ServiceUnavailable
+from whirr.errors import AccessRefused, ServiceUnavailable
+from whirr.kafka_clients import refused_within
 from whirr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,14 +36,16 @@ _LONGEST_WAIT_S = 30.0
 def run_worker(settings: Settings) -> int:
     """Run a worker until it is told to stop (SIGTERM, SIGINT) or can't go on; return its exit code.
 
-    0: stopped cleanly. 1: something could not be sent, or Faust failed. 70: commits did not move.
+    0: stopped cleanly. 1: something could not be sent, or Faust failed. 5: Kafka refuses this user. 70: commits did
+    not move.
 
     Raises:
         SettingsError: No routes, or topics that don't fit.
         ModelError: A route's model can't be used.
+        AccessRefused: Kafka lets this worker not in, or not make a topic that is missing.
     """
-    configure_logging(settings.log_level)
-    compute = ComputeProcess(settings.route, settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
+    compute = ComputeProcess(settings.route, settings.log_level, log_format=settings.log_format)
     compute.start()
     try:
         return asyncio.run(_run(settings, compute))
@@ -120,6 +123,10 @@ def _exit_code(app: WorkerApp, *tasks: asyncio.Task[None]) -> int:
         if stalled is not None:
             log.critical("%s; exiting so that a new worker can take over", stalled.exceptions[0])
             return STALLED_EXIT_CODE
+        refused = refused_within(error, app.settings)
+        if refused is not None:
+            log.critical("%s", refused)
+            return AccessRefused.exit_code
         log.critical("the worker can't go on: what is not acknowledged comes again", exc_info=error)
         return CRASHED_EXIT_CODE
     return 0

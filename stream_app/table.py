@@ -10,15 +10,13 @@ import faust
 from faust.types import TP, EventT
 
 from stream_app.states import StreamStates
+from whirr.topics import changelog_topic
 
 log = logging.getLogger(__name__)
 
-TABLE = "stream-states"
+TABLE = "stream-states"  # the changelog's name has it
 
-
-def changelog_topic(worker_id: str) -> str:
-    """Return the name of the topic that keeps the stream states."""
-    return f"{worker_id}-{TABLE}-changelog"
+__all__ = ["TABLE", "StateTable", "changelog_topic", "make_table"]
 
 
 class StateTable(faust.Table):  # type: ignore[misc]

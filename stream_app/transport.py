@@ -113,6 +113,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         found = positions_of(assignment_of(self._thread._ensure_consumer()))
         return {tp.partition: offset for tp, offset in found.items() if tp.topic == topic}
 
+    def held_back(self, topic: str) -> set[int]:
+        """Return the partitions that are not fetched from while there is no room for their frames."""
+        return {tp.partition for tp in self._buffered_partitions if tp.topic == topic}
+
     async def commit_now(self, topic: str, offsets: Mapping[int, int], timeout_s: float) -> None:
         """Commit ``offsets`` (by partition) without asking Faust, which has forgotten them once a rebalance began.
 

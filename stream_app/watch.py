@@ -39,7 +39,7 @@ class Watch:
         self._commits = Progress()
         self._fetches = Progress()
         self._heard_since_us: dict[int, int] = {}
-        self._next_look_s = 0.0
+        self._answered = 0
         self._began_s = time.monotonic()
         self.commit_age_s = 0.0
 
@@ -103,9 +103,9 @@ class Watch:
         fetch_age_s = 0.0
         if ends is not None:
             positions = app.consumer.positions(topic)
-            fetch_age_s = self._fetches.observe(now_s, ends, positions)
+            fetch_age_s = self._fetches.observe(now_s, self._to_be_fetched(ends), positions)
             answered = {**positions, **app.processor.next_offset}
-            app.metrics.lag_frames.set(sum(max(end - answered.get(p, end), 0) for p, end in ends.items()))
+            app.metrics.show_lag({p: max(end - answered.get(p, end), 0) for p, end in ends.items()})
         limit_s = app.settings.commit_stall_s
         if self.commit_age_s > limit_s:
             raise Stalled(
@@ -113,6 +113,14 @@ class Watch:
             )
         if fetch_age_s > limit_s:
             raise Stalled(f"frames have waited {fetch_age_s:.0f} s to be fetched; limit {limit_s:g} s")
+
+    def _to_be_fetched(self, ends: dict[int, int]) -> dict[int, int]:
+        """Leave out the partitions that are held back while costly frames of theirs are worked on."""
+        app, topic = self._app, self._app.settings.frames_topic
+        answered = sum(app.processor.next_offset.values())
+        working, self._answered = answered != self._answered, answered
+        held = app.consumer.held_back(topic) if working else set()
+        return {partition: end for partition, end in ends.items() if partition not in held}
 
     async def _asked(self, question: Any) -> dict[int, int] | None:
         try:

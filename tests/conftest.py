@@ -93,12 +93,13 @@ def _addresses(kind: Callable[[], Service]) -> Iterator[str]:
         service.start()
         yield service.address
     except NotInstalled as error:
-        _unavailable(f"{error} (or set {service.variable})")
+        unavailable(f"{error} (or set {service.variable})")
     finally:
         service.stop()
 
 
-def _unavailable(reason: str) -> NoReturn:
+def unavailable(reason: str) -> NoReturn:
+    """Skip a test for want of a real service; in CI that is a failure."""
     if IN_CI:
         pytest.fail(f"in CI every real service must be there: {reason}")
     pytest.skip(reason)

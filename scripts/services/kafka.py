@@ -10,7 +10,7 @@ import socket
 import struct
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -48,8 +48,8 @@ class KafkaBroker:
         """Its process id; ServiceUnavailable when it does not run."""
         return self._child.pid
 
-    def format(self, properties: Mapping[str, object], cluster_id: str) -> None:
-        """Write its settings and format its storage."""
+    def format(self, properties: Mapping[str, object], cluster_id: str, more: Sequence[str] = ()) -> None:
+        """Write its settings and format its storage, with ``more`` options of Kafka's own program for that."""
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         storage: list[str | Path] = [
             "kafka.tools.StorageTool",
@@ -57,6 +57,7 @@ class KafkaBroker:
             f"--cluster-id={cluster_id}",
             "-c",
             self._properties,
+            *more,
         ]
         done = subprocess.run([*self._java("128m"), *storage], check=False, capture_output=True, text=True)
         if done.returncode:
@@ -122,7 +123,9 @@ class KafkaCluster(Service):
             folder = self._folder / f"node-{node}"
             folder.mkdir()
             broker = KafkaBroker(node, port, folder, jars)
-            broker.format(self._properties(node, port, controller, folder) | {_VOTERS: voters}, cluster_id)
+            broker.format(
+                self._properties(node, port, controller, folder) | {_VOTERS: voters}, cluster_id, self._format_options()
+            )
             self.brokers.append(broker)
         for broker in self.brokers:
             broker.start()
@@ -138,6 +141,9 @@ class KafkaCluster(Service):
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+    def _format_options(self) -> list[str]:
+        return []
 
     def _properties(self, node: int, port: int, controller: int, folder: Path) -> dict[str, object]:
         replicas = min(3, self._size)

@@ -26,6 +26,7 @@ class Broker:
         self.committed: dict[int, int] | None = {}
         self.ends: dict[int, int] | None = {}
         self.fetched: dict[int, int] = {}
+        self.held: set[int] = set()
         self._committed_offset: dict[Any, int | None] = defaultdict(lambda: None)
 
     async def committed_offsets(self, topic: str, timeout_s: float) -> dict[int, int]:
@@ -37,6 +38,9 @@ class Broker:
         if self.ends is None:
             raise TimeoutError
         return self.ends
+
+    def held_back(self, topic: str) -> set[int]:
+        return self.held
 
     def positions(self, topic: str) -> dict[int, int]:
         return self.fetched
@@ -164,3 +168,14 @@ async def test_silence_counts_from_when_the_backlog_was_gone() -> None:
     watch.reset()
     await watch._look_at_silence()
     assert worker.processor.heard[-1][1] > last[1], "new partitions start anew"
+
+
+async def test_a_partition_held_back_by_costly_frames_is_no_stall_while_they_are_answered() -> None:
+    worker = app()
+    worker.consumer.ends, worker.consumer.fetched, worker.consumer.held = {0: 9}, {0: 1}, {0}
+    watching = asyncio.create_task(Watch(worker, UNCHANGED).run())
+    for offset in range(1, 9):
+        worker.processor.next_offset = worker.consumer.committed = {0: offset}
+        await asyncio.sleep(0.05)
+    assert not watching.done()
+    watching.cancel()

@@ -52,6 +52,7 @@ COMMANDS: Final = MappingProxyType(
         "models": _Command("whirr.cli.models:app", "List, promote and roll back registered models.", "train"),
         "simulate": _Command("whirr.cli.simulate:simulate", "Write simulated recordings with known faults."),
         "broker": _Command("whirr.cli.broker:broker", "Run a Kafka-compatible broker to try things out.", "embedded"),
+        "topics": _Command("whirr.cli.topics:app", "Create and check the topics that Whirr needs."),
         "settings": _Command("whirr.cli.settings:settings", "Show every setting and where it came from."),
     }
 )

@@ -124,6 +124,7 @@ def edge(
     `whirr edge status` tells what waits in the spool; a folder of that name is ./status.
     """
     from edge_agent import EdgeAgent, EdgeConfig
+    from edge_agent.publisher import KafkaSink
     from whirr.settings import load_settings
 
     choice = _Choice(
@@ -164,7 +165,8 @@ def edge(
     )
     _log_to_stderr(settings.log_level)
     made = _source(choice)
-    agent = EdgeAgent(config, made, _timeline(choice, made))
+    sink = KafkaSink(settings.bootstrap, settings.frames_topic, embedded=settings.embedded, settings=settings)
+    agent = EdgeAgent(config, made, _timeline(choice, made), sink=sink)
     _run(agent, config, as_json)
 
 
