@@ -44,8 +44,8 @@ class TrainConfig:
         min_delta: How much lower a held-out loss has to be to count as better, in units of the loss.
         checkpoints: Folder for ``last.ckpt`` and ``best.ckpt``, written after each epoch.
         resume: Whether to go on from ``last.ckpt`` in that folder.
-        reference: So much of the feature store's history (``7d``, ``12h``), up to now, gives the model each machine's
-            reference statistics; None for none.
+        reference_s: So many seconds of the feature store's history, up to now, give the model each machine's reference
+            statistics; None for none.
         mlflow: Whether to log the run.
         register: Whether to make the model a version of the registered model of its name.
     """
@@ -76,7 +76,7 @@ class TrainConfig:
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     checkpoints: Path | None = None
     resume: bool = False
-    reference: Annotated[str | None, Field(pattern=r"^\d{1,9}[smhd]$")] = None
+    reference_s: Annotated[float | None, Field(gt=0)] = None
     mlflow: bool = True
     register: bool = False
 

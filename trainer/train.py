@@ -29,7 +29,6 @@ from trainer.registration import publish
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
 from trainer.tracking import Run
-from whirr.durations import duration_s
 from whirr.errors import ServiceUnavailable
 from whirr.feature_store import repo_folder
 from whirr.settings import Settings, load_settings
@@ -122,11 +121,10 @@ def _prepare(
 
 
 def _reference(config: TrainConfig, found: Found, settings: Settings, now: datetime) -> dict[str, StatisticsReference]:
-    if config.reference is None:
+    if config.reference_s is None:
         return {}
     machines = [machine for machine in found.machines if machine is not None]
-    period_s = duration_s(config.reference, "reference")
-    return reference_statistics(history_folder(repo_folder(settings)), machines, now, period_s)
+    return reference_statistics(history_folder(repo_folder(settings)), machines, now, config.reference_s)
 
 
 def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> Calibration:

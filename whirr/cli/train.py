@@ -40,6 +40,7 @@ from whirr.cli._training_options import (
     Resume,
     Seed,
 )
+from whirr.durations import duration_s
 from whirr.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def train(
         seed=seed,
         checkpoints=checkpoints,
         resume=resume,
-        reference=reference,
+        reference_s=None if reference is None else duration_s(reference, "--reference"),
         mlflow=mlflow,
         register=register,
     )
