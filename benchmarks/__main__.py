@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from benchmarks import latency, logmel, memory, throughput
+from benchmarks import latency, logmel, memory, replay, throughput
 from benchmarks.ground import prepared
 
 FIGURES = (
@@ -17,6 +17,11 @@ FIGURES = (
     "latency_ms_p50",
     "latency_ms_p99",
     "rss_growth_mb",
+    "replay_vs_plain_one_core",
+    "replay_vs_own_logmel_one_core",
+    "replay_realtime_one_core",
+    "replay_realtime_all_cores",
+    "replay_rss_growth_mb",
 )
 
 
@@ -27,6 +32,7 @@ def main() -> None:
         figures |= throughput.measure(bench)
         figures |= latency.measure(bench, figures["frames_per_second"])
         figures |= memory.measure(bench)
+        figures |= replay.measure(bench.calm)
     figures = {name: round(value, 3) for name, value in figures.items()}
     width = max(map(len, figures))
     for name, value in figures.items():

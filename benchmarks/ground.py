@@ -143,7 +143,7 @@ def prepared() -> Iterator[Bench]:
         print(f"Kafka: {name} at {bootstrap}", flush=True)
         rng = np.random.default_rng(0)
         values = [_wav(rng.normal(0, 0.05, RATE_HZ)) for _ in range(VALUES)]
-        yield Bench(settings, name, folder, _model(folder, 1e6), _model(folder, 1e-9), values)
+        yield Bench(settings, name, folder, seed_model(folder, 1e6), seed_model(folder, 1e-9), values)
 
 
 def _broker(stack: contextlib.ExitStack) -> tuple[str, str]:
@@ -166,7 +166,7 @@ def _wav(samples: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _model(folder: Path, alert_threshold: float) -> Path:
+def seed_model(folder: Path, alert_threshold: float) -> Path:
     """Export the seed's autoencoder, untrained: what it costs does not depend on its weights."""
     import torch
 

@@ -242,7 +242,6 @@ def _add_signals(app: WorkerApp) -> None:
         await release(app)
 
     async def assigned(*_: Any, **__: Any) -> None:
-        app.lease.open()
         app.watch.reset()
 
     app.on_partitions_revoked.connect(revoked, weak=False)

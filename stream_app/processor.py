@@ -96,7 +96,8 @@ class BatchProcessor:
             KafkaError: Something could not be sent; the worker must end.
         """
         async with self._busy:
-            admitted = [pair for pair in zip(batch, answers, strict=True) if self._lease.admits(pair[0].generation)]
+            pairs = zip(batch, answers, strict=True)
+            admitted = [pair for pair in pairs if self._lease.admits(pair[0].generation, pair[0].record.partition)]
             tally = Counter({"revoked": len(batch) - len(admitted)})
             if admitted:
                 messages, moved = self._apply(admitted, tally)
@@ -113,12 +114,12 @@ class BatchProcessor:
         """
         async with self._busy:
             generation = self._lease.generation
-            if not self._lease.admits(generation):
-                return
             messages: list[Message] = []
             moved: dict[_Stream, StreamState] = {}
             now_us = self._now_us()
             for partition, since_us in heard_since_us.items():
+                if not self._lease.admits(generation, partition):
+                    continue
                 for key, state in self._states.items(partition):
                     seen_us = max(state.seen_us, since_us)
                     if state.silent.incident_id or now_us - seen_us < silent_after_s * 1e6:

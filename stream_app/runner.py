@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -29,6 +31,7 @@ _T = TypeVar("_T")
 
 CRASHED_EXIT_CODE = 1
 STOP_S = 10.0
+EXIT_S = 15.0  # from the signal; a batch in flight and its commit take at most 10
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
 
@@ -56,8 +59,13 @@ def run_worker(settings: Settings) -> int:
 async def _run(settings: Settings, compute: ComputeProcess) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        exit_anyway(EXIT_S, 0)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, asked)
     files = RegisteredFiles(settings.worker_dir / "models", MlflowRegistry(settings))
     champions = await _unless(stop, _champions(settings, files))
     if champions is None:
@@ -97,7 +105,9 @@ async def _serve(app: WorkerApp, stop: asyncio.Event) -> int:
     try:
         await asyncio.wait({flow, watch, asked, down}, return_when=asyncio.FIRST_COMPLETED)
         code = _exit_code(app, flow, watch, down)
-        if code == 0:
+        if code:
+            exit_anyway(EXIT_S, code)
+        else:
             log.info("stopping")
             await release(app)
     finally:
@@ -139,6 +149,24 @@ async def _stop(app: WorkerApp, tasks: list[asyncio.Task[Any]]) -> None:
         async with asyncio.timeout(STOP_S):
             await app.stop()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def exit_anyway(after_s: float, code: int) -> None:
+    """End this process ``after_s`` seconds from now, whatever still hangs.
+
+    Faust waits for its consumer's thread without a limit, and Python at its end for every thread that was not made
+    a daemon, such as one that asks a registry. By then what was in flight is settled, and what is not acknowledged
+    comes again.
+    """
+
+    def end() -> None:
+        log.warning("still not stopped %g s after it began to; ending with exit code %d", after_s, code)
+        logging.shutdown()
+        os._exit(code)
+
+    timer = threading.Timer(after_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:

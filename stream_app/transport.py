@@ -30,6 +30,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
+    async def _fetch_records(self, consumer: Any, active_partitions: set[TP], *args: Any, **options: Any) -> Any:
+        """Return what was fetched; go back to where it began if the flow has stopped meanwhile.
+
+        Faust throws it away then, although the position has passed it. A recovery that has gone back to the
+        changelog's beginning before would wait for these records for ever.
+        """
+        fetched = await super()._fetch_records(consumer, active_partitions, *args, **options)
+        if not fetched or self.consumer.flow_active:
+            return fetched
+        positions = positions_of(assignment_of(consumer))
+        for tp, records in fetched.items():
+            if positions.get(tp, -1) > records[-1].offset:  # else somebody has gone elsewhere since
+                consumer.seek(tp, records[0].offset)
+        return {}
+
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """The consumer, with questions that only the broker can answer."""

@@ -72,7 +72,7 @@ class FeatureStoreError(WhirrError):
 class ReplayFailed(WhirrError):
     """A replay's figures, or its comparison with live answers, fall short of what was asked for."""
 
-    exit_code = 5
+    exit_code = 6
 
 
 class ServiceUnavailable(WhirrError):

@@ -66,7 +66,8 @@ def app(stall_s: float = 0.2) -> Any:
         processor=Processor(),
         metrics=Metrics(),
         engine=SimpleNamespace(router=SimpleNamespace(routed=[routed], models={})),
-        tables=SimpleNamespace(actives_ready=True),
+        tables=SimpleNamespace(actives_ready=True, recovery=SimpleNamespace(active_remaining_total=lambda: 0)),
+        consumer_generation_id=1,
         rebalancing=False,
         in_recovery=False,
         _assignment=[SimpleNamespace(topic=TOPIC, partition=partition) for partition in range(2)],
@@ -108,12 +109,26 @@ async def test_a_worker_that_gets_on_lives() -> None:
     watching.cancel()
 
 
-async def test_a_rebalance_is_no_stall() -> None:
-    worker = app()
+async def test_a_rebalance_that_gets_on_is_no_stall() -> None:
+    worker = app(stall_s=0.4)
     worker.processor.next_offset = {0: 9}
     worker.rebalancing = True
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(Watch(worker, UNCHANGED).run(), 0.5)
+    watching = asyncio.create_task(Watch(worker, UNCHANGED).run())
+    for _ in range(8):
+        await asyncio.sleep(0.1)
+        worker.consumer_generation_id += 1
+    assert not watching.done()
+    watching.cancel()
+
+
+@pytest.mark.parametrize("assigned", [False, True], ids=["no partitions", "no states"])
+async def test_a_start_that_gets_nowhere_ends_the_worker(assigned: bool) -> None:
+    """Faust waits for ever for what it has missed; a new worker does not."""
+    worker = app()
+    worker.rebalancing, worker.in_recovery = assigned, assigned
+    worker._assignment = worker._assignment if assigned else None
+    worker.tables.recovery.active_remaining_total = lambda: 7
+    assert "7 records of states" in await _stalled(worker)
 
 
 async def test_a_stall_has_an_exit_code_of_its_own() -> None:

@@ -15,11 +15,11 @@ from aiokafka import ConsumerRecord
 
 from schemas import Alert, FrameRecord, parse_frame
 from stream_app.pipeline import Model, backtest
+from tests.conftest import LateKafka
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
 from tests.models import course, encoded, noise, tiny_metadata, tiny_model
 from tests.stream_app.worker_process import WorkerProcess
 from whirr import process
-from whirr.broker import EmbeddedBroker
 from whirr.settings import Route, Settings
 
 MACHINES = 6
@@ -192,18 +192,16 @@ def _open(found: Sequence[ConsumerRecord]) -> bool:
     return bool(found) and json.loads(found[-1].value)["state"] == "opened"
 
 
-async def test_kafka_that_comes_late_is_waited_for(tmp_path: Path, model: Path) -> None:
+async def test_kafka_that_comes_late_is_waited_for(late_kafka: LateKafka, tmp_path: Path, model: Path) -> None:
     """And --model with --mode every alerts on each anomalous frame."""
-    port = process.free_port()
-    settings = _settings(f"127.0.0.1:{port}", tmp_path)
+    settings = _settings(late_kafka.bootstrap, tmp_path).model_copy(update={"kafka_embedded": late_kafka.embedded})
     with WorkerProcess(settings, tmp_path, "--model", str(model), "--mode", "every") as worker:
         await eventually_async(lambda: "can't be reached" in worker.log, 30)
         assert "Traceback" not in worker.log
         assert worker.get("/ready")[0] != 200
-        with EmbeddedBroker(port) as broker:
+        with late_kafka.started() as kafka:
             worker.wait_until_ready()
             assert worker.log.count("can't be reached") == 1
-            kafka = KafkaUnderTest(broker.bootstrap, True, "embedded", tmp_path)
             await kafka.produce(settings.frames_topic, sent_now(course([1.0, 10.0, 1.0, 10.0])))
             await eventually_async(lambda: worker.metric("whirr_alerts_total", kind="machine", state="anomalous") == 2)
             assert worker.stop() == 0, worker.log

@@ -34,7 +34,7 @@ COMMANDS: Final = MappingProxyType(
             "whirr.cli.edge:app", "Publish frames from audio files, stdin, a sound card or the simulator."
         ),
         "worker": _Command("whirr.cli.worker:worker", "Score frames and publish alerts.", "stream"),
-        "alerts": _Command("whirr.cli.alerts:alerts", "Print alerts as they come."),
+        "alerts": _Command("whirr.cli.alerts:app", "Print alerts as they come, or fetch the audio behind one."),
         "dlq": _Command("whirr.cli.dlq:app", "List, show and replay frames that could not be used."),
         "machines": _Command("whirr.cli.machines:machines", "Show every machine: state, score, last heard.", "stream"),
         "feast": _Command("whirr.cli.feast:app", "Apply, fill and check the feature store.", "stream"),
@@ -46,6 +46,7 @@ COMMANDS: Final = MappingProxyType(
         "replay": _Command(
             "whirr.cli.replay:replay", "Backtest recordings: every score and alert that a worker would give.", "train"
         ),
+        "record": _Command("whirr.cli.record:record", "Write frames that Kafka retains as audio files.", "stream"),
         "sweep": _Command(
             "whirr.cli.sweep:sweep", "Try other numbers of the alert rule on the scores of a replay.", "train"
         ),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from whirr.cli._output import print_warning, stdout
+from whirr.cli._output import print_json, print_warning, stdout
+from whirr.errors import SettingsError
 from whirr.settings import load_settings
 
 if TYPE_CHECKING:
@@ -22,7 +25,12 @@ _SEVERITY_STYLES = {"critical": "bold red", "warning": "yellow"}
 _SHOWN_BANDS = 3
 
 
+app = typer.Typer(invoke_without_command=True, add_completion=False)
+
+
+@app.callback()
 def alerts(
+    context: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with each alert as it comes.")] = False,
     since: Annotated[
         str, typer.Option(help="From when: a duration such as 30s, 10m, 2h, 7d, or a time (RFC 3339).")
@@ -35,6 +43,8 @@ def alerts(
 
     Exit codes: 3 Kafka can't be reached (with --follow it is waited for), 5 it refuses this user.
     """
+    if context.invoked_subcommand is not None:
+        return
     from whirr.alerts import AlertReader, parse_since
 
     settings = load_settings(kafka_bootstrap_servers=bootstrap)
@@ -42,6 +52,37 @@ def alerts(
     reader = AlertReader(settings.bootstrap, settings.alerts_topic, since_us, machine, print_warning, settings)
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         asyncio.run(_print_all(reader.follow() if follow else reader.read(), as_json))
+
+
+@app.command()
+def audio(
+    alert_id: Annotated[str, typer.Argument(help="The alert's id, or its first digits (at least 6).")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default: MACHINE_TIME.wav or .flac here.", show_default=False)
+    ] = None,
+    bootstrap: Annotated[str | None, typer.Option(help="Kafka's addresses (host:port, host:port).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+) -> None:
+    """Write the audio of the frame that caused an alert to a file, while Kafka still has it.
+
+    Exit codes: 1 there is no such alert, or its frame is gone, 3 Kafka can't be reached, 5 it refuses this user.
+    """
+    from whirr.alert_audio import fetch
+
+    found = asyncio.run(fetch(load_settings(kafka_bootstrap_servers=bootstrap), alert_id))
+    alert = found.alert
+    # Colons and such in file names trouble other systems than this.
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", f"{alert['machine_id']}_{alert['recorded_at']}")
+    path = out or Path(stem + found.suffix)
+    try:
+        path.write_bytes(found.value)
+    except OSError as error:
+        raise SettingsError(f"{str(path)!r} can't be written: {error.strerror}") from None
+    if as_json:
+        print_json({"file": str(path), "bytes": len(found.value), "alert": alert})
+    else:
+        stdout.print(alert_line(alert))
+        stdout.print(Text(f"{path}: {len(found.value)} bytes, {alert['frame']['duration_s']:g} s"))
 
 
 async def _print_all(received: AsyncIterator[ReceivedAlert], as_json: bool) -> None:

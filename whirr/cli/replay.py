@@ -6,7 +6,7 @@ import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -14,13 +14,24 @@ from rich.text import Text
 from whirr.cli._output import print_error, print_json, stderr, stdout
 from whirr.errors import ReplayFailed, SettingsError
 
+if TYPE_CHECKING:
+    from stream_app.models import Champions
+    from whirr.replay.config import ReplayConfig
+    from whirr.replay.gates import Gate
+
 _DATA, _TIMES, _RULE, _OUTPUT = "Recordings", "When they were recorded", "Model and alert rule", "Results"
+_KAFKA = "Kafka"
 
 
 def replay(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Recordings, in sub-folders too; DIR/<machine>/… names machines.")
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="DIR",
+            help="Recordings, in sub-folders too; DIR/<machine>/… names machines.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.", rich_help_panel=_OUTPUT)] = Path("replay-out"),
     model: Annotated[
         str | None,
@@ -32,7 +43,7 @@ def replay(
     routes: Annotated[
         Path | None,
         typer.Option(
-            help="A whirr.toml: its [[route]] tables say which model and which alert rule a machine has.",
+            help="A whirr.toml: its routes say which model and which alert rule a machine has.",
             rich_help_panel=_RULE,
         ),
     ] = None,
@@ -46,7 +57,8 @@ def replay(
         ),
     ] = None,
     machine: Annotated[
-        str | None, typer.Option(help="The machine that all recordings are of.", rich_help_panel=_DATA)
+        str | None,
+        typer.Option(help="The machine that all recordings are of; with --from a pattern.", rich_help_panel=_DATA),
     ] = None,
     source: Annotated[
         str | None, typer.Option(help="The sensor that all recordings are of.", rich_help_panel=_DATA)
@@ -86,6 +98,48 @@ def replay(
         Literal["labels", "number"],
         typer.Option(help="With pace: normal recordings first, or by the numbers in names.", rich_help_panel=_TIMES),
     ] = "labels",
+    to: Annotated[
+        Literal["kafka"] | None,
+        typer.Option(help="Publish the frames to Kafka, for workers to score, instead.", rich_help_panel=_KAFKA),
+    ] = None,
+    speed: Annotated[
+        str,
+        typer.Option(help="With --to kafka: times as fast as they were recorded, or max.", rich_help_panel=_KAFKA),
+    ] = "1",
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="With --to kafka: score in process too, and check that a running worker answers the same.",
+            rich_help_panel=_KAFKA,
+        ),
+    ] = False,
+    wait_s: Annotated[
+        float,
+        typer.Option(
+            min=0, help="With --compare: how long nothing may come before the rest is missing.", rich_help_panel=_KAFKA
+        ),
+    ] = 60.0,
+    from_: Annotated[
+        Literal["kafka"] | None,
+        typer.Option("--from", help="Score what the frames topic retains, not a folder.", rich_help_panel=_KAFKA),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="With --from kafka: from when, as Kafka stored it: 10m, 2h, 7d, or a time (RFC 3339); default: all.",
+            rich_help_panel=_KAFKA,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="With --from kafka: until when; default: now.", rich_help_panel=_KAFKA)
+    ] = None,
+    bootstrap: Annotated[
+        str | None, typer.Option(help="Kafka's addresses (host:port, host:port).", rich_help_panel=_KAFKA)
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="The frames topic; default: the setting frames_topic.", rich_help_panel=_KAFKA)
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one for each core.", rich_help_panel=_OUTPUT)
     ] = None,
@@ -95,7 +149,7 @@ def replay(
     fail_if: Annotated[
         list[str] | None,
         typer.Option(
-            help="Exit with code 5 if this holds, such as 'recall<0.9' or 'false_alerts>2'; may be repeated.",
+            help="Exit with code 6 if this holds, such as 'recall<0.9' or 'false_alerts>2'; may be repeated.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -106,25 +160,43 @@ def replay(
         bool, typer.Option("--json", help="Print one JSON object, and nothing else.", rich_help_panel=_OUTPUT)
     ] = False,
 ) -> None:
-    """Score a folder of recordings exactly as a worker would, and apply its alert rule.
+    """Score recordings exactly as a worker would, and apply its alert rule.
 
     Writes every score (Parquet and CSV), every alert (as on the topic) and a summary to --out. An interrupted run goes
-    on when the same command is given again; another alert rule or other labels need no new scoring.
-    Exit codes: 0 done, 2 something can't be used, 5 a --fail-if holds, 130 interrupted.
+    on when the same command is given again; another alert rule or other labels need no new scoring. With --to kafka
+    the recordings are published in their order and with their spacing; with --from kafka retained frames are scored,
+    and nothing is committed or sent.
+    Exit codes: 0 done, 2 something can't be used, 3 Kafka can't be reached, 6 a --fail-if holds or live answers differ,
+    130 interrupted.
     """
-    from schemas.times import parse_rfc3339
-    from whirr.cli._replay import PrintingReplayObserver, print_replay
     from whirr.replay.config import ReplayConfig
     from whirr.replay.gates import failures, parse_gate
     from whirr.replay.models import load, routes_of, settings_of
-    from whirr.replay.run import ReplayObserver
-    from whirr.replay.run import replay as run_replay
 
+    _check(folder, to, from_, compare)
+    if report is not None and (to or from_):
+        raise SettingsError("--report is for a folder that is scored in process")
     gates = [parse_gate(text) for text in fail_if or ()]
-    try:
-        start_us = parse_rfc3339(start)
-    except ValueError as error:
-        raise SettingsError(f"--start: {error}") from None
+    settings = settings_of(routes, kafka_bootstrap_servers=bootstrap, frames_topic=topic)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if from_ == "kafka":
+        from whirr.cli._replay_kafka import rescore_topic
+
+        champions = load(routes_of(settings, model, use_routes=routes is not None), settings)
+        summary = rescore_topic(
+            out,
+            settings,
+            champions,
+            since=since,
+            until=until,
+            machine=machine or "*",
+            jobs=jobs,
+            restart=restart,
+            as_json=as_json,
+        )
+        _conclude(summary, gates, as_json)
+        return
+    assert folder is not None
     config = ReplayConfig(
         folder=folder,
         out=out,
@@ -134,7 +206,7 @@ def replay(
         pattern=pattern,
         times=times,
         zone=zone,
-        start_us=start_us,
+        start_us=_start_us(start),
         every_s=every_s,
         order=order,
         labels=labels,
@@ -142,12 +214,23 @@ def replay(
         jobs=jobs,
         restart=restart,
     )
-    settings = settings_of(routes)
+    if to == "kafka" and not compare:
+        from whirr.cli._replay_kafka import print_published, publish_folder, speed_of
+
+        named = model is not None or routes is not None
+        known = load(routes_of(settings, model, use_routes=routes is not None), settings) if named else None
+        sent = publish_folder(config, settings, known, speed_of(speed))
+        print_json(sent) if as_json else print_published(sent)
+        return
     champions = load(routes_of(settings, model, use_routes=routes is not None), settings)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with nullcontext(ReplayObserver()) if as_json else PrintingReplayObserver() as observer:
-            summary = run_replay(config, champions, observer)
+        if compare:
+            from whirr.cli._replay_kafka import compare_folder, speed_of
+
+            summary = compare_folder(config, settings, champions, speed_of(speed), wait_s, as_json=as_json)
+            _fail_if(failures(gates, summary))
+            return
+        summary = _in_process(config, champions, as_json)
     except KeyboardInterrupt:
         stderr.print(f"interrupted; what is scored is kept in {out}: the same command goes on from there")
         raise
@@ -155,6 +238,41 @@ def replay(
         from whirr.report.write import write_report
 
         write_report(out, folder, champions.router, report, ["whirr", *sys.argv[1:]])
+    _conclude(summary, gates, as_json, report)
+
+
+def _check(folder: Path | None, to: str | None, from_: str | None, compare: bool) -> None:
+    if (folder is None) != (from_ == "kafka"):
+        raise SettingsError("give either a folder of recordings, or --from kafka for what the frames topic retains")
+    if to and from_:
+        raise SettingsError("--to and --from can't be used together; frames from Kafka are scored, never sent again")
+    if compare and not to:
+        raise SettingsError("--compare is for --to kafka: it compares what a worker answers to what is published")
+
+
+def _start_us(start: str) -> int:
+    from schemas.times import parse_rfc3339
+
+    try:
+        return parse_rfc3339(start)
+    except ValueError as error:
+        raise SettingsError(f"--start: {error}") from None
+
+
+def _in_process(config: ReplayConfig, champions: Champions, as_json: bool) -> dict[str, Any]:
+    from whirr.cli._replay import PrintingReplayObserver
+    from whirr.replay.run import ReplayObserver
+    from whirr.replay.run import replay as run_replay
+
+    with nullcontext(ReplayObserver()) if as_json else PrintingReplayObserver() as observer:
+        return run_replay(config, champions, observer)
+
+
+def _conclude(summary: dict[str, Any], gates: list[Gate], as_json: bool, report: Path | None = None) -> None:
+    """Print the outcome; exit with an error if a gate fails."""
+    from whirr.cli._replay import print_replay
+    from whirr.replay.gates import failures
+
     failed = failures(gates, summary)
     if as_json:
         print_json({**summary, "failed": failed})
@@ -162,6 +280,10 @@ def replay(
         print_replay(summary)
         if report is not None:
             stdout.print(Text(f"report     {report}"))
+    _fail_if(failed)
+
+
+def _fail_if(failed: list[str]) -> None:
     for line in failed:
         print_error(line)
     if failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,30 +117,39 @@ def _values(piece: Piece) -> Iterator[bytes]:
         for number in range(piece.first, piece.first + piece.many):
             yield _encode(table.samples[:, number * piece.length : (number + 1) * piece.length], signal_format)
         return
+    # Several frames in one call, but not all of a long file.
+    at_once = max(1, int(_AT_ONCE_S / piece.frame_s))
+    first, end = piece.first, piece.first + piece.many
     with soundfile.SoundFile(path) as file:
         signal_format = SignalFormat(file.samplerate, file.channels, sample_kind(file))
         if piece.kind == "serial":
-            _skip(file, piece.first * piece.length)
+            # From its beginning and in the same portions, whichever frames are wanted: an MP3's samples depend on both.
+            first, end = 0, piece.frames
         else:
-            file.seek(piece.first * piece.length)
-        # Several frames in one call, but not all of a long file.
-        at_once = max(1, int(_AT_ONCE_S / piece.frame_s))
-        for first in range(0, piece.many, at_once):
-            samples = read_samples(file, min(at_once, piece.many - first) * piece.length)
-            for start in range(0, samples.shape[1], piece.length):
-                yield _encode(samples[:, start : start + piece.length], signal_format)
-
-
-def _skip(file: Any, samples: int) -> None:
-    """Decode so many samples for nothing."""
-    while samples > 0:
-        got = file.read(min(samples, file.samplerate), dtype="float32", always_2d=True).shape[0]
-        if not got:
-            return
-        samples -= got
+            file.seek(first * piece.length)
+        for number in range(first, end, at_once):
+            samples = read_samples(file, min(at_once, end - number) * piece.length)
+            for at, start in enumerate(range(0, samples.shape[1], piece.length), start=number):
+                if at >= piece.first:
+                    yield _encode(samples[:, start : start + piece.length], signal_format)
 
 
 def _encode(samples: npt.NDArray[Any], signal_format: SignalFormat) -> bytes:
     """Return samples [channel, n] as a WAV file, or as FLAC where that would be larger than a frame may be."""
+    if signal_format.kind == "pcm16" and samples.size * 2 + _PCM16_HEADER.size <= MAX_VALUE_BYTES:
+        return pcm16_wav(samples, signal_format.rate_hz)
     value = encode(np.asarray(samples), signal_format, "wav").value
     return value if len(value) <= MAX_VALUE_BYTES else encode(samples, signal_format, "flac").value
+
+
+_PCM16_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+
+
+def pcm16_wav(samples: npt.NDArray[np.int16], rate_hz: int) -> bytes:
+    """Return samples, int16 [channel, n], as the WAV file that libsndfile would write, in a fraction of the time."""
+    channels = samples.shape[0]
+    data = np.ascontiguousarray(samples.T, "<i2").tobytes()
+    # RIFF, format 1 (PCM): channels, rate, bytes a second, bytes of a sample of all channels, bits.
+    described = (1, channels, rate_hz, rate_hz * channels * 2, channels * 2, 16)
+    header = _PCM16_HEADER.pack(b"RIFF", len(data) + 36, b"WAVE", b"fmt ", 16, *described, b"data", len(data))
+    return header + data

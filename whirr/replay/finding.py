@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from stream_app.pipeline import Router
 from whirr import layouts
-from whirr.errors import FrameRejected, RecordingError
+from whirr.errors import FrameRejected, RecordingError, SettingsError
 from whirr.replay.config import ReplayConfig
 from whirr.replay.headers import Header, frame_count, is_recording, read_header
 from whirr.replay.names import compile_pattern
@@ -188,7 +188,7 @@ class Finder:
         marks = ", ".join(f":{name}" for name in row)
         updates = ", ".join(f"{name} = excluded.{name}" for name in row if name != "name")
         db.execute(
-            f"INSERT INTO files ({columns}) VALUES ({marks}) ON CONFLICT (name) DO UPDATE SET {updates}",  # noqa: S608
+            f"INSERT INTO files ({columns}) VALUES ({marks}) ON CONFLICT (name, part) DO UPDATE SET {updates}",  # noqa: S608
             row,
         )
 
@@ -232,7 +232,12 @@ class Finder:
             metadata = self._router.find(machine).model.metadata
         except FrameRejected:
             return self._config.frame_s or DEFAULT_FRAME_S, 0.0
-        return self._config.frame_s or metadata.calibration.frame_s, metadata.features.window_s
+        frame_s, window_s = self._config.frame_s or metadata.calibration.frame_s, metadata.features.window_s
+        if frame_s < window_s - 1e-9:
+            raise SettingsError(
+                f"frames of {frame_s:g} s are shorter than the window of {window_s:g} s of model {metadata.name!r}"
+            )
+        return frame_s, window_s
 
     def _give_times(self) -> str:
         """Write each recording's start, and return by which rule."""

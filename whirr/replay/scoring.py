@@ -60,37 +60,29 @@ class Recipe(NamedTuple):
 Task = Sequence[Piece]
 
 
+_PIECES = (
+    "SELECT f.id, f.name, f.subtype, f.stream, s.machine, s.source, f.start_us, f.rate_hz, f.channels, f.samples, "
+    "f.frame_s, f.frames, f.done FROM files f JOIN streams s ON s.id = f.stream WHERE f.problem IS NULL "
+)
+
+
 def pieces(store: Store, folder: str) -> Iterator[Piece]:
     """Yield what is left to score, in order of streams and time, no piece larger than a batch."""
-    query = (
-        "SELECT f.id, f.name, f.subtype, f.stream, s.machine, s.source, f.start_us, f.rate_hz, f.channels, f.samples, "
-        "f.frame_s, f.frames, f.done FROM files f JOIN streams s ON s.id = f.stream "
-        "WHERE f.problem IS NULL AND f.done < f.frames ORDER BY f.stream, f.start_us, f.sort_key"
-    )
     # Read ahead of what is being written: the answers change these rows.
     store.db.execute("DROP TABLE IF EXISTS temp.left_over")
-    store.db.execute(f"CREATE TEMP TABLE left_over AS {query}")
+    left_over = "CREATE TEMP TABLE left_over AS " + _PIECES + "AND f.done < f.frames"
+    store.db.execute(left_over + " ORDER BY f.stream, f.start_us, f.sort_key, f.name")
     for page in store.pages("SELECT * FROM temp.left_over ORDER BY rowid"):
-        for (
-            file,
-            name,
-            kind,
-            stream,
-            machine,
-            source,
-            start_us,
-            rate_hz,
-            channels,
-            samples,
-            frame_s,
-            frames,
-            done,
-        ) in page:
-            whole = Piece(
-                file, folder, name, kind, stream, machine, source, start_us, rate_hz, channels, samples, frame_s,
-                frames, done, frames - done,
-            )  # fmt: skip
-            yield from [whole] if kind in ("serial", "table") else _parts(whole)
+        for *row, frames, done in page:
+            whole = Piece._make((row[0], folder, *row[1:], frames, done, frames - done))
+            yield from [whole] if whole.kind in ("serial", "table") else _parts(whole)
+
+
+def all_pieces(store: Store, folder: str) -> Iterator[Piece]:
+    """Yield each recording as one piece, in order of time."""
+    for page in store.pages(_PIECES + "ORDER BY f.start_us, f.sort_key, f.name"):
+        for *row, frames, _done in page:
+            yield Piece._make((row[0], folder, *row[1:], frames, 0, frames))
 
 
 def _parts(piece: Piece) -> Iterator[Piece]:
@@ -144,6 +136,25 @@ def _compute(engine: Engine, waiting: Sequence[tuple[Piece, int, FrameRecord]], 
             answers.letters.append(LetterRow(*told, answer.code, answer.detail))
         else:
             answers.frames.append(frame_row(answer, piece.file, number, piece.stream, answer.frame.recorded_us))
+
+
+Answer = tuple[str, str | None, FrameRow] | LetterRow
+
+
+def score_records(engine: Engine, found: Sequence[FrameRecord]) -> list[Answer]:
+    """Return the answer to each record of a topic: machine, source and row, or a dead letter.
+
+    Of what :class:`FrameRow` holds, the ids of partition and stream and the position are left to the caller.
+    """
+    answers: list[Answer] = []
+    for record, answer in zip(found, engine.compute(found), strict=True):
+        if isinstance(answer, DeadLetter):
+            key = None if record.key is None else record.key.decode(errors="replace")
+            answers.append(LetterRow(0, record.offset, key, None, None, answer.code, answer.detail))
+        else:
+            row = frame_row(answer, 0, record.offset, 0, 0)
+            answers.append((answer.frame.machine_id, answer.frame.source, row))
+    return answers
 
 
 def frame_row(computed: Computed, file: int, number: int, stream: int, position: int) -> FrameRow:
@@ -209,10 +220,8 @@ def _here(found: Iterable[Task], router: Router) -> Iterator[Answers]:
 
 
 def _in_processes(found: Iterable[Task], recipe: Recipe, jobs: int) -> Iterator[Answers]:
-    # A forked child would inherit onnxruntime's threads in whatever state they are.
-    context = multiprocessing.get_context("spawn")
     waiting: deque[Future[Answers]] = deque()
-    pool = ProcessPoolExecutor(jobs, context, initializer=_become_scorer, initargs=(recipe,))
+    pool = scorer_pool(recipe, jobs)
     try:
         for task in found:
             waiting.append(pool.submit(_score_there, task))
@@ -227,6 +236,13 @@ def _in_processes(found: Iterable[Task], recipe: Recipe, jobs: int) -> Iterator[
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def scorer_pool(recipe: Recipe, jobs: int) -> ProcessPoolExecutor:
+    """Return so many processes that have the models loaded."""
+    # A forked child would inherit onnxruntime's threads in whatever state they are.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, context, initializer=_become_scorer, initargs=(recipe,))
 
 
 _engine: Engine | None = None
@@ -249,3 +265,9 @@ def _end_with_parent() -> None:
 def _score_there(task: Task) -> Answers:
     assert _engine is not None
     return score(_engine, task)
+
+
+def score_records_there(found: Sequence[FrameRecord]) -> list[Answer]:
+    """Do :func:`score_records` in a process of :func:`scorer_pool`."""
+    assert _engine is not None
+    return score_records(_engine, found)

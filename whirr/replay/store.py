@@ -25,21 +25,25 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS streams (
     id INTEGER PRIMARY KEY, machine TEXT NOT NULL, source TEXT NOT NULL, UNIQUE (machine, source));
 CREATE TABLE IF NOT EXISTS files (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, part INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, part INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     rate_hz INTEGER, channels INTEGER, samples INTEGER, subtype TEXT, problem TEXT,
     stream INTEGER, named_us INTEGER, start_us INTEGER, sort_key TEXT, label TEXT, onset_s REAL,
-    frame_s REAL, window_s REAL, frames INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0);
+    frame_s REAL, window_s REAL, frames INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (name, part));
 CREATE INDEX IF NOT EXISTS files_in_order ON files (stream, start_us, sort_key);
 CREATE TABLE IF NOT EXISTS frames (
     file INTEGER NOT NULL, number INTEGER NOT NULL, stream INTEGER NOT NULL, position INTEGER NOT NULL,
     frame_id TEXT NOT NULL, recorded_us INTEGER NOT NULL, timestamp_ms INTEGER NOT NULL, sequence INTEGER,
     foreign_id TEXT, score REAL NOT NULL, level_dbfs REAL NOT NULL, sensor_fault TEXT, duration_s REAL NOT NULL,
     band_error BLOB NOT NULL, statistics BLOB NOT NULL, PRIMARY KEY (file, number)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS frames_in_order ON frames (stream, position, file, number);
+CREATE INDEX IF NOT EXISTS frames_in_order ON frames (stream, position);
 CREATE TABLE IF NOT EXISTS letters (
     file INTEGER NOT NULL, number INTEGER NOT NULL, machine TEXT, source TEXT, recorded_us INTEGER,
     code TEXT NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (file, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS live (frame_id TEXT PRIMARY KEY, score BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS live_alerts (
+    alert_id TEXT NOT NULL, state TEXT NOT NULL, frame_id TEXT NOT NULL, PRIMARY KEY (alert_id, state)) WITHOUT ROWID;
 """
 
 
@@ -154,6 +158,20 @@ class Store:
             self.db.execute("DELETE FROM letters WHERE file = ?", (file,))
             self.db.execute("UPDATE files SET done = 0 WHERE id = ?", (file,))
 
+    def partition(self, topic: str, partition: int) -> int:
+        """Return the id under which a partition's frames are stored."""
+        self.db.execute(
+            "INSERT OR IGNORE INTO files (name, part, seen, size, mtime_ns) VALUES (?, ?, 1, 0, 0)", (topic, partition)
+        )
+        found = self.db.execute("SELECT id FROM files WHERE name = ? AND part = ?", (topic, partition))
+        return int(found.fetchone()[0])
+
+    def clear(self) -> None:
+        """Forget every recording and every answer."""
+        for table in ("files", "streams", "frames", "letters", "live", "live_alerts"):
+            self.db.execute(f"DELETE FROM {table}")  # noqa: S608
+        self._streams.clear()
+
     def counts(self) -> Counts:
         """Return how far it is."""
         row = self.db.execute("SELECT count(*), total(frames), total(done) FROM files").fetchone()
@@ -161,9 +179,9 @@ class Store:
 
     def pages(self, query: str, *values: Any, size: int = 2048) -> Iterator[list[Any]]:
         """Yield a query's rows, some at a time; the query must not change what it reads."""
-        with closing(self.db.execute(query, values)) as cursor:
-            while page := cursor.fetchmany(size):
-                yield page
+        cursor = self.db.execute(query, values)
+        while page := cursor.fetchmany(size):
+            yield page
 
     def in_order(self) -> Iterator[OrderedFrame]:
         """Yield all frames, one stream after the other, each in order."""
@@ -174,7 +192,7 @@ class Store:
         ).fetchall():
             query = (
                 f"SELECT {columns}, r.name, r.part, r.start_us, r.label, r.onset_s FROM frames f "  # noqa: S608
-                "JOIN files r ON r.id = f.file WHERE f.stream = ? ORDER BY f.position, f.file, f.number"
+                "JOIN files r ON r.id = f.file WHERE f.stream = ? ORDER BY f.position, r.sort_key, r.name, f.number"
             )
             for page in self.pages(query, stream):
                 for row in page:
@@ -199,7 +217,8 @@ def opened(folder: Path, depends_on: dict[str, str], *, restart: bool = False) -
         for suffix in ("", "-wal", "-shm", "-journal"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     try:
-        connection = sqlite3.connect(path, timeout=1.0)
+        # One thread at a time uses it, but not always the same one.
+        connection = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # two runs in one folder would undo each other's work
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
