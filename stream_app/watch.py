@@ -39,10 +39,9 @@ class Watch:
         self._commits = Progress()
         self._fetches = Progress()
         self._heard_since_us: dict[int, int] = {}
-        self._answered = 0
-        self._began_s = time.monotonic()
         self._start: tuple[int, int] | None = None
         self._start_moved_s = 0.0
+        self._answered = 0
         self.commit_age_s = 0.0
 
     def reset(self) -> None:
@@ -118,14 +117,6 @@ class Watch:
         if fetch_age_s > limit_s:
             raise Stalled(f"frames have waited {fetch_age_s:.0f} s to be fetched; limit {limit_s:g} s")
 
-    def _to_be_fetched(self, ends: dict[int, int]) -> dict[int, int]:
-        """Leave out the partitions that are held back while costly frames of theirs are worked on."""
-        app, topic = self._app, self._app.settings.frames_topic
-        answered = sum(app.processor.next_offset.values())
-        working, self._answered = answered != self._answered, answered
-        held = app.consumer.held_back(topic) if working else set()
-        return {partition: end for partition, end in ends.items() if partition not in held}
-
     def _look_at_start(self, now_s: float) -> None:
         """Notice a rebalance, or a recovery of states, that gets nowhere: its partitions would stand still for good."""
         app = self._app
@@ -138,6 +129,14 @@ class Watch:
                 f"partitions were not taken up for {age_s:.0f} s, with {mark[1]} records of states still to be read; "
                 f"limit {limit_s:g} s"
             )
+
+    def _to_be_fetched(self, ends: dict[int, int]) -> dict[int, int]:
+        """Leave out the partitions that are held back while costly frames of theirs are worked on."""
+        app, topic = self._app, self._app.settings.frames_topic
+        answered = sum(app.processor.next_offset.values())
+        working, self._answered = answered != self._answered, answered
+        held = app.consumer.held_back(topic) if working else set()
+        return {partition: end for partition, end in ends.items() if partition not in held}
 
     async def _asked(self, question: Any) -> dict[int, int] | None:
         try:
