@@ -15,7 +15,7 @@ DEV_EXTRAS := audio,dev,$(DEMO_EXTRAS)
 BENCH_EXTRAS := bench,$(DEV_EXTRAS)
 ARGS ?=
 
-.PHONY: help venv demo test test-embedded lint format bench bench-train quality lifetimes schemas constraints services clean distclean
+.PHONY: help venv demo test test-embedded lint format bench bench-feast bench-train quality lifetimes schemas constraints services chaos clean distclean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -45,8 +45,15 @@ bench: $(INSTALLED)-bench ## Measure, each figure as a ratio in one run
 bench-train: $(INSTALLED)-bench ## Time a training on 1,000 clips of ten seconds (ARGS="--epochs 3": a quick look)
 	@$(RUN) -W ignore -m benchmarks.training $(ARGS)
 
+bench-feast: $(INSTALLED)-bench ## Measure the feature store: reads, writes, and what pushing costs a worker
+	@$(RUN) -W ignore -m benchmarks.features $(ARGS)
+
 quality: $(INSTALLED)-bench ## Train every detector on real recordings (ROOT=DIR) and print what it reaches
 	@$(RUN) -W ignore -m benchmarks.quality $(if $(ROOT),--root "$(ROOT)") $(ARGS)
+
+chaos: $(INSTALLED)-dev ## Kill, pause and cut off all that can be while frames flow, and count (ARGS=--short: 2 min)
+	@$(RUN) -m scripts.local_services fetch >/dev/null
+	@$(RUN) -m scripts.chaos $(ARGS)
 
 lifetimes: $(INSTALLED)-bench ## Play bearings run to failure (ROOT=DIR) live: when does the first alert come?
 	@$(RUN) -W ignore -m benchmarks.lifetimes $(if $(ROOT),--root "$(ROOT)") $(ARGS)
@@ -64,7 +71,7 @@ constraints: $(INSTALLED)-dev ## Resolve every version anew into constraints.txt
 venv: $(INSTALLED)-dev ## Make .venv with all that the tests need
 
 clean: ## Remove what the tasks wrote, but not .venv
-	@rm -rf build dist demo-out bench-out mlruns mlartifacts .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	@rm -rf build dist demo-out chaos-out bench-out mlruns mlartifacts .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 		.import_linter_cache .whirr
 	@find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from edge_agent.buffer import Buffer, OutgoingFrame
+from edge_agent.buffer import Buffer
 from edge_agent.encoder import FileFormat, check_fits, encode
 from edge_agent.framer import Cut, Framer
+from edge_agent.outgoing import OutgoingFrame, Waiting
 from edge_agent.publisher import KafkaSink, Publisher, Sink
+from edge_agent.spool import Spool, SpoolBuffer, open_spool
 from edge_agent.stretch import SignalFormat, Source, Stretch
 from edge_agent.times import Clock, SystemClock, Timeline
 from schemas.frame import MACHINE_ID, MAX_SOURCE_CHARS, frame_headers
@@ -27,7 +30,10 @@ class EdgeConfig:
         source: Name of the sensor (``ce_source``), or None for a machine's only one.
         frame_s: Length of a frame in seconds.
         file_format: What frames are encoded as, where that is without loss.
-        buffer_bytes: Most that waits in memory for the broker.
+        buffer_bytes: Most that waits in memory: for the broker, or with a spool for a disk that takes nothing.
+        spool_dir: Where frames wait on disk, a folder for each machine and source; None to keep them in memory.
+        spool_bytes: Most that waits there.
+        backlog_bytes_per_s: Most that what waited in the spool may take of the link; None for no limit.
         flush_s: How long a stopped agent goes on trying to send what waits.
         give_up_s: Fail after so long without an acknowledgement; None to go on for ever.
     """
@@ -40,6 +46,9 @@ class EdgeConfig:
     frame_s: float = 1.0
     file_format: FileFormat = "flac"
     buffer_bytes: int = 64 * 1024 * 1024
+    spool_dir: Path | None = None
+    spool_bytes: int = 1_000_000_000
+    backlog_bytes_per_s: float | None = None
     flush_s: float = 10.0
     give_up_s: float | None = None
 
@@ -56,8 +65,9 @@ class Summary:
 
     Attributes:
         frames_sent, bytes_sent: Acknowledged by the broker.
-        frames_dropped, bytes_dropped: Let go from a full buffer.
-        frames_unsent: Still waiting when the agent stopped.
+        frames_dropped, bytes_dropped: Let go from a full buffer or spool.
+        frames_unsent: Still waiting when the agent stopped; with a spool, the next run sends them.
+        frames_resumed: Of an earlier run, waiting in the spool when this one started.
         retries: How often a frame had to be sent anew.
         left_out_s: Seconds of signal too short for a frame, at the ends of recordings.
         recorded_from, recorded_until: Of the frames sent, RFC 3339; None without any.
@@ -72,6 +82,7 @@ class Summary:
     frames_dropped: int = 0
     bytes_dropped: int = 0
     frames_unsent: int = 0
+    frames_resumed: int = 0
     retries: int = 0
     left_out_s: float = 0.0
     recorded_from: str | None = None
@@ -107,11 +118,17 @@ class EdgeAgent:
         self._checked: set[SignalFormat] = set()
         for signal_format in source.formats:
             self._check(signal_format)
-        self._buffer = Buffer(config.buffer_bytes, drop_oldest=source.live)
+        self._spool = _open_spool(config)
+        self._buffer: Waiting = (
+            Buffer(config.buffer_bytes, drop_oldest=source.live)
+            if self._spool is None
+            else SpoolBuffer(self._spool, drop_oldest=source.live)
+        )
         self._publisher = Publisher(
             sink or KafkaSink(config.bootstrap, config.topic, embedded=config.embedded),
             self._buffer,
             clock or SystemClock(),
+            backlog_bytes_per_s=config.backlog_bytes_per_s,
             give_up_s=config.give_up_s,
             acknowledged=self._note,
         )
@@ -124,7 +141,8 @@ class EdgeAgent:
 
         Raises:
             RecordingError: The source can't be used; what it gave before has been sent.
-            ServiceUnavailable: The broker refuses for good or was away for too long, or frames are left unsent.
+            ServiceUnavailable: The broker refuses for good or was away for too long, or frames that no spool keeps are
+                left unsent.
         """
         stop, ended = stop or asyncio.Event(), asyncio.Event()
         capture = asyncio.create_task(self._capture(ended), name="capture")
@@ -140,6 +158,8 @@ class EdgeAgent:
             await asyncio.wait({publish}, timeout=self._config.flush_s)
         finally:
             await _end(capture, publish, stopped)
+            if isinstance(self._buffer, SpoolBuffer):
+                await self._buffer.shut()
         self._raise_what_failed(capture, publish)
         return self.summary()
 
@@ -156,6 +176,7 @@ class EdgeAgent:
             frames_dropped=buffer.dropped_frames,
             bytes_dropped=buffer.dropped_bytes,
             frames_unsent=len(buffer),
+            frames_resumed=0 if self._spool is None else self._spool.resumed,
             retries=publisher.retries,
             left_out_s=round(self._framer.left_out_s, 6),
             recorded_from=None if began_us is None else format_rfc3339(began_us),
@@ -206,11 +227,23 @@ class EdgeAgent:
         for task in (publish, capture):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
-        if len(self._buffer):
+        if len(self._buffer) and self._spool is None:
             raise ServiceUnavailable(
                 f"stopped with {len(self._buffer)} frames unsent: no acknowledgement from {self._config.bootstrap} "
                 f"within {self._config.flush_s:g} s"
             )
+
+
+def _open_spool(config: EdgeConfig) -> Spool | None:
+    if config.spool_dir is None:
+        return None
+    return open_spool(
+        config.spool_dir,
+        config.machine_id,
+        config.source,
+        limit_bytes=config.spool_bytes,
+        held_bytes=config.buffer_bytes,
+    )
 
 
 async def _until(ended: asyncio.Event, source: Source) -> AsyncIterator[Stretch]:

@@ -1,30 +1,14 @@
-"""What waits between capture and the broker. In memory; a spool on disk can take its place."""
+"""What waits between capture and the broker, in memory; see :mod:`edge_agent.spool` for what waits on disk."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass
+
+from edge_agent.outgoing import OutgoingFrame
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class OutgoingFrame:
-    """A frame as it goes onto the topic.
-
-    Attributes:
-        key, value, headers: Of the record.
-        recorded_us: Start of the recording, microseconds since the epoch.
-        end_us: End of the recording.
-    """
-
-    key: bytes
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...]
-    recorded_us: int
-    end_us: int
 
 
 class Buffer:
@@ -81,6 +65,14 @@ class Buffer:
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def connected(self) -> None:
+        """Nothing follows from it: what is in memory is sent as fast as it can be."""
+
+    @property
+    def backlog(self) -> bool:
+        """Never."""
+        return False
 
     def _fits(self, size: int) -> bool:
         return not self._frames or self._bytes + size <= self._limit_bytes

@@ -21,15 +21,14 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     NodeNotReadyError,
     RequestTimedOutError,
-    SaslAuthenticationFailed,
-    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
-    UnsupportedSaslMechanismError,
 )
 
-from edge_agent.buffer import Buffer, OutgoingFrame
+from edge_agent.outgoing import OutgoingFrame, Waiting
 from edge_agent.times import Clock
-from whirr.errors import ServiceUnavailable
+from whirr.errors import AccessRefused, ServiceUnavailable, WhirrError
+from whirr.kafka_clients import client_options, refusal, why_not_connected
+from whirr.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
@@ -65,16 +64,18 @@ class KafkaSink:
         bootstrap: The broker's addresses.
         topic: The topic.
         embedded: The broker is the embedded one, which knows no idempotent producer.
+        settings: How Kafka is reached, with TLS and a password; default: the settings in force.
     """
 
-    def __init__(self, bootstrap: str, topic: str, *, embedded: bool) -> None:
+    def __init__(self, bootstrap: str, topic: str, *, embedded: bool, settings: Settings | None = None) -> None:
         self._bootstrap, self._topic, self._embedded = bootstrap, topic, embedded
+        self._settings = settings or load_settings(kafka_bootstrap_servers=bootstrap, kafka_embedded=embedded)
         self._producer: AIOKafkaProducer | None = None
 
     async def open(self) -> None:
-        """Connect; raise :class:`TryAgain` if no broker answers."""
+        """Connect; raise :class:`TryAgain` if no broker answers, ``AccessRefused`` if one refuses."""
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
+            **client_options(self._settings),
             acks="all",
             enable_idempotence=not self._embedded,
             max_request_size=MAX_REQUEST_BYTES,
@@ -83,7 +84,9 @@ class KafkaSink:
         try:
             await self._producer.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            raise self._translated(error) from None
+            # The client says the same of a broker that is away and of one that refuses.
+            reason = await why_not_connected(self._settings)
+            raise (reason if isinstance(reason, AccessRefused) else self._translated(error)) from None
 
     async def send(self, frame: OutgoingFrame) -> None:
         """Return when all replicas in sync have the frame."""
@@ -103,8 +106,10 @@ class KafkaSink:
         except (KafkaError, OSError, TimeoutError) as error:
             log.debug("the producer did not stop cleanly: %r", error)
 
-    def _translated(self, error: Exception) -> TryAgain | ServiceUnavailable:
+    def _translated(self, error: Exception) -> TryAgain | WhirrError:
         """Return what the error means here: worth another try, or not."""
+        if (refused := refusal(error, self._settings, "write", f"topic {self._topic!r}")) is not None:
+            return refused
         if isinstance(error, MessageSizeTooLargeError):
             return ServiceUnavailable(
                 f"topic {self._topic!r} takes no frame this large: set its max.message.bytes to {MAX_REQUEST_BYTES}, "
@@ -123,13 +128,7 @@ class KafkaSink:
 
 
 _NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError, OSError, TimeoutError)
-_HOPELESS = (
-    TopicAuthorizationFailedError,
-    SaslAuthenticationFailed,
-    UnsupportedSaslMechanismError,
-    InvalidTopicError,
-    IncompatibleBrokerVersion,
-)
+_HOPELESS = (InvalidTopicError, IncompatibleBrokerVersion)
 
 
 class Publisher:
@@ -138,6 +137,7 @@ class Publisher:
     Args:
         sink: Where to.
         buffer: Where from; a frame leaves it when it is acknowledged.
+        backlog_bytes_per_s: Most that a backlog may take of the link; None for no limit.
         clock: For waiting between tries.
         give_up_s: Fail after so long without an acknowledgement; None to go on for ever.
         acknowledged: Called with each frame that the broker has.
@@ -150,13 +150,15 @@ class Publisher:
     def __init__(
         self,
         sink: Sink,
-        buffer: Buffer,
+        buffer: Waiting,
         clock: Clock,
         *,
+        backlog_bytes_per_s: float | None = None,
         give_up_s: float | None = None,
         acknowledged: Callable[[OutgoingFrame], None] = lambda _frame: None,
     ) -> None:
         self._sink, self._buffer, self._clock = sink, buffer, clock
+        self._backlog_bytes_per_s = backlog_bytes_per_s
         self._give_up_s = give_up_s
         self._acknowledged = acknowledged
         self._open = False
@@ -173,13 +175,30 @@ class Publisher:
         """
         try:
             while (frame := await self._buffer.next()) is not None:
+                began_s = self._clock.elapsed_s()
                 await self._deliver(frame)
+                backlog = self._buffer.backlog
                 await self._buffer.done()
                 self.frames += 1
                 self.bytes += len(frame.value)
                 self._acknowledged(frame)
+                if backlog:
+                    await self._spare_the_link(frame, began_s)
         finally:
             await self._sink.close()
+
+    async def _spare_the_link(self, frame: OutgoingFrame, began_s: float) -> None:
+        """Wait after a frame of a backlog, so that it takes no more than its share of the link.
+
+        Never longer than half of what the frame lasts: new frames wait behind the backlog, in order, so it has to
+        become shorter however low the limit is.
+        """
+        if self._backlog_bytes_per_s is None:
+            return
+        share_s = min(len(frame.value) / self._backlog_bytes_per_s, (frame.end_us - frame.recorded_us) / 2e6)
+        rest_s = share_s - (self._clock.elapsed_s() - began_s)
+        if rest_s > 0:
+            await self._clock.sleep(rest_s)
 
     async def _deliver(self, frame: OutgoingFrame) -> None:
         """Return when the frame is acknowledged."""
@@ -189,6 +208,7 @@ class Publisher:
                 if not self._open:
                     await self._patiently(self._sink.open())
                     self._open = True
+                    self._buffer.connected()
                 await self._patiently(self._sink.send(frame))
                 return
             except TryAgain as reason:

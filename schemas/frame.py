@@ -22,6 +22,7 @@ MIN_RATE_HZ = 100
 MAX_RATE_HZ = 384_000
 MAX_CHANNELS = 64
 MAX_SOURCE_CHARS = 256
+MAX_HEADERS = 128
 MAX_AHEAD_US = 5 * 60 * 1_000_000  # a recording time this far after the record's own means a wrong clock
 MAX_TIMESTAMP_MS = 253_402_300_800_000  # the year 10000: RFC 3339 ends there
 MACHINE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -142,6 +143,8 @@ _KNOWN = frozenset({"ce_type", "ce_id", "ce_source", "ce_time", "ce_sequence"})
 
 def _known_headers(headers: Headers) -> dict[str, str]:
     """Return the headers that mean something here; the last of a repeated name counts."""
+    if len(headers) > MAX_HEADERS:
+        raise FrameRejected("header_invalid", f"{len(headers)} headers; at most {MAX_HEADERS} are taken")
     known = {}
     for name, raw in headers:
         if name not in _KNOWN or raw is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -104,6 +104,22 @@ class GoldenWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatisticsReference:
+    """What a machine's rolling statistics were while it was well.
+
+    Attributes:
+        rows: Rows of the feature store's history behind it.
+        first_at, last_at: Event times of the first and the last of them, RFC 3339.
+        percentiles: By statistic, its value at each percentile, by its number as text ("5", "50", "95", …).
+    """
+
+    rows: Positive
+    first_at: str
+    last_at: str
+    percentiles: dict[str, dict[str, Finite]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelMetadata:
     """Everything that a worker must know of a model, besides its graph.
 
@@ -113,6 +129,7 @@ class ModelMetadata:
         machine_thresholds: By machine id.
         score_percentiles: Held-out normals' score at each percentile, by its number as text ("50", "95", …).
         normal_band_error: The normal mean of ``band_error``, per channel and band.
+        statistics_reference: By machine id, what its statistics were while it was well; empty unless asked for.
     """
 
     schema_version: Literal[1] = 1
@@ -129,6 +146,7 @@ class ModelMetadata:
     score_percentiles: dict[str, Finite]
     normal_band_error: list[list[Finite]]
     golden: Annotated[list[GoldenWindow], Field(max_length=8)]
+    statistics_reference: dict[str, StatisticsReference] = field(default_factory=dict)
 
     def thresholds_for(self, machine_id: str) -> Thresholds:
         """Return the machine's own thresholds, else the pooled ones."""

@@ -18,6 +18,8 @@ from stream_app.buffer import FrameQueue
 from stream_app.compute import ComputeProcess
 from stream_app.embedded import EmbeddedTransport
 from stream_app.encode import Encoder
+from stream_app.feature_push import FeaturePush
+from stream_app.feature_push.metrics import PushMetrics
 from stream_app.flow import Flow
 from stream_app.lease import Lease
 from stream_app.metrics import Metrics
@@ -30,6 +32,8 @@ from stream_app.recovery import Tables
 from stream_app.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender
 from stream_app.states import StreamStates
 from stream_app.watch import Watch
+from whirr import feature_store
+from whirr.kafka_clients import security_options
 from whirr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -47,6 +51,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     Attributes:
         settings: The settings in force.
         engine, compute, states, flow, processor, lease, metrics, watch: The parts that :func:`create_app` put together.
+        features: Writes to the feature store, where that is wanted.
     """
 
     logger = logging.getLogger("faust.whirr.app")  # Faust's own talk, not ours
@@ -60,6 +65,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     lease: Lease
     metrics: Metrics
     watch: Watch
+    features: FeaturePush | None
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> FrameQueue:  # noqa: N802
         """Return the queue that frames wait in for the agent."""
@@ -114,11 +120,19 @@ def create_app(
     compute.observe = app.metrics.compute_seconds.observe
     app.flow = Flow(compute, app.processor, app.metrics, settings.batch_frames)
     app.watch = Watch(app, ModelWatcher(settings.route, champions, app.metrics.model_refused.inc, files))
-    table.make_table(app, partitions, app.states)
+    states_table = table.make_table(app, partitions, app.states)
+    app.features = _features(app, states_table) if feature_store.is_wanted(settings) else None
     _add_agent(app)
     _add_signals(app)
     _add_pages(app)
     return app
+
+
+def _features(app: WorkerApp, states_table: table.StateTable) -> FeaturePush:
+    features = FeaturePush(app.settings, app.states, lambda: app.engine.router, PushMetrics(app.metrics.registry))
+    app.states.on_put = features.offer
+    states_table.on_recovered = features.offer_all
+    return features
 
 
 def _encoder(settings: Settings) -> Encoder:
@@ -131,11 +145,27 @@ def _encoder(settings: Settings) -> Encoder:
     )
 
 
+def _credentials(settings: Settings) -> Any:
+    """Return what Faust's own clients are given of :func:`~whirr.kafka_clients.security_options`."""
+    options = security_options(settings)
+    if settings.kafka_security_protocol == "SSL":
+        return faust.SSLCredentials(options["ssl_context"])
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return None
+    return faust.SASLCredentials(
+        username=options["sasl_plain_username"],
+        password=options["sasl_plain_password"],
+        ssl_context=options.get("ssl_context"),
+        mechanism=options["sasl_mechanism"],
+    )
+
+
 def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[str, Any]:
     # The embedded broker lets the first join take as long as the rebalance timeout.
     session_s = _EMBEDDED_TIMEOUT_S if settings.embedded else settings.session_timeout_s
     return {
         "broker": [f"kafka://{address.strip()}" for address in settings.bootstrap.split(",")],
+        "broker_credentials": _credentials(settings),
         "broker_client_id": settings.worker_id,
         "broker_session_timeout": session_s,
         "broker_heartbeat_interval": session_s / 3,
@@ -158,6 +188,7 @@ def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[
         "stream_buffer_maxsize": max(_BUFFERED_FRAMES, 2 * settings.batch_frames),
         # What is in flight when partitions go is settled by a handler of ours; what is not is dropped.
         "stream_wait_empty": False,
+        "topic_allow_declare": False,  # whirr.topics says what they are like
         "topic_disable_leader": True,
         "topic_partitions": partitions,
         "topic_replication_factor": settings.topic_replication,
@@ -211,7 +242,6 @@ def _add_signals(app: WorkerApp) -> None:
         await release(app)
 
     async def assigned(*_: Any, **__: Any) -> None:
-        app.lease.open()
         app.watch.reset()
 
     app.on_partitions_revoked.connect(revoked, weak=False)
@@ -228,6 +258,8 @@ async def release(app: WorkerApp) -> None:
         await app.consumer.commit_now(app.settings.frames_topic, offsets, SETTLE_S)
     except Exception as error:  # a commit that fails costs repeats, never frames
         log.warning("commit before partitions go failed, some frames will come again: %r", error)
+    if app.features is not None:
+        await app.features.drain()
 
 
 def _add_pages(app: WorkerApp) -> None:

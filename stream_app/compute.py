@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from schemas.dead_letter import DeadLetter
-from schemas.frame import Frame, FrameRecord
+from schemas.frame import MAX_HEADERS, Frame, FrameRecord
 from stream_app.pipeline import Computed, Router
 from stream_app.processor import Answer
 from stream_app.slots import SLOTS, Place, SharedSlots
@@ -76,14 +76,19 @@ class ComputeProcess:
         routes: The routing table.
         log_level: Least level that the child logs.
         observe: Called with the seconds that each batch took.
+        log_format: How the child logs.
     """
 
     def __init__(
-        self, routes: Sequence[Route], log_level: str = "info", observe: Callable[[float], None] = lambda _: None
+        self,
+        routes: Sequence[Route],
+        log_level: str = "info",
+        observe: Callable[[float], None] = lambda _: None,
+        log_format: str = "auto",
     ) -> None:
         self.observe = observe
         self._routes = tuple(routes)
-        self._log_level = log_level
+        self._log = log_level, log_format
         self._routers: dict[int, Router] = {}
         # They wait for the child with Python's lock released; one thread each keeps the order.
         self._senders = ThreadPoolExecutor(1, thread_name_prefix="whirr-send")
@@ -101,7 +106,7 @@ class ComputeProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             files = [theirs.fileno(), slots.fd]
-            command = [sys.executable, "-m", "stream_app.compute_child", *map(str, files), self._log_level]
+            command = [sys.executable, "-m", "stream_app.compute_child", *map(str, files), *self._log]
             # A session of its own: Ctrl-C is for the worker, which then ends the child. So does its death: the
             # child reads the end of the file.
             self._child = subprocess.Popen(command, pass_fds=files, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -179,7 +184,8 @@ class ComputeProcess:
 
 def _envelope(record: FrameRecord, value: Place) -> tuple[Any, ...]:
     source = record.topic, record.partition, record.offset
-    return record.key, value, tuple(record.headers), record.timestamp_ms, *source
+    # One more than may be: the other side refuses the frame, and 100,000 of them need not cross for that.
+    return record.key, value, tuple(record.headers[: MAX_HEADERS + 1]), record.timestamp_ms, *source
 
 
 def _unpacked(answer: Scored | Refused, record: FrameRecord, router: Router) -> Answer:

@@ -1,4 +1,4 @@
-"""The computing process: ``python -m stream_app.compute_child SOCKET MEMORY LEVEL``, see :class:`ComputeProcess`."""
+"""The computing process: ``python -m stream_app.compute_child SOCKET MEMORY LEVEL FORMAT``, see ``ComputeProcess``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, cast
 
 from schemas.dead_letter import DeadLetter
 from schemas.frame import FrameRecord
 from stream_app.compute import Answers, Refused, Scored
-from stream_app.logs import configure_logging
+from stream_app.logs import LogFormat, configure_logging
 from stream_app.models import load_model
 from stream_app.pipeline import Computed, Engine, Router
 from stream_app.slots import SharedSlots
@@ -81,8 +81,8 @@ def _packed(answer: Computed | DeadLetter, places: Mapping[int, int]) -> Scored 
 
 def main() -> None:
     """Serve on the socket and the shared memory whose descriptors are the first arguments."""
-    socket, memory, level = sys.argv[1:]
-    configure_logging(level)
+    socket, memory, level, log_format = sys.argv[1:]
+    configure_logging(level, cast("LogFormat", log_format))
     with Connection(int(socket)) as connection:
         Server(connection, SharedSlots(int(memory))).serve()
 

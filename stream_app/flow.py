@@ -9,9 +9,11 @@ from typing import Any
 
 from schemas.frame import FrameRecord
 from stream_app.metrics import Metrics
+from stream_app.pipeline.decode import decode_cost
 from stream_app.processor import Answer, BatchProcessor, Taken
 
 BATCH_VALUE_BYTES = 8 * 1024 * 1024
+BATCH_SAMPLES = 8_000_000  # twice what one frame may hold
 
 Compute = Callable[[Sequence[FrameRecord]], Coroutine[Any, Any, list[Answer]]]
 _Scored = tuple[list[Taken], asyncio.Task[list[Answer]]]
@@ -36,6 +38,7 @@ class Flow:
         self._metrics = metrics
         self._batch_frames = batch_frames
         self._waiting: deque[Taken] = deque()
+        self._costs: deque[int] = deque()
         self._changed = asyncio.Condition()
         self._in_computation = 0
         self._scored: asyncio.Queue[_Scored] = asyncio.Queue()
@@ -45,6 +48,7 @@ class Flow:
         async with self._changed:
             await self._changed.wait_for(lambda: len(self._waiting) < self._batch_frames)
             self._waiting.extend(frames)
+            self._costs.extend(decode_cost(taken.record.value or b"") for taken in frames)
             self._changed.notify_all()
 
     async def run(self) -> None:
@@ -76,10 +80,16 @@ class Flow:
             await self._processor.finish(batch, await answers)
 
     async def _next_batch(self) -> list[Taken]:
-        """Return what waits, up to 8 MiB: large frames must not hold the others up, nor fill the memory."""
+        """Return what waits, up to 8 MiB and 8 million samples.
+
+        Large frames must not hold the others up, nor fill the memory; nor must small files of many samples.
+        """
         async with self._changed:
             await self._changed.wait_for(self._may_begin)
-            batch = [self._waiting.popleft() for _ in range(self._next_size())]
+            count = self._next_size()
+            batch = [self._waiting.popleft() for _ in range(count)]
+            for _ in range(count):
+                self._costs.popleft()
             self._in_computation += 1
             self._changed.notify_all()
             return batch
@@ -92,9 +102,11 @@ class Flow:
 
     def _next_size(self) -> int:
         """Return how many frames the next batch may have."""
-        size = 0
-        for count, taken in enumerate(self._waiting):
+        size = samples = 0
+        for count, (taken, cost) in enumerate(zip(self._waiting, self._costs, strict=True)):
             size += len(taken.record.value or b"")
-            if count == self._batch_frames or (count and size > BATCH_VALUE_BYTES):
+            samples += cost
+            full = size > BATCH_VALUE_BYTES or samples > BATCH_SAMPLES
+            if count == self._batch_frames or (count and full):
                 return count
         return len(self._waiting)

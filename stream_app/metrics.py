@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -9,6 +11,8 @@ from prometheus_client.process_collector import ProcessCollector
 from stream_app.pipeline import Router
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 3600)
+MAX_GAP_SENSORS = 500
+OTHERS = "(others)"  # no machine id has brackets
 _FRAMES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -28,8 +32,12 @@ class Metrics:
         self.alerts = Counter("whirr_alerts", "Alerts sent", ["kind", "state"], registry=registry)
         self.dead_letters = Counter("whirr_dead_letters", "Records not used", ["code"], registry=registry)
         self.sequence_gaps = Counter(
-            "whirr_sequence_gaps", "Frames that gaps in the sensors' counters say were lost", registry=registry
+            "whirr_sequence_gaps",
+            "Frames that gaps in the sensors' counters say were lost",
+            ["machine", "source"],
+            registry=registry,
         )
+        self._gap_sensors: set[tuple[str, str]] = set()
         self.batch_frames = Histogram("whirr_batch_frames", "Frames in a batch", buckets=_FRAMES, registry=registry)
         self.compute_seconds = Histogram(
             "whirr_compute_seconds", "Decoding and scoring a batch", buckets=_SECONDS, registry=registry
@@ -48,7 +56,9 @@ class Metrics:
         self.commit_age_seconds = Gauge(
             "whirr_commit_age_seconds", "How long acknowledged frames wait for a commit to move", registry=registry
         )
-        self.lag_frames = Gauge("whirr_lag_frames", "Frames stored but not yet answered", registry=registry)
+        self.lag_frames = Gauge(
+            "whirr_lag_frames", "Frames stored but not yet answered", ["partition"], registry=registry
+        )
         self.ready = Gauge("whirr_ready", "1 while the worker is ready", registry=registry)
         self.partitioner_mismatch = Counter(
             "whirr_partitioner_mismatch",
@@ -62,6 +72,25 @@ class Metrics:
         for entry in router.routed:
             metadata = entry.model.metadata
             self.model_info.labels(entry.route.match, metadata.name, metadata.version).set(1)
+
+    def count_gap(self, machine: str, source: str, frames: int) -> None:
+        """Count frames that a sensor's counter says were lost.
+
+        The first 500 sensors with a gap have a series each and the rest share one: ids come from gateways, and a
+        hostile one could make any number of series.
+        """
+        sensor = (machine, source)
+        if sensor not in self._gap_sensors and len(self._gap_sensors) >= MAX_GAP_SENSORS:
+            sensor = (OTHERS, "")
+        else:
+            self._gap_sensors.add(sensor)
+        self.sequence_gaps.labels(*sensor).inc(frames)
+
+    def show_lag(self, lag_frames: Mapping[int, int]) -> None:
+        """Say how many frames of each partition of this worker's are not yet answered."""
+        self.lag_frames.clear()
+        for partition, frames in lag_frames.items():
+            self.lag_frames.labels(str(partition)).set(frames)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -96,7 +96,8 @@ class BatchProcessor:
             KafkaError: Something could not be sent; the worker must end.
         """
         async with self._busy:
-            admitted = [pair for pair in zip(batch, answers, strict=True) if self._lease.admits(pair[0].generation)]
+            pairs = zip(batch, answers, strict=True)
+            admitted = [pair for pair in pairs if self._lease.admits(pair[0].generation, pair[0].record.partition)]
             tally = Counter({"revoked": len(batch) - len(admitted)})
             if admitted:
                 messages, moved = self._apply(admitted, tally)
@@ -113,12 +114,12 @@ class BatchProcessor:
         """
         async with self._busy:
             generation = self._lease.generation
-            if not self._lease.admits(generation):
-                return
             messages: list[Message] = []
             moved: dict[_Stream, StreamState] = {}
             now_us = self._now_us()
             for partition, since_us in heard_since_us.items():
+                if not self._lease.admits(generation, partition):
+                    continue
                 for key, state in self._states.items(partition):
                     seen_us = max(state.seen_us, since_us)
                     if state.silent.incident_id or now_us - seen_us < silent_after_s * 1e6:
@@ -158,7 +159,8 @@ class BatchProcessor:
                 messages.append(self._bury(outcome.dead_letter, tally))
             if outcome.score is not None:
                 tally[outcome.score.status] += 1
-                tally["missing"] += outcome.score.missing_before
+                if missing := outcome.score.missing_before:
+                    self._metrics.count_gap(answer.frame.machine_id, answer.frame.source or "", missing)
         return messages, moved
 
     def _bury(self, letter: DeadLetter, tally: Counter[str]) -> Message:
@@ -198,8 +200,6 @@ class BatchProcessor:
                 observe(max(now_s - taken.record.timestamp_ms / 1e3, 0.0))
 
     def _count(self, tally: Counter[str]) -> None:
-        if missing := tally.pop("missing", 0):
-            self._metrics.sequence_gaps.inc(missing)
         for outcome, frames in tally.items():
             if frames:
                 self._metrics.frames.labels(outcome).inc(frames)

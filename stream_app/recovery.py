@@ -12,7 +12,9 @@ class OrderlyRecovery(Recovery):  # type: ignore[misc]
     """Goes back to the committed offsets before it lets frames in.
 
     Faust lets them in first. What then arrives while it still asks for the committed offsets is thrown away when
-    the flow resumes, although the consumer's position has passed it.
+    the flow resumes, although the consumer's position has passed it. And a fetch that was under way before the
+    rebalance may bring frames of partitions that have gone, or whose states are not here yet: the lease, opened
+    only now, keeps them out, and they come again.
     """
 
     logger = logging.getLogger("faust.whirr.recovery")
@@ -28,9 +30,11 @@ class OrderlyRecovery(Recovery):  # type: ignore[misc]
             return  # there was another rebalance, with a recovery of its own
         if consumer.assignment():
             await self._wait(consumer.perform_seek(), timeout=app.conf.broker_request_timeout)
+        frames = [tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)]
+        app.lease.open(generation_id, (tp.partition for tp in frames))
         self.completed.set()
         app.flow_control.resume()
-        consumer.resume_partitions({tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)})
+        consumer.resume_partitions(set(frames))
         consumer.resume_flow()
         await app._fetcher.maybe_start()
         self.tables.on_actives_ready()

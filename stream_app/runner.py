@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -20,7 +22,8 @@ from stream_app.registry import MlflowRegistry
 from stream_app.topics import ensure_topics
 from stream_app.watch import Stalled
 from whirr import process
-from whirr.errors import ServiceUnavailable
+from whirr.errors import AccessRefused, ServiceUnavailable
+from whirr.kafka_clients import refused_within
 from whirr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,6 +31,7 @@ _T = TypeVar("_T")
 
 CRASHED_EXIT_CODE = 1
 STOP_S = 10.0
+EXIT_S = 15.0  # from the signal; a batch in flight and its commit take at most 10
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
 
@@ -35,14 +39,16 @@ _LONGEST_WAIT_S = 30.0
 def run_worker(settings: Settings) -> int:
     """Run a worker until it is told to stop (SIGTERM, SIGINT) or can't go on; return its exit code.
 
-    0: stopped cleanly. 1: something could not be sent, or Faust failed. 70: commits did not move.
+    0: stopped cleanly. 1: something could not be sent, or Faust failed. 5: Kafka refuses this user. 70: commits did
+    not move.
 
     Raises:
         SettingsError: No routes, or topics that don't fit.
         ModelError: A route's model can't be used.
+        AccessRefused: Kafka lets this worker not in, or not make a topic that is missing.
     """
-    configure_logging(settings.log_level)
-    compute = ComputeProcess(settings.route, settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
+    compute = ComputeProcess(settings.route, settings.log_level, log_format=settings.log_format)
     compute.start()
     try:
         return asyncio.run(_run(settings, compute))
@@ -53,8 +59,13 @@ def run_worker(settings: Settings) -> int:
 async def _run(settings: Settings, compute: ComputeProcess) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        exit_anyway(EXIT_S, 0)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, asked)
     files = RegisteredFiles(settings.worker_dir / "models", MlflowRegistry(settings))
     champions = await _unless(stop, _champions(settings, files))
     if champions is None:
@@ -90,14 +101,17 @@ async def _serve(app: WorkerApp, stop: asyncio.Event) -> int:
     start = asyncio.create_task(app.start(), name="start")
     asked = asyncio.create_task(stop.wait())
     down = asyncio.create_task(_down(app, start))
+    features = [asyncio.create_task(app.features.run(), name="features")] if app.features else []
     try:
         await asyncio.wait({flow, watch, asked, down}, return_when=asyncio.FIRST_COMPLETED)
         code = _exit_code(app, flow, watch, down)
-        if code == 0:
+        if code:
+            exit_anyway(EXIT_S, code)
+        else:
             log.info("stopping")
             await release(app)
     finally:
-        await _stop(app, [flow, watch, start, asked, down])
+        await _stop(app, [flow, watch, start, asked, down, *features])
     log.info("stopped")
     return code
 
@@ -119,6 +133,10 @@ def _exit_code(app: WorkerApp, *tasks: asyncio.Task[None]) -> int:
         if stalled is not None:
             log.critical("%s; exiting so that a new worker can take over", stalled.exceptions[0])
             return STALLED_EXIT_CODE
+        refused = refused_within(error, app.settings)
+        if refused is not None:
+            log.critical("%s", refused)
+            return AccessRefused.exit_code
         log.critical("the worker can't go on: what is not acknowledged comes again", exc_info=error)
         return CRASHED_EXIT_CODE
     return 0
@@ -131,6 +149,24 @@ async def _stop(app: WorkerApp, tasks: list[asyncio.Task[Any]]) -> None:
         async with asyncio.timeout(STOP_S):
             await app.stop()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def exit_anyway(after_s: float, code: int) -> None:
+    """End this process ``after_s`` seconds from now, whatever still hangs.
+
+    Faust waits for its consumer's thread without a limit, and Python at its end for every thread that was not made
+    a daemon, such as one that asks a registry. By then what was in flight is settled, and what is not acknowledged
+    comes again.
+    """
+
+    def end() -> None:
+        log.warning("still not stopped %g s after it began to; ending with exit code %d", after_s, code)
+        logging.shutdown()
+        os._exit(code)
+
+    timer = threading.Timer(after_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:

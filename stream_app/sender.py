@@ -11,9 +11,10 @@ from typing import Any, Protocol
 from aiokafka.partitioner import murmur2
 
 from stream_app.encode import Message
+from whirr.topics import MAX_DEAD_LETTER_BYTES
 
 BATCH_BYTES = 512 * 1024  # below the 1 MiB that a topic takes unless told otherwise
-MAX_REQUEST_BYTES = 2 * 1024 * 1024 + 128 * 1024  # the largest frame as a dead letter, with its reason
+MAX_REQUEST_BYTES = MAX_DEAD_LETTER_BYTES
 
 
 class Sender(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from stream_app.pipeline import StreamState, newest_of
 
@@ -25,9 +25,13 @@ class StreamStates:
     """States by partition and stream. Only what the changelog has acknowledged, or was read from it, is in here.
 
     A partition's states go when the partition does: another worker may move them before it comes back.
+
+    Attributes:
+        on_put: Called with each stream and state that the changelog has acknowledged.
     """
 
     def __init__(self) -> None:
+        self.on_put: Callable[[bytes, StreamState], object] = lambda _key, _state: None
         self._by_partition: dict[int, dict[bytes, StreamState | bytes]] = {}
 
     def get(self, partition: int, key: bytes) -> StreamState | None:
@@ -43,6 +47,7 @@ class StreamStates:
     def put(self, partition: int, key: bytes, state: StreamState) -> None:
         """Keep a state that the changelog has acknowledged."""
         self._by_partition.setdefault(partition, {})[key] = state
+        self.on_put(key, state)
 
     def restore(self, partition: int, key: bytes, raw: bytes | None) -> None:
         """Apply one changelog record; of two for a stream the one with the newer recording time stays.
@@ -72,6 +77,10 @@ class StreamStates:
     def keep_only(self, partitions: Iterable[int]) -> None:
         """Forget the states of all other partitions."""
         self.drop(self._by_partition.keys() - set(partitions))
+
+    def partitions(self) -> list[int]:
+        """Return the partitions that have streams."""
+        return sorted(self._by_partition)
 
     def items(self, partition: int) -> Iterator[tuple[bytes, StreamState]]:
         """Iterate over a partition's streams."""

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import faust
 from faust.types import TP, EventT
 
 from stream_app.states import StreamStates
+from whirr.topics import changelog_topic
 
 log = logging.getLogger(__name__)
 
-TABLE = "stream-states"
+TABLE = "stream-states"  # the changelog's name has it
 
-
-def changelog_topic(worker_id: str) -> str:
-    """Return the name of the topic that keeps the stream states."""
-    return f"{worker_id}-{TABLE}-changelog"
+__all__ = ["TABLE", "StateTable", "changelog_topic", "make_table"]
 
 
 class StateTable(faust.Table):  # type: ignore[misc]
@@ -31,6 +29,7 @@ class StateTable(faust.Table):  # type: ignore[misc]
 
     logger = logging.getLogger("faust.whirr.table")
     states: StreamStates
+    on_recovered: Callable[[], object] | None = None  # after each rebalance
 
     def apply_changelog_batch(self, batch: Iterable[EventT]) -> None:
         """Apply changelog records, in order."""
@@ -61,6 +60,8 @@ class StateTable(faust.Table):  # type: ignore[misc]
         """Keep the states of the partitions that this worker now has."""
         self.states.keep_only(tp.partition for tp in active_tps)
         log.info("recovered %d stream states of %d partitions", len(self.states), len(active_tps))
+        if self.on_recovered is not None:
+            self.on_recovered()
         await super().on_recovery_completed(active_tps, standby_tps)
 
     def partition_for_key(self, key: Any) -> int | None:

@@ -30,6 +30,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
+    async def _fetch_records(self, consumer: Any, active_partitions: set[TP], *args: Any, **options: Any) -> Any:
+        """Return what was fetched; go back to where it began if the flow has stopped meanwhile.
+
+        Faust throws it away then, although the position has passed it. A recovery that has gone back to the
+        changelog's beginning before would wait for these records for ever.
+        """
+        fetched = await super()._fetch_records(consumer, active_partitions, *args, **options)
+        if not fetched or self.consumer.flow_active:
+            return fetched
+        positions = positions_of(assignment_of(consumer))
+        for tp, records in fetched.items():
+            if positions.get(tp, -1) > records[-1].offset:  # else somebody has gone elsewhere since
+                consumer.seek(tp, records[0].offset)
+        return {}
+
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """The consumer, with questions that only the broker can answer."""
@@ -112,6 +127,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Return the offset that each assigned partition is fetched from next."""
         found = positions_of(assignment_of(self._thread._ensure_consumer()))
         return {tp.partition: offset for tp, offset in found.items() if tp.topic == topic}
+
+    def held_back(self, topic: str) -> set[int]:
+        """Return the partitions that are not fetched from while there is no room for their frames."""
+        return {tp.partition for tp in self._buffered_partitions if tp.topic == topic}
 
     async def commit_now(self, topic: str, offsets: Mapping[int, int], timeout_s: float) -> None:
         """Commit ``offsets`` (by partition) without asking Faust, which has forgotten them once a rebalance began.

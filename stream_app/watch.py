@@ -23,7 +23,7 @@ _ASK_S = 3.0
 
 
 class Stalled(Exception):
-    """Commits, or the fetcher, have not moved for too long; the supervisor must start a new worker."""
+    """Commits, the fetcher or a start have not moved for too long; the supervisor must start a new worker."""
 
 
 class Watch:
@@ -39,8 +39,9 @@ class Watch:
         self._commits = Progress()
         self._fetches = Progress()
         self._heard_since_us: dict[int, int] = {}
-        self._next_look_s = 0.0
-        self._began_s = time.monotonic()
+        self._start: tuple[int, int] | None = None
+        self._start_moved_s = 0.0
+        self._answered = 0
         self.commit_age_s = 0.0
 
     def reset(self) -> None:
@@ -93,7 +94,9 @@ class Watch:
     async def _look_at_progress(self) -> None:
         app, topic = self._app, self._app.settings.frames_topic
         if app.rebalancing or app._assignment is None:
+            self._look_at_start(time.monotonic())
             return
+        self._start = None
         committed = await self._asked(app.consumer.committed_offsets(topic, _ASK_S))
         now_s = time.monotonic()
         # No answer is no movement.
@@ -103,9 +106,9 @@ class Watch:
         fetch_age_s = 0.0
         if ends is not None:
             positions = app.consumer.positions(topic)
-            fetch_age_s = self._fetches.observe(now_s, ends, positions)
+            fetch_age_s = self._fetches.observe(now_s, self._to_be_fetched(ends), positions)
             answered = {**positions, **app.processor.next_offset}
-            app.metrics.lag_frames.set(sum(max(end - answered.get(p, end), 0) for p, end in ends.items()))
+            app.metrics.show_lag({p: max(end - answered.get(p, end), 0) for p, end in ends.items()})
         limit_s = app.settings.commit_stall_s
         if self.commit_age_s > limit_s:
             raise Stalled(
@@ -113,6 +116,27 @@ class Watch:
             )
         if fetch_age_s > limit_s:
             raise Stalled(f"frames have waited {fetch_age_s:.0f} s to be fetched; limit {limit_s:g} s")
+
+    def _look_at_start(self, now_s: float) -> None:
+        """Notice a rebalance, or a recovery of states, that gets nowhere: its partitions would stand still for good."""
+        app = self._app
+        mark = app.consumer_generation_id, app.tables.recovery.active_remaining_total()
+        if mark != self._start:
+            self._start, self._start_moved_s = mark, now_s
+        age_s, limit_s = now_s - self._start_moved_s, app.settings.commit_stall_s
+        if age_s > limit_s:
+            raise Stalled(
+                f"partitions were not taken up for {age_s:.0f} s, with {mark[1]} records of states still to be read; "
+                f"limit {limit_s:g} s"
+            )
+
+    def _to_be_fetched(self, ends: dict[int, int]) -> dict[int, int]:
+        """Leave out the partitions that are held back while costly frames of theirs are worked on."""
+        app, topic = self._app, self._app.settings.frames_topic
+        answered = sum(app.processor.next_offset.values())
+        working, self._answered = answered != self._answered, answered
+        held = app.consumer.held_back(topic) if working else set()
+        return {partition: end for partition, end in ends.items() if partition not in held}
 
     async def _asked(self, question: Any) -> dict[int, int] | None:
         try:

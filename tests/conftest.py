@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -13,8 +14,10 @@ import psycopg
 import pytest
 
 from scripts.services import KafkaCluster, NotInstalled, Postgres, Redis, Service
+from scripts.services.jars import kafka_jars
 from tests.helpers import KafkaUnderTest
 from whirr.broker import EmbeddedBroker
+from whirr.process import free_port
 from whirr.settings import Settings
 
 IN_CI = os.environ.get("CI") == "true"
@@ -45,6 +48,38 @@ def _kafka_broker(request: pytest.FixtureRequest) -> Iterator[tuple[str, bool, s
 def kafka(_kafka_broker: tuple[str, bool, str], tmp_path: Path) -> KafkaUnderTest:
     """Return a broker with topic names of the test's own: the embedded one, and Apache Kafka where it is at hand."""
     return KafkaUnderTest(*_kafka_broker, folder=tmp_path)
+
+
+class LateKafka:
+    """A broker that is not there yet; its address is known.
+
+    Attributes:
+        port, bootstrap: Where it will be.
+        embedded: Whether it is the embedded one.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.port = free_port()
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        self.embedded = name == "embedded"
+        self._name, self._folder = name, folder
+
+    @contextmanager
+    def started(self) -> Iterator[KafkaUnderTest]:
+        """Start it; it is gone after the ``with`` block."""
+        with EmbeddedBroker(self.port) if self.embedded else KafkaCluster(port=self.port):
+            yield KafkaUnderTest(self.bootstrap, self.embedded, self._name, self._folder)
+
+
+@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.real_services)])
+def late_kafka(request: pytest.FixtureRequest, tmp_path: Path) -> LateKafka:
+    """Return a broker that the test starts itself: the embedded one, and Apache Kafka where it is at hand."""
+    if request.param == "apache":
+        try:
+            kafka_jars()
+        except NotInstalled as error:
+            unavailable(str(error))
+    return LateKafka(request.param, tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -93,12 +128,13 @@ def _addresses(kind: Callable[[], Service]) -> Iterator[str]:
         service.start()
         yield service.address
     except NotInstalled as error:
-        _unavailable(f"{error} (or set {service.variable})")
+        unavailable(f"{error} (or set {service.variable})")
     finally:
         service.stop()
 
 
-def _unavailable(reason: str) -> NoReturn:
+def unavailable(reason: str) -> NoReturn:
+    """Skip a test for want of a real service; in CI that is a failure."""
     if IN_CI:
         pytest.fail(f"in CI every real service must be there: {reason}")
     pytest.skip(reason)

@@ -141,6 +141,7 @@ class KafkaUnderTest:
             "topic_partitions": 4,
             "worker_id": f"worker-{self.suffix}",
             "worker_dir": self._folder / "worker",
+            "feature_push": False,
             "web_port": 0,
         }
         return load_settings(**{**values, **overrides})

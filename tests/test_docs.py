@@ -2,12 +2,17 @@
 
 import re
 
+from prometheus_client import CollectorRegistry, generate_latest
+
+from feature_repo.fields import FIELDS, VIEWS
 from schemas import ERROR_CODES
+from stream_app.feature_push.metrics import PushMetrics
 from stream_app.metrics import Metrics
 from stream_app.pipeline import StreamState
 from tests.helpers import REPOSITORY
 from whirr.settings import Route, Settings
 
+FEATURES = (REPOSITORY / "docs" / "features.md").read_text()
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text()
 ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text()
 
@@ -22,6 +27,20 @@ def test_every_metric_is_listed_and_no_other():
     text = Metrics().text().decode()
     exposed = {name for name in re.findall(r"^# TYPE (whirr_\w+)", text, re.MULTILINE) if not name.endswith("_created")}
     assert listed == exposed
+
+
+def test_every_metric_of_the_feature_store_is_listed_and_no_other():
+    registry = CollectorRegistry()
+    PushMetrics(registry)
+    text = generate_latest(registry).decode()
+    exposed = {name for name in re.findall(r"^# TYPE (whirr_\w+)", text, re.MULTILINE) if not name.endswith("_created")}
+    assert set(re.findall(r"^\| `(whirr_\w+)", FEATURES, re.MULTILINE)) == exposed
+
+
+def test_every_view_and_feature_is_listed():
+    table = FEATURES.partition("| view | features |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", table)) | {f"mfcc_{i}" for i in range(6)}
+    assert named == set(VIEWS) | {field.name for field in FIELDS}
 
 
 def test_every_key_of_a_route_is_listed():

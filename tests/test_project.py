@@ -15,7 +15,7 @@ from tests.helpers import REPOSITORY
 from whirr import __version__
 from whirr.cli import COMMANDS, load_command
 
-PACKAGES = ("edge_agent", "schemas", "scripts", "stream_app", "trainer", "whirr")
+PACKAGES = ("edge_agent", "feature_repo", "schemas", "scripts", "stream_app", "trainer", "whirr")
 MAX_LINES = 400
 # Folders of one person or machine, and hosts of package registries.
 OF_ONE_MACHINE = re.compile(

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
-from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, format_rfc3339
+from feature_repo.fields import history_folder
+from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, StatisticsReference, format_rfc3339
 from stream_app.pipeline.model import Model, golden_window
 from trainer.checkpoints import last_checkpoint
 from trainer.detector import Fitted, find_detector
@@ -23,11 +26,13 @@ from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.job import Observer, TrainConfig, TrainResult
 from trainer.options import to_yaml
 from trainer.recordings import Found, data_hash, find_recordings, split
+from trainer.reference import reference_statistics
 from trainer.registration import publish
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
 from trainer.tracking import Run
 from whirr.errors import ServiceUnavailable
+from whirr.feature_store import repo_folder
 from whirr.settings import Settings, load_settings
 
 __all__ = ["Observer", "TrainConfig", "TrainResult", "train_model"]
@@ -45,6 +50,7 @@ class _Ground:
     choice: Choice
     calibration: Calibration
     prepared: Prepared
+    reference: dict[str, StatisticsReference]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,8 @@ class _Trained:
 
     fitted: Fitted
     graph: Graph
-    scores: Float32  # [window]
-    band_error: Float32  # [window, channel, band]
+    scores: Float32  # [window], by a module that has not seen them
+    band_error: Float32  # [window, channel, band], likewise
     calibrated: Calibrated
     check: FalseAlarmCheck
     percentiles: dict[str, float]
@@ -74,6 +80,7 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
         RecordingError: The folder holds too little that can be used, or a file can't be used and ``on_error`` is
             ``fail``.
         ModelError: The exported graph doesn't give the trained module's scores.
+        FeatureStoreError: Reference statistics are wanted, and the history has none.
         ServiceUnavailable: MLflow can't be used; the model has been written before.
     """
     config.check()
@@ -82,7 +89,7 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     settings = settings or load_settings()
     started_at, started = datetime.now(UTC), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="whirr-train-") as folder:
-        ground = _prepare(config, Path(folder), observer)
+        ground = _prepare(config, Path(folder), observer, settings, started_at)
         trained = _train(config, ground, observer)
         metadata = _metadata(config, ground, trained, started_at)
     result = _result(config, ground, trained, metadata, time.perf_counter() - started)
@@ -94,10 +101,13 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     return publish(result, ground.prepared.held_out.frame_scores(trained.scores), config.register, settings)
 
 
-def _prepare(config: TrainConfig, folder: Path, observer: Observer) -> _Ground:
+def _prepare(
+    config: TrainConfig, folder: Path, observer: Observer, settings: Settings, started_at: datetime
+) -> _Ground:
     found = find_recordings(config.normal, config.machine, config.on_error)
     observer.on_found(found)
-    choice = choose_features(found, config.features, config.frame_s)
+    reference = _reference(config, found, settings, started_at)
+    choice = choose_features(found, config.features, config.frame_s, find_detector(config.detector).sound_rate_hz)
     calibration = _calibration(config, found, choice.features)
     observer.on_features(choice, calibration.frame_s)
     while True:
@@ -109,7 +119,14 @@ def _prepare(config: TrainConfig, folder: Path, observer: Observer) -> _Ground:
         found = found.without(prepared, config.on_error)
     observer.on_problems(found.problems)
     observer.on_windows(len(prepared.train), len(prepared.held_out.windows))
-    return _Ground(found, choice, calibration, replace(prepared, data_hash=data_hash(found.recordings)))
+    return _Ground(found, choice, calibration, replace(prepared, data_hash=data_hash(found.recordings)), reference)
+
+
+def _reference(config: TrainConfig, found: Found, settings: Settings, now: datetime) -> dict[str, StatisticsReference]:
+    if config.reference_s is None:
+        return {}
+    machines = [machine for machine in found.machines if machine is not None]
+    return reference_statistics(history_folder(repo_folder(settings)), machines, now, config.reference_s)
 
 
 def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> Calibration:
@@ -131,13 +148,20 @@ def _train(config: TrainConfig, ground: _Ground, observer: Observer) -> _Trained
     channels, bands, columns = windows.shape[1:]
     fitted = find_detector(config.detector).fit(ground.prepared, config, observer.on_epoch)
     graph = export(fitted.module, (channels, bands, columns), windows[_spread(len(windows), CHECKED_WINDOWS)])
-    scores, band_error = graph.score(windows)
+    scores, band_error = graph.score(windows) if fitted.judge is None else _judged(fitted.judge, windows)
     runs = held_out.frame_scores(scores)
     calibrated = calibrate(runs, ground.calibration)
     check = check_false_alarms(runs, calibrated, ground.calibration)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
     return _Trained(fitted, graph, scores, band_error, calibrated, check, percentiles)
+
+
+@torch.no_grad()
+def _judged(judge: nn.Module, windows: Float32) -> tuple[Float32, Float32]:
+    """Return scores [window] and band errors [window, channel, band] by a module that has not seen the windows."""
+    parts = [judge(torch.from_numpy(np.array(windows[at : at + 256]))) for at in range(0, len(windows), 256)]
+    return torch.cat([score for score, _ in parts]).numpy(), torch.cat([error for _, error in parts]).numpy()
 
 
 def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_at: datetime) -> ModelMetadata:
@@ -154,7 +178,8 @@ def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_a
         calibration=ground.calibration,
         score_percentiles=trained.percentiles,
         normal_band_error=trained.band_error.mean(axis=0, dtype=np.float64).tolist(),
-        golden=list(_golden(ground.prepared.held_out.windows, trained.scores)),
+        golden=list(_golden(ground.prepared.held_out.windows, trained)),
+        statistics_reference=ground.reference,
     )
 
 
@@ -176,14 +201,16 @@ def _result(
         best=trained.fitted.best,
         check=trained.check,
         seconds=seconds,
+        detector_figures=trained.fitted.figures,
     )
 
 
-def _golden(windows: Float32, scores: Float32) -> Iterator[GoldenWindow]:
-    """Yield held-out windows from the best-known to the least, with their scores."""
-    ranked = np.argsort(scores, kind="stable")
-    for index in ranked[_spread(len(ranked), GOLDEN_WINDOWS)]:
-        yield golden_window(np.asarray(windows[index]), float(scores[index]))
+def _golden(windows: Float32, trained: _Trained) -> Iterator[GoldenWindow]:
+    """Yield held-out windows from the best-known to the least, with the graph's scores."""
+    ranked = np.argsort(trained.scores, kind="stable")
+    chosen = np.asarray(windows[ranked[_spread(len(ranked), GOLDEN_WINDOWS)]])
+    for window, score in zip(chosen, trained.graph.score(chosen)[0], strict=True):
+        yield golden_window(window, float(score))
 
 
 def _spread(count: int, most: int) -> Any:
@@ -229,6 +256,7 @@ def _figures(result: TrainResult) -> dict[str, float]:
         "decision_threshold": metadata.thresholds.decision_threshold,
         "alert_threshold": metadata.thresholds.alert_threshold,
         **result.check.figures(),
+        **result.detector_figures,
     }
     if result.best is not None:
         figures |= {"best_epoch": float(result.best.epoch), "best_held_out_loss": result.best.held_out_loss}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,12 +17,13 @@ from aiokafka.errors import KafkaError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.times import parse_rfc3339
+from whirr.durations import parse_duration_s
 from whirr.errors import ServiceUnavailable, SettingsError
+from whirr.kafka_clients import check_visible, client_options, refusal, why_not_connected
+from whirr.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d{1,9})([smhd])")
 _REMEMBERED = 100_000
 _POLL_MS = 500
 _REQUEST_TIMEOUT_MS = 10_000
@@ -84,8 +84,8 @@ def parse_since(text: str, now_us: int) -> int:
     Raises:
         SettingsError: It is neither.
     """
-    if match := _DURATION.fullmatch(text):
-        return now_us - int(match[1]) * _UNITS_S[match[2]] * 1_000_000
+    if (duration_s := parse_duration_s(text)) is not None:
+        return now_us - duration_s * 1_000_000
     try:
         return parse_rfc3339(text)
     except ValueError:
@@ -102,6 +102,7 @@ class AlertReader:
         since_us: Alerts stored before are left out; None for none.
         machine: Pattern of machine ids (``*``, ``?``, ``[abc]``).
         tell: Called with a message for people when Kafka is away or back.
+        settings: How Kafka is reached, with TLS and a password; default: the settings in force.
     """
 
     def __init__(
@@ -111,7 +112,9 @@ class AlertReader:
         since_us: int | None = None,
         machine: str = "*",
         tell: Callable[[str], None] = log.warning,
+        settings: Settings | None = None,
     ) -> None:
+        self._settings = settings or load_settings(kafka_bootstrap_servers=bootstrap)
         self._bootstrap = bootstrap
         self._topic = topic
         self._since_us = since_us
@@ -124,6 +127,7 @@ class AlertReader:
 
         Raises:
             ServiceUnavailable: Kafka can't be reached.
+            AccessRefused: Kafka lets this user not in, or not read the topic.
         """
         async with self._consumer() as consumer:
             if await self._assign(consumer):
@@ -155,7 +159,7 @@ class AlertReader:
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # what it has to say is said here, once
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **client_options(self._settings),
             client_id="whirr-alerts",
             auto_offset_reset="earliest",
             enable_auto_commit=False,
@@ -167,8 +171,8 @@ class AlertReader:
             await consumer.start()
             yield consumer
         except (KafkaError, OSError, TimeoutError) as error:
-            shown = f"{type(error).__name__}: {error}".strip(": ")
-            raise ServiceUnavailable(f"Kafka at {self._bootstrap} can't be reached ({shown})") from None
+            refused = refusal(error, self._settings, "read", f"topic {self._topic!r}")
+            raise (refused or await why_not_connected(self._settings)) from None
         finally:
             await consumer.stop()
 
@@ -176,6 +180,7 @@ class AlertReader:
         """Take all partitions from the time asked for; return False while there is no such topic."""
         # Asking for one topic by name would make some brokers create it.
         if self._topic not in await consumer.topics():
+            await check_visible(consumer._client, self._settings, self._topic)
             return False
         consumer.subscribe([self._topic])
         async with asyncio.timeout(_REQUEST_TIMEOUT_MS / 1000):

@@ -6,6 +6,7 @@
     ├── ModelError           a model isn't there, can't be read, can't be computed, or disagrees with itself
     ├── PromotionRefused     a challenger is worse than the champion
     ├── RecordingError       an audio file or folder given to the edge agent or the trainer can't be used
+    ├── FeatureStoreError    the feature store's definitions are missing, or are another version's
     ├── ReplayFailed         a replay's figures, or its comparison with live answers, fall short of what was asked
     ├── ServiceUnavailable   Kafka, MLflow or another service can't be reached
     ├── AccessRefused        Kafka is there and lets this client not in, or not do that
@@ -58,6 +59,12 @@ class PromotionRefused(WhirrError):
 
 class RecordingError(WhirrError):
     """An audio file or a folder of them can't be used."""
+
+    exit_code = 2
+
+
+class FeatureStoreError(WhirrError):
+    """The feature store's definitions are missing, or are another version's."""
 
     exit_code = 2
 

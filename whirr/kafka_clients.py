@@ -10,8 +10,9 @@ import logging
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
@@ -23,11 +24,10 @@ from aiokafka.errors import (
     TransactionalIdAuthorizationFailed,
     UnsupportedSaslMechanismError,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 
 from whirr.errors import AccessRefused, ServiceUnavailable, SettingsError, WhirrError
 from whirr.settings import Settings
-
-Operation = Literal["read", "write", "create", "describe", "alter", "delete"]
 
 NOT_AUTHORIZED = (
     TopicAuthorizationFailedError,
@@ -89,13 +89,13 @@ def user_of(settings: Settings) -> str:
     return "a client without a user name"
 
 
-def refusal(error: BaseException, settings: Settings, operation: Operation, what: str) -> AccessRefused | None:
+def refusal(error: BaseException, settings: Settings, operation: str, what: str) -> AccessRefused | None:
     """Return what a client's error means if Kafka refuses this user, or None if it means something else.
 
     Args:
         error: What the client raised.
         settings: The settings it was made with.
-        operation: What it tried.
+        operation: What it tried, such as ``read``.
         what: On what, such as ``topic 'anomalies'``.
     """
     if isinstance(error, NOT_AUTHENTICATED):
@@ -106,6 +106,37 @@ def refusal(error: BaseException, settings: Settings, operation: Operation, what
             f"({type(error).__name__}); grant it with an ACL, or use another user"
         )
     return None
+
+
+def refused_within(error: BaseException | None, settings: Settings) -> AccessRefused | None:
+    """Return the refusal in an error, its causes or its parts, or None: for what ends a whole program."""
+    while error is not None:
+        if isinstance(error, AccessRefused):
+            return error
+        if isinstance(error, BaseExceptionGroup):
+            found = (refused_within(part, settings) for part in error.exceptions)
+            return next((refused for refused in found if refused is not None), None)
+        if (refused := refusal(error, settings, "use", _named_in(error, settings))) is not None:
+            return refused
+        error = error.__cause__ or error.__context__
+    return None
+
+
+async def check_visible(client: AIOKafkaClient, settings: Settings, topic: str) -> None:
+    """Return if a topic that Kafka does not list is really missing; without the right to see it, it looks the same.
+
+    Raises:
+        AccessRefused: It is hidden from this user.
+    """
+    node = client.get_random_node()
+    if settings.kafka_security_protocol == "PLAINTEXT" or node is None:
+        return
+    answer = await client.send(node, MetadataRequest([topic], allow_auto_topic_creation=False))
+    for described in answer.to_object()["topics"]:
+        if described["error_code"] == TopicAuthorizationFailedError.errno:
+            refused = refusal(TopicAuthorizationFailedError(topic), settings, "see", f"topic {topic!r}")
+            assert refused is not None
+            raise refused
 
 
 async def why_not_connected(settings: Settings) -> WhirrError:
@@ -180,6 +211,16 @@ def _not_authenticated(error: BaseException, settings: Settings, address: str) -
     return AccessRefused(
         f"Kafka at {address} does not take kafka_sasl_mechanism {settings.kafka_sasl_mechanism} ({_brief(error)})"
     )
+
+
+def _named_in(error: BaseException, settings: Settings) -> str:
+    """Return what an error of Kafka's is about: the client puts a topic, or several, into its arguments."""
+    if isinstance(error, GroupAuthorizationFailedError):
+        return f"group {settings.worker_id!r}"
+    if isinstance(error, TopicAuthorizationFailedError) and error.args:
+        names = error.args[0] if isinstance(error.args[0], set | frozenset | list | tuple) else [error.args[0]]
+        return "topic " + ", ".join(repr(str(name)) for name in sorted(names, key=str))
+    return "the cluster"
 
 
 def _load_own_certificate(context: ssl.SSLContext, settings: Settings) -> None:

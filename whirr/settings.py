@@ -62,6 +62,7 @@ def _topic(text: str) -> str:
 
 
 Seconds = Annotated[float, Field(gt=0)]
+Hours = Annotated[float, Field(gt=0, le=1e6)]
 Addresses = Annotated[str, AfterValidator(_addresses)]
 Topic = Annotated[str, AfterValidator(_topic)]
 
@@ -138,6 +139,12 @@ class Settings(BaseSettings):
     publish_scores: bool = Field(True, description="send every frame's score")
     topic_partitions: int = Field(8, ge=1, description="partitions of topics that Whirr creates")
     topic_replication: int = Field(1, ge=1, description="replicas of topics that Whirr creates")
+    topic_min_insync: int | None = Field(
+        None, ge=1, description="replicas that must have a record before it counts; default: one less, at least 1"
+    )
+    frames_retention_h: Hours = Field(72.0, description="hours that frames are kept: more than the longest outage")
+    scores_retention_h: Hours = Field(168.0, description="hours that scores are kept")
+    alerts_retention_h: Hours = Field(720.0, description="hours that alerts and dead letters are kept")
 
     route: tuple[Route, ...] = Field((), description="[[route]] tables; the first that matches a machine counts")
 
@@ -152,6 +159,30 @@ class Settings(BaseSettings):
     web_host: str = Field("127.0.0.1", description="address that /metrics and /ready are served on")
     web_port: int = Field(6066, ge=0, le=65535, description="port that /metrics and /ready are served on")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="how the worker logs: text, json, or auto for text on a terminal and else json"
+    )
+
+    edge_spool_dir: Path = Field(Path(".whirr/spool"), description="where an edge agent's frames wait for the broker")
+    edge_spool_mb: float = Field(1000.0, ge=1, description="most megabytes that wait there, of each source")
+    edge_backlog_kb_s: float = Field(
+        500.0,
+        gt=0,
+        description="most kilobytes a second with which an edge agent sends what waited; never below twice live",
+    )
+    feature_push: bool | None = Field(
+        None, description="write features to Feast; default: when a store was chosen, or the default one was applied"
+    )
+    feature_push_interval_s: Seconds = Field(1.0, description="how often the worker writes features")
+    feature_repo: Path | None = Field(None, description="Feast repository; default: the one that Whirr came with")
+    feature_keep_history: bool = Field(True, description="keep every row that is written as history (Parquet files)")
+    feature_history_days: int = Field(30, ge=0, description="days of history that are kept; 0 keeps all")
+    feature_history_every_s: float = Field(
+        0.0, ge=0, description="least time between two rows of a stream; 0 keeps all"
+    )
+    feature_store_yaml: Path | None = Field(
+        None, description="which feature store; default: FEAST_FS_YAML_FILE_PATH, else the repository's SQLite"
+    )
 
     mlflow_tracking_uri: str = Field(
         "sqlite:///mlflow.db", description="where training runs and registered models are: a server or a database"
@@ -194,6 +225,20 @@ class Settings(BaseSettings):
         if protocol != "PLAINTEXT" and self.embedded:
             raise ValueError(f"{shown}; the embedded broker takes PLAINTEXT only")
         return self
+
+    @model_validator(mode="after")
+    def _replicas_enough(self) -> Settings:
+        if self.min_insync_replicas > self.topic_replication:
+            raise ValueError(
+                f"topic_min_insync is {self.topic_min_insync}, topic_replication {self.topic_replication}; "
+                "expected at most as many, or nothing could be written"
+            )
+        return self
+
+    @property
+    def min_insync_replicas(self) -> int:
+        """Replicas that must have a record before it is acknowledged."""
+        return self.topic_min_insync or max(1, self.topic_replication - 1)
 
     @property
     def bootstrap(self) -> str:

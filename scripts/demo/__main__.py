@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import sys
 import time
@@ -22,6 +21,7 @@ from scripts.demo.machines import DemoMachine
 from scripts.demo.report import alert_line, lost_lines, summary_table
 from scripts.demo.training import train_models, write_settings
 from scripts.demo.verdict import Verdict, judge, judge_machine
+from scripts.folders import make_anew
 from whirr import process
 from whirr.broker import EmbeddedBroker
 from whirr.cli._output import print_error, print_json, stdout
@@ -46,7 +46,7 @@ def demo(
 ) -> None:
     """Show the whole path: train on healthy machines, play them through Kafka, print each alert as it comes."""
     began_s = time.monotonic()
-    _empty(out)
+    make_anew(out, "demo")
     stdout.rule("[bold]Whirr: recordings go in on Kafka, alerts come out", align="left")
     plant = _machines(wav_dir, out, seconds, train_seconds, seed)
     # Simulated machines are soon learned; real ones are given what `whirr train` gives them.
@@ -66,18 +66,6 @@ def demo(
     strict = wav_dir is None
     if verdict.lost or (strict and (verdict.missed or verdict.false_alerts)):
         raise typer.Exit(1)
-
-
-def _empty(out: Path) -> None:
-    """Make ``out`` an empty folder; refuse to clear one that the demo did not make."""
-    mark = out / ".whirr-demo"
-    if out.exists() and not out.is_dir():
-        raise WhirrError(f"{out} is a file; expected a folder")
-    if out.exists() and any(out.iterdir()) and not mark.exists():
-        raise WhirrError(f"{out} holds something that the demo did not put there; choose another folder with --out")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    mark.touch()
 
 
 def _machines(wav_dir: Path | None, out: Path, seconds: float, train_seconds: float, seed: int) -> list[DemoMachine]:

@@ -4,6 +4,7 @@ from scripts.services.jars import KAFKA_VERSION, fetch_kafka
 from scripts.services.kafka import KafkaBroker, KafkaCluster
 from scripts.services.postgres import Postgres
 from scripts.services.redis import Redis
+from scripts.services.secured import SecuredKafka
 from scripts.services.service import NotInstalled, Service
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "NotInstalled",
     "Postgres",
     "Redis",
+    "SecuredKafka",
     "Service",
     "fetch_kafka",
 ]

@@ -33,22 +33,33 @@ class Postgres(Service):
         return f"postgresql://{_ROLE}@{HOST}:{self.port}/{_DATABASE}"
 
     def start(self) -> None:
-        """Make a cluster, start it and return when it answers; NotInstalled if this machine lacks it."""
-        initdb, server, is_ready = (_program(name) for name in ("initdb", "postgres", "pg_isready"))
+        """Start it, again if it was killed, and return when it answers; NotInstalled if this machine lacks it."""
+        server, is_ready = (_program(name) for name in ("postgres", "pg_isready"))
         user = "postgres" if os.geteuid() == _ROOT else None
+        child = self._child = self._child or self._cluster(user)
+        options = {"listen_addresses": HOST, "port": self.port, "unix_socket_directories": "", "fsync": "off"}
+        settings = [f"--{name}={value}" for name, value in options.items()]
+        child.start([server, "-D", child.folder / "data", *settings], user)
+        question: list[str | Path] = [is_ready, "-q", "-h", HOST, "-p", str(self.port), "-U", _ROLE, "-d", _DATABASE]
+        child.wait(lambda: subprocess.run(question, check=False).returncode == 0)
+
+    def _cluster(self, user: str | None) -> Child:
+        """Return the child that is to serve a new cluster, in a folder of its own."""
+        initdb = _program("initdb")
         folder = temporary_folder("postgres")
-        self._child = Child("PostgreSQL", folder)
+        child = self._child = Child("PostgreSQL", folder)
         if user is not None:
             shutil.chown(folder, user)
         self.port = process.free_port()
-        data = folder / "data"
-        create: list[str | Path] = [initdb, "-D", data, "-U", _ROLE, "--auth=trust", "--encoding=UTF8", "--no-locale"]
-        _run([*create, "--no-sync"], user)
-        options = {"listen_addresses": HOST, "port": self.port, "unix_socket_directories": "", "fsync": "off"}
-        settings = [f"--{name}={value}" for name, value in options.items()]
-        self._child.start([server, "-D", data, *settings], user)
-        question: list[str | Path] = [is_ready, "-q", "-h", HOST, "-p", str(self.port), "-U", _ROLE, "-d", _DATABASE]
-        self._child.wait(lambda: subprocess.run(question, check=False).returncode == 0)
+        create: list[str | Path] = [initdb, "-D", folder / "data", "-U", _ROLE, "--auth=trust", "--encoding=UTF8"]
+        _run([*create, "--no-locale", "--no-sync"], user)
+        return child
+
+    def kill(self) -> None:
+        """End it at once, as in a crash; :meth:`start` starts it again with what it had committed."""
+        if self._child is not None:
+            # SIGKILL would leave its processes and shared memory to be waited for.
+            self._child.stop(first=signal.SIGQUIT)
 
     def stop(self) -> None:
         """Stop it; its data is lost."""

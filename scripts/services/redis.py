@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import socket
 from typing import ClassVar
 
@@ -26,13 +27,19 @@ class Redis(Service):
         return f"redis://{HOST}:{self.port}/0"
 
     def start(self) -> None:
-        """Start it and return when it answers; NotInstalled if this machine lacks it."""
+        """Start it, again if it was killed, and return when it answers; NotInstalled if this machine lacks it."""
         program = find_program("redis-server", "redis-server")
-        self.port = free_port()
-        self._child = Child("Redis", temporary_folder("redis"))
+        if self._child is None:
+            self.port = free_port()
+            self._child = Child("Redis", temporary_folder("redis"))
         options = ["--bind", HOST, "--port", str(self.port), "--save", "", "--appendonly", "no"]
         self._child.start([program, *options])
         self._child.wait(self._answers)
+
+    def kill(self) -> None:
+        """Kill it; :meth:`start` starts an empty one in its place."""
+        if self._child is not None:
+            self._child.stop(first=signal.SIGKILL)
 
     def stop(self) -> None:
         """Stop it; its data is lost."""

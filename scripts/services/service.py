@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -18,7 +18,7 @@ from whirr import process
 from whirr.errors import ServiceUnavailable
 
 HOST = "127.0.0.1"
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 180.0
 LOG_NAME = "output.log"
 
 
@@ -82,16 +82,21 @@ class Child:
             raise ServiceUnavailable(f"{self.name} is not running")
         return self._process.pid
 
-    def start(self, command: Sequence[str | Path], user: str | None = None) -> None:
-        """Start ``command``, as ``user`` if given; see :meth:`wait` for when it is ready."""
+    def start(
+        self, command: Sequence[str | Path], user: str | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        """Start ``command``, as ``user`` and with ``env`` as its whole environment where they are given.
+
+        See :meth:`wait` for when it is ready.
+        """
         with (self.folder / LOG_NAME).open("ab") as log:
-            self._process = process.start(command, output=log, cwd=self.folder, user=user)
+            self._process = process.start(command, output=log, cwd=self.folder, user=user, env=env)
 
     def wait(self, ready: Callable[[], bool]) -> None:
         """Return once ``ready`` holds.
 
         Raises:
-            ServiceUnavailable: It ended, or was not ready within a minute; with the end of its log.
+            ServiceUnavailable: It ended, or was not ready within three minutes; with the end of its log.
         """
         deadline = time.monotonic() + START_DEADLINE_S
         while not ready():

@@ -16,6 +16,7 @@ from stream_app.pipeline.tables import TABLE_SUFFIXES, read_table
 from stream_app.pipeline.wav import parse_wav, read_wav
 from whirr.errors import FrameRejected, RecordingError
 
+TYPICAL_RATE_HZ = 16_000  # what models of sound compute at
 RECORDING_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
@@ -53,6 +54,22 @@ def decode(value: bytes) -> Audio:
     if value[:4] == b"RIFX" and value[8:12] == b"WAVE":
         raise FrameRejected("encoding_unsupported", "a big-endian WAV (RIFX); expected RIFF")
     raise FrameRejected("not_audio", f"begins with {value[:12].hex(' ')!r}; expected RIFF…WAVE or fLaC")
+
+
+def decode_cost(value: bytes) -> int:
+    """Return how many samples a frame will cost, over all channels, by what its header says; nothing is decoded.
+
+    A FLAC of 20 kB can hold 4,000,000 samples, and a slow signal grows when it is resampled: bytes say little of the
+    work. A value that will be refused costs little; a FLAC of unknown length counts as the longest.
+    """
+    try:
+        header = parse_flac(value) if value[:4] == b"fLaC" else parse_wav(value)
+    except FrameRejected:
+        return 0
+    if header.frames == 0:
+        return MAX_SAMPLES
+    grown = max(1.0, TYPICAL_RATE_HZ / max(header.rate_hz, 1))
+    return int(min(header.frames * header.channels * grown, 4 * MAX_SAMPLES))
 
 
 @dataclass(frozen=True, slots=True)

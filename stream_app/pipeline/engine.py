@@ -105,6 +105,9 @@ class Engine:
             rolling=before.rolling.updated(
                 computed.statistics, frame.recorded_us - before.newest_us if before.frames else 0
             ),
+            scores=before.scores.updated(computed.score, frame.recorded_us)
+            if verdict.status == "scored"
+            else before.scores,
         )
         raised: list[Alert] = []
         if before.silent.incident_id:

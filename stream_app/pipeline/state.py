@@ -7,18 +7,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stream_app.pipeline.rolling import RollingMean
+from stream_app.pipeline.rolling import RollingMean, RollingScore
 from stream_app.pipeline.rule import Incident, Latch
 from stream_app.pipeline.statistics import STATISTICS
 
-VERSION = 1
+VERSION = 2
+_BEFORE_SCORES = 1  # had no rolling scores
 NEVER = -(2**63)
 _HEAD = struct.Struct("<BqqqQQq16s")
 _LATCH = struct.Struct("<QH?")
 _FAULTS = ("", "flat", "clipped")
 _SUMS = len(STATISTICS)
 _INCIDENT = 16 + 2 * _LATCH.size
-_SIZE = _HEAD.size + 3 * _INCIDENT + 1 + 8 * (1 + _SUMS)
+_SCORES = struct.Struct("<qddd")
+_SCORES_AT = _HEAD.size + 3 * _INCIDENT + 1 + 8 * (1 + _SUMS)
+_SIZES = {_BEFORE_SCORES: _SCORES_AT, VERSION: _SCORES_AT + _SCORES.size}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class StreamState:
         sensor: Incident of its signal (flat or clipped); ``sensor_fault`` says which opened it.
         silent: Incident of its absence; only its ``incident_id`` is used.
         rolling: Rolling mean of the statistics.
+        scores: Rolling mean and maximum of the scores.
     """
 
     newest_us: int = NEVER
@@ -51,6 +55,7 @@ class StreamState:
     silent: Incident = field(default_factory=Incident)
     sensor_fault: str = ""
     rolling: RollingMean = field(default_factory=lambda: RollingMean(0.0, np.zeros(_SUMS)))
+    scores: RollingScore = field(default_factory=RollingScore)
 
     def to_bytes(self) -> bytes:
         """Return the state as bytes of a fixed length that begin with a version."""
@@ -66,18 +71,24 @@ class StreamState:
         )
         incidents = b"".join(map(_pack_incident, (self.machine, self.sensor, self.silent)))
         fault = bytes([_FAULTS.index(self.sensor_fault)])
-        return head + incidents + fault + struct.pack("<d", self.rolling.weight) + self.rolling.sums.tobytes()
+        rolling = struct.pack("<d", self.rolling.weight) + self.rolling.sums.tobytes()
+        scores = self.scores
+        return (
+            head
+            + incidents
+            + fault
+            + rolling
+            + _SCORES.pack(scores.newest_us, scores.weight, scores.total, scores.peak)
+        )
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> StreamState:
-        """Return the state that :meth:`to_bytes` wrote.
+        """Return the state that :meth:`to_bytes` wrote; version 1 had no scores, which begin anew.
 
         Raises:
             ValueError: Another version wrote it, or it is damaged.
         """
-        if len(raw) != _SIZE or raw[0] != VERSION:
-            found = f"{len(raw)} bytes of version {raw[0] if raw else 'none'}"
-            raise ValueError(f"stream state: {found}; expected {_SIZE} bytes of version {VERSION}")
+        version = _version(raw)
         _, newest_us, seen_us, sequence, frames, missing, running_since_us, frame_id = _HEAD.unpack_from(raw)
         machine, sensor, silent = (_unpack_incident(raw, _HEAD.size + i * _INCIDENT) for i in range(3))
         at = _HEAD.size + 3 * _INCIDENT
@@ -94,6 +105,7 @@ class StreamState:
             silent=silent,
             sensor_fault=_FAULTS[raw[at]],
             rolling=RollingMean(struct.unpack_from("<d", raw, at + 1)[0], np.frombuffer(raw, "<f8", _SUMS, at + 9)),
+            scores=RollingScore(*_SCORES.unpack_from(raw, _SCORES_AT)) if version == VERSION else RollingScore(),
         )
 
 
@@ -103,10 +115,24 @@ def newest_of(raw: bytes) -> int:
     Raises:
         ValueError: Another version wrote it, or it is damaged.
     """
-    if len(raw) != _SIZE or raw[0] != VERSION:
-        return StreamState.from_bytes(raw).newest_us
+    _version(raw)
     newest: int = struct.unpack_from("<q", raw, 1)[0]
     return newest
+
+
+def _version(raw: bytes) -> int:
+    """Return the version of a state as bytes.
+
+    Raises:
+        ValueError: It is none that can be read here, or its length is not that version's.
+    """
+    version = raw[0] if raw else 0
+    if _SIZES.get(version) != len(raw):
+        raise ValueError(
+            f"stream state: {len(raw)} bytes of version {version or 'none'}; "
+            f"expected {_SIZES[VERSION]} bytes of version {VERSION}"
+        )
+    return version
 
 
 def _hex(raw: bytes) -> str:

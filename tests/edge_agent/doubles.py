@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
-from edge_agent.buffer import OutgoingFrame
+from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import TryAgain
 from edge_agent.stretch import SignalFormat, Stretch
 from schemas import Frame, FrameRecord, parse_frame

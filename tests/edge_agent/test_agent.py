@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from edge_agent import EdgeAgent, EdgeConfig, LiveTimes, PlaybackTimes
-from edge_agent.buffer import OutgoingFrame
+from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import TryAgain
 from edge_agent.simulator import make_plant
 from edge_agent.sources import SimulatedSource

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from edge_agent.buffer import Buffer, OutgoingFrame
+from edge_agent.buffer import Buffer
+from edge_agent.outgoing import OutgoingFrame
 
 
 def _frame(number: int, size: int = 10) -> OutgoingFrame:

@@ -74,9 +74,10 @@ async def test_neither_does_the_simulator(kafka: KafkaUnderTest) -> None:
     assert len(await kafka.drain(kafka.settings().frames_topic)) == 10
 
 
-async def test_standard_input_until_it_is_told_to_stop(kafka: KafkaUnderTest) -> None:
+async def test_standard_input_until_it_is_told_to_stop(kafka: KafkaUnderTest, tmp_path: Path) -> None:
     await kafka.create_topics()
-    agent = _bare(kafka, "edge", "--stdin", "--rate", "1000", "--machine", "fan-2", "--json", stdin=subprocess.PIPE)
+    options = ["--rate", "1000", "--machine", "fan-2", "--spool-dir", str(tmp_path), "--json"]
+    agent = _bare(kafka, "edge", "--stdin", *options, stdin=subprocess.PIPE)
     assert agent.stdin is not None
     agent.stdin.write(np.arange(1700, dtype="<i2").tobytes())
     agent.stdin.flush()

@@ -8,12 +8,12 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 
 from edge_agent import EdgeAgent, EdgeConfig, LiveTimes, SystemClock
-from edge_agent.buffer import OutgoingFrame
+from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, TryAgain
 from schemas import FrameRecord, parse_frame
 from tests.edge_agent.doubles import FakeClock, ListSource, noise
 from tests.helpers import KafkaUnderTest, validate_headers
-from whirr.errors import ServiceUnavailable
+from whirr.errors import AccessRefused, ServiceUnavailable
 
 
 async def test_frames_reach_the_topic_in_order_on_one_partition(kafka: KafkaUnderTest) -> None:
@@ -93,7 +93,7 @@ class Refusing:
     ("error", "kind", "words"),
     [
         (MessageSizeTooLargeError(), ServiceUnavailable, "set its max.message.bytes to 2097152"),
-        (TopicAuthorizationFailedError("frames"), ServiceUnavailable, "refuses topic 'frames'"),
+        (TopicAuthorizationFailedError("frames"), AccessRefused, "write topic 'frames'"),
         (KafkaConnectionError("gone"), TryAgain, "no Kafka answers at broker:9092"),
         (TimeoutError(), TryAgain, "no Kafka answers"),
     ],

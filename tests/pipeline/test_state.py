@@ -1,11 +1,13 @@
 """Stream states as bytes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.pipeline.rolling import HALF_LIFE_US, RollingMean
+from stream_app.pipeline.rolling import HALF_LIFE_US, RollingMean, RollingScore
 from stream_app.pipeline.rule import Incident, Latch
 from stream_app.pipeline.state import StreamState, newest_of
 
@@ -29,6 +31,7 @@ STATES = st.builds(
     INCIDENTS,
     st.sampled_from(["", "flat", "clipped"]),
     ROLLING,
+    st.builds(RollingScore, INT64, FINITE, FINITE, FINITE),
 )
 
 
@@ -49,12 +52,19 @@ def test_bytes_round_trip_at_constant_size(state):
     assert newest_of(raw) == state.newest_us
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x02" + StreamState().to_bytes()[1:], StreamState().to_bytes()[:-1]])
+@pytest.mark.parametrize("raw", [b"", b"\x03" + StreamState().to_bytes()[1:], StreamState().to_bytes()[:-1]])
 def test_another_version_is_refused(raw):
     with pytest.raises(ValueError, match="expected"):
         StreamState.from_bytes(raw)
     with pytest.raises(ValueError, match="expected"):
         newest_of(raw)
+
+
+@given(STATES)
+def test_a_state_from_before_scores_were_kept_is_read_with_scores_that_begin_anew(state):
+    raw = b"\x01" + state.to_bytes()[1:292]
+    assert same(StreamState.from_bytes(raw), replace(state, scores=RollingScore()))
+    assert newest_of(raw) == state.newest_us
 
 
 def test_rolling_mean_weighs_a_half_life_as_half():
@@ -73,3 +83,16 @@ def test_rolling_mean_equals_the_weighted_sum_over_history(history):
     weights = 0.5 ** ((now - np.array(times)) / HALF_LIFE_US)
     expected = np.average([v for v, _ in history], weights=weights)
     np.testing.assert_allclose(rolling.mean, expected, rtol=1e-9, atol=1e-9)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e3), st.integers(1, 10**9)), min_size=1, max_size=30))
+def test_rolling_scores_are_the_weighted_mean_and_the_fading_maximum_over_history(history):
+    scores, now, seen = RollingScore(), 1_700_000_000_000_000, []
+    for value, elapsed in history:
+        now += elapsed
+        seen.append((value, now))
+        scores = scores.updated(value, now)
+    values, times = np.array(seen).T
+    weights = 0.5 ** ((now - times) / HALF_LIFE_US)
+    np.testing.assert_allclose(scores.mean, np.average(values, weights=weights), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(scores.peak, max(values * weights), rtol=1e-9, atol=1e-12)

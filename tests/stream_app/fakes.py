@@ -161,6 +161,7 @@ class Bench:
         self.sender = FakeSender(self.log)
         self.states = StreamStates()
         self.lease = Lease(lambda: self.generation)
+        self.lease.open(1, range(4))
         self.metrics = Metrics()
         self.processor = BatchProcessor(
             engine=self.engine,

@@ -8,18 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 
 import orjson
 import pytest
 
 from schemas import Alert, FrameRecord
+from tests.conftest import LateKafka
 from tests.helpers import KafkaUnderTest, eventually, eventually_async, run_whirr
 from tests.stream_app.fakes import ENCODER, alert_of
 from whirr import process
 from whirr.alerts import AlertReader, parse_since
-from whirr.broker import EmbeddedBroker
 from whirr.cli.alerts import alert_line
 from whirr.errors import SettingsError
 
@@ -137,25 +136,23 @@ async def test_following_goes_on_with_each_as_it_comes(kafka: KafkaUnderTest) ->
     following.cancel()
 
 
-async def test_following_waits_for_kafka(tmp_path: Path) -> None:
-    port = process.free_port()
+async def test_following_waits_for_kafka(late_kafka: LateKafka) -> None:
     told: list[str] = []
     found: list[str] = []
 
     async def follow() -> None:
-        async for received in AlertReader(f"127.0.0.1:{port}", "anomalies", tell=told.append).follow():
+        async for received in AlertReader(late_kafka.bootstrap, "anomalies", tell=told.append).follow():
             found.append(received.alert["alert_id"])  # noqa: PERF401 - one by one, as they come
 
     following = asyncio.create_task(follow())
     await eventually_async(lambda: told)
-    with EmbeddedBroker(port) as broker:
-        await eventually_async(lambda: len(told) == 2)
-        kafka = KafkaUnderTest(broker.bootstrap, True, "embedded", tmp_path)
+    with late_kafka.started() as kafka:
+        await eventually_async(lambda: len(told) == 2, 60)
         await kafka.create_topics("anomalies")
         (alert,) = alerts(1)
         message = ENCODER.alert(alert)
         await kafka.produce("anomalies", [FrameRecord(message.key, message.value)])
-        await eventually_async(lambda: found == [alert.alert_id])
+        await eventually_async(lambda: found == [alert.alert_id], 30)
     assert "can't be reached" in told[0]
     following.cancel()
 

@@ -164,4 +164,4 @@ async def _look_at_late_and_missing_frames(kafka: KafkaUnderTest, worker: Worker
     assert [score["status"] for score in found] == ["scored", "scored", "late", "scored", "late", "scored"]
     assert [score["missing_before"] for score in found] == [0, 0, 0, 3, 0, 0]
     assert found[0]["recorded_at"] == format_rfc3339(start_us)
-    await eventually_async(lambda: worker.metric("whirr_sequence_gaps_total") == 3)
+    await eventually_async(lambda: worker.metric("whirr_sequence_gaps_total", machine="disorder", source="mic") == 3)

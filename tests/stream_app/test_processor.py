@@ -84,8 +84,26 @@ async def test_frames_of_an_older_generation_are_dropped_before_anything_is_sent
     assert bench.metrics.registry.get_sample_value("whirr_frames_total", {"outcome": "revoked"}) == 3
 
 
+async def test_frames_that_slip_in_before_their_states_are_here_come_again(bench: Bench) -> None:
+    """A fetch that was under way when partitions came is given the new generation."""
+    bench.generation = 2
+    await bench.finish(course(3), generation=2)
+    assert bench.log == []
+    bench.lease.open(2, range(4))
+    await bench.finish(course(3), generation=2)
+    assert bench.acked == [0, 1, 2]
+
+
+async def test_frames_of_a_partition_that_went_elsewhere_are_dropped(bench: Bench) -> None:
+    bench.lease.open(1, {1, 2})
+    frames = course(3)
+    await bench.finish([*frames[:1], *(replace(frame, partition=2) for frame in frames[1:])])
+    assert bench.acked == [1, 2]
+
+
 async def test_a_batch_of_two_generations_keeps_the_newer(bench: Bench) -> None:
     bench.generation = 2
+    bench.lease.open(2, range(4))
     records = course(4)
     batch = [bench.taken(record, 1 if i < 2 else 2) for i, record in enumerate(records)]
     await bench.processor.finish(batch, bench.engine.compute(records))

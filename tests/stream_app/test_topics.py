@@ -12,9 +12,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from stream_app.table import changelog_topic
 from stream_app.topics import ensure_topics
+from tests.conftest import LateKafka
 from tests.helpers import KafkaUnderTest, eventually_async
-from whirr import process
-from whirr.broker import EmbeddedBroker
 from whirr.errors import SettingsError
 from whirr.settings import Settings
 
@@ -80,12 +79,13 @@ async def test_scores_that_are_not_wanted_need_no_topic(kafka: KafkaUnderTest) -
         assert settings.scores_topic not in await admin.list_topics()
 
 
-async def test_kafka_that_is_away_is_waited_for_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    port = process.free_port()
-    settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{port}", topic_partitions=2)
+async def test_kafka_that_is_away_is_waited_for_and_said_once(
+    late_kafka: LateKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(kafka_bootstrap_servers=late_kafka.bootstrap, topic_partitions=2)
     waiting = asyncio.create_task(ensure_topics(settings))
     await eventually_async(lambda: "can't be reached" in caplog.text)
-    with EmbeddedBroker(port):
+    with late_kafka.started():
         assert await asyncio.wait_for(waiting, 30) == 2
     assert caplog.text.count("can't be reached") == 1
-    assert f"127.0.0.1:{port}" in caplog.text
+    assert late_kafka.bootstrap in caplog.text

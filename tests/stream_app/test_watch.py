@@ -26,6 +26,7 @@ class Broker:
         self.committed: dict[int, int] | None = {}
         self.ends: dict[int, int] | None = {}
         self.fetched: dict[int, int] = {}
+        self.held: set[int] = set()
         self._committed_offset: dict[Any, int | None] = defaultdict(lambda: None)
 
     async def committed_offsets(self, topic: str, timeout_s: float) -> dict[int, int]:
@@ -37,6 +38,9 @@ class Broker:
         if self.ends is None:
             raise TimeoutError
         return self.ends
+
+    def held_back(self, topic: str) -> set[int]:
+        return self.held
 
     def positions(self, topic: str) -> dict[int, int]:
         return self.fetched
@@ -62,7 +66,8 @@ def app(stall_s: float = 0.2) -> Any:
         processor=Processor(),
         metrics=Metrics(),
         engine=SimpleNamespace(router=SimpleNamespace(routed=[routed], models={})),
-        tables=SimpleNamespace(actives_ready=True),
+        tables=SimpleNamespace(actives_ready=True, recovery=SimpleNamespace(active_remaining_total=lambda: 0)),
+        consumer_generation_id=1,
         rebalancing=False,
         in_recovery=False,
         _assignment=[SimpleNamespace(topic=TOPIC, partition=partition) for partition in range(2)],
@@ -104,12 +109,26 @@ async def test_a_worker_that_gets_on_lives() -> None:
     watching.cancel()
 
 
-async def test_a_rebalance_is_no_stall() -> None:
-    worker = app()
+async def test_a_rebalance_that_gets_on_is_no_stall() -> None:
+    worker = app(stall_s=0.4)
     worker.processor.next_offset = {0: 9}
     worker.rebalancing = True
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(Watch(worker, UNCHANGED).run(), 0.5)
+    watching = asyncio.create_task(Watch(worker, UNCHANGED).run())
+    for _ in range(8):
+        await asyncio.sleep(0.1)
+        worker.consumer_generation_id += 1
+    assert not watching.done()
+    watching.cancel()
+
+
+@pytest.mark.parametrize("assigned", [False, True], ids=["no partitions", "no states"])
+async def test_a_start_that_gets_nowhere_ends_the_worker(assigned: bool) -> None:
+    """Faust waits for ever for what it has missed; a new worker does not."""
+    worker = app()
+    worker.rebalancing, worker.in_recovery = assigned, assigned
+    worker._assignment = worker._assignment if assigned else None
+    worker.tables.recovery.active_remaining_total = lambda: 7
+    assert "7 records of states" in await _stalled(worker)
 
 
 async def test_a_stall_has_an_exit_code_of_its_own() -> None:
@@ -164,3 +183,14 @@ async def test_silence_counts_from_when_the_backlog_was_gone() -> None:
     watch.reset()
     await watch._look_at_silence()
     assert worker.processor.heard[-1][1] > last[1], "new partitions start anew"
+
+
+async def test_a_partition_held_back_by_costly_frames_is_no_stall_while_they_are_answered() -> None:
+    worker = app()
+    worker.consumer.ends, worker.consumer.fetched, worker.consumer.held = {0: 9}, {0: 1}, {0}
+    watching = asyncio.create_task(Watch(worker, UNCHANGED).run())
+    for offset in range(1, 9):
+        worker.processor.next_offset = worker.consumer.committed = {0: offset}
+        await asyncio.sleep(0.05)
+    assert not watching.done()
+    watching.cancel()

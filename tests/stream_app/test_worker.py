@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections import Counter
@@ -15,11 +16,11 @@ from aiokafka import ConsumerRecord
 
 from schemas import Alert, FrameRecord, parse_frame
 from stream_app.pipeline import Model, backtest
+from tests.conftest import LateKafka
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
 from tests.models import course, encoded, noise, tiny_metadata, tiny_model
 from tests.stream_app.worker_process import WorkerProcess
 from whirr import process
-from whirr.broker import EmbeddedBroker
 from whirr.settings import Route, Settings
 
 MACHINES = 6
@@ -90,7 +91,7 @@ def _look_at_the_pages(worker: WorkerProcess, frames: int) -> None:
     assert worker.metric("whirr_alerts_total", kind="machine", state="opened") == MACHINES / 2
     assert worker.metric("whirr_end_to_end_latency_seconds_count") == frames
     assert worker.metric("whirr_model_info", name="tiny", route="*", version="1") == 1
-    assert worker.metric("whirr_sequence_gaps_total") == 0
+    assert b"whirr_sequence_gaps_total{" not in worker.get("/metrics")[1]
 
 
 async def test_workers_come_and_go_and_nothing_is_lost(kafka: KafkaUnderTest, tmp_path: Path, route: Route) -> None:
@@ -192,25 +193,49 @@ def _open(found: Sequence[ConsumerRecord]) -> bool:
     return bool(found) and json.loads(found[-1].value)["state"] == "opened"
 
 
-async def test_kafka_that_comes_late_is_waited_for(tmp_path: Path, model: Path) -> None:
+async def test_a_worker_whose_commits_stop_exits_and_the_next_one_goes_on(
+    kafka: KafkaUnderTest, tmp_path: Path, route: Route
+) -> None:
+    frames = plant(2, [1.0] * 4 + [10.0] * 4)
+    settings = kafka.settings(route=(route,))
+    stuck = kafka.settings(route=(route,), commit_interval_s=600.0, commit_stall_s=3.0)
+    with WorkerProcess(stuck, tmp_path) as worker:
+        worker.wait_until_ready()
+        await kafka.produce(settings.frames_topic, sent_now(frames))
+        assert await asyncio.to_thread(worker.wait, 60) == 70, worker.log
+        assert "for a commit" in worker.log
+        assert "Traceback" not in worker.log
+    with WorkerProcess(settings, tmp_path) as worker:  # as its supervisor would
+        worker.wait_until_ready()
+        assert worker.stop() == 0, worker.log
+    scores = scored_ids(await kafka.drain(settings.scores_topic))
+    assert set(scores) == {parse_frame(frame).frame_id for frame in frames}
+    assert alert_set(await kafka.drain(settings.alerts_topic)) == expected_alerts(frames, route)
+
+
+async def test_kafka_that_comes_late_is_waited_for(late_kafka: LateKafka, tmp_path: Path, model: Path) -> None:
     """And --model with --mode every alerts on each anomalous frame."""
-    port = process.free_port()
-    settings = _settings(f"127.0.0.1:{port}", tmp_path)
+    settings = _settings(late_kafka.bootstrap, tmp_path).model_copy(update={"kafka_embedded": late_kafka.embedded})
     with WorkerProcess(settings, tmp_path, "--model", str(model), "--mode", "every") as worker:
         await eventually_async(lambda: "can't be reached" in worker.log, 30)
         assert "Traceback" not in worker.log
         assert worker.get("/ready")[0] != 200
-        with EmbeddedBroker(port) as broker:
+        with late_kafka.started() as kafka:
             worker.wait_until_ready()
             assert worker.log.count("can't be reached") == 1
-            kafka = KafkaUnderTest(broker.bootstrap, True, "embedded", tmp_path)
             await kafka.produce(settings.frames_topic, sent_now(course([1.0, 10.0, 1.0, 10.0])))
             await eventually_async(lambda: worker.metric("whirr_alerts_total", kind="machine", state="anomalous") == 2)
             assert worker.stop() == 0, worker.log
 
 
 def _settings(bootstrap: str, folder: Path, *routes: Route) -> Settings:
-    return Settings(kafka_bootstrap_servers=bootstrap, kafka_embedded=True, route=routes, worker_dir=folder / "worker")
+    return Settings(
+        kafka_bootstrap_servers=bootstrap,
+        kafka_embedded=True,
+        route=routes,
+        worker_dir=folder / "worker",
+        feature_push=False,
+    )
 
 
 def test_it_can_be_stopped_while_it_waits_for_kafka(tmp_path: Path, route: Route) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import SecretStr
+
 from tests.helpers import eventually
 from whirr import process
 from whirr.settings import Settings
@@ -101,6 +103,7 @@ class WorkerProcess:
 
 def environment(settings: Settings) -> dict[str, str]:
     """Return an environment that gives a program these settings."""
-    given = settings.model_dump(mode="json", exclude_none=True, exclude={"mlflow_password"})
+    given = settings.model_dump(mode="json", exclude_none=True)
+    given |= {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
     return {**os.environ, **{f"WHIRR_{name.upper()}": text for name, text in texts.items()}}

@@ -31,10 +31,13 @@ class _Command:
 COMMANDS: Final = MappingProxyType(
     {
         "edge": _Command(
-            "whirr.cli.edge:edge", "Publish frames from audio files, stdin, a sound card or the simulator."
+            "whirr.cli.edge:app", "Publish frames from audio files, stdin, a sound card or the simulator."
         ),
         "worker": _Command("whirr.cli.worker:worker", "Score frames and publish alerts.", "stream"),
         "alerts": _Command("whirr.cli.alerts:app", "Print alerts as they come, or fetch the audio behind one."),
+        "dlq": _Command("whirr.cli.dlq:app", "List, show and replay frames that could not be used."),
+        "machines": _Command("whirr.cli.machines:machines", "Show every machine: state, score, last heard.", "stream"),
+        "feast": _Command("whirr.cli.feast:app", "Apply, fill and check the feature store.", "stream"),
         "features": _Command(
             "whirr.cli.features:features", "Write the features of recordings to .npy, Parquet and CSV.", "train"
         ),
@@ -50,6 +53,7 @@ COMMANDS: Final = MappingProxyType(
         "models": _Command("whirr.cli.models:app", "List, promote and roll back registered models.", "train"),
         "simulate": _Command("whirr.cli.simulate:simulate", "Write simulated recordings with known faults."),
         "broker": _Command("whirr.cli.broker:broker", "Run a Kafka-compatible broker to try things out.", "embedded"),
+        "topics": _Command("whirr.cli.topics:app", "Create and check the topics that Whirr needs."),
         "settings": _Command("whirr.cli.settings:settings", "Show every setting and where it came from."),
     }
 )

@@ -7,6 +7,8 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from schemas.times import format_rfc3339
+from trainer.backfill import Backfilled
 from trainer.extraction import Extracted, ExtractionObserver
 from trainer.feature_choice import Choice
 from trainer.recordings import Found, Problem
@@ -15,9 +17,14 @@ from whirr.cli._output import stdout
 
 
 class PrintingObserver(ExtractionObserver):
-    """Prints an extraction as it goes on; a context manager, for the progress bar."""
+    """Prints an extraction as it goes on; a context manager, for the progress bar.
 
-    def __init__(self) -> None:
+    Args:
+        kept: Whether the files stay, and so are worth naming.
+    """
+
+    def __init__(self, kept: bool = True) -> None:
+        self._kept = kept
         bar = (TextColumn("reading   "), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
         self._progress = Progress(*bar, console=stdout, transient=True, disable=not stdout.is_terminal)
         self._task = self._progress.add_task("reading", start=False)
@@ -52,7 +59,7 @@ class PrintingObserver(ExtractionObserver):
 
     def on_written(self, extracted: Extracted) -> None:
         """Say how much was written, and where."""
-        print_lines(_written_lines(extracted))
+        print_lines(_written_lines(extracted) if self._kept else _written_lines(extracted)[:1])
 
 
 def _written_lines(extracted: Extracted) -> list[str]:
@@ -61,3 +68,13 @@ def _written_lines(extracted: Extracted) -> list[str]:
     left = f"; {extracted.left_over_s:.1f} s at the ends fill no frame" if extracted.left_over_s >= 0.05 else ""
     written = [f"           {name}" for name in extracted.files.values()]
     return [f"written    {counts.frames} frames, {counts.audio_s:.1f} s of audio from {used}{left}", *written]
+
+
+def history_lines(kept: Backfilled) -> list[str]:
+    """Return what a backfill wrote, and what to do next."""
+    first, last = (format_rfc3339(time_us)[:19] + "Z" for time_us in (kept.first_us, kept.last_us))
+    whose = f"{len(kept.machines)} machine{'s' * (len(kept.machines) != 1)}"
+    return [
+        f"history    {kept.rows} rows of {whose}, {first} to {last}",
+        f"           {kept.folder}; `whirr feast materialize` makes the newest readable online",
+    ]

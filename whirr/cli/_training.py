@@ -7,7 +7,7 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from schemas import Calibration
+from schemas import Calibration, StatisticsReference
 from trainer.detector import find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
@@ -84,9 +84,18 @@ def _result_lines(result: TrainResult) -> list[str]:
     if len(metadata.machine_thresholds) > NAMED:
         lines.append(f"           and {len(metadata.machine_thresholds) - NAMED} machines more")
     lines += _check_lines(result.check, metadata.calibration)
+    lines += _reference_lines(metadata.statistics_reference)
     checkpoint = "" if result.checkpoint is None else f", checkpoint {result.checkpoint}"
     lines.append(f"model      {result.out} ({metadata.name} {metadata.version}){checkpoint}")
     return lines
+
+
+def _reference_lines(reference: dict[str, StatisticsReference]) -> list[str]:
+    if not reference:
+        return []
+    rows = sum(own.rows for own in reference.values())
+    first, last = min(own.first_at for own in reference.values()), max(own.last_at for own in reference.values())
+    return [f"reference  statistics of {len(reference)} machines from {rows} normal rows, {first[:16]} to {last[:16]}"]
 
 
 def _fitted_line(result: TrainResult) -> str:

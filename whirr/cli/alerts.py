@@ -41,7 +41,7 @@ def alerts(
 ) -> None:
     """Print the alerts on Kafka, each once, oldest first. Reads only: no consumer group, nothing is committed.
 
-    Exit code 3: Kafka can't be reached (with --follow it is waited for).
+    Exit codes: 3 Kafka can't be reached (with --follow it is waited for), 5 it refuses this user.
     """
     if context.invoked_subcommand is not None:
         return
@@ -49,7 +49,7 @@ def alerts(
 
     settings = load_settings(kafka_bootstrap_servers=bootstrap)
     since_us = parse_since(since, time.time_ns() // 1000)
-    reader = AlertReader(settings.bootstrap, settings.alerts_topic, since_us, machine, print_warning)
+    reader = AlertReader(settings.bootstrap, settings.alerts_topic, since_us, machine, print_warning, settings)
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         asyncio.run(_print_all(reader.follow() if follow else reader.read(), as_json))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from whirr.cli._output import print_json, print_warning, stdout
+from whirr.cli.edge_status import EdgeCommand
 from whirr.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -94,7 +95,19 @@ def edge(
     topic: Annotated[
         str | None, typer.Option(help="Topic; default: the setting frames_topic.", show_default=False)
     ] = None,
-    buffer_mb: Annotated[float, typer.Option(min=1, help="Most megabytes that wait in memory for the broker.")] = 64,
+    buffer_mb: Annotated[float, typer.Option(min=1, help="Most megabytes that wait in memory.")] = 64,
+    spool: Annotated[
+        bool | None,
+        typer.Option(
+            "--spool/--no-spool",
+            help="Write frames to disk before they are sent; default: for --stdin and --sound-card, whose signal can't "
+            "be had again.",
+            show_default=False,
+        ),
+    ] = None,
+    spool_dir: Annotated[
+        Path | None, typer.Option(help="Where frames wait; default: the setting edge_spool_dir.", show_default=False)
+    ] = None,
     flush_s: Annotated[float, typer.Option(min=0, help="After Ctrl-C or SIGTERM, seconds to send what waits.")] = 10,
     give_up_s: Annotated[
         float | None,
@@ -107,8 +120,11 @@ def edge(
     Give one source: audio files or folders, --stdin, --sound-card or --simulate. A folder is played once at the speed
     of real time; --speed plays it faster. Recording times advance with the recordings. Playing the same machine and
     source again within its own length makes frames that are late: give another --source or --start.
+
+    `whirr edge status` tells what waits in the spool; a folder of that name is ./status.
     """
     from edge_agent import EdgeAgent, EdgeConfig
+    from edge_agent.publisher import KafkaSink
     from whirr.settings import load_settings
 
     choice = _Choice(
@@ -130,7 +146,8 @@ def edge(
         on_error=on_error,
         order=order,
     )
-    settings = load_settings(kafka_bootstrap_servers=bootstrap, frames_topic=topic)
+    settings = load_settings(kafka_bootstrap_servers=bootstrap, frames_topic=topic, edge_spool_dir=spool_dir)
+    spooled = stdin or sound_card if spool is None else spool
     config = EdgeConfig(
         machine_id=_machine_id(choice),
         bootstrap=settings.bootstrap,
@@ -140,13 +157,21 @@ def edge(
         frame_s=frame_s,
         file_format=file_format,
         buffer_bytes=int(buffer_mb * 1_000_000),
+        spool_dir=settings.edge_spool_dir if spooled else None,
+        spool_bytes=int(settings.edge_spool_mb * 1_000_000),
+        backlog_bytes_per_s=settings.edge_backlog_kb_s * 1000,
         flush_s=flush_s,
         give_up_s=give_up_s,
     )
     _log_to_stderr(settings.log_level)
     made = _source(choice)
-    agent = EdgeAgent(config, made, _timeline(choice, made))
+    sink = KafkaSink(settings.bootstrap, settings.frames_topic, embedded=settings.embedded, settings=settings)
+    agent = EdgeAgent(config, made, _timeline(choice, made), sink=sink)
     _run(agent, config, as_json)
+
+
+app = typer.Typer(add_completion=False)
+app.command("edge", cls=EdgeCommand)(edge)
 
 
 def _machine_id(choice: _Choice) -> str:
@@ -247,6 +272,8 @@ def _run(agent: EdgeAgent, config: EdgeConfig, as_json: bool) -> None:
         asyncio.run(main())
     finally:
         summary = agent.summary()
+        if config.spool_dir is not None and summary.frames_unsent:
+            print_warning(f"{summary.frames_unsent} frames wait in the spool; the next run for this source sends them")
         if as_json:
             print_json(summary)
         else:
@@ -258,6 +285,8 @@ def _print_summary(summary: Summary) -> None:
         f"{summary.machine_id}: {summary.frames_sent} frames, {summary.bytes_sent / 1e6:.2f} MB sent; "
         f"{summary.frames_dropped} dropped, {summary.frames_unsent} unsent, {summary.retries} retries"
     )
+    if summary.frames_resumed:
+        stdout.print(f"{summary.frames_resumed} frames waited in the spool from an earlier run")
     if summary.recorded_from is not None:
         stdout.print(f"recorded from {summary.recorded_from} to {summary.recorded_until}")
     if summary.left_out_s:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from schemas.times import parse_rfc3339
 from whirr.cli._options import Bands, FrameS, Hop, Machine, NFft, OnErrorOption, Rate, Scale, WindowS
-from whirr.cli._output import print_json
+from whirr.cli._output import print_json, print_warning
 from whirr.errors import SettingsError
+from whirr.settings import load_settings
 
 if TYPE_CHECKING:
-    from trainer.extraction import ExtractionObserver
+    from trainer.backfill import Backfilled
+    from trainer.extraction import Extracted, ExtractionObserver
+
+_DAY_US = 86_400_000_000
 
 
 def features(
@@ -23,7 +30,18 @@ def features(
             metavar="DIR", help="Folder of recordings; DIR/<machine>/… names the machines.", show_default=False
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write to; files of an earlier run are replaced.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; files of an earlier run are replaced.", show_default=False)
+    ] = None,
+    to_feast: Annotated[
+        bool, typer.Option("--to-feast", help="Write the rolling statistics to the feature store's history.")
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="With --to-feast: when each machine's first recording began (RFC 3339); default: as file names say."
+        ),
+    ] = None,
     machine: Machine = None,
     on_error: OnErrorOption = "skip",
     rate: Rate = None,
@@ -39,23 +57,68 @@ def features(
 
     All recordings are taken, normal or not: .wav .flac .ogg .mp3. What suits the data is chosen, as by `whirr train`,
     and printed, unless an option says otherwise. OUT/features.json says how the files were made.
+
+    With --to-feast the feature store's history gets a row for each frame, with the time of the recording;
+    `whirr feast materialize` then makes each machine's newest row readable online.
     """
+    from trainer.backfill import recording_times
     from trainer.extraction import ExtractConfig, ExtractionObserver, extract_features
     from trainer.feature_choice import FeatureOptions
-    from whirr.cli._extraction import PrintingObserver
+    from trainer.recordings import find_recordings
+    from whirr.cli._extraction import PrintingObserver, history_lines
+    from whirr.cli._found import print_lines
 
-    if out.exists() and not out.is_dir():
+    if out is None and not to_feast:
+        raise SettingsError(
+            "neither --out nor --to-feast is given; expected a folder to write to, the history, or both"
+        )
+    if start is not None and not to_feast:
+        raise SettingsError(f"--start is {start!r}; expected --to-feast with it")
+    if out is not None and out.exists() and not out.is_dir():
         raise SettingsError(f"--out is the file {str(out)!r}; expected a folder")
-    config = ExtractConfig(
-        folder=folder,
-        out=out,
-        machine=machine,
-        on_error=on_error,
-        features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),
-        frame_s=frame_s,
-    )
-    silent: AbstractContextManager[ExtractionObserver] = nullcontext(ExtractionObserver())
-    with silent if as_json else PrintingObserver() as observer:
-        extracted = extract_features(config, observer)
+    start_us = None if start is None else _start_us(start)
+    if to_feast:  # before an hour is spent on features whose times are not known
+        recording_times(find_recordings(folder, machine, on_error, normal_only=False).recordings, start_us)
+    with nullcontext(str(out)) if out is not None else TemporaryDirectory(prefix="whirr-features-") as written:
+        config = ExtractConfig(
+            folder=folder,
+            out=Path(written),
+            machine=machine,
+            on_error=on_error,
+            features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),
+            frame_s=frame_s,
+        )
+        silent: AbstractContextManager[ExtractionObserver] = nullcontext(ExtractionObserver())
+        with silent if as_json else PrintingObserver(kept=out is not None) as observer:
+            extracted = extract_features(config, observer)
+        kept = _to_history(extracted, start_us) if to_feast else None
     if as_json:
-        print_json(extracted.summary())
+        print_json(extracted.summary() | ({} if kept is None else {"history": kept}))
+    elif kept is not None:
+        print_lines(history_lines(kept))
+
+
+def _start_us(text: str) -> int:
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise SettingsError(f"--start: {error}") from None
+
+
+def _to_history(extracted: Extracted, start_us: int | None) -> Backfilled:
+    from feature_repo import fields
+    from trainer.backfill import backfill
+    from whirr.feature_store import repo_folder
+
+    settings = load_settings()
+    folder = fields.history_folder(repo_folder(settings))
+    try:
+        kept = backfill(extracted, folder, start_us)
+    except OSError as error:
+        raise SettingsError(f"the history {folder} can't be written to ({error})") from None
+    if kept.late:
+        print_warning(f"{kept.late} frames not written: their recordings overlap the time of others of the machine")
+    days = settings.feature_history_days
+    if days and kept.first_us < time.time_ns() // 1000 - days * _DAY_US:
+        print_warning(f"a worker keeps {days} days of history and removes what is older; see feature_history_days")
+    return kept

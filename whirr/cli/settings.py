@@ -21,8 +21,8 @@ from whirr.settings import Route, Settings, load_settings, settings_file
 
 MASK: Final = "********"
 _PREFIX: Final = "WHIRR_"
-# Variables that are no settings: where the settings are, where downloads are kept, and what the tests talk to.
-_OTHERS: Final = frozenset({"WHIRR_SETTINGS_FILE", "WHIRR_CACHE_DIR"})
+# Variables that are no settings: where settings, downloads and the features' history are, and what the tests talk to.
+_OTHERS: Final = frozenset({"WHIRR_SETTINGS_FILE", "WHIRR_CACHE_DIR", "WHIRR_FEATURE_HISTORY"})
 _TESTS: Final = "WHIRR_TEST_"
 # A password may hold what an address should not (: / @ ?), so it ends at the last @ that can end it. The query is what
 # begins with a name and =.

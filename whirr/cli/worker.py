@@ -29,8 +29,8 @@ def worker(
 ) -> None:
     """Score frames from Kafka and raise alerts until Ctrl-C or SIGTERM.
 
-    Exit codes: 0 stopped, 1 could not go on, 2 settings or model unusable, 70 commits did not move. After 1 and 70 a
-    supervisor should start it again; nothing is lost.
+    Exit codes: 0 stopped, 1 could not go on, 2 settings or model unusable, 5 Kafka refuses this user, 70 commits did
+    not move. After 1 and 70 a supervisor should start it again; nothing is lost.
     """
     from stream_app.runner import run_worker
 

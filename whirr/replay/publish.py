@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from edge_agent.buffer import Buffer, OutgoingFrame
+from edge_agent.buffer import Buffer
 from edge_agent.framer import MICROSECONDS
+from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, Publisher
 from edge_agent.times import Clock, SystemClock
 from schemas.frame import frame_headers

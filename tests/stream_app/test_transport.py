@@ -1,0 +1,77 @@
+"""What becomes of records that were being fetched when a rebalance began."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from faust.transport.drivers import aiokafka as driver
+
+from stream_app.transport import ConsumerThread, assignment_of, positions_of
+
+CHANGELOG = TopicPartition("changelog", 0)
+RECORDS = [SimpleNamespace(offset=offset) for offset in range(142)]
+
+
+@pytest.fixture
+async def consumer() -> AIOKafkaConsumer:
+    made = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+    made.assign([CHANGELOG])
+    # There is one once it has started; this is all that seeking needs of it.
+    made._fetcher = SimpleNamespace(seek_to=made._subscription.seek)
+    return made
+
+
+def fetching(monkeypatch: pytest.MonkeyPatch, during: Any) -> ConsumerThread:
+    """A consumer's thread whose fetch takes until ``during`` has been called."""
+    thread = object.__new__(ConsumerThread)
+    thread.consumer = SimpleNamespace(flow_active=True)
+
+    async def fetch(*_: Any, **__: Any) -> dict[TopicPartition, list[Any]]:
+        during(thread)
+        return {CHANGELOG: list(RECORDS)}
+
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetch)
+    return thread
+
+
+def position(consumer: AIOKafkaConsumer) -> int:
+    return positions_of(assignment_of(consumer))[CHANGELOG]
+
+
+async def test_what_is_fetched_while_the_flow_stops_is_fetched_again(
+    consumer: AIOKafkaConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recovery has gone back to the beginning, and the fetch that was under way reads what recovery waits for."""
+
+    def stop_and_recover(thread: ConsumerThread) -> None:
+        thread.consumer.flow_active = False
+        consumer.seek(CHANGELOG, 0)
+        consumer.seek(CHANGELOG, 142)  # as reading does
+
+    thread = fetching(monkeypatch, stop_and_recover)
+    assert await thread._fetch_records(consumer, {CHANGELOG}) == {}
+    assert position(consumer) == 0
+
+
+async def test_a_position_that_was_set_after_the_fetch_stays(
+    consumer: AIOKafkaConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_and_recover(thread: ConsumerThread) -> None:
+        thread.consumer.flow_active = False
+        consumer.seek(CHANGELOG, 7)
+
+    thread = fetching(monkeypatch, stop_and_recover)
+    assert await thread._fetch_records(consumer, {CHANGELOG}) == {}
+    assert position(consumer) == 7
+
+
+async def test_what_is_fetched_while_frames_flow_is_handed_on(
+    consumer: AIOKafkaConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer.seek(CHANGELOG, 142)
+    thread = fetching(monkeypatch, lambda _: None)
+    assert await thread._fetch_records(consumer, {CHANGELOG}) == {CHANGELOG: RECORDS}
+    assert position(consumer) == 142

@@ -1,0 +1,40 @@
+"""Durations as people type them: ``30s``, ``10m``, ``2h``, ``7d``."""
+
+from __future__ import annotations
+
+import re
+
+from whirr.errors import SettingsError
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"(\d{1,9})([smhd])")
+
+
+def parse_duration_s(text: str) -> int | None:
+    """Return a duration in seconds, or None if the text is none."""
+    match = _DURATION.fullmatch(text)
+    return int(match[1]) * _UNITS_S[match[2]] if match else None
+
+
+def duration_s(text: str, name: str) -> int:
+    """Return the duration, in seconds, that is the value of the option ``name``.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    found = parse_duration_s(text)
+    if found is None:
+        raise SettingsError(f"{name} is {text!r}; expected a duration such as 30s, 10m, 2h or 7d")
+    return found
+
+
+def spoken(seconds: float) -> str:
+    """Return a duration for people, in its two largest units: ``42 s``, ``3 min 20 s``, ``5 h 1 min``, ``2 d 4 h``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
