@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from benchmarks.ground import RATE_HZ, seed_model
 from schemas.model import FeatureConfig
 
-FILES = int(os.environ.get("WHIRR_BENCH_REPLAY_FILES", "100"))
+FILES = int(os.environ.get("WHIRR_BENCH_REPLAY_FILES", "400"))
 FRAMES = int(os.environ.get("WHIRR_BENCH_REPLAY_FRAMES", "100000"))
 ROUNDS = int(os.environ.get("WHIRR_BENCH_ROUNDS", "3"))
 FILE_S = 10

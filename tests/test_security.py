@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
+from schemas import FrameRecord
 from scripts.services import NotInstalled, SecuredKafka
 from scripts.services.acls import ACLS_FILE, grant, rights
 from scripts.services.secured import make_certificates
@@ -157,8 +159,6 @@ def test_a_worker_without_the_rights_says_which(plant: Plant, tmp_path: Path) ->
 
 def make_topic(plant: Plant, settings: Settings) -> None:
     """Make the changelog of another worker, and let the worker use it: only the group is missing then."""
-    from aiokafka.protocol.admin import CreateAclsRequest
-
     admin = plant.settings("admin", worker_id=settings.worker_id)
 
     async def make() -> None:
@@ -168,6 +168,51 @@ def make_topic(plant: Plant, settings: Settings) -> None:
             await client._send_to_controller(CreateAclsRequest(2, name, 3, "User:worker", "*", 2, 3))
 
     asyncio.run(make())
+
+
+async def test_a_worker_whose_commits_are_refused_exits_and_another_goes_on(plant: Plant, tmp_path: Path) -> None:
+    route = Route(match="*", model=str(tiny_model(tmp_path / "tiny.onnx")))
+    options = {"route": (route,), "worker_dir": tmp_path / "worker", "commit_stall_s": 6.0}
+    settings = plant.settings("worker", **options)
+    frames = course([1.0] * 8, "pump-9", "mic")
+    with WorkerProcess(settings, tmp_path) as worker:
+        worker.wait_until_ready()
+        await publish(plant, frames[:4])
+        await eventually_async(lambda: worker.metric("whirr_frames_total", outcome="scored") >= 4, 60)
+        await eventually_async(lambda: worker.readiness().get("commit_age_s") == 0, 30)
+        await in_group(plant, DeleteAclsRequest)
+        await publish(plant, frames[4:])
+        assert await asyncio.to_thread(worker.wait, 60) == 5, worker.log
+        assert "user 'worker' use group 'whirr-worker'" in worker.log
+        assert plant.secrets_in(worker.log) == []
+    await in_group(plant, CreateAclsRequest)
+    with WorkerProcess(settings, tmp_path) as worker:  # as a supervisor would
+        worker.wait_until_ready()
+        await eventually_async(lambda: committed_all(plant, settings), 60, "what was not committed comes again")
+        assert worker.stop() == 0, worker.log
+
+
+async def publish(plant: Plant, frames: list[FrameRecord]) -> None:
+    settings = plant.settings("gateway")
+    async with AIOKafkaProducer(**client_options(settings)) as gateway:
+        for frame in frames:
+            await gateway.send_and_wait(settings.frames_topic, frame.value, key=frame.key, headers=list(frame.headers))
+
+
+async def in_group(plant: Plant, request: type[CreateAclsRequest] | type[DeleteAclsRequest]) -> None:
+    """Give or take the worker's right to its group."""
+    async with admin_client(plant.settings("admin")) as admin:
+        await admin._send_to_controller(request(3, "whirr-worker", 3, "User:worker", "*", 3, 3))
+
+
+async def committed_all(plant: Plant, settings: Settings) -> bool:
+    """Whether the group has committed the end of each partition of the frames topic that has any frame."""
+    reader = AIOKafkaConsumer(**client_options(plant.settings("admin")))
+    async with admin_client(plant.settings("admin")) as admin, reader:
+        places = [TopicPartition(settings.frames_topic, number) for number in range(PARTITIONS)]
+        ends = await reader.end_offsets(places)
+        done = await admin.list_consumer_group_offsets(settings.worker_id)
+        return all(place in done and done[place].offset == end for place, end in ends.items() if end)
 
 
 def test_a_wrong_password_is_told_from_a_broker_that_is_away(plant: Plant) -> None:

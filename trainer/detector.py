@@ -14,7 +14,7 @@ The contract's tests run against every detector that :data:`DETECTORS` names.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trainer.spectrograms import Prepared
 
 DEFAULT: Final = "conv_ae"
+CANDIDATES: Final = ("pooled_gmm", "flutter_gmm", "flutter_nn", "twfr_gmm")  # of auto
 DETECTORS: Final = MappingProxyType(
     {
         "conv_ae": "trainer.conv_ae.detector:ConvAutoEncoderDetector",
@@ -39,6 +40,9 @@ DETECTORS: Final = MappingProxyType(
         "mahalanobis": "trainer.mahalanobis.detector:MahalanobisDetector",
         "pooled": "trainer.pooled.detector:PooledDetector",
         "pooled_nn": "trainer.pooled.detector:NearestDetector",
+        "pooled_gmm": "trainer.pooled.detector:PooledMixtureDetector",
+        "flutter_nn": "trainer.pooled.detector:FlutterDetector",
+        "flutter_gmm": "trainer.pooled.detector:FlutterMixtureDetector",
         "twfr_gmm": "trainer.twfr_gmm.detector:TimeWeightedDetector",
         "auto": "trainer.auto.detector:AutoDetector",
     }
@@ -62,6 +66,9 @@ class Fitted:
         best: The epoch whose weights the module has, or None.
         save_checkpoint: Writes a checkpoint with the decision threshold in it, where ``has_checkpoint``.
         has_checkpoint: Whether there is one to write.
+        refit: Gives a module with the same choices, fitted on ``train`` of other data, where choices were made.
+        judge: Scores the held-out windows in place of ``module``, where that was fitted on them too.
+        figures: What was found out about the normals, by name.
     """
 
     module: nn.Module
@@ -70,6 +77,9 @@ class Fitted:
     best: EpochLoss | None = None
     save_checkpoint: Callable[[Path, float], None] = field(default=_nothing_to_save)
     has_checkpoint: bool = False
+    refit: Callable[[Prepared], nn.Module] | None = None
+    judge: nn.Module | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Detector(ABC):
@@ -78,14 +88,19 @@ class Detector(ABC):
     Attributes:
         name: As in the model's metadata and on the command line.
         by_gradient: Whether epochs, batch and learning rate mean anything to it.
+        sound_rate_hz: The highest rate at which it takes sound, unless the user says otherwise.
     """
 
     name: ClassVar[str]
     by_gradient: ClassVar[bool] = False
+    sound_rate_hz: ClassVar[int] = 16_000
 
     @abstractmethod
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:
-        """Return what was learnt from ``data.train``; ``data.held_out`` may be used to choose, never to fit."""
+        """Return what was learnt from ``data.train``; ``data.held_out`` may be used to choose.
+
+        A detector that fits on it too gives a ``judge`` that has not seen it.
+        """
 
 
 def find_detector(name: str) -> Detector:

@@ -38,10 +38,16 @@ class Choice:
     why: str
 
 
-def choose_features(found: Found, options: FeatureOptions | None = None, frame_s: float | None = None) -> Choice:
+def choose_features(
+    found: Found,
+    options: FeatureOptions | None = None,
+    frame_s: float | None = None,
+    sound_rate_hz: int = SOUND_RATE_HZ,
+) -> Choice:
     """Return the features that suit the recordings, with the user's own choices respected.
 
-    - Sound (8 kHz and above): at most 16 kHz, spectra of 64 ms overlapping by half, 128 mel bands up to 8 kHz.
+    - Sound (8 kHz and above): at most 16 kHz, spectra of 64 ms overlapping by half, 128 mel bands up to 8 kHz; where
+      a detector takes higher rates, the recordings' own up to that, spectra of about 64 ms, bands up to half the rate.
     - Bursts (above 16 kHz, shorter than half a second, as from a bearing's accelerometer): native rate, linear bands up
       to half of it, since the news is in high bands that the mel scale lumps together.
     - Slow signals (below 8 kHz): native rate, linear bands, spectra that overlap by three quarters, of 64 samples or
@@ -53,6 +59,7 @@ def choose_features(found: Found, options: FeatureOptions | None = None, frame_s
         found: The recordings.
         options: What the user fixed.
         frame_s: Length of the frames that will come, where it is known.
+        sound_rate_hz: The highest rate of sound.
 
     Raises:
         SettingsError: The options contradict each other or the data.
@@ -63,7 +70,7 @@ def choose_features(found: Found, options: FeatureOptions | None = None, frame_s
     burst = data_hz > SOUND_RATE_HZ and found.shortest_s < SHORT_S
     slow = data_hz < SOUND_MIN_HZ
     sound = not (burst or slow)
-    rate_hz = options.rate_hz or (min(data_hz, SOUND_RATE_HZ) if sound else data_hz)
+    rate_hz = options.rate_hz or (min(data_hz, sound_rate_hz) if sound else data_hz)
     window_s = options.window_s or min(0.1 if burst else 1.0, found.shortest_s, frame_s or 1.0)
     samples = round(window_s * rate_hz)
     n_fft = options.n_fft or _n_fft(rate_hz, samples, sound=sound)
@@ -116,7 +123,9 @@ def _n_fft(rate_hz: int, samples: int, *, sound: bool) -> int:
     n_fft = int(min(2 ** round(log2(length)), 2 ** int(log2(min(room, samples)))))
     if n_fft < 16:
         raise RecordingError(f"the window has {samples} samples at {rate_hz} Hz; expected at least 16 for a spectrum")
-    return min(n_fft, 1024 if sound else 512)
+    if sound:
+        return min(n_fft, 1024 if rate_hz <= SOUND_RATE_HZ else 2048)
+    return min(n_fft, 512)
 
 
 def _why(data_hz: int, found: Found, *, sound: bool, burst: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from schemas import ModelMetadata
-from trainer.detector import DEFAULT, find_detector
+from trainer.detector import CANDIDATES, DEFAULT, find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice, FeatureOptions
 from trainer.fit import EpochLoss
@@ -28,6 +28,7 @@ class TrainConfig:
         out: The model file to write; a checkpoint of the same name ends in ``.ckpt``.
         name: The model's name; default: the file's, without suffix.
         detector: One of :data:`trainer.detector.DETECTORS`.
+        candidates: Detectors that ``auto`` combines.
         machine: Whose recordings these are, in place of what the folders say.
         on_error: ``skip`` or ``fail`` for files that can't be used.
         features: What the user fixed of the features.
@@ -54,6 +55,7 @@ class TrainConfig:
     out: Path
     name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")] = None
     detector: str = DEFAULT
+    candidates: tuple[str, ...] = CANDIDATES
     machine: str | None = None
     on_error: OnError = "skip"
     features: FeatureOptions = field(default_factory=FeatureOptions)
@@ -100,6 +102,7 @@ class TrainConfig:
             raise SettingsError(f"detector {self.detector!r} has no epochs; expected no checkpoints with it")
         if self.resume and self.checkpoints is None:
             raise SettingsError("resume needs the folder of checkpoints to go on from")
+        self._check_candidates()
         if self.k > self.n:
             raise SettingsError(f"k is {self.k}, n is {self.n}; expected k of n with k at most n")
         if self.alert_percentile is not None and self.threshold_method != "percentile":
@@ -109,6 +112,15 @@ class TrainConfig:
             )
         if self.register and not self.mlflow:
             raise SettingsError("register needs MLflow, which is off; expected mlflow with it")
+
+    def _check_candidates(self) -> None:
+        names = self.candidates
+        if self.detector != "auto" and names != CANDIDATES:
+            raise SettingsError(f"candidates are for detector 'auto'; detector is {self.detector!r}")
+        if not names or "auto" in names or len(set(names)) < len(names):
+            raise SettingsError(f"candidates are {', '.join(names) or 'none'}; expected different ones, without auto")
+        for name in names:
+            find_detector(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +133,7 @@ class TrainResult:
         metadata: What the model file says of itself.
         why: Why these features.
         detector_why: What the detector chose from the data, or ''.
+        detector_figures: What the detector found out about the normals, by name.
         recordings: Used, whole or in part.
         problems: Files that were not used.
         windows: Training windows per epoch.
@@ -145,6 +158,7 @@ class TrainResult:
     check: FalseAlarmCheck
     seconds: float
     registered: int | None = None
+    detector_figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Observer:

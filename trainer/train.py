@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from feature_repo.fields import history_folder
 from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, StatisticsReference, format_rfc3339
@@ -57,8 +59,8 @@ class _Trained:
 
     fitted: Fitted
     graph: Graph
-    scores: Float32  # [window]
-    band_error: Float32  # [window, channel, band]
+    scores: Float32  # [window], by a module that has not seen them
+    band_error: Float32  # [window, channel, band], likewise
     calibrated: Calibrated
     check: FalseAlarmCheck
     percentiles: dict[str, float]
@@ -105,7 +107,7 @@ def _prepare(
     found = find_recordings(config.normal, config.machine, config.on_error)
     observer.on_found(found)
     reference = _reference(config, found, settings, started_at)
-    choice = choose_features(found, config.features, config.frame_s)
+    choice = choose_features(found, config.features, config.frame_s, find_detector(config.detector).sound_rate_hz)
     calibration = _calibration(config, found, choice.features)
     observer.on_features(choice, calibration.frame_s)
     while True:
@@ -146,13 +148,20 @@ def _train(config: TrainConfig, ground: _Ground, observer: Observer) -> _Trained
     channels, bands, columns = windows.shape[1:]
     fitted = find_detector(config.detector).fit(ground.prepared, config, observer.on_epoch)
     graph = export(fitted.module, (channels, bands, columns), windows[_spread(len(windows), CHECKED_WINDOWS)])
-    scores, band_error = graph.score(windows)
+    scores, band_error = graph.score(windows) if fitted.judge is None else _judged(fitted.judge, windows)
     runs = held_out.frame_scores(scores)
     calibrated = calibrate(runs, ground.calibration)
     check = check_false_alarms(runs, calibrated, ground.calibration)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
     return _Trained(fitted, graph, scores, band_error, calibrated, check, percentiles)
+
+
+@torch.no_grad()
+def _judged(judge: nn.Module, windows: Float32) -> tuple[Float32, Float32]:
+    """Return scores [window] and band errors [window, channel, band] by a module that has not seen the windows."""
+    parts = [judge(torch.from_numpy(np.array(windows[at : at + 256]))) for at in range(0, len(windows), 256)]
+    return torch.cat([score for score, _ in parts]).numpy(), torch.cat([error for _, error in parts]).numpy()
 
 
 def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_at: datetime) -> ModelMetadata:
@@ -169,7 +178,7 @@ def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_a
         calibration=ground.calibration,
         score_percentiles=trained.percentiles,
         normal_band_error=trained.band_error.mean(axis=0, dtype=np.float64).tolist(),
-        golden=list(_golden(ground.prepared.held_out.windows, trained.scores)),
+        golden=list(_golden(ground.prepared.held_out.windows, trained)),
         statistics_reference=ground.reference,
     )
 
@@ -192,14 +201,16 @@ def _result(
         best=trained.fitted.best,
         check=trained.check,
         seconds=seconds,
+        detector_figures=trained.fitted.figures,
     )
 
 
-def _golden(windows: Float32, scores: Float32) -> Iterator[GoldenWindow]:
-    """Yield held-out windows from the best-known to the least, with their scores."""
-    ranked = np.argsort(scores, kind="stable")
-    for index in ranked[_spread(len(ranked), GOLDEN_WINDOWS)]:
-        yield golden_window(np.asarray(windows[index]), float(scores[index]))
+def _golden(windows: Float32, trained: _Trained) -> Iterator[GoldenWindow]:
+    """Yield held-out windows from the best-known to the least, with the graph's scores."""
+    ranked = np.argsort(trained.scores, kind="stable")
+    chosen = np.asarray(windows[ranked[_spread(len(ranked), GOLDEN_WINDOWS)]])
+    for window, score in zip(chosen, trained.graph.score(chosen)[0], strict=True):
+        yield golden_window(window, float(score))
 
 
 def _spread(count: int, most: int) -> Any:
@@ -245,6 +256,7 @@ def _figures(result: TrainResult) -> dict[str, float]:
         "decision_threshold": metadata.thresholds.decision_threshold,
         "alert_threshold": metadata.thresholds.alert_threshold,
         **result.check.figures(),
+        **result.detector_figures,
     }
     if result.best is not None:
         figures |= {"best_epoch": float(result.best.epoch), "best_held_out_loss": result.best.held_out_loss}

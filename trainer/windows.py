@@ -1,8 +1,7 @@
-"""Training windows as one array: what detectors without epochs learn from."""
+"""Training windows as arrays: what detectors without epochs learn from, and the blocks that cross-fitting takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -25,22 +24,32 @@ def training_windows(data: TrainingSet, most: int = MAX_WINDOWS) -> Float32:
     return np.ascontiguousarray(data.columns[rows].transpose(0, 2, 3, 1))
 
 
-def folds(data: TrainingSet, count: int = FOLDS) -> Iterator[tuple[TrainingSet, Float32]]:
-    """Yield, for each of a few parts of the training data in time order, the other parts, and the part's own windows.
+def blocks(data: TrainingSet, count: int = FOLDS) -> list[Float32]:
+    """Return the training data's windows in a few blocks in time order, each like :func:`training_windows`.
 
-    Parts are whole recordings where there are enough of them: neighbouring windows know too much of each other.
+    Blocks are whole recordings where there are enough of them: neighbouring windows know too much of each other.
 
     Args:
-        data: At least two windows.
-        count: Parts, at most.
+        data: At least one window.
+        count: Blocks, at most.
     """
     pieces = data.stretches if len(data.stretches) >= count else _cut(data, count)
-    blocks = np.array_split(np.arange(len(pieces)), min(count, len(pieces)))
-    for block in blocks:
-        own = tuple(pieces[index] for index in block)
-        others = tuple(piece for index, piece in enumerate(pieces) if index not in set(block.tolist()))
-        if others:
-            yield replace(data, stretches=others), training_windows(replace(data, stretches=own))
+    parts = np.array_split(np.arange(len(pieces)), min(count, len(pieces)))
+    most = MAX_WINDOWS // count
+    return [training_windows(replace(data, stretches=tuple(pieces[i] for i in part)), most) for part in parts]
+
+
+def as_training_set(windows: Float32) -> TrainingSet:
+    """Return windows, float32 ``[window, channel, band, time]``, as a training set: each is a stretch of its own."""
+    count, channels, bands, width = windows.shape
+    columns = np.ascontiguousarray(windows.transpose(0, 3, 1, 2)).reshape(-1, channels, bands)
+    return TrainingSet(columns, tuple((index * width, width) for index in range(count)), width)
+
+
+def thinned(windows: Float32, most: int) -> Float32:
+    """Return at most ``most`` windows, evenly chosen."""
+    chosen = np.linspace(0, len(windows) - 1, min(len(windows), most)).round().astype(np.int64)
+    return np.asarray(windows[chosen])
 
 
 def _cut(data: TrainingSet, count: int) -> tuple[tuple[int, int], ...]:

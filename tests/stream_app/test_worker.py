@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections import Counter
@@ -190,6 +191,26 @@ async def _look_at_silence(kafka: KafkaUnderTest, frames: Sequence[FrameRecord])
 
 def _open(found: Sequence[ConsumerRecord]) -> bool:
     return bool(found) and json.loads(found[-1].value)["state"] == "opened"
+
+
+async def test_a_worker_whose_commits_stop_exits_and_the_next_one_goes_on(
+    kafka: KafkaUnderTest, tmp_path: Path, route: Route
+) -> None:
+    frames = plant(2, [1.0] * 4 + [10.0] * 4)
+    settings = kafka.settings(route=(route,))
+    stuck = kafka.settings(route=(route,), commit_interval_s=600.0, commit_stall_s=3.0)
+    with WorkerProcess(stuck, tmp_path) as worker:
+        worker.wait_until_ready()
+        await kafka.produce(settings.frames_topic, sent_now(frames))
+        assert await asyncio.to_thread(worker.wait, 60) == 70, worker.log
+        assert "for a commit" in worker.log
+        assert "Traceback" not in worker.log
+    with WorkerProcess(settings, tmp_path) as worker:  # as its supervisor would
+        worker.wait_until_ready()
+        assert worker.stop() == 0, worker.log
+    scores = scored_ids(await kafka.drain(settings.scores_topic))
+    assert set(scores) == {parse_frame(frame).frame_id for frame in frames}
+    assert alert_set(await kafka.drain(settings.alerts_topic)) == expected_alerts(frames, route)
 
 
 async def test_kafka_that_comes_late_is_waited_for(late_kafka: LateKafka, tmp_path: Path, model: Path) -> None:

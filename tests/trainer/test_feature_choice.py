@@ -30,6 +30,15 @@ def test_sound_is_taken_at_16_khz_with_the_default_features(rate_hz: int) -> Non
     assert choose_features(found((rate_hz, 1, 6.0))).features == FeatureConfig()
 
 
+@pytest.mark.parametrize(
+    ("rate_hz", "taken_hz", "n_fft"), [(16_000, 16_000, 1024), (44_100, 44_100, 2048), (96_000, 48_000, 2048)]
+)
+def test_a_detector_that_takes_sound_at_higher_rates_gets_its_own(rate_hz: int, taken_hz: int, n_fft: int) -> None:
+    features = choose_features(found((rate_hz, 1, 6.0)), sound_rate_hz=48_000).features
+    assert (features.sample_rate_hz, features.n_fft, features.fmax_hz) == (taken_hz, n_fft, taken_hz / 2)
+    assert features.window_s <= 1.0
+
+
 def test_an_accelerometer_keeps_its_rate_and_axes() -> None:
     features = choose_features(found((200, 3, 1.0))).features
     assert (features.sample_rate_hz, features.channels, features.n_fft, features.hop) == (200, 3, 64, 16)

@@ -1,4 +1,4 @@
-"""Training windows as one array, and their parts for cross-fitting."""
+"""Training windows as one array, and their blocks for cross-fitting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.dataset import TrainingSet
-from trainer.windows import folds, training_windows
+from trainer.windows import as_training_set, blocks, thinned, training_windows
 
 
 def training_set(*lengths: int, width: int = 4) -> TrainingSet:
@@ -27,19 +27,24 @@ def test_many_windows_are_thinned_evenly():
 
 
 @pytest.mark.parametrize("lengths", [(8,) * 12, (60,), (30, 30), (8, 8, 8)])
-def test_every_window_is_in_one_part_and_the_other_parts_lack_it(lengths: tuple[int, ...]):
-    data = training_set(*lengths)
-    parts = list(folds(data))
-    assert 2 <= len(parts) <= 5
-    seen: set[float] = set()
-    for others, windows in parts:
-        own = set(windows[:, 0, 0].ravel().tolist())
-        assert own
-        assert not own & seen
-        assert not own & set(training_windows(others)[:, 0, 0].ravel().tolist())
-        seen |= own
+def test_every_window_is_in_one_block_and_blocks_come_in_time_order(lengths: tuple[int, ...]):
+    found = blocks(training_set(*lengths), 4)
+    assert 2 <= len(found) <= 4
+    columns = [block[:, 0, 0].ravel() for block in found]
+    seen = np.concatenate(columns)
+    assert (np.diff(seen) > 0).all()
     assert len(seen) >= 0.8 * sum(lengths)
 
 
-def test_a_single_window_has_no_parts():
-    assert list(folds(training_set(4))) == []
+def test_a_single_window_is_one_block():
+    assert [block.shape for block in blocks(training_set(4), 4)] == [(1, 1, 2, 4)]
+
+
+def test_windows_become_a_training_set_that_gives_the_same_windows():
+    windows = training_windows(training_set(9, 5))
+    np.testing.assert_array_equal(training_windows(as_training_set(windows)), windows)
+
+
+def test_thinning_keeps_the_ends():
+    assert thinned(np.arange(100, dtype=np.float32), 3).tolist() == [0, 50, 99]
+    assert thinned(np.arange(2, dtype=np.float32), 3).tolist() == [0, 1]

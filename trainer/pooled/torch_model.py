@@ -1,4 +1,4 @@
-"""Pooled spectra as torch modules: mean and deviation over time of every band, judged against the training windows."""
+"""Pooled spectra as torch modules: each band's mean and variation over time, judged against the training windows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainer.gaussian import Mahalanobis, Standardise, product
+from trainer.mixture import pooled
 from trainer.stacks import by_band
 
 Float32 = NDArray[np.float32]
@@ -25,11 +26,20 @@ class Pool(nn.Module):
         return torch.cat([mean.flatten(1), deviation.flatten(1)], dim=1)
 
 
-def pooled(windows: Float32) -> NDArray[np.float64]:
-    """Return what :class:`Pool` makes of windows, float64 ``[window, 2 * channel * band]``, a few at a time."""
-    pool = Pool()
-    parts = [pool(torch.from_numpy(windows[at : at + 512])).numpy() for at in range(0, len(windows), 512)]
-    return np.concatenate(parts).astype(np.float64)
+class FlutterPool(nn.Module):
+    """Mean over time and flutter: the mean square difference of neighbouring columns, its root.
+
+    A level that drifts or steps within a window moves the deviation, and hardly moves the flutter. Shapes as in
+    :class:`Pool`.
+    """
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Return means, then flutters, each channel by channel."""
+        mean = log_mel.mean(dim=3)
+        if log_mel.shape[3] == 1:
+            return torch.cat([mean.flatten(1), torch.zeros_like(mean).flatten(1)], dim=1)
+        flutter = (log_mel[..., 1:] - log_mel[..., :-1]).square().mean(dim=3).sqrt()
+        return torch.cat([mean.flatten(1), flutter.flatten(1)], dim=1)
 
 
 class PooledMahalanobis(nn.Module):
@@ -42,8 +52,9 @@ class PooledMahalanobis(nn.Module):
     def __init__(self, windows: Float32) -> None:
         super().__init__()
         self.shape = (windows.shape[1], windows.shape[2])
-        vectors = pooled(windows)
-        self.pool, self.standardise = Pool(), Standardise(vectors)
+        self.pool = Pool()
+        vectors = pooled(windows, self.pool)
+        self.standardise = Standardise(vectors)
         self.distance = Mahalanobis(_standardised(self.standardise, vectors))
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,16 +71,18 @@ class NearestNeighbour(nn.Module):
 
     Args:
         windows: Training windows, float32 ``[window, channel, band, time]``; evenly thinned to 2,000.
+        pool: What makes a vector of a window; default: :class:`Pool`.
     """
 
     references: Tensor
     squares: Tensor
 
-    def __init__(self, windows: Float32) -> None:
+    def __init__(self, windows: Float32, pool: nn.Module | None = None) -> None:
         super().__init__()
         self.shape = (windows.shape[1], windows.shape[2])
-        vectors = pooled(windows)
-        self.pool, self.standardise = Pool(), Standardise(vectors)
+        self.pool = pool or Pool()
+        vectors = pooled(windows, self.pool)
+        self.standardise = Standardise(vectors)
         chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), MAX_REFERENCES)).round().astype(np.int64)
         references = torch.from_numpy(_standardised(self.standardise, vectors)[chosen].astype(np.float32))
         self.register_buffer("references", references)

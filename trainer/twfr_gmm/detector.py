@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.mixture import GaussianMixture
+from torch import nn
 
 from trainer.detector import Detector, Fitted, OnEpoch
-from trainer.gaussian import Standardise
 from trainer.job import TrainConfig
+from trainer.mixture import PooledMixture, enough_for
 from trainer.spectrograms import Prepared
-from trainer.twfr_gmm.torch_model import TiedMixture, TimeWeighted, TimeWeightedMixture
-from trainer.windows import training_windows
-
-Float64 = NDArray[np.float64]
+from trainer.twfr_gmm.torch_model import TimeWeighted
+from trainer.windows import thinned, training_windows
 
 WEIGHTS: Final = (0.9, 0.99, 1.0)
-COMPONENTS: Final = (1, 2, 4)
-LEAST_PER_COMPONENT: Final = 50  # windows; a component of fewer has learnt a recording by heart
-NEEDED_GAIN: Final = 0.05  # of the held-out distance: more components must be worth it
+COMPONENTS: Final = (2, 1, 4)
+MAX_HELD_OUT: Final = 2_000  # windows
+NEEDED_GAIN: Final = 0.05  # of the held-out distance, for what comes later in both to be taken
 
 
 class TimeWeightedDetector(Detector):
@@ -32,40 +31,27 @@ class TimeWeightedDetector(Detector):
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:  # noqa: ARG002
         """Fit a mixture for each r and number of components, and keep what fits the held-out normals best."""
         windows = training_windows(data.train)
-        held_out = torch.from_numpy(np.asarray(_thinned(data.held_out.windows)))
-        best: tuple[float, str, TimeWeightedMixture] | None = None
+        held_out = thinned(data.held_out.windows, MAX_HELD_OUT)
+        best: tuple[float, float, int, PooledMixture] | None = None
         for r in WEIGHTS:
             for components in COMPONENTS:
-                if components > 1 and len(windows) < components * LEAST_PER_COMPONENT:
+                if not enough_for(components, len(windows)):
                     continue
-                module = _mixture(windows, r, components, config.seed)
-                distance = float(module(held_out)[0].mean())
+                module = PooledMixture(TimeWeighted(r, windows.shape[3]), windows, components, config.seed)
+                distance = _mean_distance(module, held_out)
                 if best is None or distance < (1 - NEEDED_GAIN) * best[0]:
-                    best = distance, f"r {r:g}, {components} component{'s' * (components > 1)}", module
+                    best = distance, r, components, module
         assert best is not None
-        return Fitted(best[2].eval(), f"{best[1]}: held-out normals fit it best")
+        _, r, components, module = best
+        why = f"r {r:g}, {components} component{'s' * (components > 1)}: held-out normals fit it best"
+        return Fitted(module.eval(), why, refit=partial(_refit, r, components, config.seed))
 
 
-def _mixture(windows: NDArray[np.float32], r: float, components: int, seed: int) -> TimeWeightedMixture:
-    pool = TimeWeighted(r, windows.shape[3])
-    with torch.no_grad():
-        vectors = pool(torch.from_numpy(windows)).numpy().astype(np.float64)
-        standardise = Standardise(vectors)
-        standardised = standardise(torch.from_numpy(vectors.astype(np.float32))).numpy().astype(np.float64)
-    return TimeWeightedMixture(pool, standardise, _tied(standardised, components, seed), windows.shape[1:3])
+@torch.no_grad()
+def _mean_distance(module: nn.Module, windows: NDArray[np.float32]) -> float:
+    return float(module(torch.from_numpy(windows))[0].mean())
 
 
-def _tied(vectors: Float64, components: int, seed: int) -> TiedMixture:
-    """Return a mixture with one covariance for all; where each component lies is found with diagonal ones."""
-    if components == 1:
-        return TiedMixture(np.zeros((1, vectors.shape[1])), np.ones(1), vectors)
-    found = GaussianMixture(components, covariance_type="diag", reg_covar=1e-2, random_state=seed).fit(vectors)
-    member = found.predict(vectors)
-    centres = np.stack([vectors[member == k].mean(axis=0) for k in np.unique(member)])
-    _, member, counts = np.unique(member, return_inverse=True, return_counts=True)
-    return TiedMixture(centres, counts / counts.sum(), vectors - centres[member])
-
-
-def _thinned(windows: NDArray[np.float32], most: int = 2_000) -> NDArray[np.float32]:
-    chosen = np.linspace(0, len(windows) - 1, min(len(windows), most)).round().astype(np.int64)
-    return windows[chosen]
+def _refit(r: float, components: int, seed: int, data: Prepared) -> PooledMixture:
+    windows = training_windows(data.train)
+    return PooledMixture(TimeWeighted(r, windows.shape[3]), windows, components, seed).eval()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from trainer.detector import DEFAULT, DETECTORS
+from trainer.detector import CANDIDATES, DEFAULT, DETECTORS
 from whirr.cli._config_file import take_options
 from whirr.cli._options import DATA, Bands, FrameS, Hop, Machine, NFft, OnErrorOption, Rate, Scale, WindowS
 from whirr.cli._output import print_json, print_warning, stdout
@@ -73,6 +73,13 @@ def train(
         str,
         typer.Option(help=f"What learns: {', '.join(DETECTORS)}.", show_default=True, rich_help_panel=TRAINING),
     ] = DEFAULT,
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Detectors that auto combines, separated by commas; default: {','.join(CANDIDATES)}.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     machine: Machine = None,
     on_error: OnErrorOption = "skip",
     rate: Rate = None,
@@ -127,6 +134,7 @@ def train(
         out=out,
         name=name,
         detector=detector,
+        candidates=CANDIDATES if candidates is None else tuple(one.strip() for one in candidates.split(",")),
         machine=machine,
         on_error=on_error,
         features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),
@@ -202,6 +210,7 @@ def _summary(result: TrainResult) -> dict[str, Any]:
         "held_out_windows": result.held_out_windows,
         "detector": metadata.detector,
         "detector_why": result.detector_why,
+        "detector_figures": dict(result.detector_figures),
         "epochs": len(result.history),
         "best_epoch": None if best is None else best.epoch,
         "train_loss": None if best is None else best.train_loss,

@@ -50,6 +50,8 @@ SCORES: Final = pa.schema(
     ]
 )
 
+pa.array([])  # loads pandas the first time, here rather than when results are about to be written
+
 
 class ResultFiles:
     """Writes frames as they are judged; use :func:`results`."""

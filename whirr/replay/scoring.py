@@ -23,7 +23,7 @@ from whirr.settings import Route
 
 BATCH_FRAMES = 64  # as the worker's; it changes the speed, never an answer
 _BATCH_SAMPLES = 4_000_000
-_FRAMES_A_JOB = 256  # a process takes about a second to start
+_FRAMES_A_JOB = 2048  # a process takes a second or more to start
 _AHEAD = 3  # batches that wait for each process
 
 

@@ -8,6 +8,7 @@ order, from an index; however many there are, they are never all in memory.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -20,6 +21,7 @@ from whirr.errors import SettingsError
 FILE_NAME = "replay.db"
 _VERSION = "1"
 _COMMIT_ROWS = 4096
+_COMMIT_S = 2.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS streams (
@@ -117,6 +119,7 @@ class Store:
         self.db = connection
         self._streams: dict[tuple[str, str], int] = {}
         self._uncommitted = 0
+        self._committed_s = time.monotonic()
 
     def stream_id(self, machine: str, source: str) -> int:
         """Return a stream's number."""
@@ -143,13 +146,13 @@ class Store:
         done = Counter([row.file for row in frames]) + Counter([row.file for row in letters])
         self.db.executemany("UPDATE files SET done = done + ? WHERE id = ?", [(n, file) for file, n in done.items()])
         self._uncommitted += len(frames) + len(letters)
-        if self._uncommitted >= _COMMIT_ROWS:
+        if self._uncommitted >= _COMMIT_ROWS or time.monotonic() > self._committed_s + _COMMIT_S:
             self.commit()
 
     def commit(self) -> None:
         """Make what was stored safe."""
         self.db.commit()
-        self._uncommitted = 0
+        self._uncommitted, self._committed_s = 0, time.monotonic()
 
     def forget(self, files: Iterable[int]) -> None:
         """Remove all answers to the frames of some recordings."""

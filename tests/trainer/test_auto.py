@@ -1,0 +1,98 @@
+"""What auto adds to the contract: it learns from all normals, and judges the held-out ones without having seen them."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models import encoded, noise
+from tests.trainer.test_detectors import CONFIG, SHAPES, normals, prepared
+from trainer.auto.detector import AutoDetector
+from trainer.detector import CANDIDATES
+from trainer.feature_choice import FeatureOptions
+from trainer.train import train_model
+from trainer.twfr_gmm.torch_model import MAX_NETWORK, TimeWeighted, sorting_network
+from whirr.errors import SettingsError
+
+CHEAP = ("flutter_nn", "pooled")
+
+
+def ignore(_: object) -> None:
+    """Hear no epoch."""
+
+
+def test_the_held_out_normals_are_learnt_but_judged_unseen():
+    data = prepared(SHAPES["sound"])
+    fitted = AutoDetector().fit(data, replace(CONFIG, detector="auto", candidates=("flutter_nn",)), ignore)
+    windows = torch.from_numpy(data.held_out.windows)
+    with torch.no_grad():
+        known, unseen = (module(windows)[0].numpy() for module in (fitted.module, fitted.judge))
+        fresh = fitted.module(torch.from_numpy(normals(SHAPES["sound"], 80, 9)))[0].numpy()
+    assert known.max() < unseen.min()  # each is its own nearest neighbour
+    assert np.median(unseen) == pytest.approx(np.median(fresh), rel=0.25)
+
+
+def test_it_says_what_each_candidate_made_of_normals_that_it_had_not_seen():
+    config = replace(CONFIG, detector="auto", candidates=CHEAP)
+    fitted = AutoDetector().fit(prepared(SHAPES["sound"]), config, ignore)
+    assert sum(fitted.figures[f"{name}.speaks"] for name in CHEAP) == pytest.approx(1)
+    for name in CHEAP:
+        assert fitted.figures[f"{name}.deviation"] > 0
+        assert 0 <= fitted.figures[f"{name}.far"] < 0.2
+        assert name in fitted.why
+
+
+def test_a_single_recording_of_a_few_windows_is_enough(tmp_path: Path):
+    (tmp_path / "only.wav").write_bytes(encoded(noise(3.0)))
+    options = FeatureOptions(bands=24, n_fft=512, hop=256)
+    result = train_model(
+        replace(CONFIG, normal=tmp_path, out=tmp_path / "m.onnx", detector="auto", candidates=CHEAP, features=options)
+    )
+    assert result.out.is_file()
+    assert set(result.detector_figures) >= {f"{name}.speaks" for name in CHEAP}
+
+
+@pytest.mark.parametrize(
+    ("detector", "candidates", "message"),
+    [
+        ("auto", ("nearest",), "'nearest'; expected one of"),
+        ("auto", ("auto", "pooled"), "auto, pooled; expected different ones, without auto"),
+        ("auto", ("pooled", "pooled"), "pooled, pooled; expected different ones"),
+        ("auto", (), "none; expected different ones"),
+        ("pooled", ("pooled",), "candidates are for detector 'auto'; detector is 'pooled'"),
+    ],
+)
+def test_candidates_that_cannot_be_are_refused(detector: str, candidates: tuple[str, ...], message: str):
+    with pytest.raises(SettingsError, match=message):
+        replace(CONFIG, detector=detector, candidates=candidates).check()
+
+
+def test_the_default_candidates_need_no_epochs():
+    replace(CONFIG, detector="auto", candidates=CANDIDATES).check()
+
+
+@pytest.mark.parametrize("count", range(1, 11))
+def test_the_network_sorts_whatever_comes(count: int):
+    """A network that sorts every row of zeros and ones sorts everything (Knuth, theorem 5.3.4Z)."""
+    rows = np.array(list(itertools.product([0, 1], repeat=count)))
+    for one, other in sorting_network(count):
+        rows[:, one], rows[:, other] = (
+            np.maximum(rows[:, one], rows[:, other]),
+            np.minimum(rows[:, one], rows[:, other]),
+        )
+    assert (np.diff(rows, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("columns", [2, 17, MAX_NETWORK, MAX_NETWORK + 1])
+@pytest.mark.parametrize("r", [0.0, 0.9, 1.0])
+def test_time_weighting_is_a_weighted_mean_of_the_sorted_columns(columns: int, r: float):
+    windows = normals((2, 3, columns), 4, 0)
+    weights = np.power(r, np.arange(columns))
+    expected = (-np.sort(-windows.astype(np.float64), axis=3) * weights).sum(axis=3) / weights.sum()
+    found = TimeWeighted(r, columns)(torch.from_numpy(windows)).numpy()
+    np.testing.assert_allclose(found, expected.reshape(4, -1), rtol=1e-5)
