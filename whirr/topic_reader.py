@@ -116,15 +116,11 @@ async def _meaning(error: Exception, settings: Settings, topic: str, started: bo
 
 
 async def _places(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    # Asking for one topic by name would make some brokers create it.
-    if topic not in await consumer.topics():
-        return []
-    consumer.subscribe([topic])  # fetches the topic's metadata; the partitions are then taken by hand
-    async with asyncio.timeout(REQUEST_TIMEOUT_S):
-        while not (partitions := consumer.partitions_for_topic(topic)):
-            await asyncio.sleep(0.01)
-    consumer.unsubscribe()
-    return [TopicPartition(topic, number) for number in sorted(partitions)]
+    # Asking for one topic by name would make some brokers create it. To subscribe and let go again would tell too, but
+    # a consumer whose metadata arrives in between can wait for ever for an assignment.
+    cluster = await consumer._client.fetch_all_metadata()
+    partitions = cluster.partitions_for_topic(topic) if topic in cluster.topics() else None
+    return [TopicPartition(topic, number) for number in sorted(partitions or ())]
 
 
 async def _seek(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], since_us: int | None) -> None:
@@ -161,5 +157,6 @@ async def _until(
 
 
 async def _unread(consumer: AIOKafkaConsumer, place: TopicPartition, end: int) -> bool:
-    position: int = await consumer.position(place)
+    async with asyncio.timeout(STALLED_S):
+        position: int = await consumer.position(place)
     return position < max(end, consumer.highwater(place) or 0)

@@ -104,4 +104,6 @@ def test_an_empty_file_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture
 
 def test_a_missing_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "--config", str(tmp_path / "no.yaml")]) == 2
-    assert "no.yaml" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    # Typer draws a box that a long path does not fit in.
+    assert "no.yaml" in "".join(told.replace("│", "").split())
