@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from benchmarks import latency, logmel, memory, replay, throughput
+from benchmarks import latency, logmel, memory, replay, sweep, throughput
 from benchmarks.ground import prepared
 
 FIGURES = (
@@ -22,6 +22,7 @@ FIGURES = (
     "replay_realtime_one_core",
     "replay_realtime_all_cores",
     "replay_rss_growth_mb",
+    "sweep_settings_per_second",
 )
 
 
@@ -33,6 +34,7 @@ def main() -> None:
         figures |= latency.measure(bench, figures["frames_per_second"])
         figures |= memory.measure(bench)
         figures |= replay.measure(bench.calm)
+    figures["sweep_settings_per_second"] = sweep.settings_per_second()
     figures = {name: round(value, 3) for name, value in figures.items()}
     width = max(map(len, figures))
     for name, value in figures.items():
