@@ -36,7 +36,7 @@ def publish(result: Evaluation, report: Path | None, settings: Settings | None) 
         raise ModelError(f"model {str(result.config.model)!r} was replaced during the evaluation; run it again")
     text = render(result, model)
     if report is not None:
-        _write(report, text)
+        write_page(report, text)
     if settings is None:
         return None
     from trainer.evaluation.tracking import log_evaluation
@@ -47,8 +47,12 @@ def publish(result: Evaluation, report: Path | None, settings: Settings | None) 
         return log_evaluation(result, file, settings)
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file that appears complete or not at all."""
+def write_page(path: Path, text: str) -> None:
+    """Write a report that appears complete or not at all.
+
+    Raises:
+        SettingsError: It can't be written.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from stream_app.pipeline import Router
-from whirr.errors import SettingsError
+from trainer.evaluation.publish import write_page
 from whirr.report.moments import Moment, moment
 from whirr.report.page import moments_wanted, render
 from whirr.report.streams import Replayed, read_results
@@ -36,16 +34,7 @@ def write_report(results: Path, recordings: Path, router: Router, path: Path, co
     moments = _moments(replayed, wanted, recordings, router)
     opened = sum(alert["state"] in ("opened", "anomalous") for alert in replayed.alerts)
     text = render(replayed, moments, opened - len(wanted), command)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise SettingsError(f"report {str(path)!r} can't be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
+    write_page(path, text)
 
 
 def _moments(replayed: Replayed, alerts: Sequence[dict[str, object]], recordings: Path, router: Router) -> list[Moment]:
