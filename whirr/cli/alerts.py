@@ -35,7 +35,7 @@ def alerts(
     since: Annotated[
         str, typer.Option(help="From when: a duration such as 30s, 10m, 2h, 7d, or a time (RFC 3339).")
     ] = "1h",
-    machine: Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? [abc]).")] = "*",
+    machine: Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? \\[abc]).")] = "*",
     bootstrap: Annotated[str | None, typer.Option(help="Kafka's addresses (host:port, host:port).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each alert as one line of JSON.")] = False,
 ) -> None:

@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 _DETAIL_CHARS = 90
 
-_Machine = Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? [abc]).")]
+_Machine = Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? \\[abc]).")]
 _Reason = Annotated[
     str | None, typer.Option(help="Only this reason, such as not_audio or no_route.", show_default=False)
 ]

@@ -15,7 +15,7 @@ from whirr.cli._output import print_json, print_warning, stdout
 
 def record(
     out: Annotated[Path, typer.Option(help="Folder to write to: OUT/<machine>/… and OUT/recordings.csv.")],
-    machine: Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? [abc]).")] = "*",
+    machine: Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? \\[abc]).")] = "*",
     since: Annotated[
         str | None,
         typer.Option(help="From when, as Kafka stored them: 10m, 2h, 7d, or a time (RFC 3339); default: all."),
