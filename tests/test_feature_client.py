@@ -21,6 +21,9 @@ from whirr.feature_status import store_status
 from whirr.process import free_port
 from whirr.settings import Route
 
+# Its stores are the module's, and emptied when it begins: two test processes must not share the work.
+pytestmark = pytest.mark.xdist_group("feature_client")
+
 REAL = pytest.mark.real_services
 NOW = datetime.now(UTC).replace(microsecond=0)
 START = NOW - timedelta(hours=2)

@@ -20,6 +20,9 @@ from tests.feature_stores import SECOND_US, StoreUnderTest, a_store, own_redis_d
 from whirr.feature_client import FeatureClient
 from whirr.feature_store import open_store
 
+# Its stores are the module's, and emptied when it begins: two test processes must not share the work.
+pytestmark = pytest.mark.xdist_group("point_in_time")
+
 REAL = pytest.mark.real_services
 START = datetime(2026, 1, 30, 12, tzinfo=UTC)
 START_US = int(START.timestamp()) * SECOND_US

@@ -28,7 +28,7 @@ GOOD = encoded(noise())
 # A few kB that decode to as many samples as a frame may have, and 1 MB of 192 kHz in 8 channels.
 BOMB = encoded(np.zeros((2, MAX_SAMPLES // 2), np.int16), 48_000, "FLAC")
 LOUD = encoded(np.zeros((8, 60_000), np.int16), 192_000)
-FLOOD, BOMBS, LOUDS = 240, 4, 3
+FLOOD, BOMBS, LOUDS = 600, 4, 3
 
 
 def test_a_small_file_of_many_samples_is_known_before_it_is_decoded() -> None:
