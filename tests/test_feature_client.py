@@ -21,8 +21,8 @@ from whirr.feature_status import store_status
 from whirr.process import free_port
 from whirr.settings import Route
 
-# Its stores are the module's, and emptied when it begins: two test processes must not share the work.
-pytestmark = pytest.mark.xdist_group("feature_client")
+# Two test processes at Feast's stores at once have been seen to remove each other's rows.
+pytestmark = pytest.mark.xdist_group("feast")
 
 REAL = pytest.mark.real_services
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -45,7 +45,7 @@ def rows_of(machine: str, *seconds: float) -> list[FeatureRow]:
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreUnderTest]:
     """An applied store with three machines online: a and b of two hours ago, c of now."""
     urls = {
-        "redis_url": request.getfixturevalue("redis_url") if request.param == "redis" else "",
+        "redis_url": request.getfixturevalue("own_redis_url") if request.param == "redis" else "",
         "postgres_dsn": request.getfixturevalue("postgres_dsn") if request.param == "postgres" else "",
     }
     with (

@@ -20,8 +20,8 @@ from tests.feature_stores import SECOND_US, StoreUnderTest, a_store, own_redis_d
 from whirr.feature_client import FeatureClient
 from whirr.feature_store import open_store
 
-# Its stores are the module's, and emptied when it begins: two test processes must not share the work.
-pytestmark = pytest.mark.xdist_group("point_in_time")
+# Two test processes at Feast's stores at once have been seen to remove each other's rows.
+pytestmark = pytest.mark.xdist_group("feast")
 
 REAL = pytest.mark.real_services
 START = datetime(2026, 1, 30, 12, tzinfo=UTC)
@@ -50,7 +50,7 @@ def store(
 ) -> Iterator[StoreUnderTest]:
     """An empty online store, and a history of parts, merged files and a journal, with some rows written twice."""
     urls = {
-        "redis_url": request.getfixturevalue("redis_url") if request.param == "redis" else "",
+        "redis_url": request.getfixturevalue("own_redis_url") if request.param == "redis" else "",
         "postgres_dsn": request.getfixturevalue("postgres_dsn") if request.param == "postgres" else "",
     }
     with (
