@@ -89,19 +89,6 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def own_redis_url() -> Iterator[str]:
-    """Yield the address of a Redis server that no other test process uses, for tests that list or empty it."""
-    service = Redis()
-    try:
-        service.start()
-        yield service.address
-    except NotInstalled as error:
-        unavailable(str(error))
-    finally:
-        service.stop()
-
-
-@pytest.fixture(scope="session")
 def postgres_dsn() -> Iterator[str]:
     """Yield the address of a PostgreSQL database."""
     yield from _addresses(Postgres)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,11 @@ YAMLS = {
     "postgres": "feature_store.postgres.yaml",
 }
 SECOND_US = 1_000_000
+
+# Feast deletes a view from every machine in a database, whoever wrote it. So each test process (up to four) has four of
+# the server's 16 databases and uses them in turn, more than it has stores open at once.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_REDIS_DATABASES = itertools.cycle(range(_WORKER * 4 % 16, _WORKER * 4 % 16 + 4))
 
 
 @dataclass
@@ -104,14 +110,16 @@ def row(machine_id: str, second: float, value: float = 1.0, source: str = "", st
 def a_store(
     kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str = "", postgres_dsn: str = ""
 ) -> Iterator[StoreUnderTest]:
-    """Yield an applied store in ``folder``; of a server it has a database of its own."""
+    """Yield an applied store in ``folder``; of a server it has an empty database of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     yaml = shutil.copy(SHIPPED / YAMLS[kind], folder)
     settings = Settings(feature_repo=folder, feature_store_yaml=Path(yaml), feature_push=True)
     store = StoreUnderTest(kind, settings, folder)
     if kind == "redis":
-        address = urlsplit(redis_url)
-        monkeypatch.setenv("FEAST_REDIS_CONNECTION_STRING", f"{address.hostname}:{address.port}")
+        address, number = urlsplit(redis_url), next(_REDIS_DATABASES)
+        with contextlib.suppress(redis.ConnectionError):  # a test may want a server that is away
+            redis.Redis(host=address.hostname or "", port=address.port or 0, db=number).flushdb()
+        monkeypatch.setenv("FEAST_REDIS_CONNECTION_STRING", f"{address.hostname}:{address.port},db={number}")
     with _database(postgres_dsn, monkeypatch) if kind == "postgres" else contextlib.nullcontext():
         store.apply()
         yield store
@@ -128,12 +136,3 @@ def _database(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     with contextlib.suppress(psycopg.OperationalError), psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-def own_redis_database(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Let stores that are opened from now on use an empty Redis database, for tests that list machines."""
-    address = os.environ.get("FEAST_REDIS_CONNECTION_STRING")
-    if address is not None:
-        host, port = address.split(",")[0].split(":")
-        redis.Redis(host=host, port=int(port), db=number).flushdb()
-        monkeypatch.setenv("FEAST_REDIS_CONNECTION_STRING", f"{host}:{port},db={number}")

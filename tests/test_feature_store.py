@@ -57,7 +57,6 @@ def test_variables_that_are_not_set_are_named(monkeypatch: pytest.MonkeyPatch):
         open_store(Settings(feature_store_yaml=SHIPPED / "feature_store.postgres.yaml"))
 
 
-@pytest.mark.xdist_group("feast")
 def test_a_repository_that_was_not_applied_is_told_and_left_as_it_was(tmp_path: Path):
     yaml = tmp_path / "feature_store.yaml"
     yaml.write_text((SHIPPED / yaml.name).read_text())
@@ -66,7 +65,6 @@ def test_a_repository_that_was_not_applied_is_told_and_left_as_it_was(tmp_path: 
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.xdist_group("feast")
 def test_a_malformed_yaml_file_is_told(tmp_path: Path):
     (tmp_path / "feature_store.yaml").write_text("project: whirr\nonline_store: {type: abacus, password=hunter2}\n")
     with pytest.raises(SettingsError, match=r"feature_store\.yaml: "):

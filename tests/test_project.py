@@ -156,3 +156,10 @@ def test_simple_commands_are_told_apart():
     line = "WHIRR_X=1 arecord -f S16 | whirr edge --stdin --rate=16000 && make test  # and so on"
     found = [program(words) for words in simple_commands(line)]
     assert found == [["arecord", "-f", "S16"], ["whirr", "edge", "--stdin", "--rate=16000"], ["make", "test"]]
+
+
+@pytest.mark.xdist_group("guard")
+def test_tests_of_a_group_share_a_process(request: pytest.FixtureRequest):
+    if not request.config.getoption("loadgroup", False):
+        pytest.skip("pytest-xdist's --dist loadgroup is not asked for")
+    assert request.node.nodeid.endswith("@guard")

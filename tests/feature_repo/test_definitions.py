@@ -8,14 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from feature_repo import fields
 from stream_app.pipeline import STATISTICS
 from tests.feature_stores import SHIPPED, YAMLS
 from tests.helpers import REPOSITORY
-
-pytestmark = pytest.mark.xdist_group("feast")
 
 
 def test_the_audio_features_are_the_cores_statistics_in_their_order():

@@ -16,7 +16,7 @@ REAL = [pytest.param(kind, marks=pytest.mark.real_services) for kind in ("redis"
 def feature_store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[StoreUnderTest]:
-    """Yield a store; names of machines are to be a test's own, since Redis is shared."""
+    """Yield an empty store."""
     kind = request.param
     redis_url = request.getfixturevalue("redis_url") if kind == "redis" else ""
     dsn = request.getfixturevalue("postgres_dsn") if kind == "postgres" else ""

@@ -20,7 +20,7 @@ from tests.feature_stores import StoreUnderTest, a_store, row
 from tests.helpers import eventually
 from tests.proxy import Proxy
 
-pytestmark = [pytest.mark.real_services, pytest.mark.xdist_group("feast"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real_services, pytest.mark.timeout(300)]
 RMS = f"{fields.AUDIO_VIEW}:rms_mean"
 SECRET = "s3cret-word"
 

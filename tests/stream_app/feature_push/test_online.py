@@ -17,7 +17,6 @@ from stream_app.feature_push.pusher import Pusher
 from tests.feature_stores import SECOND_US, StoreUnderTest, definitions, row
 from whirr.errors import FeatureStoreError
 
-pytestmark = pytest.mark.xdist_group("feast")
 PRESENT = 1
 RMS = f"{fields.AUDIO_VIEW}:rms_mean"
 
