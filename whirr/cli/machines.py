@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -35,7 +36,7 @@ _STATES = {
     "": "dim",
 }
 _RETRY_S = 2.0
-_FRAME_LINES = 4  # of the screen: heading, and what is below the table
+_FRAME_LINES = 3  # of the screen: heading, how many more there are, and one to spare
 _EMPTY = "no machine has written features yet: a worker writes them once it hears frames (`whirr settings` shows how)"
 
 
@@ -126,11 +127,12 @@ class Board:
 
     def drawn(self, lines: int | None) -> RenderableType:
         """Return the table, cut to so many lines of a screen."""
-        below = [Text(self._trouble, "bold red")] if self._trouble else []
+        # A full screen cuts lines that are too long; the end of this one says what to expect.
+        below = [Text(line, "bold red") for line in textwrap.wrap(self._trouble, stdout.width)]
         if not self._seen:
             return Group(Text(f"{self._client.shown}: {_EMPTY}"), *below)
         ranked = self._ranked()
-        shown = ranked if lines is None else ranked[: max(1, lines - _FRAME_LINES)]
+        shown = ranked if lines is None else ranked[: max(1, lines - len(below) - _FRAME_LINES)]
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("machine", "state"):
             table.add_column(name)
