@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -40,7 +41,6 @@ class Screen:
             stdout=theirs,
             stderr=theirs,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "12"},
-            preexec_fn=_own_terminal,
         )
         os.close(theirs)
         self._output = b""
@@ -67,17 +67,9 @@ class Screen:
         """What was drawn last."""
         return _CODES.sub("", self._output.decode(errors="replace").rpartition("\x1b[H")[2])
 
-    def press(self, keys: bytes) -> None:
-        os.write(self._ours, keys)
-
     def shows(self, *words: str) -> None:
         """Wait until the newest picture has these words."""
         eventually(lambda: all(word in self.last for word in words), DEADLINE_S, f"the screen shows {words}")
-
-
-def _own_terminal() -> None:
-    os.setsid()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @contextmanager
@@ -121,7 +113,7 @@ def test_the_screen_moves_with_the_store_outlives_it_and_ends_with_ctrl_c(
                 store.connect().push([row("pump-1", 2, 4.5, start_us=now_us)])
                 shown.shows("pump-1", "4.50")
                 assert "fan-2" not in shown.last
-                shown.press(b"\x03")
+                shown.process.send_signal(signal.SIGINT)
                 assert shown.process.wait(20) == 0
             assert "Traceback" not in shown.text
     finally:
