@@ -31,19 +31,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return consumer
 
     async def _fetch_records(self, consumer: Any, active_partitions: set[TP], *args: Any, **options: Any) -> Any:
-        """Return what was fetched; go back to where it began if the flow has stopped meanwhile.
+        """Return what was fetched of partitions that are wanted still; go back to where the rest began.
 
-        Faust throws it away then, although the position has passed it. A recovery that has gone back to the
-        changelog's beginning before would wait for these records for ever.
+        A fetch may be under way through a whole rebalance, and read what recovery has gone back to before: of a flow
+        that has stopped, or of partitions that wait for their turn (aiokafka takes all when the set of those to read,
+        which Faust changes meanwhile, is empty). Faust throws that away, although the position has passed it. A
+        recovery that needs it would wait for ever, and frames would never be scored.
         """
         fetched = await super()._fetch_records(consumer, active_partitions, *args, **options)
-        if not fetched or self.consumer.flow_active:
-            return fetched
         positions = positions_of(assignment_of(consumer))
+        wanted = {}
         for tp, records in fetched.items():
-            if positions.get(tp, -1) > records[-1].offset:  # else somebody has gone elsewhere since
+            if self.consumer.wants(tp):
+                wanted[tp] = records
+            elif positions.get(tp, -1) > records[-1].offset:  # else somebody has gone elsewhere since
                 consumer.seek(tp, records[0].offset)
-        return {}
+        return wanted
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
@@ -66,6 +69,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Fetch again from partitions."""
         super().resume_partitions(tps)
         self._room.set()
+
+    def wants(self, tp: TP) -> bool:
+        """Return whether records of a partition are taken now; those that come while it is held back are, too."""
+        return self.flow_active and (tp in self._get_active_partitions() or tp in self._buffered_partitions)
 
     async def _wait_next_records(self, timeout: float) -> Any:
         # Faust waits for a second: for partitions that have nothing while others are held back, or for none. They

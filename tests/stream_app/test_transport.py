@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
-from stream_app.transport import ConsumerThread, assignment_of, positions_of
+from stream_app.transport import Consumer, ConsumerThread, assignment_of, positions_of
 
 CHANGELOG = TopicPartition("changelog", 0)
 RECORDS = [SimpleNamespace(offset=offset) for offset in range(142)]
@@ -27,7 +28,11 @@ async def consumer() -> AIOKafkaConsumer:
 def fetching(monkeypatch: pytest.MonkeyPatch, during: Any) -> ConsumerThread:
     """A consumer's thread whose fetch takes until ``during`` has been called."""
     thread = object.__new__(ConsumerThread)
-    thread.consumer = SimpleNamespace(flow_active=True)
+    thread.consumer = object.__new__(Consumer)
+    thread.consumer.flow_active = True
+    thread.consumer._active_partitions = {TP(*CHANGELOG)}
+    thread.consumer._paused_partitions = set()
+    thread.consumer._buffered_partitions = set()
 
     async def fetch(*_: Any, **__: Any) -> dict[TopicPartition, list[Any]]:
         during(thread)
@@ -54,6 +59,32 @@ async def test_what_is_fetched_while_the_flow_stops_is_fetched_again(
     thread = fetching(monkeypatch, stop_and_recover)
     assert await thread._fetch_records(consumer, {CHANGELOG}) == {}
     assert position(consumer) == 0
+
+
+async def test_what_is_fetched_of_partitions_that_wait_for_their_turn_is_fetched_again(
+    consumer: AIOKafkaConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebalance soon after another pauses all partitions, but does not stop the flow."""
+
+    def rebalance_and_go_back(thread: ConsumerThread) -> None:
+        thread.consumer.pause_partitions({TP(*CHANGELOG)})
+        consumer.seek(CHANGELOG, 0)
+        consumer.seek(CHANGELOG, 142)  # as reading does
+
+    thread = fetching(monkeypatch, rebalance_and_go_back)
+    assert await thread._fetch_records(consumer, {CHANGELOG}) == {}
+    assert position(consumer) == 0
+
+
+async def test_what_is_fetched_of_a_partition_that_is_held_back_is_handed_on(
+    consumer: AIOKafkaConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust takes it, although there is no room for more."""
+    consumer.seek(CHANGELOG, 142)
+    thread = fetching(monkeypatch, lambda thread: thread.consumer.on_buffer_full(TP(*CHANGELOG)))
+    thread.consumer.app = SimpleNamespace(in_recovery=False)
+    assert await thread._fetch_records(consumer, {CHANGELOG}) == {CHANGELOG: RECORDS}
+    assert position(consumer) == 142
 
 
 async def test_a_position_that_was_set_after_the_fetch_stays(
