@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ from whirr.process import free_port
 from whirr.settings import Settings
 
 IN_CI = os.environ.get("CI") == "true"
+
+# Shells let what they start in the background ignore Ctrl-C, and all that it starts in turn; the tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

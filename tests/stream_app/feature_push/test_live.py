@@ -134,7 +134,9 @@ async def test_scoring_goes_on_while_the_store_hangs_and_the_store_catches_up(
             await kafka.produce(settings.frames_topic, sent_now(frames[half:]))
             await eventually_async(lambda: worker.metric("whirr_frames_total", outcome="scored") == len(frames), 60)
             await eventually_async(lambda: worker.metric("whirr_feature_push_failures_total") >= 1, DEADLINE_S)
-            assert worker.metric("whirr_feature_pending_machines") == 5
+            await eventually_async(
+                lambda: worker.metric("whirr_feature_pending_machines") == 5, DEADLINE_S, "all machines wait"
+            )
             assert worker.readiness()["ready"]
             proxy.open.set()
             expected = expected_rows(frames, route)
