@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_UTC = _EPOCH.replace(tzinfo=None)  # its text carries no offset
 _MICROSECOND = timedelta(microseconds=1)
 # datetime.fromisoformat takes much that RFC 3339 does not (dates alone, week dates, no offset).
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
@@ -29,4 +30,4 @@ def format_rfc3339(time_us: int) -> str:
     Raises:
         OverflowError: It lies outside the years 1 to 9999.
     """
-    return (_EPOCH + timedelta(microseconds=time_us)).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return (_EPOCH_UTC + timedelta(microseconds=time_us)).isoformat(timespec="microseconds") + "Z"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.frame import MAX_SAMPLES, Frame, FrameRecord, parse_frame
 from schemas.score import SensorFault
 from stream_app.pipeline.decode import decode
-from stream_app.pipeline.model import Float32, Model
+from stream_app.pipeline.model import Float32
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import RoutedModel, Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
@@ -26,28 +26,48 @@ MAX_RESAMPLED = 4 * MAX_SAMPLES  # a frame of many channels at a low rate must n
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A frame ready to be scored.
+class Decoded:
+    """A frame with its signal.
 
     Attributes:
+        index: Which of the batch's records it is.
         frame: Its envelope.
         routed: Its route and model.
-        windows: float32 [window, channel, band, time]; a one-channel model has each of a frame's channels in turn.
-        signals: How many signals ``windows`` holds: the frame's channels for a one-channel model, else 1.
-        statistics: float64 [13].
+        samples: float32 [channel, n], at the model's rate.
         level_dbfs: Root mean square, mean removed, dB re full scale.
         sensor_fault: What is wrong with the signal, or None.
         duration_s: Length of the frame.
     """
 
+    index: int
     frame: Frame
     routed: RoutedModel
-    windows: Float32
-    signals: int
-    statistics: NDArray[np.float64]
+    samples: Float32
     level_dbfs: float
     sensor_fault: SensorFault | None
     duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Frames of one model and shape, ready to be scored.
+
+    Attributes:
+        frames: At least one.
+        windows: float32 [frame, signal, window, channel, band, time]; for a one-channel model each of a frame's
+            channels is a signal, for any other a frame has one.
+        statistics: float64 [frame, 13].
+    """
+
+    frames: Sequence[Decoded]
+    windows: Float32
+    statistics: NDArray[np.float64]
+
+    def alone(self) -> Iterator[Prepared]:
+        """Yield each frame by itself."""
+        for i in range(len(self.frames)):
+            own = slice(i, i + 1)
+            yield Prepared(self.frames[own], self.windows[own], self.statistics[own])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +75,10 @@ class Computed:
     """A frame with its score; nothing in it depends on other frames.
 
     Attributes:
-        frame, routed, statistics, level_dbfs, sensor_fault, duration_s: As in :class:`Prepared`.
+        frame, routed, level_dbfs, sensor_fault, duration_s: As in :class:`Decoded`.
         score: Mean over the windows of the worst signal.
         band_error: float32 [channel, band], mean over the same windows.
+        statistics: float64 [13].
     """
 
     frame: Frame
@@ -70,66 +91,107 @@ class Computed:
     duration_s: float
 
 
+Answers = dict[int, Computed | DeadLetter]  # by index
+
+
 def compute(records: Sequence[FrameRecord], router: Router) -> list[Computed | DeadLetter]:
-    """Return one answer for each record, in order; what can't be used becomes a dead letter, never an exception."""
-    answers: list[Computed | DeadLetter | Prepared] = [_guarded_prepare(record, router) for record in records]
-    by_model: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-    for index, answer in enumerate(answers):
-        if isinstance(answer, Prepared):
-            by_model.setdefault((id(answer.routed.model), answer.windows.shape[1:]), []).append(index)
-    for indices in by_model.values():
-        prepared = [answer for i in indices if isinstance(answer := answers[i], Prepared)]
-        for index, scored in zip(indices, _score_all(prepared), strict=True):
-            answers[index] = scored
-    return [answer for answer in answers if not isinstance(answer, Prepared)]
+    """Return one answer for each record, in order; what can't be used becomes a dead letter, never an exception.
+
+    Frames of one model and shape are computed side by side, which spreads the cost of calls; no answer depends on it.
+    """
+    answers: Answers = {}
+    by_model: dict[tuple[int, tuple[int, ...]], list[Prepared]] = {}
+    for group in _groups(records, router, answers):
+        for prepared in _guarded_prepare(group, answers):
+            key = id(group[0].routed.model), prepared.windows.shape[3:]
+            by_model.setdefault(key, []).append(prepared)
+    for of_model in by_model.values():
+        _score_all(of_model, answers)
+    return [answers[index] for index in range(len(records))]
 
 
-def prepare(frame: Frame, router: Router) -> Prepared:
-    """Decode a frame and compute its features.
+def _groups(records: Sequence[FrameRecord], router: Router, answers: Answers) -> Iterator[list[Decoded]]:
+    """Yield frames that can be computed side by side; what can't be used is answered.
+
+    A group is no larger than pays, so that few samples wait at any time.
+    """
+    waiting: dict[tuple[int, tuple[int, ...]], list[Decoded]] = {}
+    for index, record in enumerate(records):
+        try:
+            one = _decoded(index, record, router)
+        except MemoryError:
+            raise
+        except Exception as error:
+            answers[index] = _letter(record, error)
+            continue
+        key = id(one.routed.model), one.samples.shape
+        group = waiting.setdefault(key, [])
+        group.append(one)
+        if len(group) >= one.routed.model.features.at_once(*one.samples.shape):
+            yield waiting.pop(key)
+    yield from waiting.values()
+
+
+def _decoded(index: int, record: FrameRecord, router: Router) -> Decoded:
+    """Return a record as a frame with its signal.
 
     Raises:
         FrameRejected: It can't be used; the code says why.
     """
+    frame = parse_frame(record)
     routed = router.find(frame.machine_id)
-    audio = decode(frame.record.value or b"")
+    audio = decode(record.value or b"")
     config = routed.model.metadata.features
-    features = routed.model.features
     if config.channels != 1 and audio.samples.shape[0] != config.channels:
         raise FrameRejected(
             "channels_mismatch",
             f"{audio.samples.shape[0]} channels; model {routed.model.metadata.name!r} takes {config.channels}",
         )
-    spectrum = features.spectrum(resample(audio.samples, audio.rate_hz, config.sample_rate_hz, MAX_RESAMPLED))
-    cut = _cut(features.log_mel_of(spectrum), routed.model)
-    return Prepared(
+    return Decoded(
+        index=index,
         frame=frame,
         routed=routed,
-        windows=np.concatenate(cut) if len(cut) > 1 else cut[0],
-        signals=len(cut),
-        statistics=features.statistics_of(spectrum),
+        samples=resample(audio.samples, audio.rate_hz, config.sample_rate_hz, MAX_RESAMPLED),
         level_dbfs=level_dbfs(audio.samples),
         sensor_fault=sensor_fault(audio.samples),
         duration_s=audio.duration_s,
     )
 
 
-def _cut(log_mel: Float32, model: Model) -> list[Float32]:
-    """Return the windows of each signal, float32 [window, channel, band, time]."""
-    config = model.metadata.features
-    signals = log_mel[:, None] if config.channels == 1 else log_mel[None]
-    return [windows(signal, config) for signal in signals]
+def prepare(frames: Sequence[Decoded]) -> Prepared:
+    """Compute the features of frames of one model and shape.
+
+    Raises:
+        FrameRejected: They can't be used; the code says why.
+    """
+    model = frames[0].routed.model
+    config, features = model.metadata.features, model.features
+    # One frame needs no copy.
+    samples = np.stack([one.samples for one in frames]) if len(frames) > 1 else frames[0].samples[np.newaxis]
+    spectrum = features.spectrum(samples)
+    log_mel = features.log_mel_of(spectrum)
+    signals = log_mel[:, :, np.newaxis] if config.channels == 1 else log_mel[:, np.newaxis]
+    return Prepared(frames, windows(signals, config), features.statistics_of_each(spectrum))
 
 
-def _guarded_prepare(record: FrameRecord, router: Router) -> Prepared | DeadLetter:
+def _guarded_prepare(frames: Sequence[Decoded], answers: Answers) -> list[Prepared]:
+    """Prepare frames together, or should that fail, one by one; what can't be used is answered."""
     try:
-        return prepare(parse_frame(record), router)
-    except FrameRejected as error:
-        return DeadLetter(code=error.code, detail=error.detail, record=record)
+        return [prepare(frames)]
     except MemoryError:
         raise
     except Exception as error:
-        # Without this one frame would stop the worker, and again after each restart.
-        return failed(record, error)
+        if len(frames) > 1:
+            return [prepared for one in frames for prepared in _guarded_prepare([one], answers)]
+        answers[frames[0].index] = _letter(frames[0].frame.record, error)
+        return []
+
+
+def _letter(record: FrameRecord, error: Exception) -> DeadLetter:
+    if isinstance(error, FrameRejected):
+        return DeadLetter(code=error.code, detail=error.detail, record=record)
+    # Without this one frame would stop the worker, and again after each restart.
+    return failed(record, error)
 
 
 def failed(record: FrameRecord, error: Exception) -> DeadLetter:
@@ -139,46 +201,54 @@ def failed(record: FrameRecord, error: Exception) -> DeadLetter:
     return DeadLetter(code="processing_failed", detail=f"{type(error).__name__}: {error}"[:500], record=record)
 
 
-def _score_all(prepared: Sequence[Prepared]) -> Iterable[Computed | DeadLetter]:
+def _score_all(prepared: Sequence[Prepared], answers: Answers) -> None:
     """Score frames of one model and window shape together; should that fail, one by one."""
     try:
-        return list(_scored(prepared))
+        answers.update(_scored(prepared))
     except MemoryError:
         raise
     except Exception as error:
-        if len(prepared) == 1:
-            return [failed(prepared[0].frame.record, error)]
-        return [answer for one in prepared for answer in _score_all([one])]
+        alone = [one for several in prepared for one in several.alone()]
+        if len(alone) == 1:
+            only = alone[0].frames[0]
+            answers[only.index] = failed(only.frame.record, error)
+            return
+        for one in alone:
+            _score_all([one], answers)
 
 
-def _scored(prepared: Sequence[Prepared]) -> Iterable[Computed]:
-    cuts = [p.windows for p in prepared]
-    scores, band_errors = prepared[0].routed.model.score(np.concatenate(cuts) if len(cuts) > 1 else cuts[0])
+def _scored(prepared: Sequence[Prepared]) -> Answers:
+    cuts = [one.windows.reshape(-1, *one.windows.shape[3:]) for one in prepared]
+    model = prepared[0].frames[0].routed.model
+    scores, band_errors = model.score(np.concatenate(cuts) if len(cuts) > 1 else cuts[0])
+    found: Answers = {}
     at = 0
-    for one in prepared:
-        upto = at + len(one.windows)
-        yield _worst(one, scores[at:upto], band_errors[at:upto])
+    for one, cut in zip(prepared, cuts, strict=True):
+        upto = at + len(cut)
+        found |= _worst(one, scores[at:upto], band_errors[at:upto])
         at = upto
+    return found
 
 
-def _worst(one: Prepared, scores: Float32, band_errors: Float32) -> Computed:
-    """Return the frame scored as its worst signal."""
-    by_signal = scores.astype(np.float64).reshape(one.signals, -1)
-    means = by_signal.mean(axis=1)
-    worst = int(means.argmax())
-    score = float(means[worst])
-    if not (np.isfinite(means).all() and score >= 0):
-        raise ValueError(
-            f"model {one.routed.model.metadata.name!r} gave the score {score}; expected finite, at least 0"
+def _worst(prepared: Prepared, scores: Float32, band_errors: Float32) -> Answers:
+    """Return each frame scored as its worst signal."""
+    shape = prepared.windows.shape[:3]
+    means = scores.astype(np.float64).reshape(shape).mean(axis=-1)
+    worst = np.arange(len(means)), means.argmax(axis=1)
+    bands = band_errors.reshape(*shape, *band_errors.shape[1:])[worst].mean(axis=1)
+    found: Answers = {}
+    for row, (one, score) in enumerate(zip(prepared.frames, means[worst].tolist(), strict=True)):
+        if not (np.isfinite(means[row]).all() and score >= 0):
+            name = one.routed.model.metadata.name
+            raise ValueError(f"model {name!r} gave the score {score}; expected finite, at least 0")
+        found[one.index] = Computed(
+            frame=one.frame,
+            routed=one.routed,
+            score=score,
+            band_error=bands[row],
+            statistics=prepared.statistics[row],
+            level_dbfs=one.level_dbfs,
+            sensor_fault=one.sensor_fault,
+            duration_s=one.duration_s,
         )
-    bands = band_errors.reshape(one.signals, -1, *band_errors.shape[1:])[worst].mean(axis=0)
-    return Computed(
-        frame=one.frame,
-        routed=one.routed,
-        score=score,
-        band_error=bands,
-        statistics=one.statistics,
-        level_dbfs=one.level_dbfs,
-        sensor_fault=one.sensor_fault,
-        duration_s=one.duration_s,
-    )
+    return found

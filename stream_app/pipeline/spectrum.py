@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -99,9 +100,7 @@ class Transform:
         for group in groups:
             self._refine(group, np.flatnonzero(group.power.min(axis=0) < _BIN_SHARE * group.total))
         return Spectrum(
-            samples=self._centred(
-                groups[0].signals if len(groups) == 1 else np.concatenate([g.signals for g in groups])
-            ),
+            samples=self._centred([group.signals for group in groups]),
             power=self._joined([group.power for group in groups], signals),
             energies=self._joined([group.energies for group in groups], signals),
         )
@@ -139,12 +138,15 @@ class Transform:
             group.energies[:, columns] = self._weights @ np.ascontiguousarray(power[:, columns])
         return group
 
-    def _centred(self, signals: Float32) -> Float32:
-        """Return signals without their means, which are taken in double precision: a constant becomes exactly zero."""
+    def _centred(self, groups: list[Float32]) -> Float32:
+        """Return groups of signals as one array ``[signals, n]``, each signal without its mean.
+
+        Means are taken in double precision: a constant becomes exactly zero.
+        """
         if not self._remove_dc:
-            return signals
-        samples = np.empty_like(signals)
-        for index, signal in enumerate(signals):
+            return groups[0] if len(groups) == 1 else np.concatenate(groups)
+        samples = np.empty((sum(map(len, groups)), groups[0].shape[-1]), np.float32)
+        for index, signal in enumerate(chain.from_iterable(groups)):
             mean = _mean(signal)
             coarse = np.float32(mean)
             np.subtract(signal, coarse, out=samples[index])

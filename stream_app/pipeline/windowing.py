@@ -17,11 +17,11 @@ def windows(log_mel: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.f
     is one window.
 
     Args:
-        log_mel: float32 ``[channels, bands, columns]``.
+        log_mel: float32 ``[..., channels, bands, columns]``; what stands before belongs to other frames or signals.
         config: The model's features.
 
     Returns:
-        float32 ``[window, channels, bands, T]``, C order (dynamic: ``[1, channels, bands, columns]``).
+        float32 ``[..., window, channels, bands, T]``, C order (dynamic: ``[..., 1, channels, bands, columns]``).
 
     Raises:
         FrameRejected: ``too_short`` (less than one window), or ``too_long`` for a dynamic time axis.
@@ -32,9 +32,9 @@ def windows(log_mel: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.f
     if config.time_axis == "dynamic":
         if config.max_columns is not None and columns > config.max_columns:
             raise FrameRejected("too_long", f"{columns} columns of spectrogram; the model takes {config.max_columns}")
-        return np.ascontiguousarray(log_mel[np.newaxis])
+        return np.ascontiguousarray(log_mel[..., np.newaxis, :, :, :])
     starts = window_starts(columns, width)
-    return np.stack([log_mel[..., start : start + width] for start in starts])
+    return np.stack([log_mel[..., start : start + width] for start in starts], axis=-4)
 
 
 def window_starts(columns: int, width: int) -> list[int]:

@@ -200,6 +200,21 @@ def test_an_unexpected_error_is_one_frames_dead_letter(replay, monkeypatch):
     assert [s.machine_id for s in scores(answers)] == ["pump-1", "pump-3"]
 
 
+def test_frames_that_cant_be_used_harm_no_other_of_their_shape(replay):
+    def of(samples: int, machine: str):
+        return record(encoded(noise(2.0)[:, :samples]), machine)
+
+    # 3,000 samples are less than a window: what is wrong shows only when the frames are computed together.
+    mixed = [of(16_000, "pump-1"), of(3_000, "pump-2"), of(3_000, "pump-3"), record(b"RIFF", "pump-4")]
+    mixed += [of(20_000, "pump-5"), of(16_000, "pump-6"), of(3_000, "pump-7"), of(16_000, "pump-8")]
+    answers = replay(mixed)
+    told = [a.machine_id if isinstance(a, Score) else (a.record.key.decode(), a.code) for a in answers]
+    short = [(f"pump-{number}", "too_short") for number in (2, 3, 7)]
+    assert told == ["pump-1", *short[:2], ("pump-4", "not_audio"), "pump-5", "pump-6", short[2], "pump-8"]
+    alone = [answer for one in mixed for answer in replay([one])]
+    assert answers == alone
+
+
 def test_machine_thresholds_and_route_thresholds(tmp_path):
     own = Thresholds(decision_threshold=4.0, alert_threshold=5.0, normals=50)
     path = tiny_model(tmp_path / "own.onnx", tiny_metadata(machine_thresholds={"pump-1": own}))

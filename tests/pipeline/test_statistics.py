@@ -116,6 +116,28 @@ def test_they_are_the_same_alone_and_after_a_batch_was_computed() -> None:
     np.testing.assert_array_equal(features.statistics_of(features.spectrum(signal[np.newaxis])), alone)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(
+    ("config", "n"),
+    [
+        *CONFIGS.values(),
+        (FeatureConfig(window_columns=1), 1024),  # one column
+        (FeatureConfig(window_columns=1), 1700),  # two
+        (FeatureConfig(hop=1000), 16_000),
+        (FeatureConfig(), 80_000),  # one frame fills a block
+    ],
+)
+def test_a_frame_has_the_same_bit_for_bit_alone_and_beside_others(config: FeatureConfig, n: int, channels: int) -> None:
+    features = Features(config)
+    of_kinds = [signal for seed in range(channels) for signal in signals(config, n, seed).values()]
+    frames = np.stack(of_kinds).reshape(channels, -1, n).swapaxes(0, 1)
+    alone = [features.statistics_of(features.spectrum(frame)) for frame in frames]
+    for size in (1, 2, 3, 5, len(frames)):
+        for start in range(0, len(frames), size):
+            together = features.statistics_of_each(features.spectrum(frames[start : start + size]))
+            np.testing.assert_array_equal(together, alone[start : start + size])
+
+
 class TestEverySignal:
     @settings(deadline=None, max_examples=80)
     @given(

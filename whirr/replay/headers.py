@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -57,6 +58,7 @@ def read_header(path: Path, size: int) -> Header:
     return _checked(Header(kind, found.samplerate, found.channels, found.frames))
 
 
+@lru_cache(maxsize=1024)  # asked several times for each frame, of few rates and lengths
 def frame_length(frame_s: float, rate_hz: int) -> int:
     """Return how many samples a frame has, as the edge agent cuts it."""
     return frame_samples(frame_s, SignalFormat(rate_hz, 1, "float32"))

@@ -58,25 +58,25 @@ class ResultFiles:
 
     def __init__(self, table: parquet.ParquetWriter, text: csv.CSVWriter, alerts: BinaryIO) -> None:
         self._table, self._text, self._alerts = table, text, alerts
-        self._columns: list[list[Any]] = [[] for _ in SCORES]
+        self._rows: list[tuple[Any, ...]] = []
 
     def add(self, judged: Judged) -> None:
         """Write a frame and its alerts."""
-        for column, value in zip(self._columns, _values(judged), strict=True):
-            column.append(value)
-        if len(self._columns[0]) == _ROWS:
+        self._rows.append(_values(judged))
+        if len(self._rows) == _ROWS:
             self.flush()
         for alert in judged.alerts:
             self._alerts.write(orjson.dumps(alert) + b"\n")
 
     def flush(self) -> None:
         """Write the rows that wait."""
-        if self._columns[0]:
-            arrays = [pa.array(column, field.type) for column, field in zip(self._columns, SCORES, strict=True)]
+        if self._rows:
+            columns = zip(*self._rows, strict=True)
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, SCORES, strict=True)]
             batch = pa.record_batch(arrays, schema=SCORES)
             self._table.write_batch(batch)
             self._text.write_batch(batch)
-            self._columns = [[] for _ in SCORES]
+            self._rows = []
 
 
 @contextmanager

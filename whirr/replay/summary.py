@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -53,7 +53,7 @@ class Tally:
     """Counts frames as they are judged: stream by stream, each in order."""
 
     def __init__(self) -> None:
-        self._machines: dict[str, _Machine] = {}
+        self._machines: defaultdict[str, _Machine] = defaultdict(_Machine)
         self._stream = -1
         self._fault: _Fault | None = None
         self._identity = hashlib.sha256()
@@ -64,7 +64,7 @@ class Tally:
     def add(self, judged: Judged) -> None:
         """Count a frame and its alerts."""
         row, score = judged.ordered.frame, judged.score
-        machine = self._machines.setdefault(score.machine_id, _Machine())
+        machine = self._machines[score.machine_id]
         end_us = row.recorded_us + round(row.duration_s * _MICROSECONDS)
         self._identity.update(bytes.fromhex(row.frame_id))
         self._from_us = row.recorded_us if self._from_us is None else min(self._from_us, row.recorded_us)
