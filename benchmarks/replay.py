@@ -171,6 +171,8 @@ def _memory(model: Path, folder: Path) -> dict[str, float]:
         summary = orjson.loads(running.stdout.read())
         watching.join()
     assert summary["frames"] == FRAMES, summary
+    if not sizes:
+        raise SystemExit(f"WHIRR_BENCH_REPLAY_FRAMES is {FRAMES}; expected enough to keep all processes busy, as 10000")
     fifth = max(1, len(sizes) // 5)
     return {"replay_rss_mb": max(sizes), "replay_rss_growth_mb": max(sizes[fifth:]) - max(sizes[:fifth])}
 

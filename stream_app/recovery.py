@@ -38,7 +38,7 @@ class OrderlyRecovery(Recovery):  # type: ignore[misc]
         consumer.resume_flow()
         await app._fetcher.maybe_start()
         self.tables.on_actives_ready()
-        self.tables.on_standbys_ready()  # there are none
+        self.tables.on_standbys_ready()  # not waited for: they only shorten a later recovery
         app.on_rebalance_end()
 
 
