@@ -1,4 +1,4 @@
-"""The project's own files: nothing of one machine in them, modules of a readable size, and documents that are true."""
+"""The project's own files: nothing of one machine in them, and documents that are true."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from whirr import __version__
 from whirr.cli import COMMANDS, load_command
 
 PACKAGES = ("edge_agent", "feature_repo", "schemas", "scripts", "stream_app", "trainer", "whirr")
-MAX_LINES = 400
 # Folders of one person or machine, and hosts of package registries.
 OF_ONE_MACHINE = re.compile(
     "/(?:root|work|home/[a-z]+|Users/[A-Za-z]+)/"
@@ -51,11 +50,6 @@ def test_no_file_names_a_place_on_one_machine_or_a_registry():
         for match in OF_ONE_MACHINE.finditer(text_of(path))
     ]
     assert found == []
-
-
-def test_modules_are_of_a_readable_size():
-    sizes = {path: text_of(path).count("\n") for path in tracked() if path.suffix == ".py"}
-    assert {str(path.relative_to(REPOSITORY)): size for path, size in sizes.items() if size > MAX_LINES} == {}
 
 
 def test_no_file_is_large():
