@@ -10,8 +10,9 @@ import logging
 import sys
 from typing import Any, Literal
 
-import orjson
 import structlog
+
+from whirr.terminal import json_text, printable
 
 LogFormat = Literal["auto", "text", "json"]
 
@@ -57,14 +58,16 @@ def _formatter(as_json: bool) -> logging.Formatter:
 
 
 def _json(event: dict[str, Any], **_: Any) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    return json_text(event)
 
 
 def _line(_logger: Any, _name: str, event: dict[str, Any]) -> str:
     """Return an event as people read it: when, how bad, who, what."""
     error = event.pop("exc_info", None)
     said = f"{event.pop('timestamp')} {event.pop('level').upper():8} {event.pop('logger')}: {event.pop('event')}"
-    said += "".join(f" {name}={value}" for name, value in event.items())
+    said = printable(said + "".join(f" {name}={value}" for name, value in event.items()))
     if error:
-        said += "\n" + logging.Formatter().formatException(sys.exc_info() if error is True else error)
+        said += "\n" + printable(
+            logging.Formatter().formatException(sys.exc_info() if error is True else error), keep="\n"
+        )
     return said

@@ -10,7 +10,7 @@ import faust
 from faust.types import TP, EventT
 
 from stream_app.states import StreamStates
-from whirr.topics import changelog_topic
+from whirr.settings import changelog_topic
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from aiokafka.errors import GroupAuthorizationFailedError
 
 from whirr.errors import ServiceUnavailable, SettingsError
 from whirr.kafka_clients import refusal
-from whirr.settings import Settings
-from whirr.topics import admin_client, changelog_topic, create_topics, partitions_of
+from whirr.settings import Settings, changelog_topic
+from whirr.topics import admin_client, create_topics, partitions_of
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,21 @@
-"""``python -m whirr``: the command line."""
+"""``whirr``, ``python -m whirr``: the command line, with Ctrl-C in mind from the first import on."""
 
-from whirr.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+INTERRUPTED = 130  # as a shell says it: 128 and the signal's number
+
+
+def main() -> None:
+    """Run the command line with the program's arguments and exit."""
+    try:
+        from whirr.cli import main as command_line
+
+        command_line()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

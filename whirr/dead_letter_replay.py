@@ -22,6 +22,7 @@ from whirr.dead_letters import Letter
 from whirr.errors import ServiceUnavailable
 from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings
+from whirr.settings import notes_topic as name_of_notes
 from whirr.topic_reader import read_topic
 
 REPLAYED_FROM = "whirr_replayed_from"
@@ -46,7 +47,7 @@ class Plan:
 
 def notes_topic(settings: Settings) -> str:
     """Return the topic that says which dead letters were replayed."""
-    return f"{settings.dead_letter_topic}.replayed"
+    return name_of_notes(settings.dead_letter_topic)
 
 
 def why_unfit(letter: Letter) -> str | None:

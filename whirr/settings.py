@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
+from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from ipaddress import IPv6Address
+from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -24,7 +28,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.registry import ModelUri
 from whirr.errors import SettingsError
@@ -35,7 +40,8 @@ _OF_SASL = ("kafka_sasl_username", "kafka_sasl_password")
 _OF_TLS = ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile")
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's own rule
+MAX_TOPIC_CHARS = 249  # Kafka's own rule, as are the characters
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 def _addresses(text: str) -> str:
@@ -61,8 +67,17 @@ def _topic(text: str) -> str:
     return text
 
 
-Seconds = Annotated[float, Field(gt=0)]
-Hours = Annotated[float, Field(gt=0, le=1e6)]
+def _file_name(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError(f"path is {str(path)!r}; no path can hold the character 0")
+    return path
+
+
+# Infinities and NaN pass comparisons that look safe, and end in an overflow hours later: every number is bounded.
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[Number, Field(gt=0, le=1e9)]
+Hours = Annotated[Number, Field(ge=1 / 60, le=1e6)]
+FileName = Annotated[Path, AfterValidator(_file_name)]
 Addresses = Annotated[str, AfterValidator(_addresses)]
 Topic = Annotated[str, AfterValidator(_topic)]
 
@@ -82,13 +97,15 @@ class Route(BaseModel):
     k: int = Field(3, ge=1, le=64, description="anomalous frames among the last n that open an incident")
     n: int = Field(5, ge=1, le=64, description="frames that k is counted among")
     m: int = Field(5, ge=1, le=1000, description="frames in a row below the closing threshold that close it")
-    hysteresis: float = Field(0.9, gt=0, le=1, description="closing threshold as a share of the alert threshold")
-    threshold: float | None = Field(None, gt=0, description="alert threshold, in place of the model's")
-    critical_ratio: float = Field(2.0, gt=1, description="score / threshold from which an alert is critical")
-    running_dbfs: float | None = Field(None, le=0, description="quieter frames (dBFS) are idle")
-    start_up_s: float = Field(0.0, ge=0, description="seconds after the running level is reached that are idle")
+    hysteresis: Number = Field(0.9, gt=0, le=1, description="closing threshold as a share of the alert threshold")
+    threshold: Number | None = Field(None, gt=0, description="alert threshold, in place of the model's")
+    critical_ratio: Number = Field(2.0, gt=1, description="score / threshold from which an alert is critical")
+    running_dbfs: Number | None = Field(None, ge=-400, le=0, description="quieter frames (dBFS) are idle")
+    start_up_s: Number = Field(
+        0.0, ge=0, le=1e9, description="seconds after the running level is reached that are idle"
+    )
     muted_until: datetime | None = Field(None, description="frames recorded before are idle (RFC 3339)")
-    silent_after_s: float | None = Field(600.0, gt=0, description="no frame for so long raises a sensor alert")
+    silent_after_s: Seconds | None = Field(600.0, description="no frame for so long raises a sensor alert")
 
     @field_validator("model")
     @classmethod
@@ -126,21 +143,28 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: SaslMechanism = Field("SCRAM-SHA-512", description="how the password is shown to Kafka")
     kafka_sasl_username: str | None = Field(None, description="who this is to Kafka")
     kafka_sasl_password: SecretStr | None = Field(None, description="password of that user")
-    kafka_ssl_cafile: Path | None = Field(
+    kafka_ssl_cafile: FileName | None = Field(
         None, description="certificates (PEM) that Kafka's is checked by; default: those that the system trusts"
     )
-    kafka_ssl_certfile: Path | None = Field(None, description="this client's certificate (PEM), if Kafka asks for one")
-    kafka_ssl_keyfile: Path | None = Field(None, description="its key (PEM, no passphrase); default: in the same file")
+    kafka_ssl_certfile: FileName | None = Field(
+        None, description="this client's certificate (PEM), if Kafka asks for one"
+    )
+    kafka_ssl_keyfile: FileName | None = Field(
+        None, description="its key (PEM, no passphrase); default: in the same file"
+    )
     kafka_ssl_check_hostname: bool = Field(True, description="whether Kafka's certificate must name its address")
     frames_topic: Topic = Field("vibration-frames", description="topic that gateways publish to")
     alerts_topic: Topic = Field("anomalies", description="topic that alerts go to")
     scores_topic: Topic = Field("vibration-scores", description="topic that scores go to")
     dead_letter_topic: Topic = Field("vibration-frames.dlq", description="topic of frames that could not be used")
     publish_scores: bool = Field(True, description="send every frame's score")
-    topic_partitions: int = Field(8, ge=1, description="partitions of topics that Whirr creates")
-    topic_replication: int = Field(1, ge=1, description="replicas of topics that Whirr creates")
+    topic_partitions: int = Field(8, ge=1, le=100_000, description="partitions of topics that Whirr creates")
+    topic_replication: int = Field(1, ge=1, le=1000, description="replicas of topics that Whirr creates")
     topic_min_insync: int | None = Field(
-        None, ge=1, description="replicas that must have a record before it counts; default: one less, at least 1"
+        None,
+        ge=1,
+        le=1000,
+        description="replicas that must have a record before it counts; default: one less, at least 1",
     )
     frames_retention_h: Hours = Field(72.0, description="hours that frames are kept: more than the longest outage")
     scores_retention_h: Hours = Field(168.0, description="hours that scores are kept")
@@ -148,14 +172,19 @@ class Settings(BaseSettings):
 
     route: tuple[Route, ...] = Field((), description="[[route]] tables; the first that matches a machine counts")
 
-    worker_id: str = Field("whirr-worker", description="consumer group and prefix of the changelog topics")
-    worker_dir: Path = Field(Path(".whirr/worker"), description="where the worker keeps its files")
+    worker_id: Topic = Field("whirr-worker", description="consumer group and prefix of the changelog topics")
+    worker_dir: FileName = Field(Path(".whirr/worker"), description="where the worker keeps its files")
     batch_frames: int = Field(64, ge=1, le=1024, description="most frames scored at once")
-    batch_linger_s: Seconds = Field(0.005, description="longest wait for a batch to fill")
-    session_timeout_s: Seconds = Field(10.0, description="a worker not heard of for so long loses its partitions")
+    batch_linger_s: Seconds = Field(0.005, le=10, description="longest wait for a batch to fill")
+    # Kafka's group.min.session.timeout.ms is 6 s, and Faust's clients give up a request after 90 s.
+    session_timeout_s: Number = Field(
+        10.0, ge=6, le=90, description="a worker not heard of for so long loses its partitions"
+    )
     commit_interval_s: Seconds = Field(1.0, description="how often the worker commits what it has acknowledged")
     commit_stall_s: Seconds = Field(60.0, description="the worker exits when its commits stop moving for so long")
-    model_poll_s: Seconds = Field(5.0, description="how often model files and the registry are looked at for a change")
+    model_poll_s: Seconds = Field(
+        5.0, ge=0.01, description="how often model files and the registry are looked at for a change"
+    )
     web_host: str = Field("127.0.0.1", description="address that /metrics and /ready are served on")
     web_port: int = Field(6066, ge=0, le=65535, description="port that /metrics and /ready are served on")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
@@ -163,24 +192,27 @@ class Settings(BaseSettings):
         "auto", description="how the worker logs: text, json, or auto for text on a terminal and else json"
     )
 
-    edge_spool_dir: Path = Field(Path(".whirr/spool"), description="where an edge agent's frames wait for the broker")
-    edge_spool_mb: float = Field(1000.0, ge=1, description="most megabytes that wait there, of each source")
-    edge_backlog_kb_s: float = Field(
+    edge_spool_dir: FileName = Field(
+        Path(".whirr/spool"), description="where an edge agent's frames wait for the broker"
+    )
+    edge_spool_mb: Number = Field(1000.0, ge=1, le=1e9, description="most megabytes that wait there, of each source")
+    edge_backlog_kb_s: Number = Field(
         500.0,
         gt=0,
+        le=1e9,
         description="most kilobytes a second with which an edge agent sends what waited; never below twice live",
     )
     feature_push: bool | None = Field(
         None, description="write features to Feast; default: when a store was chosen, or the default one was applied"
     )
     feature_push_interval_s: Seconds = Field(1.0, description="how often the worker writes features")
-    feature_repo: Path | None = Field(None, description="Feast repository; default: the one that Whirr came with")
+    feature_repo: FileName | None = Field(None, description="Feast repository; default: the one that Whirr came with")
     feature_keep_history: bool = Field(True, description="keep every row that is written as history (Parquet files)")
-    feature_history_days: int = Field(30, ge=0, description="days of history that are kept; 0 keeps all")
-    feature_history_every_s: float = Field(
-        0.0, ge=0, description="least time between two rows of a stream; 0 keeps all"
+    feature_history_days: int = Field(30, ge=0, le=36_500, description="days of history that are kept; 0 keeps all")
+    feature_history_every_s: Number = Field(
+        0.0, ge=0, le=1e9, description="least time between two rows of a stream; 0 keeps all"
     )
-    feature_store_yaml: Path | None = Field(
+    feature_store_yaml: FileName | None = Field(
         None, description="which feature store; default: FEAST_FS_YAML_FILE_PATH, else the repository's SQLite"
     )
 
@@ -203,7 +235,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take arguments, then the environment, then the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_file())
+        return init_settings, env_settings, InitSettingsSource(settings_cls, read_settings_file())
 
     @model_validator(mode="after")
     def _secure_as_meant(self) -> Settings:
@@ -235,6 +267,35 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _topics_apart(self) -> Settings:
+        """Refuse one topic for two purposes: a worker that reads what it writes never ends."""
+        named = {
+            "frames_topic": self.frames_topic,
+            "alerts_topic": self.alerts_topic,
+            "scores_topic": self.scores_topic,
+            "dead_letter_topic": self.dead_letter_topic,
+            "the topic of notes that dead_letter_topic makes": notes_topic(self.dead_letter_topic),
+            "the changelog that worker_id makes": changelog_topic(self.worker_id),
+        }
+        for purpose, name in named.items():
+            if len(name) > MAX_TOPIC_CHARS:
+                raise ValueError(f"{purpose} is {name!r}; expected at most {MAX_TOPIC_CHARS} characters")
+        for (one, first), (other, second) in combinations(named.items(), 2):
+            # Kafka takes a.b and a_b for the same in the names of its metrics, and makes only one of them.
+            if first.replace(".", "_") == second.replace(".", "_"):
+                raise ValueError(f"{one} is {first!r} and {other} is {second!r}; expected a topic for each")
+        return self
+
+    @model_validator(mode="after")
+    def _commits_before_stalled(self) -> Settings:
+        if self.commit_interval_s > self.commit_stall_s / 2:
+            raise ValueError(
+                f"commit_interval_s is {self.commit_interval_s:g}, commit_stall_s {self.commit_stall_s:g}; expected at "
+                "most half of it, or a worker that is well would be taken for stalled"
+            )
+        return self
+
     @property
     def min_insync_replicas(self) -> int:
         """Replicas that must have a record before it is acknowledged."""
@@ -257,24 +318,167 @@ class Settings(BaseSettings):
         return next((route for route in self.route if route.matches(machine_id)), None)
 
 
+def changelog_topic(worker_id: str) -> str:
+    """Return the name of the topic that keeps the stream states; Faust makes it of the app's and the table's name."""
+    return f"{worker_id}-stream-states-changelog"
+
+
+def notes_topic(dead_letter_topic: str) -> str:
+    """Return the name of the topic that says which dead letters were replayed."""
+    return f"{dead_letter_topic}.replayed"
+
+
 def settings_file() -> Path:
     """Return the path of the settings file: ``WHIRR_SETTINGS_FILE``, else ``whirr.toml`` here."""
-    return Path(os.environ.get("WHIRR_SETTINGS_FILE", DEFAULT_FILE))
+    return Path(os.environ.get(_FILE_VARIABLE) or DEFAULT_FILE)
+
+
+def read_settings_file() -> dict[str, Any]:
+    """Return what the settings file says, by key; nothing where there is no file.
+
+    Raises:
+        SettingsError: It can't be read, or is no TOML; the message names the line.
+    """
+    path = settings_file()
+    if not path.exists() and not os.environ.get(_FILE_VARIABLE):
+        return {}
+    try:
+        if not path.is_file():
+            raise SettingsError(f"settings file {str(path)!r} is no file")
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors begin a file with a mark
+    except OSError as error:
+        raise SettingsError(f"settings file {str(path)!r} can't be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{path}, line {line}: is no UTF-8 text; expected a TOML file") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        where = re.search(r" \(at line (\d+), column \d+\)$", str(error))
+        said = f", line {where[1]}: {str(error)[: where.start()]}" if where else f": {error}"
+        raise SettingsError(f'{path}{said}; expected TOML, such as name = "value"') from None
 
 
 def load_settings(**overrides: Any) -> Settings:
     """Return the settings in force; ``overrides`` (by field name; None is ignored) come before everything else.
 
     Raises:
-        SettingsError: A setting is unknown, malformed or contradicts another; the message names each.
+        SettingsError: A setting is unknown, malformed or contradicts another; the message names each, where it stands,
+            and for an unknown one the nearest that there is.
     """
-    path = settings_file()
-    if "WHIRR_SETTINGS_FILE" in os.environ and not path.is_file():
-        raise SettingsError(f"WHIRR_SETTINGS_FILE is {str(path)!r}, which is no file")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    in_file = {name.lower() for name in read_settings_file()}
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+        return Settings(**given)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
-        raise SettingsError("settings: " + "; ".join(lines)) from None
-    except ValueError as error:  # malformed TOML, or an environment value that should be JSON
-        raise SettingsError(f"settings ({path}): {error}") from None
+        lines = list(dict.fromkeys(_line(one, given, in_file) for one in error.errors(include_url=False)))
+        head = "settings: " if len(lines) == 1 else f"{len(lines)} settings can't be used:\n"
+        raise SettingsError(head + "\n".join(lines)) from None
+    except ValueError as error:  # an environment value that should be JSON
+        raise SettingsError(f"settings: {_environment_error(error)}") from None
+
+
+# How a wrong setting is told
+
+
+_PREFIX: Final = "WHIRR_"
+_FILE_VARIABLE: Final = "WHIRR_SETTINGS_FILE"
+# No settings: where settings, downloads and the features' history are, and what the Compose file takes.
+_OTHERS: Final = frozenset(
+    {
+        _FILE_VARIABLE,
+        "WHIRR_CACHE_DIR",
+        "WHIRR_FEATURE_HISTORY",
+        "WHIRR_KAFKA_HOST",
+        "WHIRR_KAFKA_PORT",
+        "WHIRR_MODEL",
+        "WHIRR_WORKERS",
+    }
+)
+_OWN: Final = ("WHIRR_TEST_", "WHIRR_BENCH_")  # what tests and benchmarks are told
+_SHOWN_CHARS: Final = 60
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a warning for each ``WHIRR_…`` variable that is no setting, with the one it may have been meant for."""
+    known = {_PREFIX + name.upper() for name in Settings.model_fields} | _OTHERS
+    return [
+        f"{name} is no setting{_instead(name.upper(), known, len(_PREFIX))}"
+        for name in sorted(environment)
+        if name.upper().startswith(_PREFIX) and not name.startswith(_OWN) and name.upper() not in known
+    ]
+
+
+def _instead(name: str, known: Iterable[str], after: int = 0) -> str:
+    """Return the question for the nearest known name, compared ``after`` so many characters; empty if none is near."""
+    endings = {one[after:].lower(): one for one in known}
+    near = get_close_matches(name[after:].lower(), endings, n=1)
+    return f"; did you mean {endings[near[0]]}?" if near else ""
+
+
+def _line(error: ErrorDetails, given: Mapping[str, Any], in_file: Set[str]) -> str:
+    """Return what is wrong with one setting, and where it stands."""
+    loc = error["loc"]
+    told = error["msg"].removeprefix("Value error, ")
+    if not loc:
+        return told
+    name, key = str(loc[0]), ".".join(map(str, loc))
+    variable = None if name in given else _variable(name)
+    where = f"{_place(loc)}: {key}" if variable is None and name not in given and name.lower() in in_file else key
+    if error["type"] == "extra_forbidden":
+        return f"{where} is no setting{_meant(loc, error['input'])}"
+    if loc == ("route",) and not isinstance(error["input"], list):
+        return f"{where}: expected [[route]], with two brackets on each side"
+    return f"{where}: {told}{_value(loc, error, variable)}"
+
+
+def _variable(name: str) -> str | None:
+    """Return the variable that gives a setting, as it is spelt."""
+    spelt = (one for one, value in os.environ.items() if value and one.upper() == _PREFIX + name.upper())
+    return next(spelt, None)
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """Return the file, and the line of a key where it stands as people write it."""
+    path = settings_file()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    first = 0
+    if loc[0] == "route" and len(loc) > 1:
+        headers = [at for at, line in enumerate(lines) if re.match(r"\s*\[\[\s*route\s*\]\]", line)]
+        if int(loc[1]) >= len(headers):
+            return str(path)
+        first = headers[int(loc[1])]
+    wanted = rf"\s*\[*\s*[\"']?{re.escape(str(loc[-1]))}[\"']?\s*[=.\]]"
+    found = (at for at in range(first, len(lines)) if re.match(wanted, lines[at], re.IGNORECASE))
+    at = next(found, first if loc[0] == "route" else None)
+    return str(path) if at is None else f"{path}, line {at + 1}"
+
+
+def _meant(loc: tuple[int | str, ...], value: Any) -> str:
+    """Return what an unknown key may have been meant for."""
+    key = str(loc[-1])
+    if len(loc) == 1:
+        if key in Route.model_fields:
+            return f" of the whole file; {key} belongs below a [[route]]"
+        parts = [f"{key}_{part}" for part in value] if isinstance(value, dict) else []
+        nested = next((part for part in parts if part in Settings.model_fields), None)
+        return f"; did you mean {nested}, without a table?" if nested else _instead(key, Settings.model_fields)
+    if key in Settings.model_fields:
+        return f" of a route; {key} belongs above the first [[route]]"
+    return f" of a route{_instead(key, Route.model_fields)}"
+
+
+def _value(loc: tuple[int | str, ...], error: ErrorDetails, variable: str | None) -> str:
+    """Return the value that is wrong, unless the message has it, it is a secret, or too long to help."""
+    value, field = error["input"], Settings.model_fields.get(str(loc[0]))
+    secret = field is not None and "SecretStr" in str(field.annotation)
+    if secret or error["type"] == "value_error" or not isinstance(value, str | int | float):
+        return f"; it stands in {variable}" if variable else ""
+    shown = repr(value)
+    return f"; {variable or 'it'} is {shown if len(shown) <= _SHOWN_CHARS else shown[:_SHOWN_CHARS] + '…'}"
+
+
+def _environment_error(error: ValueError) -> str:
+    named = re.search(r'field "(\w+)"', str(error))
+    if named is None:
+        return str(error)
+    variable = _PREFIX + named[1].upper()
+    return f"{variable} is {os.environ.get(variable, '')[:_SHOWN_CHARS]!r}; expected JSON"

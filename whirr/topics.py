@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExists
 from schemas.frame import MAX_AHEAD_US
 from whirr.errors import ServiceUnavailable
 from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
-from whirr.settings import Settings
+from whirr.settings import Settings, changelog_topic
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +57,6 @@ class Difference:
     what: str
     expected: str
     found: str | None
-
-
-def changelog_topic(worker_id: str) -> str:
-    """Return the name of the topic that keeps the stream states; Faust makes it of the app's and the table's name."""
-    return f"{worker_id}-stream-states-changelog"
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:

@@ -14,7 +14,7 @@ import typer
 from scripts.chaos.course import Course, run
 from scripts.chaos.verdict import table
 from scripts.folders import make_anew
-from whirr.cli._output import print_error, print_json, stdout
+from whirr.cli._output import marked, print_error, print_json
 from whirr.errors import WhirrError
 
 OUT = Path("chaos-out")
@@ -44,14 +44,14 @@ def chaos(
         out=make_anew(out, "chaos").resolve(),
     )
     verdict = run(course)
-    stdout.print()
-    stdout.print(table(verdict))
+    marked.print()
+    marked.print(table(verdict))
     for line in verdict.remarks():
-        stdout.print(line, highlight=False)
+        marked.print(line, highlight=False)
     for line in verdict.failures[:SHOWN_FAILURES]:
-        stdout.print(f"[red]{line}[/]", highlight=False, soft_wrap=True)
+        marked.print(f"[red]{line}[/]", highlight=False, soft_wrap=True)
     if len(verdict.failures) > SHOWN_FAILURES:
-        stdout.print(f"[red]… and {len(verdict.failures) - SHOWN_FAILURES} more[/]")
+        marked.print(f"[red]… and {len(verdict.failures) - SHOWN_FAILURES} more[/]")
     print_json(verdict.as_dict())
     if verdict.failures:
         raise typer.Exit(1)

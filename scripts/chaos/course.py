@@ -30,7 +30,7 @@ from scripts.chaos.workers import Fleet
 from scripts.services import KafkaCluster, Redis
 from scripts.services.mlflow import Mlflow
 from stream_app.topics import ensure_topics
-from whirr.cli._output import stdout
+from whirr.cli._output import marked
 from whirr.errors import WhirrError
 from whirr.settings import Route, Settings, load_settings
 
@@ -288,4 +288,4 @@ _BEGAN_S = time.monotonic()
 
 
 def _say(text: str) -> None:
-    stdout.print(f"{time.monotonic() - _BEGAN_S:6.1f} s  {text}", highlight=False)
+    marked.print(f"{time.monotonic() - _BEGAN_S:6.1f} s  {text}", highlight=False)

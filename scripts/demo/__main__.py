@@ -24,7 +24,7 @@ from scripts.demo.verdict import Verdict, judge, judge_machine
 from scripts.folders import make_anew
 from whirr import process
 from whirr.broker import EmbeddedBroker
-from whirr.cli._output import print_error, print_json, stdout
+from whirr.cli._output import marked, print_error, print_json
 from whirr.errors import WhirrError
 from whirr.settings import Settings, load_settings
 
@@ -47,7 +47,7 @@ def demo(
     """Show the whole path: train on healthy machines, play them through Kafka, print each alert as it comes."""
     began_s = time.monotonic()
     make_anew(out, "demo")
-    stdout.rule("[bold]Whirr: recordings go in on Kafka, alerts come out", align="left")
+    marked.rule("[bold]Whirr: recordings go in on Kafka, alerts come out", align="left")
     plant = _machines(wav_dir, out, seconds, train_seconds, seed)
     # Simulated machines are soon learned; real ones are given what `whirr train` gives them.
     models = train_models(plant, out, epochs or (8 if wav_dir is None else 50), seed)
@@ -61,7 +61,7 @@ def demo(
         finally:
             _end_on_sigterm()  # the event loop has put the system's default back
     verdict = _report(plant, played, start_us, out)
-    stdout.print(f"[dim]{time.monotonic() - began_s:.0f} s in all; models, logs and whirr.toml are in {out}/[/]\n")
+    marked.print(f"[dim]{time.monotonic() - began_s:.0f} s in all; models, logs and whirr.toml are in {out}/[/]\n")
     print_json(verdict.as_dict())
     strict = wav_dir is None
     if verdict.lost or (strict and (verdict.missed or verdict.false_alerts)):
@@ -71,18 +71,18 @@ def demo(
 def _machines(wav_dir: Path | None, out: Path, seconds: float, train_seconds: float, seed: int) -> list[DemoMachine]:
     if wav_dir is not None:
         plant = machines_module.recorded(wav_dir)
-        stdout.print(f"[bold]1[/]  {len(plant)} machines recorded in {wav_dir}")
+        marked.print(f"[bold]1[/]  {len(plant)} machines recorded in {wav_dir}")
     else:
-        with stdout.status("1  simulating") as status:
+        with marked.status("1  simulating") as status:
             plant = machines_module.simulated(
                 out / "plant", seconds, train_seconds, seed, lambda name: status.update(f"1  simulating {name}")
             )
-        stdout.print(
+        marked.print(
             f"[bold]1[/]  simulated {len(plant)} machines: {train_seconds:g} s healthy to train on, "
             f"{seconds:g} s to play"
         )
     for machine in plant:
-        stdout.print(f"     {machine.machine_id:14} {_story(machine)}")
+        marked.print(f"     {machine.machine_id:14} {_story(machine)}")
     return plant
 
 
@@ -115,7 +115,7 @@ def _broker() -> Iterator[Settings]:
     }
     given = load_settings()
     if given.kafka_bootstrap_servers is not None:
-        stdout.print(f"[bold]3[/]  Kafka at {given.bootstrap}")
+        marked.print(f"[bold]3[/]  Kafka at {given.bootstrap}")
         settings = load_settings(**names)
         try:
             yield settings
@@ -124,7 +124,7 @@ def _broker() -> Iterator[Settings]:
         return
     began_s = time.monotonic()
     with EmbeddedBroker() as broker:
-        stdout.print(f"[bold]3[/]  embedded broker at {broker.bootstrap}, up in {time.monotonic() - began_s:.1f} s")
+        marked.print(f"[bold]3[/]  embedded broker at {broker.bootstrap}, up in {time.monotonic() - began_s:.1f} s")
         yield load_settings(kafka_bootstrap_servers=broker.bootstrap, kafka_embedded=True, **names)
 
 
@@ -137,7 +137,7 @@ async def _play(plant: list[DemoMachine], settings: Settings, out: Path, start_u
     speed = playing_speed(plant)
     expected = sum(int(machine.live_s / machine.frame_s) for machine in plant)
     columns = (TextColumn("   "), BarColumn(40), TextColumn("{task.completed} frames"), TimeElapsedColumn())
-    with Progress(*columns, console=stdout, transient=True) as progress:
+    with Progress(*columns, console=marked, transient=True) as progress:
         bar = progress.add_task("", total=expected)
         return await play(
             plant,
@@ -159,14 +159,14 @@ def _report(plant: list[DemoMachine], played: Played, start_us: int, out: Path) 
     picture = out / "demo.png"
     draw(plant, played.received, start_us, picture)
     found = [judge_machine(machine, played.received, start_us) for machine in plant]
-    stdout.print(f"\n[bold]5[/]  what happened; the picture is {picture}\n")
-    stdout.print(summary_table(found))
+    marked.print(f"\n[bold]5[/]  what happened; the picture is {picture}\n")
+    marked.print(summary_table(found))
     if played.damaged:
-        stdout.print(f"   [yellow]{played.damaged} recordings could not be read to their end; see {out}/edge-*.log[/]")
+        marked.print(f"   [yellow]{played.damaged} recordings could not be read to their end; see {out}/edge-*.log[/]")
     for reason in sorted({letter.reason for letter in played.received.dead_letters.values()})[:5]:
-        stdout.print(f"   dead letter: {reason}")
+        marked.print(f"   dead letter: {reason}")
     for line in lost_lines(played.published, played.received, start_us):
-        stdout.print(line)
+        marked.print(line)
     return judge(sum(played.published.values()), played.received, found)
 
 

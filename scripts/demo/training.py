@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scripts.demo.machines import DemoMachine
-from whirr.cli._output import stdout
+from whirr.cli._output import marked
 
 
 def train_models(machines: Sequence[DemoMachine], out: Path, epochs: int, seed: int) -> dict[str, Path]:
@@ -16,7 +16,7 @@ def train_models(machines: Sequence[DemoMachine], out: Path, epochs: int, seed: 
     folder = out / "models"
     folder.mkdir()
     began_s = time.monotonic()
-    with stdout.status("2  training: loading torch") as status:
+    with marked.status("2  training: loading torch") as status:
         from trainer.train import TrainConfig, train_model
 
         models = {}
@@ -32,7 +32,7 @@ def train_models(machines: Sequence[DemoMachine], out: Path, epochs: int, seed: 
                 mlflow=False,
             )
             models[machine.machine_id] = train_model(config).out
-    stdout.print(
+    marked.print(
         f"[bold]2[/]  trained {len(models)} autoencoders on normal recordings in {time.monotonic() - began_s:.0f} s"
     )
     return models

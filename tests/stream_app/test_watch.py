@@ -61,7 +61,7 @@ class Processor:
 def app(stall_s: float = 0.2) -> Any:
     routed = SimpleNamespace(route=Route(model="tiny.onnx"))
     return SimpleNamespace(
-        settings=Settings(commit_stall_s=stall_s, frames_topic=TOPIC),
+        settings=Settings(commit_stall_s=stall_s, commit_interval_s=stall_s / 4, frames_topic=TOPIC),
         consumer=Broker(),
         processor=Processor(),
         metrics=Metrics(),

@@ -193,13 +193,20 @@ def _open(found: Sequence[ConsumerRecord]) -> bool:
     return bool(found) and json.loads(found[-1].value)["state"] == "opened"
 
 
+_NEVER_COMMITS = """
+from stream_app import app
+as_it_is = app._faust_settings
+app._faust_settings = lambda *args: {**as_it_is(*args), "broker_commit_interval": 600.0}
+"""
+
+
 async def test_a_worker_whose_commits_stop_exits_and_the_next_one_goes_on(
     kafka: KafkaUnderTest, tmp_path: Path, route: Route
 ) -> None:
     frames = plant(2, [1.0] * 4 + [10.0] * 4)
     settings = kafka.settings(route=(route,))
-    stuck = kafka.settings(route=(route,), commit_interval_s=600.0, commit_stall_s=3.0)
-    with WorkerProcess(stuck, tmp_path) as worker:
+    stuck = kafka.settings(route=(route,), commit_stall_s=3.0)
+    with WorkerProcess(stuck, tmp_path, first=_NEVER_COMMITS) as worker:
         worker.wait_until_ready()
         await kafka.produce(settings.frames_topic, sent_now(frames))
         assert await asyncio.to_thread(worker.wait, 60) == 70, worker.log

@@ -30,13 +30,15 @@ class WorkerProcess:
         settings: Handed over through the environment.
         folder: Where its log goes.
         args: Of the command line.
+        first: A program to run in the process before the command line.
     """
 
-    def __init__(self, settings: Settings, folder: Path, *args: str) -> None:
+    def __init__(self, settings: Settings, folder: Path, *args: str, first: str = "") -> None:
         self.port = process.free_port()
         self.log_path = folder / f"worker-{self.port}.log"
         self._log = self.log_path.open("wb")
-        command = [sys.executable, "-c", "from whirr.cli import main; main()", "worker", "--web-port", str(self.port)]
+        program = f"{first}\nfrom whirr.cli import main; main()"
+        command = [sys.executable, "-c", program, "worker", "--web-port", str(self.port)]
         self.process = subprocess.Popen(
             [*command, *args], stdout=self._log, stderr=self._log, env=environment(settings), cwd=folder
         )

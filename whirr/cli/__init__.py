@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +13,13 @@ from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
 
 from whirr import __version__
-from whirr.cli._output import print_error, stdout
+from whirr.__main__ import INTERRUPTED
+from whirr.cli._output import print_error, print_line, print_warning, reader_gone
 from whirr.errors import MissingExtra, WhirrError
-
-INTERRUPTED = 130
+from whirr.terminal import printable, show_safely
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,42 +130,64 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        stdout.print(f"whirr {__version__}")
+        print_line(f"whirr {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _whirr(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 (its callback does it)
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Listen to machines: recordings in on Kafka, alerts out when one stops sounding like itself."""
+    from whirr.settings import unknown_variables
+
+    for warning in unknown_variables(os.environ):
+        print_warning(warning)
 
 
 def run(args: Sequence[str]) -> int:
     """Run ``whirr`` with ``args``; print any deliberate error; return the exit code."""
+    code: object
     try:
-        typer.main.get_command(app).main(list(args), prog_name="whirr")
+        code = typer.main.get_command(app).main(list(args), prog_name="whirr", standalone_mode=False)
     except SystemExit as error:
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
+        code = error.code
     except KeyboardInterrupt:
-        return INTERRUPTED
-    except WhirrError as error:
-        print_error(error)
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        missing = _missing_extra(error, args)
-        if missing is None:
-            raise
-        print_error(missing)
-        return missing.exit_code
-    return 0
+        code = INTERRUPTED
+    except (ModuleNotFoundError, TyperException, WhirrError, typer.Abort) as error:
+        code = _explained(error, args)
+    return code if isinstance(code, int) else int(code is not None)
 
 
 def main() -> None:
     """Run the command line with the program's arguments and exit."""
-    sys.exit(run(sys.argv[1:]))
+    show_safely()
+    code = run(sys.argv[1:])
+    # What is left is Python's own tidying up: a second Ctrl-C ends it, and says nothing.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    except BrokenPipeError:
+        reader_gone()
+    sys.exit(code)
+
+
+def _explained(error: Exception, args: Sequence[str]) -> int:
+    """Say what went wrong; return the exit code. What is a bug is raised on."""
+    if isinstance(error, TyperException):
+        from typer.rich_utils import rich_format_error
+
+        error.message = printable(error.message, keep="\n")  # it may quote a file's name
+        rich_format_error(error)  # type: ignore[arg-type]
+        return error.exit_code
+    told = _missing_extra(error, args) if isinstance(error, ModuleNotFoundError) else error
+    if told is None:
+        raise error
+    print_error("aborted" if isinstance(told, typer.Abort) else told)
+    return told.exit_code if isinstance(told, WhirrError) else 1
 
 
 def _missing_extra(error: ModuleNotFoundError, args: Sequence[str]) -> MissingExtra | None:

@@ -18,7 +18,7 @@ from trainer.evaluation.metrics import NAMES, Metrics
 from trainer.evaluation.result import Evaluation, MachineResult
 from trainer.evaluation.words import delay, duration, false_alerts_a_day, rule
 from trainer.recordings import Problem
-from whirr.cli._output import print_warning, stdout
+from whirr.cli._output import cell, print_line, print_warning, stdout
 
 NAMED: Final = 5  # files that are not used and are shown by name
 _GOOD, _POOR = 0.9, 0.7
@@ -57,11 +57,11 @@ def print_evaluation(result: Evaluation) -> None:
     for reason in result.optimistic:
         print_warning(reason)
     for line in _head(result):
-        stdout.print(Text(line))
+        print_line(line)
     stdout.print(_recordings_table(result))
     stdout.print(_alerts_table(result))
     for note in result.notes:
-        stdout.print(Text(f"note       {note}", "dim"))
+        print_line(f"note       {note}", style="dim")
 
 
 def _head(result: Evaluation) -> list[str]:
@@ -80,7 +80,7 @@ def _head(result: Evaluation) -> list[str]:
 def _recordings_table(result: Evaluation) -> Table:
     table = _table("Recordings, judged by the decision threshold", NAMES, "flagged\nnormals")
     for machine, one in result.machines.items():
-        table.add_row(machine, *_metric_cells(one.metrics))
+        table.add_row(cell(machine), *_metric_cells(one.metrics))
     if len(result.machines) > 1:
         table.add_section()
         for label, means in (("mean", result.arithmetic), ("harmonic mean", result.harmonic)):
@@ -125,7 +125,7 @@ def _alerts_table(result: Evaluation) -> Table:
     figures = ("fault", "delay", "false alerts", "a day (95 %)", "sensor")
     table = _table("What an operator feels, by the alert rule", figures)
     for machine, one in result.machines.items():
-        table.add_row(machine, *_alert_cells(one))
+        table.add_row(cell(machine), *_alert_cells(one))
     if len(result.machines) > 1:
         table.add_section()
         totals = result.alerts

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.text import Text
-
 from trainer.feature_choice import Choice
 from trainer.recordings import Found, Problem
-from whirr.cli._output import print_warning, stdout
+from whirr.cli._output import print_line, print_warning
 
 NAMED = 5  # files that can't be used, and machines, that are shown by name
 
@@ -17,7 +15,7 @@ NAMED = 5  # files that can't be used, and machines, that are shown by name
 def print_lines(lines: Sequence[str]) -> None:
     """Print lines on stdout; square brackets in them are text."""
     for line in lines:
-        stdout.print(Text(line))
+        print_line(line)
 
 
 def found_lines(found: Found) -> list[str]:

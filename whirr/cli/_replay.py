@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from whirr.cli._output import print_warning, stderr, stdout
+from whirr.cli._output import cell, print_line, print_warning, stderr, stdout
 from whirr.replay.run import ReplayObserver
 from whirr.replay.scoring import Answers
 from whirr.replay.store import Counts
@@ -71,11 +71,11 @@ class PrintingReplayObserver(ReplayObserver):
 def print_replay(summary: Mapping[str, Any]) -> None:
     """Print the outcome: what was replayed, one line a machine, and what to know of it."""
     for line in _head(summary):
-        stdout.print(Text(line))
+        print_line(line)
     stdout.print(_table(summary))
     for note in notes(summary):
         print_warning(note)
-    stdout.print(Text(f"results    {summary['out']}: scores.parquet, scores.csv, alerts.jsonl, summary.json"))
+    print_line(f"results    {summary['out']}: scores.parquet, scores.csv, alerts.jsonl, summary.json")
 
 
 def _head(summary: Mapping[str, Any]) -> list[str]:
@@ -99,7 +99,7 @@ def _table(summary: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     machines = summary["machines"]
     for machine in list(machines)[:_SHOWN_MACHINES]:
-        table.add_row(Text(machine), *_cells(machines[machine]))
+        table.add_row(cell(machine), *_cells(machines[machine]))
     if len(machines) > _SHOWN_MACHINES:
         table.add_row(f"… and {len(machines) - _SHOWN_MACHINES} more", *[""] * 7)
     if len(machines) > 1:

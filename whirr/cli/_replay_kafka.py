@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from stream_app.models import Champions
 from stream_app.pipeline import Router
-from whirr.cli._output import print_error, print_json, stderr, stdout
+from whirr.cli._output import print_error, print_json, print_line, stderr
 from whirr.cli._replay import PrintingReplayObserver, print_replay
 from whirr.errors import ReplayFailed, SettingsError
 from whirr.replay.config import ReplayConfig
@@ -144,7 +143,7 @@ def rescore_topic(
 def print_published(sent: dict[str, Any]) -> None:
     """Print what was sent."""
     line = f"{sent['frames_sent']} frames, {sent['bytes_sent'] / 1e6:.2f} MB sent to {sent['topic']}"
-    stdout.print(Text(f"{line} in {sent['publish_s']:.1f} s; times from {sent['times']}"))
+    print_line(f"{line} in {sent['publish_s']:.1f} s; times from {sent['times']}")
     if sent["unreadable"]:
         print_error(f"{sent['unreadable']} frames could not be read from their recordings; not sent")
 
@@ -152,15 +151,12 @@ def print_published(sent: dict[str, Any]) -> None:
 def _print_comparison(result: Comparison, sent: dict[str, Any], path: Path) -> None:
     print_published(sent)
     if result.equal:
-        stdout.print(
-            Text(f"live is as in process: {result.frames} frames and {result.alerts} alerts are the same", "green")
-        )
+        same = f"live is as in process: {result.frames} frames and {result.alerts} alerts are the same"
+        print_line(same, style="green")
     for line in result.lines[:3]:
-        stdout.print(
-            Text(f"  {line['machine_id']} {line['recorded_at']}: {line['what']} {line.get('differences', '')}")
-        )
+        print_line(f"  {line['machine_id']} {line['recorded_at']}: {line['what']} {line.get('differences', '')}")
     if len(result.lines) > 3:
-        stdout.print(Text(f"  and {len(result.lines) - 3} more in {path}"))
+        print_line(f"  and {len(result.lines) - 3} more in {path}")
 
 
 @contextmanager

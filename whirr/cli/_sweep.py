@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from whirr.cli._output import print_warning, stdout
+from whirr.cli._output import print_line, print_warning, stdout
 from whirr.sweep.choice import Choice
 from whirr.sweep.load import Loaded
 from whirr.sweep.outcome import Outcome
@@ -24,7 +24,7 @@ def print_sweep(
     """Print the settings that no other beats, and the recommended one with its reason."""
     frames = sum(map(len, loaded.courses))
     left = f" ({loaded.left_out} late, idle or flat ones left out)" if loaded.left_out else ""
-    stdout.print(f"{tried} settings on {frames:,} frames of {len(loaded.thresholds)} machines in {took_s:.1f} s{left}")
+    print_line(f"{tried} settings on {frames:,} frames of {len(loaded.thresholds)} machines in {took_s:.1f} s{left}")
     if not labelled:
         print_warning("no recording is labelled: all are taken for normal, so every alert counts as false")
     table = Table("", "times", "k of n", "m", "hyst.", "found", "delay", "false", "a day", caption=_CAPTION)
@@ -37,11 +37,11 @@ def print_sweep(
         table.add_row(*_cells(outcome, recommended=outcome is choice.outcome))
     stdout.print(table)
     if len(front) > _MOST_ROWS:
-        stdout.print(f"and {len(front) - _MOST_ROWS} more that nothing beats; --json has them all")
+        print_line(f"and {len(front) - _MOST_ROWS} more that nothing beats; --json has them all")
     missed = [name for name, recall in choice.outcome.recall.items() if recall < 1]
-    stdout.print(f"Take {choice.reason}")
+    print_line(f"Take {choice.reason}")
     if missed:
-        stdout.print(f"Not every fault is found on {', '.join(missed)}")
+        print_line(f"Not every fault is found on {', '.join(missed)}")
 
 
 def _cells(outcome: Outcome, *, recommended: bool) -> list[str]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from whirr.cli._output import print_json, print_warning, stdout
+from whirr.cli._output import print_json, print_json_text, print_line, print_warning, stdout
 from whirr.errors import SettingsError
 from whirr.settings import load_settings
+from whirr.terminal import printable
 
 if TYPE_CHECKING:
     from whirr.alerts import ReceivedAlert
@@ -50,7 +51,7 @@ def alerts(
     settings = load_settings(kafka_bootstrap_servers=bootstrap)
     since_us = parse_since(since, time.time_ns() // 1000)
     reader = AlertReader(settings.bootstrap, settings.alerts_topic, since_us, machine, print_warning, settings)
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+    with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_print_all(reader.follow() if follow else reader.read(), as_json))
 
 
@@ -82,13 +83,13 @@ def audio(
         print_json({"file": str(path), "bytes": len(found.value), "alert": alert})
     else:
         stdout.print(alert_line(alert))
-        stdout.print(Text(f"{path}: {len(found.value)} bytes, {alert['frame']['duration_s']:g} s"))
+        print_line(f"{path}: {len(found.value)} bytes, {alert['frame']['duration_s']:g} s")
 
 
 async def _print_all(received: AsyncIterator[ReceivedAlert], as_json: bool) -> None:
     async for item in received:
         if as_json:
-            typer.echo(item.value)
+            print_json_text(item.value.decode())
         else:
             stdout.print(alert_line(item.alert))
 
@@ -98,20 +99,20 @@ def alert_line(alert: dict[str, Any]) -> Text:
     state, severity, fault = alert["state"], alert["severity"], alert["sensor_fault"]
     where = alert["machine_id"] + (f"/{alert['source']}" if alert["source"] else "")
     line = Text.assemble(
-        (alert["recorded_at"].replace("T", " ")[:23], "dim"),
+        (printable(alert["recorded_at"].replace("T", " ")[:23]), "dim"),
         "  ",
-        (where, "bold"),
+        (printable(where), "bold"),
         "  ",
-        (f"{'sensor ' + fault if fault else alert['kind']} {state}", _STATE_STYLES.get(state, "")),
+        (printable(f"{'sensor ' + fault if fault else alert['kind']} {state}"), _STATE_STYLES.get(state, "")),
         "  ",
-        (severity, _SEVERITY_STYLES.get(severity, "")),
+        (printable(severity), _SEVERITY_STYLES.get(severity, "")),
     )
     if alert["ratio"] is not None:
         line.append(f"  {alert['ratio']:.2f} times the threshold")
     if alert["bands"]:
         line.append("  " + ", ".join(_band(band) for band in alert["bands"][:_SHOWN_BANDS]))
     if alert["frame"]:
-        line.append(f"  frame {alert['frame']['frame_id'][:12]}", "dim")
+        line.append(f"  frame {printable(alert['frame']['frame_id'][:12])}", "dim")
     return line
 
 

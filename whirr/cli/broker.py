@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from whirr.broker import EmbeddedBroker
-from whirr.cli._output import print_json, stdout
+from whirr.cli._output import print_json, print_line
 from whirr.errors import ServiceUnavailable
 
 
@@ -34,8 +34,10 @@ def broker(
 
 
 def _print_how_to_use(bootstrap: str, environment: dict[str, str]) -> None:
-    stdout.print(f"A broker is listening on [bold]{bootstrap}[/]. It keeps everything in memory.")
-    stdout.print("In other terminals:\n")
+    print_line("A broker is listening on ", (bootstrap, "bold"), ". It keeps everything in memory.")
+    print_line("In other terminals:")
+    print_line()
     for name, value in environment.items():
-        stdout.print(f"    export {name}={value}")
-    stdout.print("\nStop it with Ctrl-C; its topics are lost then.")
+        print_line(f"    export {name}={value}")
+    print_line()
+    print_line("Stop it with Ctrl-C; its topics are lost then.")

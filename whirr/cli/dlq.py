@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from schemas.dead_letter import ERROR_CODES
-from whirr.cli._output import print_json, print_warning, stdout
+from whirr.cli._output import cell, print_json, print_line, print_warning, stdout
 from whirr.errors import SettingsError
 from whirr.settings import Settings, load_settings
 
@@ -59,10 +58,10 @@ def list_(
         for letter in letters:
             print_json(letter.as_json())
     elif not letters:
-        stdout.print(f"no dead letters on {settings.dead_letter_topic}{_narrowed(machine, reason, since)}")
+        print_line(f"no dead letters on {settings.dead_letter_topic}{_narrowed(machine, reason, since)}")
     else:
         stdout.print(_table(letters))
-        stdout.print(_tally(letters))
+        print_line(_tally(letters))
 
 
 @app.command()
@@ -86,9 +85,9 @@ def show(
         print_json({**letter.as_json(), "file": None if written is None else str(written)})
         return
     for label, text in _lines(letter):
-        stdout.print(Text.assemble((f"{label:10} ", "dim"), text))
+        print_line((f"{label:10} ", "dim"), text)
     if written is not None:
-        stdout.print(Text(f"{len(letter.value or b'')} bytes written to {written}"))
+        print_line(f"{len(letter.value or b'')} bytes written to {written}")
 
 
 @app.command()
@@ -163,18 +162,18 @@ def _send(settings: Settings, letters: Sequence[Letter], as_json: bool) -> int:
         if sent < len(letters):
             print_warning(f"{sent} of {len(letters)} were sent and noted; the next replay goes on with the rest")
         elif not as_json:
-            stdout.print(f"sent {sent} records")
+            print_line(f"sent {sent} records")
     return sent
 
 
 def _say(planned: Plan, found: int) -> None:
     if not found:
-        stdout.print("no dead letter matches")
+        print_line("no dead letter matches")
         return
     if planned.send:
-        stdout.print("to send: " + _tally(planned.send))
+        print_line("to send: " + _tally(planned.send))
     if planned.again:
-        stdout.print(f"{len(planned.again)} were replayed before and are left out; --again sends them too")
+        print_line(f"{len(planned.again)} were replayed before and are left out; --again sends them too")
     for letter, why in planned.unfit:
         print_warning(f"{letter.place} can't be sent again: {why}")
 
@@ -199,7 +198,7 @@ def _table(letters: Sequence[Letter]) -> Table:
         stored = letter.as_json()["stored_at"].replace("T", " ")[:19]
         detail = letter.detail if len(letter.detail) <= _DETAIL_CHARS else letter.detail[: _DETAIL_CHARS - 1] + "…"
         machine = letter.machine[:40] + (f"/{letter.header('ce_source')}" if letter.header("ce_source") else "")
-        table.add_row(letter.place, stored, Text(machine), letter.code, Text(detail))
+        table.add_row(letter.place, stored, cell(machine), cell(letter.code), cell(detail))
     return table
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from whirr.cli._output import print_json, print_warning, stdout
+from whirr.cli._output import print_json, print_line, print_warning
 from whirr.cli.edge_status import EdgeCommand
 from whirr.errors import SettingsError
 
@@ -267,7 +267,7 @@ def _run(agent: EdgeAgent, config: EdgeConfig, as_json: bool) -> None:
         await agent.run(stop)
 
     if not as_json:
-        stdout.print(f"{config.machine_id}: publishing to {config.topic} at {config.bootstrap}; Ctrl-C stops")
+        print_line(f"{config.machine_id}: publishing to {config.topic} at {config.bootstrap}; Ctrl-C stops")
     try:
         asyncio.run(main())
     finally:
@@ -281,19 +281,19 @@ def _run(agent: EdgeAgent, config: EdgeConfig, as_json: bool) -> None:
 
 
 def _print_summary(summary: Summary) -> None:
-    stdout.print(
+    print_line(
         f"{summary.machine_id}: {summary.frames_sent} frames, {summary.bytes_sent / 1e6:.2f} MB sent; "
         f"{summary.frames_dropped} dropped, {summary.frames_unsent} unsent, {summary.retries} retries"
     )
     if summary.frames_resumed:
-        stdout.print(f"{summary.frames_resumed} frames waited in the spool from an earlier run")
+        print_line(f"{summary.frames_resumed} frames waited in the spool from an earlier run")
     if summary.recorded_from is not None:
-        stdout.print(f"recorded from {summary.recorded_from} to {summary.recorded_until}")
+        print_line(f"recorded from {summary.recorded_from} to {summary.recorded_until}")
     if summary.left_out_s:
-        stdout.print(f"{summary.left_out_s:g} s at the ends of recordings were too short for a frame")
+        print_line(f"{summary.left_out_s:g} s at the ends of recordings were too short for a frame")
     for name, count in summary.source_counts.items():
         if count:
-            stdout.print(f"{name.replace('_', ' ')}: {count}")
+            print_line(f"{name.replace('_', ' ')}: {count}")
 
 
 def _log_to_stderr(level: str) -> None:

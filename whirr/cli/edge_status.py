@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperCommand
 
-from whirr.cli._output import print_json, stdout
+from whirr.cli._output import cell, print_json, print_line, stdout
 from whirr.settings import load_settings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def status(
         sums = {name: sum(getattr(spool, name) for spool in spools) for name in totals}
         print_json({"spool_dir": str(root), **sums, "spools": spools})
     elif not spools:
-        stdout.print(f"no spool in {root}")
+        print_line(f"no spool in {root}")
     else:
         stdout.print(_table(spools))
 
@@ -63,8 +63,8 @@ def _table(spools: list[SpoolStatus]) -> Table:
     for spool in spools:
         style = "red" if spool.dropped_frames or spool.damaged_records else ""
         table.add_row(
-            spool.machine_id,
-            spool.source or "",
+            cell(spool.machine_id),
+            cell(spool.source or ""),
             "running" if spool.running else "stopped",
             str(spool.frames),
             f"{spool.bytes / 1e6:.2f}",

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.text import Text
 
-from whirr.cli._output import print_json, stdout
+from whirr.cli._output import print_json, print_line
 from whirr.errors import SettingsError
 
 _DATA, _RULE, _OUTPUT = "Data", "Alert rule", "Output"
@@ -105,6 +104,6 @@ def evaluate(
         return
     print_evaluation(result)
     if report is not None:
-        stdout.print(Text(f"report     {report}"))
+        print_line(f"report     {report}")
     if logged is not None:
-        stdout.print(Text(f"run        {logged} in MLflow"))
+        print_line(f"run        {logged} in MLflow")

@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from whirr.cli._output import print_json, print_warning, stdout
+from whirr.cli._output import cell, print_json, print_line, print_warning, stdout
 from whirr.durations import duration_s, spoken
 from whirr.errors import FeatureStoreError
 from whirr.settings import Settings, load_settings
@@ -66,9 +66,9 @@ def apply_command(yaml: StoreYaml = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"store": store.shown, "repo": str(repo), "views": views, "services": services})
         return
-    stdout.print(Text(f"applied    {repo} to the {store.shown}"))
-    stdout.print(Text(f"views      {', '.join(views)}"))
-    stdout.print(Text(f"services   {', '.join(services)}"))
+    print_line(f"applied    {repo} to the {store.shown}")
+    print_line(f"views      {', '.join(views)}")
+    print_line(f"services   {', '.join(services)}")
 
 
 @app.command("materialize")
@@ -101,9 +101,9 @@ def materialize_command(
     if as_json:
         print_json({"store": store.shown, "history": str(history.folder), "found": done.found, "written": done.written})
         return
-    stdout.print(Text(f"history    {history.folder}: {_machines(done.found)} in the period"))
+    print_line(f"history    {history.folder}: {_machines(done.found)} in the period")
     left = f"; of {done.found - done.written} it holds the same or newer" if done.written < done.found else ""
-    stdout.print(Text(f"written    {_machines(done.written)} to the {store.shown}{left}"))
+    print_line(f"written    {_machines(done.written)} to the {store.shown}{left}")
     if not done.found:
         print_warning("the history holds nothing to write; a worker or `whirr features --to-feast` fills it")
 
@@ -172,22 +172,22 @@ def _settings(yaml: Path | None) -> Settings:
 
 def _print_status(status: StoreStatus) -> None:
     count, first, last = status.history_days
-    stdout.print(Text(f"store      {status.store}"))
-    stdout.print(Text(f"history    {status.history}: " + (f"{count} days, {first} to {last}" if count else "empty")))
+    print_line(f"store      {status.store}")
+    print_line(f"history    {status.history}: " + (f"{count} days, {first} to {last}" if count else "empty"))
     if not status.machines:
-        stdout.print("machines   none yet: a worker writes them, or `whirr feast materialize` from history")
+        print_line("machines   none yet: a worker writes them, or `whirr feast materialize` from history")
         return
     counts = {presence: len(status.named(presence)) for presence in ("fresh", "silent", "gone")}
-    stdout.print(Text("machines   " + ", ".join(f"{number} {word}" for word, number in counts.items() if number)))
+    print_line("machines   " + ", ".join(f"{number} {word}" for word, number in counts.items() if number))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("machine", "presence", *next(iter(status.machines)).views):
         table.add_column(name)
     ranked = sorted(status.machines, key=lambda one: (("silent", "fresh", "gone").index(one.presence), one.machine_id))
     for one in ranked[:_SHOWN]:
-        table.add_row(one.machine_id, Text(one.presence, _STYLES[one.presence]), *_ages(one))
+        table.add_row(cell(one.machine_id), Text(one.presence, _STYLES[one.presence]), *_ages(one))
     stdout.print(table)
     if len(ranked) > _SHOWN:
-        stdout.print(Text(f"… and {len(ranked) - _SHOWN} more; --json has all", "dim"))
+        print_line(f"… and {len(ranked) - _SHOWN} more; --json has all", style="dim")
 
 
 def _ages(one: MachineFreshness) -> list[str]:

@@ -17,10 +17,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from whirr.cli._output import print_json, print_warning, stdout
+from whirr.cli._output import cell, print_json, print_warning, stdout
 from whirr.durations import duration_s, spoken
 from whirr.errors import ServiceUnavailable
 from whirr.settings import Settings, load_settings
+from whirr.terminal import printable
 
 if TYPE_CHECKING:
     from whirr.feature_client import FeatureClient, MachineFeatures
@@ -128,9 +129,9 @@ class Board:
     def drawn(self, lines: int | None) -> RenderableType:
         """Return the table, cut to so many lines of a screen."""
         # A full screen cuts lines that are too long; the end of this one says what to expect.
-        below = [Text(line, "bold red") for line in textwrap.wrap(self._trouble, stdout.width)]
+        below = [Text(line, "bold red") for line in textwrap.wrap(printable(self._trouble), stdout.width)]
         if not self._seen:
-            return Group(Text(f"{self._client.shown}: {_EMPTY}"), *below)
+            return Group(cell(f"{self._client.shown}: {_EMPTY}"), *below)
         ranked = self._ranked()
         shown = ranked if lines is None else ranked[: max(1, lines - len(below) - _FRAME_LINES)]
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -149,14 +150,14 @@ class Board:
         state = self._state(one)
         health = one.health
         return (
-            Text(one.machine_id, "bold"),
-            Text(state or "-", _STATES.get(state, "")),
+            cell(one.machine_id, "bold"),
+            cell(state or "-", _STATES.get(state, "")),
             _number(health.score_mean, ".3g"),
             _number(health.threshold_ratio, ".2f"),
             _number(one.audio.rms_mean, ".4f"),
             _number(health.frames_seen, "d"),
             f"{spoken(self._age_s(one))} ago",
-            health.model_version or "-",
+            cell(health.model_version or "-"),
         )
 
     def _state(self, one: MachineFeatures) -> str:

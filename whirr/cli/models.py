@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
-from whirr.cli._output import print_json, print_warning, stdout
+from whirr.cli._output import cell, print_json, print_line, print_warning, stdout
 from whirr.settings import load_settings
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def list_(
     elif found:
         stdout.print(_table(found))
     else:
-        stdout.print("no model is registered; `whirr train --register` does that")
+        print_line("no model is registered; `whirr train --register` does that")
 
 
 @app.command()
@@ -52,7 +51,7 @@ def show(
         print_json(found)
         return
     for label, value in _lines(found):
-        stdout.print(Text(f"{label:22}  {value}"))
+        print_line(f"{label:22}  {value}")
 
 
 @app.command()
@@ -100,7 +99,7 @@ def _tell(promotion: Promotion, as_json: bool) -> None:
     for reason in promotion.overridden:
         print_warning(reason)
     stead = "" if before is None else f" in place of version {before.version}"
-    stdout.print(Text(f"version {champion.version} of {champion.name} is the champion{stead}"))
+    print_line(f"version {champion.version} of {champion.name} is the champion{stead}")
 
 
 def _table(versions: list[Registered]) -> Table:
@@ -120,7 +119,7 @@ def _table(versions: list[Registered]) -> Table:
             one.created_at[:19] + "Z",
             (one.run_id or "-")[:8],
         )
-        table.add_row(*map(Text, shown))
+        table.add_row(*map(cell, shown))
     return table
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.text import Text
 
-from whirr.cli._output import print_json, print_warning, stdout
+from whirr.cli._output import print_json, print_line, print_warning
 
 
 def record(
@@ -50,9 +49,9 @@ def record(
         print_json(summary)
         return
     already = f", {summary['already_there']} were there already" if summary["already_there"] else ""
-    stdout.print(Text(f"{summary['written']} frames written to {out}{already}; {summary['audio_s']:.0f} s of signal"))
+    print_line(f"{summary['written']} frames written to {out}{already}; {summary['audio_s']:.0f} s of signal")
     for name, count in summary["machines"].items():
-        stdout.print(Text(f"  {name}  {count}"))
+        print_line(f"  {name}  {count}")
     if summary["skipped"]:
         reasons = ", ".join(f"{count} {code}" for code, count in summary["skipped"].items())
         print_warning(f"{sum(summary['skipped'].values())} records are no usable frames ({reasons}); left out")

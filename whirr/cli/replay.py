@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.text import Text
 
-from whirr.cli._output import print_error, print_json, stderr, stdout
+from whirr.cli._output import print_error, print_json, print_line, print_warning
 from whirr.errors import ReplayFailed, SettingsError
 
 if TYPE_CHECKING:
@@ -232,7 +231,7 @@ def replay(
             return
         summary = _in_process(config, champions, as_json)
     except KeyboardInterrupt:
-        stderr.print(f"interrupted; what is scored is kept in {out}: the same command goes on from there")
+        print_warning(f"interrupted; what is scored is kept in {out}: the same command goes on from there")
         raise
     if report is not None:
         from whirr.report.write import write_report
@@ -279,7 +278,7 @@ def _conclude(summary: dict[str, Any], gates: list[Gate], as_json: bool, report:
     else:
         print_replay(summary)
         if report is not None:
-            stdout.print(Text(f"report     {report}"))
+            print_line(f"report     {report}")
     _fail_if(failed)
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,14 +14,12 @@ from pydantic import BaseModel, SecretStr
 from rich.table import Table
 from rich.text import Text
 
-from whirr.cli._output import print_json, print_warning, stdout
-from whirr.settings import Route, Settings, load_settings, settings_file
+from whirr.cli._output import cell, print_json, print_warning, stdout
+from whirr.settings import Route, Settings, load_settings, read_settings_file, settings_file, unknown_variables
+from whirr.terminal import printable
 
 MASK: Final = "********"
 _PREFIX: Final = "WHIRR_"
-# Variables that are no settings: where settings, downloads and the features' history are, and what the tests talk to.
-_OTHERS: Final = frozenset({"WHIRR_SETTINGS_FILE", "WHIRR_CACHE_DIR", "WHIRR_FEATURE_HISTORY"})
-_TESTS: Final = "WHIRR_TEST_"
 # A password may hold what an address should not (: / @ ?), so it ends at the last @ that can end it. The query is what
 # begins with a name and =.
 _PASSWORD = re.compile(r"(?<=://)(?P<user>[^:]*):(?:(?:(?!\?[\w.%-]+=).)*@|.*@)", re.DOTALL)
@@ -46,8 +42,9 @@ def settings(
 ) -> None:
     """Show every setting and where it came from: environment, settings file or default. Secrets are masked."""
     rows = list(show(load_settings(), os.environ, settings_file()))
-    warnings = [*unknown_variables(os.environ), *_secrets_in_file(rows)]
-    for warning in warnings:
+    secrets = _secrets_in_file(rows)
+    warnings = [*unknown_variables(os.environ), *secrets]  # the former are told at the start of every command
+    for warning in secrets:
         print_warning(warning)
     if as_json:
         print_json({"settings": rows, "warnings": warnings})
@@ -58,22 +55,11 @@ def settings(
 def show(current: Settings, environment: Mapping[str, str], file: Path) -> Iterator[Shown]:
     """Yield every setting of ``current``, given what it was made from."""
     given = {name.upper() for name in environment}
-    in_file = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    in_file = read_settings_file()
     for name, field in Settings.model_fields.items():
         variable = _PREFIX + name.upper()
         source = f"env {variable}" if variable in given else str(file) if name in in_file else "default"
         yield Shown(name, _plain(getattr(current, name)), source, field.description or "", variable)
-
-
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Return a warning for each ``WHIRR_…`` variable that is no setting, with the one it may have been meant for."""
-    known = {_PREFIX + name.upper() for name in Settings.model_fields} | _OTHERS
-    unknown = [
-        name
-        for name in sorted(environment)
-        if name.upper().startswith(_PREFIX) and not name.startswith(_TESTS) and name.upper() not in known
-    ]
-    return [_warning(name, known) for name in unknown]
 
 
 def _secrets_in_file(rows: list[Shown]) -> list[str]:
@@ -82,12 +68,6 @@ def _secrets_in_file(rows: list[Shown]) -> list[str]:
         for row in rows
         if row.value == MASK and not row.source.startswith("env ")
     ]
-
-
-def _warning(name: str, known: set[str]) -> str:
-    endings = {variable.removeprefix(_PREFIX): variable for variable in known}
-    close = get_close_matches(name.upper().removeprefix(_PREFIX), endings, n=1)
-    return f"{name} is no setting" + (f"; did you mean {endings[close[0]]}?" if close else "")
 
 
 def _plain(value: Any) -> Any:
@@ -115,8 +95,8 @@ def _table(rows: list[Shown]) -> Table:
     table.add_column("from", overflow="fold")
     table.add_column("meaning", style="dim", ratio=1)
     for row in rows:
-        source = Text(row.source, style="dim" if row.source == "default" else "green")
-        table.add_row(row.name, Text(_readable(row.value)), source, Text(row.description))
+        source = cell(row.source, style="dim" if row.source == "default" else "green")
+        table.add_row(row.name, Text(printable(_readable(row.value), keep="\n")), source, Text(row.description))
     return table
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from whirr.cli._output import print_json, stderr, stdout
+from whirr.cli._output import cell, print_json, print_line, stderr, stdout
 
 if TYPE_CHECKING:
     from edge_agent.simulator import Plant, Written
@@ -75,7 +75,11 @@ def _print_table(plant: Plant, out: Path, written: list[Written]) -> None:
         happens += [f"off from {off.from_s:g} to {off.to_s:g} s" for off in spec.off]
         count = sum(row.machine_id == spec.machine_id for row in written)
         table.add_row(
-            spec.machine_id, spec.kind, f"{spec.nominal_hz:.1f}", str(count), ", ".join(happens) or "stays healthy"
+            cell(spec.machine_id),
+            spec.kind,
+            f"{spec.nominal_hz:.1f}",
+            str(count),
+            ", ".join(happens) or "stays healthy",
         )
     stdout.print(table)
-    stdout.print(f"{len(written)} recordings in {out}; the truth about them is in truth.json and truth.csv.")
+    print_line(f"{len(written)} recordings in {out}; the truth about them is in truth.json and truth.csv.")

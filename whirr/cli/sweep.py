@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whirr.cli._output import print_json, stdout
+from whirr.cli._output import print_json, print_line
 from whirr.errors import SettingsError
 
 _GRID, _OUTPUT = "What is tried", "Output"
@@ -82,7 +82,7 @@ def sweep(
 
     print_sweep(loaded, choice, front, len(tried), took_s, has_labels)
     if write is not None:
-        stdout.print(f"Written to {write}. Look through it, then start workers with WHIRR_SETTINGS_FILE={write}")
+        print_line(f"Written to {write}. Look through it, then start workers with WHIRR_SETTINGS_FILE={write}")
 
 
 def _grid(

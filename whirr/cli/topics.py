@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from whirr.cli._output import print_json, print_warning, stdout
+from whirr.cli._output import cell, print_json, print_line, print_warning, stdout
 from whirr.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def check(bootstrap: Bootstrap = None, as_json: AsJson = False) -> None:
     elif found:
         stdout.print(_table(found))
     else:
-        stdout.print(f"{len(_rows(settings))} topics at {settings.bootstrap} are as expected")
+        print_line(f"{len(_rows(settings))} topics at {settings.bootstrap} are as expected")
     if found:
         raise typer.Exit(_DIFFERENT)
 
@@ -114,6 +114,6 @@ def _table(found: list[Difference]) -> Table:
     for column in ("topic", "what", "expected", "found"):
         table.add_column(column, overflow="fold")
     for difference in found:
-        shown = Text("missing" if difference.found is None else difference.found, style="bold red")
-        table.add_row(difference.topic, difference.what, difference.expected, shown)
+        shown = cell("missing" if difference.found is None else difference.found, "bold red")
+        table.add_row(cell(difference.topic), cell(difference.what), cell(difference.expected), shown)
     return table

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from trainer.detector import CANDIDATES, DEFAULT, DETECTORS
 from whirr.cli._config_file import take_options
 from whirr.cli._options import DATA, Bands, FrameS, Hop, Machine, NFft, OnErrorOption, Rate, Scale, WindowS
-from whirr.cli._output import print_json, print_warning, stdout
+from whirr.cli._output import print_json, print_line, print_warning
 from whirr.cli._thresholds import (
     AlertPercentile,
     FalseAlarmsPerDay,
@@ -180,9 +179,9 @@ def train(
     if as_json:
         print_json(_summary(result))
     elif result.metadata.run_id is not None:
-        stdout.print(Text(f"run        {result.metadata.run_id} in MLflow"))
+        print_line(f"run        {result.metadata.run_id} in MLflow")
         if result.registered is not None:
-            stdout.print(Text(f"registered version {result.registered} of {result.metadata.name}"))
+            print_line(f"registered version {result.registered} of {result.metadata.name}")
 
 
 def _print_config(order: TrainConfig) -> None:
