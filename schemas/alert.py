@@ -14,6 +14,8 @@ ALERT_TYPE = "whirr.alert.v1"
 AlertKind = Literal["machine", "sensor"]
 AlertState = Literal["opened", "updated", "closed", "anomalous"]
 Severity = Literal["warning", "critical"]
+MANY_MACHINES = "(many)"  # in place of a machine id, none of which has brackets
+MAX_NAMED_MACHINES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +63,14 @@ class Alert:
         alert_id: The same for every redelivery; deduplicate by it.
         incident_id: The ``alert_id`` of the transition that opened the incident.
         kind: ``machine``, or ``sensor`` for a signal that is flat, clipped or silent (``sensor_fault`` says which).
+        machine_id: The machine; ``(many)`` where one alert tells the silence of many streams (then ``source`` is None).
         score, threshold, ratio: Of the frame; None for ``silent``, where no frame came.
         recorded_at: Start of the recording of the frame (``silent``: of the last one seen).
         bands: The bands that drove the score, largest share first; empty where none stands out.
         statistics: The stream's rolling mean of the 13 statistics, by name.
+        reason: Why an incident closed without a frame: its stream was ``forgotten``, having been silent for long.
+        streams: Of an alert about many machines: how many streams are silent.
+        machines: Of such an alert: ids of some of those machines, at most 20.
     """
 
     alert_id: Identity
@@ -84,6 +90,9 @@ class Alert:
     model: AlertModel
     bands: tuple[Band, ...]
     statistics: dict[str, float]
+    reason: Literal["forgotten"] | None = None
+    streams: Annotated[int, Field(ge=0)] | None = None
+    machines: tuple[str, ...] = ()
 
 
 def alert_id(frame_id: str, transition: str) -> str:

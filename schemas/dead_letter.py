@@ -25,6 +25,7 @@ ERROR_CODES: Final[dict[str, str]] = {
     "not_finite": "a sample is NaN or infinite",
     "channels_mismatch": "the frame's channels don't fit the model's",
     "no_route": "no route's pattern matches the machine id",
+    "too_many_streams": "the stream is new, and there are too many streams, or too many new ones, for this worker",
     "processing_failed": "an unexpected error; the worker's log has the traceback",
 }
 MAX_CARRIED_HEADERS = 32

@@ -27,7 +27,7 @@ from stream_app.model_files import ModelFiles
 from stream_app.models import Champions, ModelWatcher
 from stream_app.pipeline import Engine
 from stream_app.placement import Placement
-from stream_app.processor import BatchProcessor, Taken
+from stream_app.processor import BatchProcessor, StreamLimits, Taken
 from stream_app.recovery import Tables
 from stream_app.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender
 from stream_app.states import StreamStates
@@ -116,6 +116,7 @@ def create_app(
         encoder=_encoder(settings),
         metrics=app.metrics,
         placement=Placement(partitions, app.metrics),
+        limits=StreamLimits(settings.max_streams, settings.max_new_streams_per_min, settings.silence_summary_from),
     )
     compute.observe = app.metrics.compute_seconds.observe
     app.flow = Flow(compute, app.processor, app.metrics, settings.batch_frames)
@@ -131,6 +132,7 @@ def create_app(
 def _features(app: WorkerApp, states_table: table.StateTable) -> FeaturePush:
     features = FeaturePush(app.settings, app.states, lambda: app.engine.router, PushMetrics(app.metrics.registry))
     app.states.on_put = features.offer
+    app.states.on_forget = features.forget
     states_table.on_recovered = features.offer_all
     return features
 

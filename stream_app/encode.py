@@ -63,9 +63,10 @@ class Encoder:
         """Return a dead letter as a message: key and value as they came, with the reason in the headers."""
         return Message(self.dead_letters, letter.key, letter.value, letter.headers())
 
-    def state(self, partition: int, key: bytes, state: StreamState) -> Message:
-        """Return a stream's state as a record of the changelog, beside the partition of its frames."""
-        return Message(self.changelog, key, state.to_bytes(), (), partition)
+    def state(self, partition: int, key: bytes, state: StreamState | bytes | None) -> Message:
+        """Return a stream's state as a record of the changelog, beside the partition of its frames; None forgets it."""
+        raw = state.to_bytes() if isinstance(state, StreamState) else state
+        return Message(self.changelog, key, raw, (), partition)
 
     def _headers(self, identity: str, kind: str, time: str) -> list[tuple[str, bytes]]:
         return [

@@ -38,6 +38,14 @@ class Metrics:
             registry=registry,
         )
         self._gap_sensors: set[tuple[str, str]] = set()
+        self.streams = Gauge("whirr_streams", "Streams (machine and sensor) that are remembered", registry=registry)
+        self.new_streams = Counter("whirr_new_streams", "Streams seen for the first time", registry=registry)
+        self.streams_forgotten = Counter(
+            "whirr_streams_forgotten",
+            "Streams forgotten: silent for long, or to make room",
+            ["reason"],
+            registry=registry,
+        )
         self.batch_frames = Histogram("whirr_batch_frames", "Frames in a batch", buckets=_FRAMES, registry=registry)
         self.compute_seconds = Histogram(
             "whirr_compute_seconds", "Decoding and scoring a batch", buckets=_SECONDS, registry=registry

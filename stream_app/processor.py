@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Any, Protocol, TypeVar
 
+from schemas.alert import Alert, AlertState
 from schemas.dead_letter import DeadLetter
 from schemas.frame import FrameRecord
 from stream_app.encode import Encoder, Message
 from stream_app.lease import Lease
 from stream_app.metrics import Metrics
-from stream_app.pipeline import Computed, Outcome, StreamState
+from stream_app.pipeline import Computed, Outcome, StreamState, glance, silent_together
+from stream_app.pipeline.alerts import many_silent_id
 from stream_app.placement import Placement
 from stream_app.sender import Sender
+from stream_app.silence import SilentStreams, Stream
 from stream_app.states import StreamStates, state_key, stream_of
 
 Answer = Computed | DeadLetter
+T = TypeVar("T")
 
 
 class Advancing(Protocol):
@@ -30,6 +34,33 @@ class Advancing(Protocol):
 
     def silence(self, machine_id: str, source: str, state: StreamState, now_us: int) -> Outcome | None:
         """Return what a timer's look at a stream leads to, or None."""
+
+    def silence_due_us(self, machine_id: str, seen_us: int) -> int | None:
+        """Return when a stream last heard at ``seen_us`` is to be told silent; None for never."""
+
+    def forget_due_us(self, machine_id: str, seen_us: int) -> int | None:
+        """Return when a stream last heard at ``seen_us`` is to be forgotten; None for never."""
+
+    def forget(self, machine_id: str, source: str, state: StreamState, now_us: int) -> tuple[Alert, ...]:
+        """Return the alerts that close what is open in a stream that is forgotten."""
+
+    def many_silent(self, machines: Sequence[str], **told: Any) -> Alert | None:
+        """Return the alert about many streams' silence; None without any route."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """How many streams a worker takes: ids come from outside, and each costs memory until it is forgotten.
+
+    Attributes:
+        streams: Most streams.
+        new_per_min: Most new ones a minute; after a quiet minute all at once.
+        summary_from: So many that fall silent within a minute are told by one alert.
+    """
+
+    streams: int = 300_000
+    new_per_min: int = 60_000
+    summary_from: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +78,10 @@ class Taken:
     ack: Callable[[], object]
 
 
-class _Stream(NamedTuple):
-    partition: int
-    key: bytes
+_Moved = dict[Stream, StreamState | bytes | None]  # bytes: no frame moved it; None: it is forgotten
+_TOLD_AT_ONCE = 200
+_JOINED_AT_ONCE = 250
+_LOOK_EVERY_S = 10.0
 
 
 class BatchProcessor:
@@ -62,7 +94,7 @@ class BatchProcessor:
         next_offset: By partition, the offset after the last frame acknowledged in this generation.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that a batch meets on its way
         self,
         *,
         engine: Advancing,
@@ -72,6 +104,7 @@ class BatchProcessor:
         encoder: Encoder,
         metrics: Metrics,
         placement: Placement,
+        limits: StreamLimits | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._engine = engine
@@ -82,6 +115,11 @@ class BatchProcessor:
         self._metrics = metrics
         self._placement = placement
         self._now_us = now_us
+        self._limits = limits or StreamLimits()
+        self._silent = SilentStreams(engine, states, self._limits.summary_from)
+        self._may_be_new = float(self._limits.new_per_min)
+        self._may_be_new_at_us = 0
+        self._looked_at_us = 0
         self._busy = asyncio.Lock()
         self.next_offset: dict[int, int] = {}
 
@@ -105,30 +143,126 @@ class BatchProcessor:
                 self._acknowledge([taken for taken, _ in admitted])
             self._count(tally)
 
-    async def watch(self, heard_since_us: Mapping[int, int], silent_after_s: float) -> None:
-        """Raise alerts for streams from which nothing has come for a while.
+    async def watch(self, heard_since_us: Mapping[int, int], silent_after_s: float | None) -> None:
+        """Raise alerts for streams from which nothing has come for a while, and forget those silent for long.
+
+        Streams that fall silent together do so over some seconds. They are looked for every 10 s (or more often, where
+        silence is told soon), and where they are very many told by one alert.
 
         Args:
             heard_since_us: By partition that is caught up: since when (wall clock) a frame would have been seen.
-            silent_after_s: The shortest silence that any route calls a fault.
+            silent_after_s: The shortest silence that any route calls a fault; None if none does.
         """
-        async with self._busy:
-            generation = self._lease.generation
-            messages: list[Message] = []
-            moved: dict[_Stream, StreamState] = {}
-            now_us = self._now_us()
-            for partition, since_us in heard_since_us.items():
-                if not self._lease.admits(generation, partition):
-                    continue
-                for key, state in self._states.items(partition):
-                    seen_us = max(state.seen_us, since_us)
-                    if state.silent.incident_id or now_us - seen_us < silent_after_s * 1e6:
+        now_us = self._now_us()
+        await self._forget(heard_since_us, now_us)
+        if silent_after_s is None or now_us - self._looked_at_us < min(_LOOK_EVERY_S, silent_after_s / 10) * 1e6:
+            return
+        self._looked_at_us = now_us
+        overdue = await self._silent.overdue(heard_since_us, round(silent_after_s * 1e6), now_us)
+        if self._silent.are_many(len(overdue), now_us):
+            await self._tell_together(overdue, heard_since_us, now_us)
+        elif overdue:
+            self._silent.told_each(len(overdue), now_us)
+            await self._tell_each(overdue, heard_since_us, now_us)
+        for incident_id, streams in self._silent.left_over(now_us).items():
+            await self._tell_each(streams, heard_since_us, now_us, was_in=incident_id)
+
+    async def _tell_each(
+        self, streams: Sequence[Stream], heard_since_us: Mapping[int, int], now_us: int, was_in: str = ""
+    ) -> None:
+        """Tell silent streams one by one, some at a time; ``was_in``: what told them together until now."""
+        for some in _parts(streams, _TOLD_AT_ONCE):
+            async with self._busy:
+                generation = self._lease.generation
+                messages: list[Message] = []
+                moved: _Moved = {}
+                for stream in some:
+                    state = self._states.get(*stream)
+                    if state is None or not self._lease.admits(generation, stream.partition):
                         continue
-                    outcome = self._engine.silence(*stream_of(key), replace(state, seen_us=seen_us), now_us)
-                    if outcome is not None:
-                        self._collect(outcome, _Stream(partition, key), messages, moved)
-            if messages:
+                    if state.silent.incident_id != was_in:
+                        continue  # heard, or told, meanwhile
+                    seen_us = max(state.seen_us, heard_since_us.get(stream.partition, now_us) if not was_in else 0)
+                    outcome = self._engine.silence(*stream_of(stream.key), replace(state, seen_us=seen_us), now_us)
+                    if outcome is not None and outcome.state is not None:
+                        self._collect(outcome, messages)
+                        moved[stream] = outcome.state.to_bytes()
+                if messages:
+                    await self._store(messages, moved, generation)
+
+    async def _tell_together(self, streams: Sequence[Stream], heard_since_us: Mapping[int, int], now_us: int) -> None:
+        """Tell the silence of many streams by one alert, and note it in each stream's state, some at a time."""
+        incident_id = self._silent.running(now_us)
+        transition: AlertState = "opened" if incident_id is None else "updated"
+        before = 0 if incident_id is None else len(self._silent.streams_of(incident_id))
+        machines = [stream_of(stream.key)[0] for stream in streams[:_TOLD_AT_ONCE]]
+        for some in _parts(streams, _JOINED_AT_ONCE):
+            async with self._busy:
+                generation = self._lease.generation
+                messages: list[Message] = []
+                moved: _Moved = {}
+                newest_us = 0
+                for stream in some:
+                    state = self._states.peek(*stream)
+                    if state is None or not self._lease.admits(generation, stream.partition):
+                        continue
+                    if not self._silent.is_still(stream, heard_since_us[stream.partition], now_us):
+                        continue
+                    if incident_id is None:
+                        whole = state if isinstance(state, StreamState) else StreamState.from_bytes(state)
+                        incident_id = many_silent_id(whole.frame_id)
+                    newest_us = max(newest_us, glance(state).newest_us)
+                    moved[stream] = silent_together(state, incident_id)
+                if incident_id is None or not moved:
+                    continue
+                if machines:
+                    messages += self._about_many(
+                        machines,
+                        incident_id=incident_id,
+                        transition=transition,
+                        streams=before + len(streams),
+                        recorded_us=newest_us,
+                        now_us=now_us,
+                    )
+                    machines = []  # told once
                 await self._store(messages, moved, generation)
+                self._silent.joined(incident_id, now_us)
+
+    def _about_many(self, machines: Sequence[str], **told: Any) -> list[Message]:
+        alert = self._engine.many_silent(machines, **told)
+        if alert is None:
+            return []
+        self._metrics.alerts.labels(alert.kind, alert.state).inc()
+        return [self._encoder.alert(alert)]
+
+    async def _forget(self, heard_since_us: Mapping[int, int], now_us: int) -> None:
+        """Look at some streams, and forget those from which nothing has come for long.
+
+        What is open in one is closed by alerts first; then a tombstone goes to the changelog, and is acknowledged like
+        any state.
+        """
+        full = len(self._states) >= self._limits.streams
+        found = self._silent.to_forget(heard_since_us, full, now_us)
+        for some in _parts(found, _TOLD_AT_ONCE):
+            async with self._busy:
+                generation = self._lease.generation
+                messages: list[Message] = []
+                moved: _Moved = {}
+                left: dict[str, set[Stream]] = {}
+                for stream, reason in some:
+                    state = self._states.get(*stream)
+                    if state is None or not self._lease.admits(generation, stream.partition):
+                        continue
+                    if self._silent.why_forgotten(stream, full, now_us) is None:
+                        continue  # heard meanwhile
+                    self._collect(
+                        Outcome(None, self._engine.forget(*stream_of(stream.key), state, now_us), None), messages
+                    )
+                    _note_left(stream, state, None, left)
+                    moved[stream] = None
+                    self._metrics.streams_forgotten.labels(reason).inc()
+                if moved:
+                    await self._store(messages + self._ends_of_many(left, now_us), moved, generation)
 
     async def settle(self, timeout_s: float) -> bool:
         """Begin no other batch of this generation and wait for the one in flight; return whether it ended in time."""
@@ -139,56 +273,104 @@ class BatchProcessor:
         except TimeoutError:
             return False
 
-    def _apply(
-        self, admitted: Sequence[tuple[Taken, Answer]], tally: Counter[str]
-    ) -> tuple[list[Message], dict[_Stream, StreamState]]:
+    def _apply(self, admitted: Sequence[tuple[Taken, Answer]], tally: Counter[str]) -> tuple[list[Message], _Moved]:
         messages: list[Message] = []
-        moved: dict[_Stream, StreamState] = {}
-        now_us = self._now_us()
+        moved: dict[Stream, StreamState] = {}
+        left: dict[str, set[Stream]] = {}
+        now_us, new = self._now_us(), 0
         for taken, answer in admitted:
             if isinstance(answer, DeadLetter):
                 messages.append(self._bury(answer, tally))
                 continue
             partition = taken.record.partition
-            stream = _Stream(partition, state_key(answer.frame.stream))
+            stream = Stream(partition, state_key(answer.frame.stream))
             self._placement.see(taken.record.key or b"", partition)
             state = moved.get(stream) or self._states.get(*stream)
+            if state is None:
+                refused = self._why_not_new(new, now_us)
+                if refused is not None:
+                    letter = DeadLetter(code="too_many_streams", detail=refused, record=taken.record)
+                    messages.append(self._bury(letter, tally))
+                    continue
+                new += 1
             outcome = self._engine.advance(answer, state, now_us)
-            self._collect(outcome, stream, messages, moved)
+            self._collect(outcome, messages)
+            if outcome.state is not None:
+                _note_left(stream, state, outcome.state, left)
+                moved[stream] = outcome.state
             if outcome.dead_letter is not None:
                 messages.append(self._bury(outcome.dead_letter, tally))
             if outcome.score is not None:
                 tally[outcome.score.status] += 1
                 if missing := outcome.score.missing_before:
                     self._metrics.count_gap(answer.frame.machine_id, answer.frame.source or "", missing)
-        return messages, moved
+        self._metrics.new_streams.inc(new)
+        return messages + self._ends_of_many(left, now_us), {**moved}
+
+    def _why_not_new(self, new: int, now_us: int) -> str | None:
+        """Return why one more stream is not taken now, or None; ``new``: those of this batch so far."""
+        limits = self._limits
+        if len(self._states) + new >= limits.streams:
+            return f"the stream is new, and this worker has {limits.streams} already (max_streams)"
+        # A bucket that fills up in a minute.
+        passed_min = max(now_us - self._may_be_new_at_us, 0) / 60e6
+        self._may_be_new = min(limits.new_per_min, self._may_be_new + passed_min * limits.new_per_min)
+        self._may_be_new_at_us = now_us
+        if self._may_be_new < 1:
+            return f"the stream is new, and {limits.new_per_min} others were in a minute (max_new_streams_per_min)"
+        self._may_be_new -= 1
+        return None
+
+    def _ends_of_many(self, left: Mapping[str, set[Stream]], now_us: int) -> list[Message]:
+        """Return the alerts that close incidents of many streams, now that all but a few are heard again."""
+        messages: list[Message] = []
+        for incident_id, still in self._silent.ended(left).items():
+            machines = [stream_of(stream.key)[0] for stream in still]
+            messages += self._about_many(
+                machines,
+                incident_id=incident_id,
+                transition="closed",
+                streams=len(still),
+                recorded_us=now_us,
+                now_us=now_us,
+            )
+            self._silent.close(incident_id)
+        return messages
 
     def _bury(self, letter: DeadLetter, tally: Counter[str]) -> Message:
         tally["dead_letter"] += 1
         self._metrics.dead_letters.labels(letter.code).inc()
         return self._encoder.dead_letter(letter)
 
-    def _collect(
-        self, outcome: Outcome, stream: _Stream, messages: list[Message], moved: dict[_Stream, StreamState]
-    ) -> None:
+    def _collect(self, outcome: Outcome, messages: list[Message]) -> None:
         if outcome.score is not None and (message := self._encoder.score(outcome.score)) is not None:
             messages.append(message)
         for alert in outcome.alerts:
             self._metrics.alerts.labels(alert.kind, alert.state).inc()
             messages.append(self._encoder.alert(alert))
-        if outcome.state is not None:
-            moved[stream] = outcome.state
 
-    async def _store(self, messages: list[Message], moved: dict[_Stream, StreamState], generation: int) -> None:
+    async def _store(self, messages: list[Message], moved: _Moved, generation: int) -> None:
         began = time.perf_counter()
         if messages:
             await self._sender.send(messages)
         if moved and self._lease.holds(generation):
             await self._sender.send([self._encoder.state(*stream, state) for stream, state in moved.items()])
             if self._lease.holds(generation):
-                for (partition, key), state in moved.items():
-                    self._states.put(partition, key, state)
+                for stream, state in moved.items():
+                    self._keep(stream, state)
+        self._metrics.streams.set(len(self._states))
         self._metrics.send_seconds.observe(time.perf_counter() - began)
+
+    def _keep(self, stream: Stream, state: StreamState | bytes | None) -> None:
+        if state is None:
+            self._states.forget(*stream)
+        elif isinstance(state, bytes):
+            self._states.put_silent(*stream, state)
+        else:
+            before = self._states.peek(*stream)
+            if before is None or glance(before).silent_id:
+                self._silent.heard(stream)
+            self._states.put(*stream, state)
 
     def _acknowledge(self, batch: Sequence[Taken]) -> None:
         now_s = self._now_us() / 1e6
@@ -203,3 +385,18 @@ class BatchProcessor:
         for outcome, frames in tally.items():
             if frames:
                 self._metrics.frames.labels(outcome).inc(frames)
+
+
+def _note_left(
+    stream: Stream, before: StreamState | None, after: StreamState | None, left: dict[str, set[Stream]]
+) -> None:
+    """Note a stream that leaves an incident of many streams' silence."""
+    if before is None or not before.silent.alert.on:
+        return
+    if after is None or after.silent.incident_id != before.silent.incident_id:
+        left.setdefault(before.silent.incident_id, set()).add(stream)
+
+
+def _parts(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(whole), size):
+        yield whole[start : start + size]

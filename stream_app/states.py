@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
-from stream_app.pipeline import StreamState, newest_of
+from stream_app.pipeline import StreamState, glance, newest_of
 
 log = logging.getLogger(__name__)
+
+# A state that is used often is kept unpacked; in the first frames of a stream it is not worth its four times as
+# much memory: most ids that somebody makes up never send more.
+_KEPT_UNPACKED_FROM = 8
 
 
 def state_key(stream: tuple[str, str]) -> bytes:
@@ -28,11 +32,15 @@ class StreamStates:
 
     Attributes:
         on_put: Called with each stream and state that the changelog has acknowledged.
+        on_forget: Called with each stream that is forgotten.
     """
 
     def __init__(self) -> None:
         self.on_put: Callable[[bytes, StreamState], object] = lambda _key, _state: None
+        self.on_forget: Callable[[bytes], object] = lambda _key: None
         self._by_partition: dict[int, dict[bytes, StreamState | bytes]] = {}
+        self._together: dict[int, dict[str, set[bytes]]] = {}
+        self._epochs: dict[int, int] = {}
 
     def get(self, partition: int, key: bytes) -> StreamState | None:
         """Return a stream's state, or None."""
@@ -41,13 +49,28 @@ class StreamStates:
         if states is None or not isinstance(state, bytes):
             return state  # type: ignore[return-value]
         # Read from the changelog as bytes; most streams of a large plant are unpacked when their next frame comes.
-        unpacked = states[key] = StreamState.from_bytes(state)
+        unpacked = StreamState.from_bytes(state)
+        if unpacked.frames >= _KEPT_UNPACKED_FROM:
+            states[key] = unpacked
         return unpacked
+
+    def peek(self, partition: int, key: bytes) -> StreamState | bytes | None:
+        """Return a stream's state as it is kept, unpacked or as bytes, or None."""
+        return self._by_partition.get(partition, {}).get(key)
 
     def put(self, partition: int, key: bytes, state: StreamState) -> None:
         """Keep a state that the changelog has acknowledged."""
-        self._by_partition.setdefault(partition, {})[key] = state
+        self._set(partition, key, state if state.frames >= _KEPT_UNPACKED_FROM else state.to_bytes())
         self.on_put(key, state)
+
+    def put_silent(self, partition: int, key: bytes, raw: bytes) -> None:
+        """Keep a state that the changelog has acknowledged, as bytes: no frame moved it, and none is expected soon."""
+        self._set(partition, key, raw)
+
+    def forget(self, partition: int, key: bytes) -> None:
+        """Forget a stream; the changelog has acknowledged its tombstone."""
+        self._set(partition, key, None)
+        self.on_forget(key)
 
     def restore(self, partition: int, key: bytes, raw: bytes | None) -> None:
         """Apply one changelog record; of two for a stream the one with the newer recording time stays.
@@ -55,39 +78,88 @@ class StreamStates:
         A worker that wakes from a long pause may have written an old state last. With equal times the later
         record counts: an alert of silence moves a state without a frame.
         """
-        states = self._by_partition.setdefault(partition, {})
         if raw is None:
-            states.pop(key, None)
+            self._set(partition, key, None)
             return
         try:
             newest_us = newest_of(raw)
         except ValueError as error:
             # A state that can't be read must not keep the whole worker from starting.
-            log.error("state of stream %r ignored: %s", stream_of(key), error)
+            log.error("state of stream %r ignored: %s", key, error)
             return
-        known = states.get(key)
-        if known is None or newest_us >= (newest_of(known) if isinstance(known, bytes) else known.newest_us):
-            states[key] = raw
+        known = self.peek(partition, key)
+        if known is None or newest_us >= newest_of(known):
+            self._set(partition, key, raw)
+
+    def _set(self, partition: int, key: bytes, state: StreamState | bytes | None) -> None:
+        states = self._by_partition.setdefault(partition, {})
+        before = states.get(key)
+        if state is None:
+            states.pop(key, None)
+        else:
+            states[key] = state
+        self._note(partition, key, before, state)
+
+    def _note(
+        self, partition: int, key: bytes, before: StreamState | bytes | None, after: StreamState | bytes | None
+    ) -> None:
+        """Keep the index of streams whose silence is told together with others'."""
+        was, is_now = _told_with(before), _told_with(after)
+        if was == is_now:
+            return
+        index = self._together.setdefault(partition, {})
+        if was:
+            index[was].discard(key)
+            if not index[was]:
+                del index[was]
+        if is_now:
+            index.setdefault(is_now, set()).add(key)
+
+    def told_together(self) -> dict[str, dict[int, set[bytes]]]:
+        """Return, by incident of many streams' silence, the streams by partition that are silent still."""
+        found: dict[str, dict[int, set[bytes]]] = {}
+        for partition, incidents in self._together.items():
+            for incident_id, keys in incidents.items():
+                found.setdefault(incident_id, {})[partition] = keys
+        return found
 
     def drop(self, partitions: Iterable[int]) -> None:
         """Forget the states of ``partitions``."""
         for partition in partitions:
             self._by_partition.pop(partition, None)
+            self._together.pop(partition, None)
+            self._epochs[partition] = self.epoch(partition) + 1
 
     def keep_only(self, partitions: Iterable[int]) -> None:
         """Forget the states of all other partitions."""
         self.drop(self._by_partition.keys() - set(partitions))
 
+    def epoch(self, partition: int) -> int:
+        """Return a number that changes when a partition's states are dropped: what was planned of them is void."""
+        return self._epochs.get(partition, 0)
+
     def partitions(self) -> list[int]:
         """Return the partitions that have streams."""
         return sorted(self._by_partition)
 
-    def items(self, partition: int) -> Iterator[tuple[bytes, StreamState]]:
-        """Iterate over a partition's streams."""
-        for key in list(self._by_partition.get(partition, ())):
-            state = self.get(partition, key)
+    def keys(self, partition: int) -> list[bytes]:
+        """Return a partition's streams as they are now."""
+        return list(self._by_partition.get(partition, ()))
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, StreamState | bytes]]:
+        """Iterate over a partition's streams and their states as they are kept; they may move meanwhile."""
+        for key in self.keys(partition):
+            state = self.peek(partition, key)
             if state is not None:
                 yield key, state
 
     def __len__(self) -> int:
         return sum(map(len, self._by_partition.values()))
+
+
+def _told_with(state: StreamState | bytes | None) -> str:
+    """Return the incident of many streams' silence that a state belongs to, '' for none."""
+    if state is None:
+        return ""
+    seen = glance(state)
+    return seen.silent_id if seen.together else ""

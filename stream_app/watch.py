@@ -148,12 +148,12 @@ class Watch:
 
     async def _look_at_silence(self) -> None:
         app = self._app
-        limits = [r.route.silent_after_s for r in app.engine.router.routed if r.route.silent_after_s is not None]
-        if not limits or not self.readiness().ready:
+        if not self.readiness().ready:
             return
         now_us = time.time_ns() // 1000
         heard = {partition: self._heard_since(partition, now_us) for partition in self._partitions()}
-        await app.processor.watch(heard, min(limits))
+        limits = [r.route.silent_after_s for r in app.engine.router.routed if r.route.silent_after_s is not None]
+        await app.processor.watch(heard, min(limits, default=None))
 
     def _heard_since(self, partition: int, now_us: int) -> int:
         """Return since when a frame of the partition would have been noticed: not while there is a backlog."""

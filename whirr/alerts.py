@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from schemas.alert import MANY_MACHINES
 from schemas.times import parse_rfc3339
 from whirr.durations import parse_duration_s
 from whirr.errors import ServiceUnavailable, SettingsError
@@ -100,7 +101,7 @@ class AlertReader:
         bootstrap: Kafka's addresses.
         topic: The alerts topic.
         since_us: Alerts stored before are left out; None for none.
-        machine: Pattern of machine ids (``*``, ``?``, ``[abc]``).
+        machine: Pattern of machine ids (``*``, ``?``, ``[abc]``); an alert about many machines fits every pattern.
         tell: Called with a message for people when Kafka is away or back.
         settings: How Kafka is reached, with TLS and a password; default: the settings in force.
     """
@@ -245,7 +246,9 @@ class AlertReader:
             where = f"record {record.offset} of {self._topic}, partition {record.partition}"
             self._tell(f"{where}, is no alert ({_brief(error)})")
             return None
-        if shown.alert_id in self._seen or not fnmatchcase(shown.machine_id, self._machine):
+        # One about many machines names few of them: whoever asks for some must not miss that they are silent.
+        fits = shown.machine_id == MANY_MACHINES or fnmatchcase(shown.machine_id, self._machine)
+        if shown.alert_id in self._seen or not fits:
             return None
         self._seen[shown.alert_id] = None
         if len(self._seen) > _REMEMBERED:

@@ -36,6 +36,7 @@ from whirr.errors import SettingsError
 
 DEFAULT_FILE = "whirr.toml"
 EMBEDDED_BOOTSTRAP = "127.0.0.1:9092"
+DEFAULT_FORGET_AFTER_H = 2160.0  # 90 days: longer than from one monthly inspection to the next
 _OF_SASL = ("kafka_sasl_username", "kafka_sasl_password")
 _OF_TLS = ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile")
 
@@ -106,6 +107,13 @@ class Route(BaseModel):
     )
     muted_until: datetime | None = Field(None, description="frames recorded before are idle (RFC 3339)")
     silent_after_s: Seconds | None = Field(600.0, description="no frame for so long raises a sensor alert")
+    forget_after_h: Number | None = Field(
+        DEFAULT_FORGET_AFTER_H,
+        gt=0,
+        le=1e6,
+        description="hours between the recording times of two frames after which a stream begins anew; the worker "
+        "forgets one that it has not heard for twice as long",
+    )
 
     @field_validator("model")
     @classmethod
@@ -181,6 +189,15 @@ class Settings(BaseSettings):
         10.0, ge=6, le=90, description="a worker not heard of for so long loses its partitions"
     )
     commit_interval_s: Seconds = Field(1.0, description="how often the worker commits what it has acknowledged")
+    max_streams: int = Field(
+        300_000, ge=1, description="most streams (machine and sensor) of a worker; frames of more are dead letters"
+    )
+    max_new_streams_per_min: int = Field(
+        60_000, ge=1, description="most new streams a minute of a worker; frames of more are dead letters"
+    )
+    silence_summary_from: int = Field(
+        100, ge=2, description="so many streams that fall silent within a minute are told by one alert"
+    )
     commit_stall_s: Seconds = Field(60.0, description="the worker exits when its commits stop moving for so long")
     model_poll_s: Seconds = Field(
         5.0, ge=0.01, description="how often model files and the registry are looked at for a change"

@@ -13,7 +13,7 @@ from feature_repo.rows import FeatureRow
 from stream_app.feature_push.link import Link
 from stream_app.feature_push.metrics import PushMetrics
 from stream_app.feature_row import feature_row
-from stream_app.pipeline import Router, StreamState
+from stream_app.pipeline import Router, StreamState, glance, newest_of
 from stream_app.states import StreamStates, stream_of
 from whirr.errors import FrameRejected
 from whirr.settings import Settings
@@ -30,7 +30,7 @@ _AT_ONCE = 100
 
 class _Moved(NamedTuple):
     key: bytes
-    state: StreamState
+    state: StreamState | bytes  # unpacked, or as the changelog has it
     recovered: bool
 
 
@@ -58,19 +58,26 @@ class FeaturePush:
         self._link: Link | None = None
         self._offering: asyncio.Task[None] | None = None
 
-    def offer(self, key: bytes, state: StreamState, recovered: bool = False) -> None:
+    def offer(self, key: bytes, state: StreamState | bytes, recovered: bool = False) -> None:
         """Note that a stream's state has moved and is stored in the changelog.
 
         Of a machine's streams the one with the newest frame counts; of two with the same time, the first by name.
         """
         machine = key.partition(b"\0")[0]
-        newest_us, newest_key = self._newest.get(machine, (state.newest_us, key))
-        if (state.newest_us, newest_key) < (newest_us, key):
+        own_us = newest_of(state)
+        newest_us, newest_key = self._newest.get(machine, (own_us, key))
+        if (own_us, newest_key) < (newest_us, key):
             return
-        self._newest[machine] = (state.newest_us, key)
+        self._newest[machine] = (own_us, key)
         waiting = self._moved.get(machine)
         # What is new goes into the history, too; what is recovered has been there.
         self._moved[machine] = _Moved(key, state, recovered and (waiting is None or waiting.recovered))
+
+    def forget(self, key: bytes) -> None:
+        """Forget a stream that has been silent for long; what the store has of its machine stays there."""
+        machine = key.partition(b"\0")[0]
+        if self._newest.get(machine, (0, b""))[1] == key:
+            del self._newest[machine]
 
     def offer_all(self) -> None:
         """Offer every state that this worker has, in small portions; what the store has already is not written again.
@@ -86,7 +93,7 @@ class FeaturePush:
         count = 0
         for partition in self._states.partitions():
             for key, state in self._states.items(partition):
-                if state.frames:
+                if glance(state).frames:
                     self.offer(key, state, recovered=True)
                 count += 1
                 if count % _AT_ONCE == 0:
@@ -146,7 +153,8 @@ class FeaturePush:
         recovered: list[FeatureRow] = []
         for key, state, is_recovered in moved.values():
             with contextlib.suppress(FrameRejected):  # its route is no more
-                row = feature_row(key, state, router.find(stream_of(key)[0]))
+                unpacked = StreamState.from_bytes(state) if isinstance(state, bytes) else state
+                row = feature_row(key, unpacked, router.find(stream_of(key)[0]))
                 (recovered if is_recovered else fresh).append(row)
         return fresh, recovered
 

@@ -9,7 +9,7 @@ from stream_app.pipeline.model import METADATA_KEY, Model, golden_array, golden_
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
-from stream_app.pipeline.state import StreamState, newest_of
+from stream_app.pipeline.state import Glance, StreamState, glance, newest_of, silent_together
 from stream_app.pipeline.statistics import STATISTICS
 from stream_app.pipeline.windowing import windows
 
@@ -20,12 +20,14 @@ __all__ = [
     "Computed",
     "Engine",
     "Features",
+    "Glance",
     "Model",
     "Outcome",
     "Router",
     "StreamState",
     "backtest",
     "decode",
+    "glance",
     "golden_array",
     "golden_window",
     "level_dbfs",
@@ -33,5 +35,6 @@ __all__ = [
     "read_recording",
     "resample",
     "sensor_fault",
+    "silent_together",
     "windows",
 ]

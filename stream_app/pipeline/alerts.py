@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import numpy as np
 
-from schemas.alert import Alert, AlertKind, AlertModel, AlertState, Band, FrameRef, Severity, alert_id
+from schemas.alert import (
+    MANY_MACHINES,
+    MAX_NAMED_MACHINES,
+    Alert,
+    AlertKind,
+    AlertModel,
+    AlertState,
+    Band,
+    FrameRef,
+    Severity,
+    alert_id,
+)
 from schemas.score import SensorFault
 from schemas.times import format_rfc3339
 from stream_app.pipeline.analyse import Computed
@@ -81,25 +95,80 @@ def silence_ended(computed: Computed, before: StreamState, after: StreamState, n
 def silence_began(routed: RoutedModel, machine_id: str, source: str, state: StreamState, now_us: int) -> Alert:
     """Return the alert that a stream fell silent; its identity comes from the last frame heard."""
     identity = alert_id(state.frame_id, _transition("sensor", "silent", "opened"))
+    return _without_frame(
+        routed, (machine_id, source), state, fault="silent", transition="opened", incident_id=identity, now_us=now_us
+    )
+
+
+def forgotten(routed: RoutedModel, machine_id: str, source: str, state: StreamState, now_us: int) -> tuple[Alert, ...]:
+    """Return the alerts that close what is open in a stream that begins anew, or is forgotten, after a long silence.
+
+    Their identities come from the last frame before it, so that they are the same whether the next frame or a timer
+    ended the silence. The incident of the silence itself is left to the caller.
+    """
+    closed: list[Alert] = []
+    if state.machine.incident_id:
+        alert = _forgotten(routed, (machine_id, source), state, None, state.machine.incident_id, now_us)
+        closed.append(replace(alert, severity=state.machine.severity))
+    if state.sensor.incident_id:
+        fault: SensorFault = "clipped" if state.sensor_fault == "clipped" else "flat"
+        closed.append(_forgotten(routed, (machine_id, source), state, fault, state.sensor.incident_id, now_us))
+    return tuple(closed)
+
+
+def silence_forgotten(routed: RoutedModel, machine_id: str, source: str, state: StreamState, now_us: int) -> Alert:
+    """Return the alert that nobody waits for a silent stream any more."""
+    return _forgotten(routed, (machine_id, source), state, "silent", state.silent.incident_id, now_us)
+
+
+def many_silent(
+    routed: RoutedModel,
+    *,
+    incident_id: str,
+    transition: AlertState,
+    streams: int,
+    machines: Iterable[str],
+    recorded_us: int,
+    now_us: int,
+) -> Alert:
+    """Return the alert about many streams that fell silent together.
+
+    Args:
+        routed: Route and model of one of them.
+        incident_id: From :func:`many_silent_id`.
+        transition: ``opened``; ``updated`` with a larger number; ``closed`` when all but few are heard again.
+        streams: How many are silent now.
+        machines: Ids of their machines; some are named.
+        recorded_us: When the last frame of any of them was recorded.
+        now_us: Wall clock.
+    """
+    told = _transition("sensor", "silent", transition) + (f":{streams}" if transition == "updated" else "")
     return Alert(
-        alert_id=identity,
-        incident_id=identity,
+        alert_id=incident_id if transition == "opened" else alert_id(incident_id, told),
+        incident_id=incident_id,
         kind="sensor",
         sensor_fault="silent",
-        machine_id=machine_id,
-        source=source or None,
-        state="opened",
-        severity="warning",
+        machine_id=MANY_MACHINES,
+        source=None,
+        state=transition,
+        severity="critical",
         score=None,
         threshold=None,
         ratio=None,
-        recorded_at=format_rfc3339(state.newest_us),
+        recorded_at=format_rfc3339(recorded_us),
         scored_at=format_rfc3339(now_us),
         frame=None,
         model=_model_ref(routed.model),
         bands=(),
-        statistics=_statistics(state),
+        statistics={},
+        streams=streams,
+        machines=tuple(sorted(set(machines))[:MAX_NAMED_MACHINES]),
     )
+
+
+def many_silent_id(frame_id: str) -> str:
+    """Return the incident of many streams' silence; ``frame_id`` is the last frame of one of them."""
+    return alert_id(frame_id, "sensor:silent:opened:many")
 
 
 def driving_bands(computed: Computed) -> tuple[Band, ...]:
@@ -126,6 +195,52 @@ def driving_bands(computed: Computed) -> tuple[Band, ...]:
         for i, j in zip(starts, ends, strict=True)
     ]
     return tuple(sorted(found, key=lambda band: -band.share)[:MAX_BANDS])
+
+
+def _forgotten(
+    routed: RoutedModel,
+    stream: tuple[str, str],
+    state: StreamState,
+    fault: SensorFault | None,
+    incident_id: str,
+    now_us: int,
+) -> Alert:
+    alert = _without_frame(
+        routed, stream, state, fault=fault, transition="closed", incident_id=incident_id, now_us=now_us
+    )
+    return replace(alert, reason="forgotten")
+
+
+def _without_frame(
+    routed: RoutedModel,
+    stream: tuple[str, str],
+    state: StreamState,
+    *,
+    fault: SensorFault | None,
+    transition: AlertState,
+    incident_id: str,
+    now_us: int,
+) -> Alert:
+    kind: AlertKind = "sensor" if fault else "machine"
+    return Alert(
+        alert_id=alert_id(state.frame_id, _transition(kind, fault, transition)),
+        incident_id=incident_id,
+        kind=kind,
+        sensor_fault=fault,
+        machine_id=stream[0],
+        source=stream[1] or None,
+        state=transition,
+        severity="warning",
+        score=None,
+        threshold=None,
+        ratio=None,
+        recorded_at=format_rfc3339(state.newest_us),
+        scored_at=format_rfc3339(now_us),
+        frame=None,
+        model=_model_ref(routed.model),
+        bands=(),
+        statistics=_statistics(state),
+    )
 
 
 def _of_frame(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.alert import Alert
 from schemas.dead_letter import DeadLetter
@@ -15,10 +16,11 @@ from schemas.score import IdleReason, ModelRef, Score, ScoreStatus
 from schemas.times import format_rfc3339
 from stream_app.pipeline import alerts
 from stream_app.pipeline.analyse import Computed, compute, failed
-from stream_app.pipeline.router import Router
+from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step
 from stream_app.pipeline.state import NEVER, StreamState
 from whirr.errors import FrameRejected
+from whirr.settings import DEFAULT_FORGET_AFTER_H
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,13 @@ class Engine:
         frame = computed.frame
         if frame.recorded_us <= before.newest_us:
             return Outcome(_score(computed, Verdict("late", None), 0, now_us), (), None)
+        raised: list[Alert] = []
+        forget_after_us = computed.routed.forget_after_us
+        if before.frames and forget_after_us is not None and frame.recorded_us - before.newest_us >= forget_after_us:
+            # By recording time, which a backtest has too; the worker forgets the state itself only when no frame that
+            # could still come would have found it.
+            raised += alerts.forgotten(computed.routed, *frame.stream, before, now_us)
+            before = StreamState(silent=before.silent)
         missing = _missing(before.sequence, frame.sequence)
         running_since_us = _running_since_us(computed, before)
         verdict = _verdict(computed, running_since_us)
@@ -109,8 +118,8 @@ class Engine:
             if verdict.status == "scored"
             else before.scores,
         )
-        raised: list[Alert] = []
-        if before.silent.incident_id:
+        # A silence that was told together with others' ends with theirs.
+        if before.silent.incident_id and not before.silent.alert.on:
             raised.append(alerts.silence_ended(computed, before, after, now_us))
         # A machine at rest is quiet, but its sensor still has noise: flat is the sensor's fault all the same.
         if verdict.status == "scored" or (verdict.idle_reason == "quiet" and computed.sensor_fault == "flat"):
@@ -132,14 +141,53 @@ class Engine:
             routed = self.router.find(machine_id)
         except FrameRejected:
             return None
-        after_s = routed.route.silent_after_s
-        quiet_us = now_us - max(state.seen_us, 0)
-        if after_s is None or state.silent.incident_id or not state.frame_id or quiet_us < after_s * 1e6:
+        due_us = _silence_due_us(routed, state.seen_us)
+        if due_us is None or now_us < due_us or not state.frame_id:
             return None
-        if now_us < routed.muted_until_us:
+        if state.silent.incident_id and not state.silent.alert.on:
             return None
         alert = alerts.silence_began(routed, machine_id, source, state, now_us)
         return Outcome(None, (alert,), replace(state, silent=Incident(alert.incident_id)))
+
+    def silence_due_us(self, machine_id: str, seen_us: int) -> int | None:
+        """Return when a stream that was last heard at ``seen_us`` (wall clock) is to be told silent; None for never."""
+        try:
+            return _silence_due_us(self.router.find(machine_id), seen_us)
+        except FrameRejected:
+            return None
+
+    def forget_due_us(self, machine_id: str, seen_us: int) -> int | None:
+        """Return when a stream that was last heard at ``seen_us`` (wall clock) is to be forgotten; None for never.
+
+        Only after twice as long as makes a stream begin anew: a frame that comes later, and was not on its way for
+        longer than ``forget_after_h``, would have found no use for the state either.
+        """
+        try:
+            after_us = self.router.find(machine_id).forget_after_us
+        except FrameRejected:
+            after_us = round(DEFAULT_FORGET_AFTER_H * US_PER_HOUR)
+        return None if after_us is None else seen_us + 2 * after_us
+
+    def forget(self, machine_id: str, source: str, state: StreamState, now_us: int) -> tuple[Alert, ...]:
+        """Return the alerts that close what is open in a stream that is forgotten."""
+        try:
+            routed = self.router.find(machine_id)
+        except FrameRejected:
+            if not self.router.routed:
+                return ()
+            routed = self.router.routed[0]  # its own is no more; what it opened must be closed all the same
+        closed = alerts.forgotten(routed, machine_id, source, state, now_us)
+        if state.silent.incident_id and not state.silent.alert.on:
+            closed += (alerts.silence_forgotten(routed, machine_id, source, state, now_us),)
+        return closed
+
+    def many_silent(self, machines: Sequence[str], **told: Any) -> Alert | None:
+        """Return the alert about many streams' silence, see :func:`alerts.many_silent`; None without any route."""
+        routed = None
+        with suppress(FrameRejected):
+            routed = self.router.find(machines[0]) if machines else None
+        routed = routed or next(iter(self.router.routed), None)
+        return None if routed is None else alerts.many_silent(routed, machines=machines, **told)
 
     def _warn_of_length(self, computed: Computed) -> None:
         calibrated_s = computed.routed.model.metadata.calibration.frame_s
@@ -157,6 +205,11 @@ class Engine:
             computed.routed.model.metadata.name,
             calibrated_s,
         )
+
+
+def _silence_due_us(routed: RoutedModel, seen_us: int) -> int | None:
+    after_s = routed.route.silent_after_s
+    return None if after_s is None else max(max(seen_us, 0) + round(after_s * 1e6), routed.muted_until_us)
 
 
 def _missing(before: int, now: int | None) -> int:

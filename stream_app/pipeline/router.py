@@ -11,6 +11,8 @@ from stream_app.pipeline.rule import Rule
 from whirr.errors import FrameRejected, SettingsError
 from whirr.settings import Route
 
+US_PER_HOUR = 3_600_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class RoutedModel:
@@ -21,12 +23,15 @@ class RoutedModel:
         model: The model that it names.
         rule: The route's rule.
         muted_until_us: Frames recorded before are idle; 0 for none.
+        forget_after_us: So much between two frames' recording times, or more, makes the later one the first of a new
+            stream; None for never.
     """
 
     route: Route
     model: Model
     rule: Rule
     muted_until_us: int
+    forget_after_us: int | None = None
 
     def threshold_for(self, machine_id: str) -> float:
         """Return the alert threshold: the route's, else the model's for the machine."""
@@ -55,7 +60,8 @@ class Router:
             until = route.muted_until
             muted_until_us = int(until.timestamp() * 1e6) if until else 0
             rule = Rule(route.k, route.n, route.m, route.hysteresis, route.critical_ratio)
-            routed.append(RoutedModel(route, models[route.model], rule, muted_until_us))
+            forget_after_us = None if route.forget_after_h is None else round(route.forget_after_h * US_PER_HOUR)
+            routed.append(RoutedModel(route, models[route.model], rule, muted_until_us, forget_after_us))
         return cls(routed)
 
     @property

@@ -340,3 +340,76 @@ def test_redelivery_changes_no_alert(model, random):
         again[at:at] = again[max(0, at - random.randrange(1, 6)) : at]
     once = {(a.alert_id, a.state) for a in alerts(backtest(frames, {"m": model}, routes))}
     assert {(a.alert_id, a.state) for a in alerts(backtest(again, {"m": model}, routes))} == once
+
+
+# Forgetting
+
+HOUR_US = 3_600 * SECOND_US
+FORGET_H = 1.0
+
+
+def test_a_stream_begins_anew_after_a_long_silence(replay):
+    levels = [LOUD, LOUD]
+    parts = [*course(levels), *course([LOUD] * 2, start_us=START_US + HOUR_US + SECOND_US)]
+    assert told(replay(parts, forget_after_h=FORGET_H)) == [], "two of five before count no more"
+    assert told(replay(parts, forget_after_h=2.0)) == [("machine", None, "opened", 0)]
+
+
+def test_what_is_open_in_a_stream_that_begins_anew_is_closed(replay):
+    parts = [*course([LOUD] * 3), *course([1.0] * 2, start_us=START_US + 2 * HOUR_US)]
+    opened, closed = alerts(replay(parts, forget_after_h=FORGET_H))
+    assert (opened.state, closed.state, closed.reason) == ("opened", "closed", "forgotten")
+    assert (closed.incident_id, closed.severity) == (opened.incident_id, opened.severity)
+    assert closed.alert_id == alert_id(opened.frame.frame_id, "machine::closed")
+    assert closed.frame is None
+    validate_message("alert", orjson.dumps(closed))
+
+
+def test_forgetting_by_a_timer_leads_to_what_the_backtest_says(model, replay):
+    """A worker drops the state, a backtest has it still: the next frame must not tell them apart."""
+    route = {"forget_after_h": FORGET_H}
+    before, after = course([LOUD] * 4), course([LOUD] * 4, start_us=START_US + 2 * HOUR_US)
+    expected = {(a.alert_id, a.state) for a in alerts(replay([*before, *after], **route))}
+    engine = Engine(Router.from_routes([Route(model="m", **route)], {"m": model}))
+    sent, state, seen_us = [], None, START_US
+    for computed in engine.compute(before):
+        outcome = engine.advance(computed, state, seen_us)
+        sent, state = [*sent, *outcome.alerts], outcome.state
+    due_us = engine.forget_due_us("pump-1", state.seen_us)
+    # Whatever comes from now on begins a stream anew by its recording time, unless it was on its way for an hour.
+    assert due_us - int(FORGET_H * HOUR_US) >= state.newest_us + int(FORGET_H * HOUR_US) - 5 * SECOND_US
+    sent += engine.forget("pump-1", "", state, due_us)
+    state = None
+    for computed in engine.compute(after):
+        outcome = engine.advance(computed, state, due_us)
+        sent, state = [*sent, *outcome.alerts], outcome.state
+    assert {(a.alert_id, a.state) for a in sent} == expected
+    assert len(expected) == 3
+
+
+def test_a_silence_that_is_forgotten_is_closed(model):
+    engine = Engine(Router.from_routes([Route(model="m")], {"m": model}))
+    (computed,) = engine.compute(course([1.0]))
+    state = engine.advance(computed, None, START_US).state
+    told_silent = engine.silence("pump-1", "", state, START_US + 601 * SECOND_US)
+    (closed,) = engine.forget("pump-1", "", told_silent.state, START_US + 5_000 * HOUR_US)
+    assert (closed.kind, closed.sensor_fault, closed.state, closed.reason) == (
+        "sensor",
+        "silent",
+        "closed",
+        "forgotten",
+    )
+    assert closed.incident_id == told_silent.alerts[0].alert_id
+
+
+def test_a_machine_without_a_route_is_forgotten_and_closed_too(model):
+    engine = Engine(Router.from_routes([Route(match="pump-*", model="m")], {"m": model}))
+    outcomes, state = [], None
+    for computed in engine.compute(course([LOUD] * 3)):
+        outcomes.append(engine.advance(computed, state, START_US))
+        state = outcomes[-1].state
+    gone = Engine(Router.from_routes([Route(match="fan-*", model="m")], {"m": model}))
+    assert gone.silence_due_us("pump-1", START_US) is None
+    assert gone.forget_due_us("pump-1", START_US) == START_US + 2 * 2160 * HOUR_US
+    (closed,) = gone.forget("pump-1", "", state, START_US)
+    assert closed.incident_id == outcomes[-1].alerts[0].incident_id

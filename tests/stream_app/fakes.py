@@ -24,11 +24,13 @@ from stream_app.encode import Encoder, Message
 from stream_app.lease import Lease
 from stream_app.metrics import Metrics
 from stream_app.pipeline import Outcome, StreamState
+from stream_app.pipeline.rule import Incident
 from stream_app.placement import Placement
-from stream_app.processor import BatchProcessor, Taken
+from stream_app.processor import BatchProcessor, StreamLimits, Taken
 from stream_app.states import StreamStates
 
 NOW_US = 1_767_225_600_000_000
+FORGET_US = 100 * 86_400_000_000
 ENCODER = Encoder(alerts="alerts", scores="scores", dead_letters="dlq", changelog="changelog", name="worker")
 
 
@@ -107,14 +109,31 @@ class FakeEngine:
             seen_us=now_us,
             frames=before.frames + 1,
             frame_id=frame.frame_id,
+            silent=Incident(),
         )
         return Outcome(score_of(frame), (alert_of(*frame.stream, frame.frame_id, "machine::opened"),), after)
 
     def silence(self, machine_id: str, source: str, state: StreamState, now_us: int) -> Outcome | None:
-        if now_us - state.seen_us < 10_000_000:
+        if now_us < self.silence_due_us(machine_id, state.seen_us):
             return None
         alert = alert_of(machine_id, source or None, state.frame_id, "sensor:silent:opened", state.newest_us)
         return Outcome(None, (alert,), replace(state, silent=replace(state.silent, incident_id=alert.alert_id)))
+
+    def silence_due_us(self, machine_id: str, seen_us: int) -> int:
+        return seen_us + 10_000_000
+
+    def forget_due_us(self, machine_id: str, seen_us: int) -> int:
+        return seen_us + FORGET_US
+
+    def forget(self, machine_id: str, source: str, state: StreamState, now_us: int) -> tuple[Alert, ...]:
+        return (alert_of(machine_id, source or None, state.frame_id, "machine::closed", state.newest_us),)
+
+    def many_silent(self, machines: Sequence[str], **told: Any) -> Alert:
+        transition, recorded_us = told.pop("transition"), told.pop("recorded_us")
+        del told["now_us"]
+        alert = alert_of("(many)", None, told["incident_id"], f"sensor:silent:{transition}", recorded_us)
+        identity = told["incident_id"] if transition == "opened" else alert.alert_id
+        return replace(alert, **told, alert_id=identity, state=transition, machines=tuple(machines[:20]))
 
 
 def answer_to(record: FrameRecord) -> Any:
@@ -153,7 +172,7 @@ class Bench:
         generation: The group's current generation.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: StreamLimits | None = None) -> None:
         self.log: list[str] = []
         self.generation = 1
         self.now_us = NOW_US
@@ -171,6 +190,7 @@ class Bench:
             encoder=ENCODER,
             metrics=self.metrics,
             placement=Placement(1, self.metrics),
+            limits=limits,
             now_us=lambda: self.now_us,
         )
 

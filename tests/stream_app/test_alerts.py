@@ -227,3 +227,23 @@ def test_the_reader_needs_no_worker_installed() -> None:
         "import whirr.alerts, whirr.cli.alerts"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_alert_about_many_machines_reads_as_one() -> None:
+    alert = {
+        **orjson.loads(orjson.dumps(alert_of("(many)", None, "ab" * 16, "sensor:silent:opened"))),
+        "streams": 412,
+        "machines": [f"pump-{number}" for number in range(9)],
+    }
+    text = alert_line(alert).plain
+    assert "(many)  sensor silent opened" in text
+    assert "412 streams, such as pump-0, pump-1, pump-2, pump-3, pump-4" in text
+    del alert["streams"], alert["machines"]
+    assert "(many)" in alert_line(alert).plain, "an alert of 0.1 has neither"
+
+
+def test_an_alert_about_many_machines_fits_every_pattern() -> None:
+    reading = AlertReader("localhost:9092", "anomalies", machine="pump-*")
+    value = orjson.dumps(alert_of("(many)", None, "ab" * 16, "sensor:silent:opened"))
+    record = SimpleNamespace(value=value, timestamp=0, offset=0, partition=0)
+    assert reading._take(record) is not None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _STATE_STYLES = {"opened": "bold red", "anomalous": "red", "updated": "yellow", "closed": "green"}
 _SEVERITY_STYLES = {"critical": "bold red", "warning": "yellow"}
 _SHOWN_BANDS = 3
+_SHOWN_MACHINES = 5
 
 
 app = typer.Typer(invoke_without_command=True, add_completion=False)
@@ -111,6 +112,12 @@ def alert_line(alert: dict[str, Any]) -> Text:
         line.append(f"  {alert['ratio']:.2f} times the threshold")
     if alert["bands"]:
         line.append("  " + ", ".join(_band(band) for band in alert["bands"][:_SHOWN_BANDS]))
+    if alert.get("streams") is not None:
+        line.append(f"  {alert['streams']} streams")
+        if named := [machine for machine in alert.get("machines") or () if isinstance(machine, str)]:
+            line.append(", such as " + ", ".join(named[:_SHOWN_MACHINES]))
+    if alert.get("reason"):
+        line.append(f"  ({alert['reason']})")
     if alert["frame"]:
         line.append(f"  frame {printable(alert['frame']['frame_id'][:12])}", "dim")
     return line

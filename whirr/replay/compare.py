@@ -147,7 +147,8 @@ def _differences(store: Store, judged: Judged, result: Comparison) -> Iterator[d
             result.different += 1
             result.late += live.get("status") == "late"
             yield {"what": "another live score", **where, "differences": changed}
-    expected = {(alert.alert_id, str(alert.state)) for alert in judged.alerts}
+    # What closes since its stream was forgotten may have been told by a timer before this frame came.
+    expected = {(alert.alert_id, str(alert.state)) for alert in judged.alerts if alert.frame is not None}
     query = "SELECT alert_id, state FROM live_alerts WHERE frame_id = ?"
     sent = set(store.db.execute(query, (score.frame_id,)).fetchall())
     result.alerts += len(expected)
