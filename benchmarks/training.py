@@ -69,7 +69,7 @@ def training(
 ) -> None:
     """Print how long a training takes; the last line is one JSON object."""
     from trainer import gradient
-    from trainer.fit import EpochLoss
+    from trainer.detector import EpochLoss
     from trainer.train import Observer, TrainConfig, train_model
 
     waits = Waits()

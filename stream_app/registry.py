@@ -81,11 +81,7 @@ class MlflowRegistry:
             ServiceUnavailable: MLflow, or its artifact store, can't be reached, or doesn't have the file.
         """
         with self._server.client(must_exist=True) as client:
-            from mlflow.artifacts import download_artifacts
-
-            source = client.get_model_version_download_uri(name, str(number))
-            uri = f"{source.rstrip('/')}/{MODEL_FILE}"
-            return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self._server.uri))
+            return self._server.download(client, name, str(number), MODEL_FILE, folder)
 
     def _aliases(self, client: Any, name: str) -> dict[str, str]:
         try:

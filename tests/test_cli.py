@@ -125,9 +125,11 @@ def test_ctrl_c_is_no_error(act_as: Any, capsys: pytest.CaptureFixture[str]):
     [
         ("worker", "faust.livecheck", "stream"),
         ("train", "torch", "train"),
-        ("train", "scipy.signal", "train"),
+        ("train", "scipy.signal", "stream"),
+        ("evaluate", "scipy.signal", "train"),
         ("worker", "scipy", "stream"),
-        ("train", "mlflow", "train"),
+        ("evaluate", "mlflow", "train"),
+        ("train", "onnx", "stream"),
         ("edge", "sounddevice", "audio"),
     ],
 )

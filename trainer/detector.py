@@ -1,12 +1,12 @@
 """The detectors, behind one contract.
 
-A detector learns from windows of normal log-mel and gives a torch module that scores windows:
+A detector learns from windows of normal log-mel and gives a graph that scores windows:
 
-- ``forward(log_mel)`` takes float32 ``[window, channel, band, time]`` and returns ``score`` float32 ``[window]`` and
+- its input ``log_mel`` is float32 ``[window, channel, band, time]``; its outputs are ``score`` float32 ``[window]`` and
   ``band_error`` float32 ``[window, channel, band]``;
 - a score is finite, at least 0, and larger is worse; ``band_error`` is what each band adds to it, and may be negative;
-- normalisation is inside, so that a window of plain log-mel is all that the module needs;
-- the same data, options and seed give the same module; the answer for a window doesn't depend on its batch.
+- normalisation is inside, so that a window of plain log-mel is all that the graph needs;
+- the same data, options and seed give the same graph; the answer for a window doesn't depend on its batch.
 
 The contract's tests run against every detector that :data:`DETECTORS` names.
 """
@@ -17,38 +17,61 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from whirr.errors import SettingsError
+from whirr.errors import MissingExtra, SettingsError
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from trainer.fit import EpochLoss
+    from trainer.graph import Graph
     from trainer.job import TrainConfig
     from trainer.spectrograms import Prepared
 
 DEFAULT: Final = "conv_ae"
+FIRST: Final = "pooled"  # of those that need no more than the worker does
 CANDIDATES: Final = ("pooled_gmm", "flutter_gmm", "flutter_nn", "twfr_gmm")  # of auto
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a detector is, and the packages that it needs besides those of the worker."""
+
+    module: str
+    name: str
+    needs: tuple[str, ...] = ()
+
+
+_GRADIENT = ("torch", "lightning", "onnxscript")
+_MIXTURE = ("sklearn",)
 DETECTORS: Final = MappingProxyType(
     {
-        "conv_ae": "trainer.conv_ae.detector:ConvAutoEncoderDetector",
-        "dense_ae": "trainer.dense_ae.detector:DenseAutoEncoderDetector",
-        "idnn": "trainer.idnn.detector:InterpolationDetector",
-        "mahalanobis": "trainer.mahalanobis.detector:MahalanobisDetector",
-        "pooled": "trainer.pooled.detector:PooledDetector",
-        "pooled_nn": "trainer.pooled.detector:NearestDetector",
-        "pooled_gmm": "trainer.pooled.detector:PooledMixtureDetector",
-        "flutter_nn": "trainer.pooled.detector:FlutterDetector",
-        "flutter_gmm": "trainer.pooled.detector:FlutterMixtureDetector",
-        "twfr_gmm": "trainer.twfr_gmm.detector:TimeWeightedDetector",
-        "auto": "trainer.auto.detector:AutoDetector",
+        "conv_ae": Home("trainer.conv_ae.detector", "ConvAutoEncoderDetector", _GRADIENT),
+        "dense_ae": Home("trainer.dense_ae.detector", "DenseAutoEncoderDetector", _GRADIENT),
+        "idnn": Home("trainer.idnn.detector", "InterpolationDetector", _GRADIENT),
+        "mahalanobis": Home("trainer.mahalanobis.detector", "MahalanobisDetector", _GRADIENT),
+        "pooled": Home("trainer.pooled.detector", "PooledDetector"),
+        "pooled_nn": Home("trainer.pooled.detector", "NearestDetector"),
+        "pooled_gmm": Home("trainer.pooled.detector", "PooledMixtureDetector", _MIXTURE),
+        "flutter_nn": Home("trainer.pooled.detector", "FlutterDetector"),
+        "flutter_gmm": Home("trainer.pooled.detector", "FlutterMixtureDetector", _MIXTURE),
+        "twfr_gmm": Home("trainer.twfr_gmm.detector", "TimeWeightedDetector", _MIXTURE),
+        "auto": Home("trainer.auto.detector", "AutoDetector"),
     }
 )
 
-OnEpoch = Callable[["EpochLoss"], None]
+
+@dataclass(frozen=True, slots=True)
+class EpochLoss:
+    """Mean squared errors after one epoch, in units of the training windows' variance; epochs count from 1."""
+
+    epoch: int
+    train_loss: float
+    held_out_loss: float
+
+
+OnEpoch = Callable[[EpochLoss], None]
 
 
 def _nothing_to_save(path: Path, decision_threshold: float) -> None:
@@ -60,25 +83,25 @@ class Fitted:
     """What a detector gives.
 
     Attributes:
-        module: Scores windows; see the module's docstring.
+        graph: Scores windows; see the module's docstring.
         why: One line on what was chosen from the data, or ''.
         history: Losses after each epoch, empty where there are no epochs.
-        best: The epoch whose weights the module has, or None.
+        best: The epoch whose weights the graph has, or None.
         save_checkpoint: Writes a checkpoint with the decision threshold in it, where ``has_checkpoint``.
         has_checkpoint: Whether there is one to write.
-        refit: Gives a module with the same choices, fitted on ``train`` of other data, where choices were made.
-        judge: Scores the held-out windows in place of ``module``, where that was fitted on them too.
+        refit: Gives a graph with the same choices, fitted on ``train`` of other data, where choices were made.
+        judge: Scores the held-out windows in place of ``graph``, where that was fitted on them too.
         figures: What was found out about the normals, by name.
     """
 
-    module: nn.Module
+    graph: Graph
     why: str = ""
     history: tuple[EpochLoss, ...] = ()
     best: EpochLoss | None = None
     save_checkpoint: Callable[[Path, float], None] = field(default=_nothing_to_save)
     has_checkpoint: bool = False
-    refit: Callable[[Prepared], nn.Module] | None = None
-    judge: nn.Module | None = None
+    refit: Callable[[Prepared], Graph] | None = None
+    judge: Graph | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -108,9 +131,19 @@ def find_detector(name: str) -> Detector:
 
     Raises:
         SettingsError: There is none.
+        MissingExtra: Its packages are not installed.
     """
     if name not in DETECTORS:
         raise SettingsError(f"detector is {name!r}; expected one of {', '.join(DETECTORS)}")
-    module, _, attribute = DETECTORS[name].partition(":")
-    found: Detector = getattr(import_module(module), attribute)()
+    home = DETECTORS[name]
+    if not _is_here(home):
+        without = ", ".join(other for other, its in DETECTORS.items() if _is_here(its) and other != "auto")
+        otherwise = f"without it there are {without}: --detector {FIRST} --no-mlflow"
+        raise MissingExtra(f"detector {name!r}", "train", otherwise)
+    found: Detector = getattr(import_module(home.module), home.name)()
     return found
+
+
+def _is_here(home: Home) -> bool:
+    """Whether the packages that a detector needs are installed."""
+    return all(find_spec(package) is not None for package in home.needs)

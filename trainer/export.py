@@ -1,86 +1,26 @@
-"""Export: from a trained torch module to the one-file ONNX artifact that the worker computes."""
+"""Export: from a trained torch module to its graph."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
-from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from schemas import ModelMetadata
-from stream_app.pipeline.model import INPUT, MAX_BATCH, METADATA_KEY, OUTPUTS
+from stream_app.pipeline.model import INPUT, OUTPUTS
+from trainer.graph import OPSET, Float32, Graph, Shape
 from whirr.errors import ModelError
 
-Float32 = NDArray[np.float32]
-
-OPSET = 18
 TOLERANCE = 1e-4  # relative above 1, absolute below
-_METADATA: TypeAdapter[ModelMetadata] = TypeAdapter(ModelMetadata)
 
 
-class Graph:
-    """An exported graph without its metadata, ready to score.
-
-    Attributes:
-        version: The first 12 hex digits of the graph's SHA-256: the same training gives the same version.
-    """
-
-    def __init__(self, proto: onnx.ModelProto) -> None:
-        self._proto = proto
-        raw = proto.SerializeToString(deterministic=True)
-        self.version = hashlib.sha256(raw).hexdigest()[:12]
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1  # as in a worker
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
-
-    def score(self, windows: Float32) -> tuple[Float32, Float32]:
-        """Score windows as a worker would.
-
-        Args:
-            windows: float32 [window, channel, band, time].
-
-        Returns:
-            score float32 [window] and band_error float32 [window, channel, band].
-        """
-        parts = [
-            self._session.run(OUTPUTS, {INPUT: np.ascontiguousarray(windows[at : at + MAX_BATCH])})
-            for at in range(0, len(windows), MAX_BATCH)
-        ]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-
-    def save(self, path: Path, metadata: ModelMetadata) -> None:
-        """Write the graph with its metadata; the file appears complete or not at all.
-
-        Raises:
-            ModelError: The metadata is not valid.
-        """
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self._proto)
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = METADATA_KEY, metadata_json(metadata)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            unfinished.write_bytes(proto.SerializeToString(deterministic=True))
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-
-def export(module: nn.Module, shape: tuple[int, int, int], check: Float32) -> Graph:
+def export(module: nn.Module, shape: Shape, check: Float32) -> Graph:
     """Return a module's graph, after it has given the module's scores.
 
     Args:
@@ -112,21 +52,6 @@ def export(module: nn.Module, shape: tuple[int, int, int], check: Float32) -> Gr
     for name, ours, theirs in zip(OUTPUTS, graph.score(check), expected, strict=True):
         _compare(name, ours, theirs)
     return graph
-
-
-def metadata_json(metadata: ModelMetadata) -> str:
-    """Return the metadata as JSON, after it has been read back and found valid.
-
-    Raises:
-        ModelError: It is not valid, or not finite.
-    """
-    try:
-        text = _METADATA.dump_json(metadata)
-        _METADATA.validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(f"the model's metadata: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    return text.decode()
 
 
 def _compare(name: str, exported: Float32, expected: Float32) -> None:

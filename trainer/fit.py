@@ -15,18 +15,10 @@ import lightning
 from torch import Tensor
 
 from trainer.checkpoints import BEST, LAST
+from trainer.detector import EpochLoss
 
 if TYPE_CHECKING:
-    from trainer.dataset import HeldOutLoader, WindowLoader
-
-
-@dataclass(frozen=True, slots=True)
-class EpochLoss:
-    """Mean squared errors after one epoch, in units of the training windows' variance; epochs count from 1."""
-
-    epoch: int
-    train_loss: float
-    held_out_loss: float
+    from trainer.loaders import HeldOutLoader, WindowLoader
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from schemas import ModelMetadata
-from trainer.detector import CANDIDATES, DEFAULT, find_detector
+from trainer.detector import CANDIDATES, DEFAULT, EpochLoss, find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice, FeatureOptions
-from trainer.fit import EpochLoss
 from trainer.recordings import Found, OnError, Problem
 from whirr.errors import SettingsError
 
@@ -115,8 +114,10 @@ class TrainConfig:
 
     def _check_candidates(self) -> None:
         names = self.candidates
-        if self.detector != "auto" and names != CANDIDATES:
-            raise SettingsError(f"candidates are for detector 'auto'; detector is {self.detector!r}")
+        if self.detector != "auto":
+            if names != CANDIDATES:
+                raise SettingsError(f"candidates are for detector 'auto'; detector is {self.detector!r}")
+            return
         if not names or "auto" in names or len(set(names)) < len(names):
             raise SettingsError(f"candidates are {', '.join(names) or 'none'}; expected different ones, without auto")
         for name in names:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.fit import EpochLoss
+from trainer.detector import EpochLoss
 
 if TYPE_CHECKING:
     from schemas import Thresholds

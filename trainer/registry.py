@@ -185,11 +185,7 @@ class Registry:
             raise ModelError(f"{what} is not registered in MLflow at {self._server.shown}") from None
 
     def _download(self, client: Any, version: Registered, folder: Path) -> Path:
-        from mlflow.artifacts import download_artifacts
-
-        source = client.get_model_version_download_uri(version.name, str(version.version)).rstrip("/")
-        uri = f"{source}/{MODEL_FILE}"
-        return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self._server.uri))
+        return self._server.download(client, version.name, str(version.version), MODEL_FILE, folder)
 
     @contextmanager
     def _client(self) -> Iterator[Any]:

@@ -45,6 +45,12 @@ class Prepared:
     features: FeatureConfig = field(default_factory=FeatureConfig)
     data_hash: str = ""
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, bands and columns of a window."""
+        channels, bands, columns = self.held_out.windows.shape[1:]
+        return channels, bands, columns
+
 
 def prepare(
     train: Sequence[Part],

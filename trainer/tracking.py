@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.fit import EpochLoss
+from trainer.detector import EpochLoss
 from whirr.settings import Settings
 from whirr.tracking_server import TrackingServer, quiet
 
@@ -80,6 +80,7 @@ class Run:
     def _experiment(self, client: Any, settings: Settings) -> str:
         found = client.get_experiment_by_name(settings.mlflow_experiment)
         if found is not None:
+            self._server.check_place(found.artifact_location)
             return str(found.experiment_id)
         location = settings.mlflow_artifact_location or self._server.beside()
         return str(client.create_experiment(settings.mlflow_experiment, artifact_location=location))

@@ -7,39 +7,34 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from feature_repo.fields import history_folder
 from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, StatisticsReference, format_rfc3339
 from stream_app.pipeline.model import Model, golden_window
 from trainer.checkpoints import last_checkpoint
 from trainer.detector import Fitted, find_detector
-from trainer.export import Float32, Graph, export
 from trainer.false_alarms import FalseAlarmCheck, check_false_alarms
 from trainer.feature_choice import Choice, choose_features, frame_length
+from trainer.graph import Float32, Graph
 from trainer.job import Observer, TrainConfig, TrainResult
-from trainer.options import to_yaml
 from trainer.recordings import Found, data_hash, find_recordings, split
-from trainer.reference import reference_statistics
-from trainer.registration import publish
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
-from trainer.tracking import Run
-from whirr.errors import ServiceUnavailable
+from whirr.errors import MissingExtra, ServiceUnavailable
 from whirr.feature_store import repo_folder
+from whirr.outputs import check_file, check_folder
 from whirr.settings import Settings, load_settings
 
 __all__ = ["Observer", "TrainConfig", "TrainResult", "train_model"]
 
 PERCENTILES = (1, 5, 25, 50, 75, 90, 95, 99, 100)
 GOLDEN_WINDOWS = 8
-CHECKED_WINDOWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +50,19 @@ class _Ground:
 
 @dataclass(frozen=True, slots=True)
 class _Trained:
-    """A fitted module and its graph, with what both say of the held-out normals."""
+    """What a detector gave, and what it says of the held-out normals."""
 
     fitted: Fitted
-    graph: Graph
-    scores: Float32  # [window], by a module that has not seen them
+    scores: Float32  # [window], by a graph that has not seen them
     band_error: Float32  # [window, channel, band], likewise
     calibrated: Calibrated
     check: FalseAlarmCheck
     percentiles: dict[str, float]
+
+    @property
+    def graph(self) -> Graph:
+        """What is saved."""
+        return self.fitted.graph
 
 
 def train_model(config: TrainConfig, observer: Observer | None = None, settings: Settings | None = None) -> TrainResult:
@@ -81,12 +80,15 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
             ``fail``.
         ModelError: The exported graph doesn't give the trained module's scores.
         FeatureStoreError: Reference statistics are wanted, and the history has none.
-        ServiceUnavailable: MLflow can't be used; the model has been written before.
+        ServiceUnavailable: MLflow can't be used, as is noticed before training; or not any more, and then the model has
+            been written before.
+        MissingExtra: The packages of the detector or of MLflow are not installed.
     """
     config.check()
     last_checkpoint(config)
     observer = observer or Observer()
     settings = settings or load_settings()
+    _check_ends(config, settings)
     started_at, started = datetime.now(UTC), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="whirr-train-") as folder:
         ground = _prepare(config, Path(folder), observer, settings, started_at)
@@ -98,7 +100,24 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     if not config.mlflow:
         return result
     result = _track(config, result, trained, started_at, settings)
+    from trainer.registration import publish
+
     return publish(result, ground.prepared.held_out.frame_scores(trained.scores), config.register, settings)
+
+
+def _check_ends(config: TrainConfig, settings: Settings) -> None:
+    """Look for all that the end of a training needs, before it begins."""
+    check_file(config.out, "out")
+    check_file(config.out.with_suffix(".ckpt"), "out's checkpoint")
+    if config.checkpoints is not None:
+        check_folder(config.checkpoints, "checkpoints")
+    if not config.mlflow:
+        return
+    if any(find_spec(package) is None for package in ("mlflow", "matplotlib")):
+        raise MissingExtra("logging the run in MLflow", "train", "without it: --no-mlflow")
+    from trainer.registration import check_registry
+
+    check_registry(settings, config.model_name if config.register else None)
 
 
 def _prepare(
@@ -125,6 +144,8 @@ def _prepare(
 def _reference(config: TrainConfig, found: Found, settings: Settings, now: datetime) -> dict[str, StatisticsReference]:
     if config.reference_s is None:
         return {}
+    from trainer.reference import reference_statistics
+
     machines = [machine for machine in found.machines if machine is not None]
     return reference_statistics(history_folder(repo_folder(settings)), machines, now, config.reference_s)
 
@@ -144,24 +165,14 @@ def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> 
 
 def _train(config: TrainConfig, ground: _Ground, observer: Observer) -> _Trained:
     held_out = ground.prepared.held_out
-    windows = held_out.windows
-    channels, bands, columns = windows.shape[1:]
     fitted = find_detector(config.detector).fit(ground.prepared, config, observer.on_epoch)
-    graph = export(fitted.module, (channels, bands, columns), windows[_spread(len(windows), CHECKED_WINDOWS)])
-    scores, band_error = graph.score(windows) if fitted.judge is None else _judged(fitted.judge, windows)
+    scores, band_error = (fitted.judge or fitted.graph).score(held_out.windows)
     runs = held_out.frame_scores(scores)
     calibrated = calibrate(runs, ground.calibration)
     check = check_false_alarms(runs, calibrated, ground.calibration)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
-    return _Trained(fitted, graph, scores, band_error, calibrated, check, percentiles)
-
-
-@torch.no_grad()
-def _judged(judge: nn.Module, windows: Float32) -> tuple[Float32, Float32]:
-    """Return scores [window] and band errors [window, channel, band] by a module that has not seen the windows."""
-    parts = [judge(torch.from_numpy(np.array(windows[at : at + 256]))) for at in range(0, len(windows), 256)]
-    return torch.cat([score for score, _ in parts]).numpy(), torch.cat([error for _, error in parts]).numpy()
+    return _Trained(fitted, scores, band_error, calibrated, check, percentiles)
 
 
 def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_at: datetime) -> ModelMetadata:
@@ -229,6 +240,9 @@ def _track(
     config: TrainConfig, result: TrainResult, trained: _Trained, started_at: datetime, settings: Settings
 ) -> TrainResult:
     """Log the run, and write the model once more with the run's id in it."""
+    from trainer.options import to_yaml
+    from trainer.tracking import Run
+
     try:
         run = Run(settings, result.metadata.name, started_at)
         run.log(_parameters(config, result), result.history, _figures(result))
@@ -244,9 +258,16 @@ def _track(
 def _parameters(config: TrainConfig, result: TrainResult) -> dict[str, Any]:
     options = {name: value for name, value in asdict(config).items() if name not in {"features", "mlflow"}}
     features = {f"features.{name}": value for name, value in asdict(result.metadata.features).items()}
-    versions = {f"version.{name}": version(name) for name in ("torch", "lightning", "onnx", "onnxruntime", "numpy")}
+    versions = {f"version.{name}": _version(name) for name in ("torch", "lightning", "onnx", "onnxruntime", "numpy")}
     of_data = {"data_hash": result.metadata.data_hash, "recordings": result.recordings, "windows": result.windows}
     return {**options, **features, **versions, **of_data, "model_version": result.metadata.version}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _figures(result: TrainResult) -> dict[str, float]:

@@ -92,6 +92,7 @@ class MissingExtra(WhirrError):
 
     exit_code = 2
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs the extra `{extra}`: in Whirr's checkout, pip install '.[{extra}]'")
+    def __init__(self, what: str, extra: str, otherwise: str = "") -> None:
+        needs = f"{what} needs the extra `{extra}`: in Whirr's checkout, pip install '.[{extra}]'"
+        super().__init__(f"{needs}; {otherwise}" if otherwise else needs)
         self.extra = extra

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import socket
 import warnings
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from whirr.errors import MissingExtra, ServiceUnavailable, WhirrError
+from whirr.errors import MissingExtra, ServiceUnavailable, SettingsError, WhirrError
+from whirr.outputs import check_folder
 from whirr.settings import Settings
 
 CONNECT_S = 5.0
@@ -76,6 +78,68 @@ class TrackingServer:
         database.parent.mkdir(parents=True, exist_ok=True)
         return (database.parent / "mlruns").as_uri()
 
+    def check_place(self, location: str) -> None:
+        """Look whether the folder that MLflow names for an experiment's or a run's files is where it says.
+
+        Args:
+            location: As MLflow has it; another machine's, such as a bucket, is not looked at.
+
+        Raises:
+            ServiceUnavailable: It is a folder beside a database that has been moved, or no file can be written there.
+        """
+        folder = _local(location)
+        if folder is None:
+            return
+        if not folder.exists():
+            moved = self._moved(folder)
+            if moved is not None:
+                raise ServiceUnavailable(moved)
+        try:
+            check_folder(folder, "MLflow's folder for files")
+        except SettingsError as error:
+            raise ServiceUnavailable(f"MLflow at {self.shown}: {error}") from None
+
+    def download(self, client: Any, name: str, version: str, file: str, folder: Path) -> Path:
+        """Fetch a file of a registered version into a folder, and return where it is.
+
+        Args:
+            client: As :meth:`client` gave it.
+            name: Of the registered model.
+            version: Its number.
+            file: Its name among the version's files.
+            folder: To write to.
+
+        Raises:
+            ServiceUnavailable: It is not where MLflow says, as after its folder was moved.
+        """
+        from mlflow.artifacts import download_artifacts
+
+        source = client.get_model_version_download_uri(name, version).rstrip("/")
+        kept = _local(source)
+        if kept is not None and not (kept / file).exists():
+            gone = (
+                f"MLflow at {self.shown}: version {version} of {name!r} is not where it was kept, {str(kept / file)!r}"
+            )
+            raise ServiceUnavailable(self._moved(kept / file) or f"{gone}; was it deleted?")
+        return Path(download_artifacts(artifact_uri=f"{source}/{file}", dst_path=str(folder), tracking_uri=self.uri))
+
+    def _moved(self, old: Path) -> str | None:
+        """Return what to say of a path that is gone, where the same lies beside the database, or would; else None."""
+        database = _sqlite_file(self.uri)
+        if database is None:
+            return None
+        for depth in range(1, len(old.parts)):
+            inside = Path(*old.parts[depth:])
+            new = database.parent / inside
+            if new.exists():
+                was, now = Path(*old.parts[:depth]) / inside.parts[0], database.parent / inside.parts[0]
+                return (
+                    f"MLflow at {self.shown} says {str(old)!r}, which is gone; the same is at {str(new)!r}: the folder "
+                    "was moved, and MLflow keeps whole paths. Move it back, or make the old place lead to the new: "
+                    f"ln -s {shlex.quote(str(now))} {shlex.quote(str(was))}"
+                )
+        return None
+
     def _knock(self, must_exist: bool) -> None:
         """Fail at once where nothing listens, in place of MLflow's long series of retries."""
         database = _sqlite_file(self.uri)
@@ -132,6 +196,14 @@ def _with_password(parts: SplitResult, password: str) -> SplitResult:
 def _sqlite_file(uri: str) -> Path | None:
     path = uri.removeprefix(_SQLITE)
     return Path(path).absolute() if uri.startswith(_SQLITE) and path else None
+
+
+def _local(location: str) -> Path | None:
+    """Return the folder on this machine that an artifact location names, or None where it is elsewhere."""
+    parts = urlsplit(location)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    return Path(location) if location.startswith("/") else None
 
 
 def _shown(uri: str) -> str:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.models import encoded, noise
 from tests.trainer.test_detectors import CONFIG, SHAPES, normals, prepared
 from trainer.auto.detector import AutoDetector
 from trainer.detector import CANDIDATES
 from trainer.feature_choice import FeatureOptions
+from trainer.graph import evaluated
 from trainer.train import train_model
-from trainer.twfr_gmm.torch_model import MAX_NETWORK, TimeWeighted, sorting_network
+from trainer.twfr_gmm.graphs import MAX_NETWORK, TimeWeighted, sorting_network
 from whirr.errors import SettingsError
 
 CHEAP = ("flutter_nn", "pooled")
@@ -29,10 +29,8 @@ def ignore(_: object) -> None:
 def test_the_held_out_normals_are_learnt_but_judged_unseen():
     data = prepared(SHAPES["sound"])
     fitted = AutoDetector().fit(data, replace(CONFIG, detector="auto", candidates=("flutter_nn",)), ignore)
-    windows = torch.from_numpy(data.held_out.windows)
-    with torch.no_grad():
-        known, unseen = (module(windows)[0].numpy() for module in (fitted.module, fitted.judge))
-        fresh = fitted.module(torch.from_numpy(normals(SHAPES["sound"], 80, 9)))[0].numpy()
+    known, unseen = (graph.score(data.held_out.windows)[0] for graph in (fitted.graph, fitted.judge))
+    fresh = fitted.graph.score(normals(SHAPES["sound"], 80, 9))[0]
     assert known.max() < unseen.min()  # each is its own nearest neighbour
     assert np.median(unseen) == pytest.approx(np.median(fresh), rel=0.25)
 
@@ -94,5 +92,5 @@ def test_time_weighting_is_a_weighted_mean_of_the_sorted_columns(columns: int, r
     windows = normals((2, 3, columns), 4, 0)
     weights = np.power(r, np.arange(columns))
     expected = (-np.sort(-windows.astype(np.float64), axis=3) * weights).sum(axis=3) / weights.sum()
-    found = TimeWeighted(r, columns)(torch.from_numpy(windows)).numpy()
+    found = evaluated(TimeWeighted(r, columns), windows)
     np.testing.assert_allclose(found, expected.reshape(4, -1), rtol=1e-5)

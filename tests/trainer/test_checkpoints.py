@@ -16,7 +16,8 @@ from stream_app.pipeline.model import Model
 from tests.helpers import eventually
 from tests.trainer.conftest import vibration, write
 from trainer import LitAutoEncoder, Observer, TrainConfig, train_model
-from trainer.fit import EpochLoss, stalled
+from trainer.detector import EpochLoss
+from trainer.fit import stalled
 from whirr.cli import run
 from whirr.errors import ModelError, SettingsError
 

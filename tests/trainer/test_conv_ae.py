@@ -13,7 +13,8 @@ from stream_app.pipeline.features import Features
 from tests.trainer.conftest import vibration
 from trainer import ConvAutoEncoder, LitAutoEncoder, TrainResult
 from trainer.conv_ae.torch_model import MIN_STD
-from trainer.export import Graph, export
+from trainer.export import export
+from trainer.graph import Graph
 from whirr.errors import ModelError
 
 SHAPES = [(1, 128, 30), (3, 32, 9), (2, 40, 33), (1, 1, 1)]

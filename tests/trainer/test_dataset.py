@@ -13,7 +13,8 @@ from schemas import FeatureConfig
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.windowing import windows
 from tests.trainer.conftest import vibration, write
-from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet, WindowLoader
+from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
+from trainer.loaders import WindowLoader
 from trainer.recordings import find_recordings, split
 from trainer.spectrograms import prepare
 from whirr.errors import RecordingError

@@ -19,8 +19,8 @@ from stream_app.pipeline.windowing import windows
 from tests.helpers import SHARED_DATA, needs_shared_data, validate_message
 from tests.trainer.conftest import vibration, write
 from trainer import Observer, TrainConfig, TrainResult, train_model
+from trainer.detector import EpochLoss
 from trainer.feature_choice import FeatureOptions
-from trainer.fit import EpochLoss
 from trainer.registry import Registry
 from whirr.cli import run
 from whirr.cli._thresholds import allowed_per_30_days
@@ -217,10 +217,22 @@ def test_a_model_is_registered_when_asked(plant: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", ["http://user:secret@127.0.0.1:9", "sqlite:////proc/no/mlflow.db"])
-def test_an_unreachable_tracking_server_costs_no_model(plant: Path, tmp_path: Path, uri: str) -> None:
+def test_an_unreachable_tracking_server_is_noticed_before_training(plant: Path, tmp_path: Path, uri: str) -> None:
     settings = load_settings(mlflow_tracking_uri=uri)
+    observer = Observer()
+    observer.on_found = pytest.fail  # type: ignore[method-assign]
+    with pytest.raises(ServiceUnavailable, match=r"MLflow at .*Nothing has been trained yet; --no-mlflow") as raised:
+        train_model(_config(plant, tmp_path / "m.onnx", mlflow=True), observer, settings)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_tracking_server_that_goes_away_meanwhile_costs_no_model(
+    plant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.registration.check_registry", lambda *_: None)
+    settings = load_settings(mlflow_tracking_uri="http://user:secret@127.0.0.1:9")
     with pytest.raises(ServiceUnavailable, match=r"MLflow at .*saved in .*m\.onnx") as raised:
-        train_model(_config(plant, tmp_path / "m.onnx", mlflow=True, epochs=1), settings=settings)
+        train_model(_config(plant, tmp_path / "m.onnx", mlflow=True, detector="pooled"), None, settings)
     assert "secret" not in str(raised.value)
     assert Model.load(tmp_path / "m.onnx").metadata.run_id is None
 

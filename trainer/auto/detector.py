@@ -7,17 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
 
-from trainer.auto.torch_model import MostSurprised
+from trainer.auto.graphs import MostSurprised
 from trainer.detector import Detector, Fitted, OnEpoch, find_detector
+from trainer.graph import Float32, Graph, build
 from trainer.job import TrainConfig
 from trainer.spectrograms import Prepared
 from trainer.windows import FOLDS, MAX_WINDOWS, as_training_set, blocks, thinned
-
-Float32 = NDArray[np.float32]
 
 FAR: Final = 3.0  # standardised; of normally distributed scores one in 740 lies beyond
 
@@ -29,15 +25,15 @@ class _Candidate:
     Attributes:
         name: The detector's.
         why: What it chose.
-        module: Fitted on all normals.
+        graph: Fitted on all normals.
         before: Fitted on all but the held-out ones.
-        unseen: Scores of all normals, each by a module that was not fitted on it, float32 ``[window]``.
+        unseen: Scores of all normals, each by a graph that was not fitted on it, float32 ``[window]``.
     """
 
     name: str
     why: str
-    module: nn.Module
-    before: nn.Module
+    graph: Graph
+    before: Graph
     unseen: Float32
 
 
@@ -57,13 +53,14 @@ class AutoDetector(Detector):
         parts = [*blocks(data.train, FOLDS - 1), thinned(data.held_out.windows, MAX_WINDOWS // FOLDS)]
         found = [_cross_fit(name, parts, data, config) for name in config.candidates]
         unseen = [one.unseen for one in found]
-        module = MostSurprised([one.module for one in found], unseen).eval()
-        judge = MostSurprised([one.before for one in found], unseen).eval()
-        figures = _figures(found, module)
+        scorer = MostSurprised([one.graph for one in found], unseen)
+        judge = MostSurprised([one.before for one in found], unseen)
+        figures = _figures(found, scorer)
         chosen = "; ".join(
             f"{one.name} ({one.why}; speaks on {figures[f'{one.name}.speaks']:.0%} of unseen normals)" for one in found
         )
-        return Fitted(module, f"the most surprised of {chosen}", judge=judge, figures=figures)
+        graph, unseeing = build(scorer, data.shape), build(judge, data.shape)
+        return Fitted(graph, f"the most surprised of {chosen}", judge=unseeing, figures=figures)
 
 
 def _cross_fit(name: str, parts: Sequence[Float32], data: Prepared, config: TrainConfig) -> _Candidate:
@@ -74,33 +71,27 @@ def _cross_fit(name: str, parts: Sequence[Float32], data: Prepared, config: Trai
         kept = [part for index, part in enumerate(parts) if index != left_out]
         return replace(data, train=as_training_set(np.concatenate(kept)))
 
-    def fit(left_out: int | None) -> nn.Module:
+    def fit(left_out: int | None) -> Graph:
         if first.refit is not None:
             return first.refit(without(left_out))
-        return detector.fit(without(left_out), config, lambda _: None).module
+        return detector.fit(without(left_out), config, lambda _: None).graph
 
     last = len(parts) - 1
     first = detector.fit(without(last), config, lambda _: None)
-    unseen = [_scores(fit(index), parts[index]) for index in range(last)]
-    unseen.append(_scores(first.module, parts[last]))
-    return _Candidate(name, first.why, fit(None), first.module, np.concatenate(unseen))
+    unseen = [fit(index).score(parts[index])[0] for index in range(last)]
+    unseen.append(first.graph.score(parts[last])[0])
+    return _Candidate(name, first.why, fit(None), first.graph, np.concatenate(unseen))
 
 
-def _figures(found: Sequence[_Candidate], module: MostSurprised) -> dict[str, float]:
+def _figures(found: Sequence[_Candidate], scorer: MostSurprised) -> dict[str, float]:
     """Return what each candidate made of the normals that it had not seen."""
     unseen = np.stack([one.unseen for one in found])
-    standardised = (unseen - module.medians.numpy()[:, None]) / module.deviations.numpy()[:, None]
+    standardised = (unseen - scorer.medians[:, None]) / scorer.deviations[:, None]
     speaks = standardised.argmax(axis=0)
     figures: dict[str, float] = {}
     for index, one in enumerate(found):
-        figures[f"{one.name}.median"] = float(module.medians[index])
-        figures[f"{one.name}.deviation"] = float(module.deviations[index])
+        figures[f"{one.name}.median"] = float(scorer.medians[index])
+        figures[f"{one.name}.deviation"] = float(scorer.deviations[index])
         figures[f"{one.name}.far"] = float((standardised[index] > FAR).mean())
         figures[f"{one.name}.speaks"] = float((speaks == index).mean())
     return figures
-
-
-@torch.no_grad()
-def _scores(module: nn.Module, windows: Float32) -> Float32:
-    parts = [module(torch.from_numpy(np.array(windows[at : at + 256])))[0] for at in range(0, len(windows), 256)]
-    return torch.cat(parts).numpy()

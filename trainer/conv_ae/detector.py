@@ -17,6 +17,5 @@ class ConvAutoEncoderDetector(Detector):
 
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:
         """Train with Lightning, and keep the epoch that generalised best."""
-        channels, bands, columns = data.held_out.windows.shape[1:]
-        module = LitAutoEncoder(channels, bands, columns, config.latent, config.learning_rate, config.seed)
+        module = LitAutoEncoder(*data.shape, config.latent, config.learning_rate, config.seed)
         return fit_by_gradient(module, data, config, on_epoch)

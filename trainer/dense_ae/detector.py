@@ -17,6 +17,9 @@ class DenseAutoEncoderDetector(Detector):
 
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:
         """Train with Lightning, and keep the epoch that generalised best."""
-        channels, bands, columns = data.held_out.windows.shape[1:]
-        module = LitDenseAutoEncoder(channels, bands, columns, config.learning_rate, config.seed)
-        return fit_by_gradient(module, data, config, on_epoch)
+        return fit_by_gradient(dense_module(data, config), data, config, on_epoch)
+
+
+def dense_module(data: Prepared, config: TrainConfig) -> LitDenseAutoEncoder:
+    """Return the module that learns from such data, with its first weights."""
+    return LitDenseAutoEncoder(*data.shape, config.learning_rate, config.seed)

@@ -53,6 +53,7 @@ class EvaluationRun(Run):
 
     def _open(self, client: Any, settings: Settings, name: str, started_at: datetime) -> str:
         if self._trained_by is not None and _knows(client, self._trained_by):
+            self._server.check_place(client.get_run(self._trained_by).info.artifact_uri)
             return self._trained_by
         return super()._open(client, settings, name, started_at)
 

@@ -17,6 +17,5 @@ class InterpolationDetector(Detector):
 
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:
         """Train with Lightning, and keep the epoch that generalised best."""
-        channels, bands, columns = data.held_out.windows.shape[1:]
-        module = LitInterpolation(channels, bands, columns, config.learning_rate, config.seed)
+        module = LitInterpolation(*data.shape, config.learning_rate, config.seed)
         return fit_by_gradient(module, data, config, on_epoch)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from trainer.dense_ae.detector import DenseAutoEncoderDetector
+from trainer.dense_ae.detector import dense_module
 from trainer.detector import Detector, Fitted, OnEpoch
+from trainer.gradient import train_by_gradient
 from trainer.job import TrainConfig
 from trainer.mahalanobis.torch_model import ResidualMahalanobis
 from trainer.spectrograms import Prepared
@@ -20,7 +19,6 @@ class MahalanobisDetector(Detector):
 
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:
         """Train the autoencoder, then estimate the covariance of its residuals."""
-        trained = DenseAutoEncoderDetector().fit(data, config, on_epoch)
-        module = ResidualMahalanobis(trained.module, training_windows(data.train)).eval()  # type: ignore[arg-type]
-        why = f"shrinkage {module.distance.shrinkage:.2f}"
-        return replace(trained, module=module, why=why)
+        trained = train_by_gradient(dense_module(data, config), data, config, on_epoch)
+        module = ResidualMahalanobis(trained.module.model, training_windows(data.train))
+        return trained.fitted(module, data, f"shrinkage {module.shrinkage:.2f}")

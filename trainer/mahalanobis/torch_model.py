@@ -24,6 +24,7 @@ class ResidualMahalanobis(nn.Module):
     """
 
     centre: Tensor
+    whitening: Tensor
 
     def __init__(self, autoencoder: DenseAutoEncoder, windows: NDArray[np.float32]) -> None:
         super().__init__()
@@ -31,13 +32,15 @@ class ResidualMahalanobis(nn.Module):
         residuals = _residuals(autoencoder, windows)
         centre = residuals.mean(axis=0)
         self.register_buffer("centre", torch.from_numpy(centre.astype(np.float32)))
-        self.distance = Mahalanobis(residuals - centre)
+        distance = Mahalanobis(residuals - centre)
+        self.shrinkage = distance.shrinkage
+        self.register_buffer("whitening", torch.from_numpy(distance.whitening))
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Score windows: see :mod:`trainer.detector`."""
         residual = self.autoencoder.residual(log_mel) - self.centre.unsqueeze(1)
-        white = functional.conv1d(residual, self.distance.whitening.T.unsqueeze(2))
-        shares = residual * functional.conv1d(white, self.distance.whitening.unsqueeze(2))
+        white = functional.conv1d(residual, self.whitening.T.unsqueeze(2))
+        shares = residual * functional.conv1d(white, self.whitening.unsqueeze(2))
         return white.square().mean(dim=2).sum(dim=1), by_band(shares.mean(dim=2), self.autoencoder.shape)
 
 

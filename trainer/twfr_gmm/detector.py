@@ -5,16 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
-
 from trainer.detector import Detector, Fitted, OnEpoch
+from trainer.graph import Graph, build
 from trainer.job import TrainConfig
 from trainer.mixture import PooledMixture, enough_for
 from trainer.spectrograms import Prepared
-from trainer.twfr_gmm.torch_model import TimeWeighted
+from trainer.twfr_gmm.graphs import TimeWeighted
 from trainer.windows import thinned, training_windows
 
 WEIGHTS: Final = (0.9, 0.99, 1.0)
@@ -32,26 +28,21 @@ class TimeWeightedDetector(Detector):
         """Fit a mixture for each r and number of components, and keep what fits the held-out normals best."""
         windows = training_windows(data.train)
         held_out = thinned(data.held_out.windows, MAX_HELD_OUT)
-        best: tuple[float, float, int, PooledMixture] | None = None
+        best: tuple[float, float, int, Graph] | None = None
         for r in WEIGHTS:
             for components in COMPONENTS:
                 if not enough_for(components, len(windows)):
                     continue
-                module = PooledMixture(TimeWeighted(r, windows.shape[3]), windows, components, config.seed)
-                distance = _mean_distance(module, held_out)
+                graph = _fitted(r, components, config.seed, data)
+                distance = float(graph.score(held_out)[0].mean())
                 if best is None or distance < (1 - NEEDED_GAIN) * best[0]:
-                    best = distance, r, components, module
+                    best = distance, r, components, graph
         assert best is not None
-        _, r, components, module = best
+        _, r, components, graph = best
         why = f"r {r:g}, {components} component{'s' * (components > 1)}: held-out normals fit it best"
-        return Fitted(module.eval(), why, refit=partial(_refit, r, components, config.seed))
+        return Fitted(graph, why, refit=partial(_fitted, r, components, config.seed))
 
 
-@torch.no_grad()
-def _mean_distance(module: nn.Module, windows: NDArray[np.float32]) -> float:
-    return float(module(torch.from_numpy(windows))[0].mean())
-
-
-def _refit(r: float, components: int, seed: int, data: Prepared) -> PooledMixture:
+def _fitted(r: float, components: int, seed: int, data: Prepared) -> Graph:
     windows = training_windows(data.train)
-    return PooledMixture(TimeWeighted(r, windows.shape[3]), windows, components, seed).eval()
+    return build(PooledMixture(TimeWeighted(r, windows.shape[3]), windows, components, seed), data.shape)

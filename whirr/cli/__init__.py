@@ -44,7 +44,7 @@ COMMANDS: Final = MappingProxyType(
         "features": _Command(
             "whirr.cli.features:features", "Write the features of recordings to .npy, Parquet and CSV.", "train"
         ),
-        "train": _Command("whirr.cli.train:train", "Train a detector on normal recordings.", "train"),
+        "train": _Command("whirr.cli.train:train", "Train a detector on normal recordings.", "stream"),
         "evaluate": _Command("whirr.cli.evaluate:evaluate", "Say how good a model is on labelled recordings.", "train"),
         "replay": _Command(
             "whirr.cli.replay:replay", "Backtest recordings: every score and alert that a worker would give.", "train"
@@ -70,7 +70,7 @@ _EXTRAS_OF: Final = MappingProxyType(
         "lightning": ("train",),
         "matplotlib": ("train",),
         "mlflow": ("train", "stream"),
-        "onnx": ("train",),
+        "onnx": ("stream", "train"),
         "onnxruntime": ("stream", "train"),
         "onnxscript": ("train",),
         "prometheus_client": ("stream",),
@@ -83,7 +83,7 @@ _EXTRAS_OF: Final = MappingProxyType(
         "sounddevice": ("audio",),
         "soxr": ("stream", "train"),
         "torch": ("train",),
-        "yaml": ("train",),
+        "yaml": ("stream", "train"),
     }
 )
 

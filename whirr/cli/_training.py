@@ -8,10 +8,9 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schemas import Calibration, StatisticsReference
-from trainer.detector import find_detector
+from trainer.detector import EpochLoss, find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
-from trainer.fit import EpochLoss
 from trainer.job import Observer, TrainConfig, TrainResult
 from trainer.recordings import Found, Problem
 from whirr.cli._found import NAMED, feature_lines, found_lines, print_lines, warn_of

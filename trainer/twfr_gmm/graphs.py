@@ -1,15 +1,15 @@
-"""The time-weighted frequency-domain representation, as a torch module."""
+"""The time-weighted frequency-domain representation, as a part of a graph."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+
+from trainer.graph import Float32, Tensor, maximum, minimum
 
 MAX_NETWORK = 64  # columns; the graph grows faster than they do
 
 
-class TimeWeighted(nn.Module):
+class TimeWeighted:
     """Sorts each band over time, largest first, and averages with weights ``r**i``: r = 0 is the maximum, 1 the mean.
 
     Args:
@@ -17,32 +17,31 @@ class TimeWeighted(nn.Module):
         columns: Columns of a window.
     """
 
-    weights: Tensor
+    per_band = 1
 
     def __init__(self, r: float, columns: int) -> None:
-        super().__init__()
         weights = np.power(r, np.arange(columns, dtype=np.float64))
-        self.columns = columns
-        self.equal = r == 1
-        self.swaps = sorting_network(columns) if columns <= MAX_NETWORK and not self.equal else ()
-        self.register_buffer("weights", torch.from_numpy((weights / weights.sum()).astype(np.float32)))
+        self._columns = columns
+        self._equal = r == 1
+        self._swaps = sorting_network(columns) if columns <= MAX_NETWORK and not self._equal else ()
+        self._weights: Float32 = (weights / weights.sum()).astype(np.float32)
 
-    def forward(self, log_mel: Tensor) -> Tensor:
+    def __call__(self, log_mel: Tensor) -> Tensor:
         """Return float32 ``[window, channel * band]`` of ``[window, channel, band, time]``."""
-        if self.equal:
-            return log_mel.mean(dim=3).flatten(1)
-        if not self.swaps:
+        if self._equal:
+            return log_mel.mean(3).flatten()
+        if not self._swaps:
             # A sum over the last axis, not a product with a vector: that one's order depends on the batch.
-            return (log_mel.topk(self.columns, dim=3).values * self.weights).sum(dim=3).flatten(1)
+            return (log_mel.largest(self._columns, axis=3) * self._weights).sum(3).flatten()
         # A network of minima and maxima of whole columns takes a seventh of the time of a sort of each band's row.
-        ordered = list(log_mel.permute(3, 0, 1, 2).contiguous().unbind(0))
-        for larger, smaller in self.swaps:
+        ordered = log_mel.transpose(3, 0, 1, 2).chunk(self._columns, axis=0)
+        for larger, smaller in self._swaps:
             one, other = ordered[larger], ordered[smaller]
-            ordered[larger], ordered[smaller] = torch.maximum(one, other), torch.minimum(one, other)
-        total = ordered[0] * self.weights[0]
-        for column, weight in zip(ordered[1:], self.weights[1:], strict=True):
+            ordered[larger], ordered[smaller] = maximum(one, other), minimum(one, other)
+        total: Tensor = ordered[0] * self._weights[0]
+        for column, weight in zip(ordered[1:], self._weights[1:], strict=True):
             total = total + column * weight
-        return total.flatten(1)
+        return total.squeeze(0).flatten()
 
 
 def sorting_network(count: int) -> tuple[tuple[int, int], ...]:

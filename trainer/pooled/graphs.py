@@ -1,0 +1,107 @@
+"""Pooled spectra as graphs: each band's mean and variation over time, judged against the training windows."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from trainer.gaussian import Mahalanobis, Standardise, by_band
+from trainer.graph import Float32, Tensor, concatenated, evaluated
+
+MAX_REFERENCES = 2_000
+
+
+class Pooling(Protocol):
+    """Makes vectors ``[window, per_band * channel * band]`` of windows ``[window, channel, band, time]``."""
+
+    per_band: int
+
+    def __call__(self, log_mel: Tensor) -> Tensor:
+        """Return the vectors."""
+
+
+class Pool:
+    """Mean and standard deviation over time."""
+
+    per_band = 2
+
+    def __call__(self, log_mel: Tensor) -> Tensor:
+        """Return means, then deviations, each channel by channel."""
+        mean = log_mel.mean(3)
+        deviation = (log_mel - mean.unsqueeze(3)).square().mean(3).sqrt()
+        return concatenated([mean.flatten(), deviation.flatten()], axis=1)
+
+
+class FlutterPool:
+    """Mean over time and flutter: the mean square difference of neighbouring columns, its root.
+
+    A level that drifts or steps within a window moves the deviation, and hardly moves the flutter.
+
+    Args:
+        columns: Of a window.
+    """
+
+    per_band = 2
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+
+    def __call__(self, log_mel: Tensor) -> Tensor:
+        """Return means, then flutters, each channel by channel."""
+        mean = log_mel.mean(3)
+        if self._columns == 1:
+            return concatenated([mean.flatten(), (mean * 0.0).flatten()], axis=1)
+        later, earlier = log_mel.between(1, self._columns, 3), log_mel.between(0, self._columns - 1, 3)
+        flutter = (later - earlier).square().mean(3).sqrt()
+        return concatenated([mean.flatten(), flutter.flatten()], axis=1)
+
+
+class PooledMahalanobis:
+    """Scores a window by its pooled vector's Mahalanobis distance.
+
+    Args:
+        windows: Training windows, float32 ``[window, channel, band, time]``.
+    """
+
+    def __init__(self, windows: Float32) -> None:
+        self._shape = (windows.shape[1], windows.shape[2])
+        self._pool = Pool()
+        self._standardise = Standardise(evaluated(self._pool, windows))
+        self.distance = Mahalanobis(self._standardise.vectors)
+
+    def __call__(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Score windows: see :mod:`trainer.detector`."""
+        score, shares = self.distance(self._standardise(self._pool(log_mel)))
+        return score, by_band(shares, self._pool.per_band, self._shape)
+
+
+class NearestNeighbour:
+    """Scores a window by its pooled vector's mean squared difference to the nearest training window's.
+
+    The matrix product finds the nearest; the difference is then taken exactly, so that rounding in large sums does not
+    enter the score.
+
+    Args:
+        windows: Training windows, float32 ``[window, channel, band, time]``; evenly thinned to 2,000.
+        pool: What makes a vector of a window.
+
+    Attributes:
+        references: Their vectors, float32 ``[reference, entry]``.
+    """
+
+    def __init__(self, windows: Float32, pool: Pooling) -> None:
+        self._shape = (windows.shape[1], windows.shape[2])
+        self._pool = pool
+        self._standardise = Standardise(evaluated(pool, windows))
+        vectors = self._standardise.vectors
+        chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), MAX_REFERENCES)).round().astype(np.int64)
+        self.references: Float32 = vectors[chosen].astype(np.float32)
+
+    def __call__(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Score windows: see :mod:`trainer.detector`."""
+        vectors = self._standardise(self._pool(log_mel))
+        squares = np.square(self.references).sum(axis=1)
+        nearest = (vectors.times(-2 * self.references.T) + squares).argmin(1)
+        shares = (vectors - nearest.of(self.references)).square() / self.references.shape[1]
+        return shares.sum(1), by_band(shares, self._pool.per_band, self._shape)
