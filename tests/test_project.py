@@ -132,7 +132,7 @@ def test_the_whirr_commands_in_documents_exist_with_their_options(path: Path):
         if parts is not None and len(words) > 2 and not words[2].startswith("-"):
             assert words[2] in parts, f"{path.name}: {shlex.join(words)}"
             command = parts[words[2]]
-        known = {option for parameter in command.params for option in parameter.opts}
+        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
         used = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
         assert used <= known | {"--help"}, f"{path.name}: {shlex.join(words)}"
 
