@@ -1,8 +1,8 @@
 """The embedded broker: a Kafka-compatible program out of a wheel, for trying Whirr out and for tests.
 
 It keeps everything in memory and loses it when it stops. It is no choice for production: one node, no retention by
-time or size, no idempotent producer, no transactions. Where two producers write to one partition at once, a reader may
-be given the later record and never the earlier one; Whirr's worker asks again, other consumers don't.
+time or size, no access rights. Clients reach it by :mod:`whirr.broker_front`, which sets right in what it differs from
+Kafka.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,8 +25,10 @@ from whirr.errors import MissingExtra, ServiceUnavailable, SettingsError
 HOST = "127.0.0.1"
 START_DEADLINE_S = 15.0
 _TRIES = 5
+_FRONT = Path(__file__).with_name("broker_front.py")
 # It flushes nothing when it stops, and otherwise waits 5 s for idle clients.
 _GRACE_S = 0.3
+_LOOK_S = 0.01
 # ApiVersions, version 0, correlation id 1, client id "whirr": the one request that every broker answers at once.
 _API_VERSIONS = struct.pack(">hhih", 18, 0, 1, 5) + b"whirr"
 
@@ -39,7 +42,7 @@ class EmbeddedBroker:
 
     def __init__(self, port: int = 0) -> None:
         self.port = port
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []  # the broker itself, and what stands in front of it
 
     @property
     def bootstrap(self) -> str:
@@ -49,7 +52,7 @@ class EmbeddedBroker:
     @property
     def pid(self) -> int | None:
         """Process id while it runs."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
+        return self._processes[0].pid if self._processes and self.wait(0) is None else None
 
     def start(self) -> None:
         """Start the broker and return when it answers.
@@ -76,18 +79,21 @@ class EmbeddedBroker:
 
     def stop(self) -> None:
         """Stop the broker; returns when it is gone. Its topics are lost."""
-        if self._process is not None:
-            process.stop(self._process, _GRACE_S)
-            self._process = None
+        for running in reversed(self._processes):
+            process.stop(running, _GRACE_S)
+        self._processes = []
 
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Wait until the broker ends by itself; return its exit code, or None when ``timeout_s`` has passed."""
-        if self._process is None:
-            return None
-        try:
-            return self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._processes:
+            for running in self._processes:
+                if (code := running.poll()) is not None:
+                    return code
+            if deadline_s is not None and time.monotonic() >= deadline_s:
+                return None
+            time.sleep(_LOOK_S)
+        return None
 
     def __enter__(self) -> Self:
         self.start()
@@ -101,12 +107,16 @@ class EmbeddedBroker:
     def _start(self, program: Path, port: int) -> None:
         if not process.port_is_free(port, HOST):
             raise SettingsError(f"port {port} on {HOST} is taken; choose another one, or 0 for any free port")
-        url = f"tcp://{HOST}:{port}"
-        command: list[str | Path] = [program, "broker", "--listener-url", url, "--advertised-listener-url", url]
+        behind = process.free_port(HOST)
+        command: list[str | Path] = [program, "broker", "--listener-url", f"tcp://{HOST}:{behind}"]
+        command += ["--advertised-listener-url", f"tcp://{HOST}:{port}"]
         command += ["--storage-engine", "memory://tansu/", "--cluster-id", "whirr"]
+        # -I: whatever lies in the working directory or in PYTHONPATH is not imported.
+        front: list[str | Path] = [sys.executable, "-I", _FRONT, str(port), str(behind)]
         with tempfile.TemporaryFile() as output:
-            self._process = process.start(command, output=output, env=_environment())
             try:
+                for part in (command, front):
+                    self._processes.append(process.start(part, output=output, env=_environment()))
                 self._wait_until_ready(port)
             except BaseException as error:
                 self.stop()
@@ -123,7 +133,7 @@ class EmbeddedBroker:
                 raise ServiceUnavailable(f"the embedded broker ended with exit code {code}")
             if _answers(port):
                 return
-            time.sleep(0.01)
+            time.sleep(_LOOK_S)
         raise ServiceUnavailable(f"the embedded broker did not answer on port {port} within {START_DEADLINE_S:g} s")
 
 
@@ -158,7 +168,7 @@ def _environment() -> dict[str, str]:
 
 
 def _readable(error: ServiceUnavailable, port: int, output: str) -> ServiceUnavailable | SettingsError:
-    if "AddrInUse" in output:
+    if "AddrInUse" in output or "ddress already in use" in output:
         return SettingsError(f"port {port} on {HOST} is taken; choose another one, or 0 for any free port")
     tail = "\n".join(output.strip().splitlines()[-5:])
     return ServiceUnavailable(f"{error}\n{tail}" if tail else str(error))
