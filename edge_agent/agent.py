@@ -26,7 +26,7 @@ class EdgeConfig:
 
     Attributes:
         machine_id: Key of its frames.
-        bootstrap, topic, embedded: Where they go; ``embedded`` as in the settings.
+        bootstrap, topic: Where they go.
         source: Name of the sensor (``ce_source``), or None for a machine's only one.
         frame_s: Length of a frame in seconds.
         file_format: What frames are encoded as, where that is without loss.
@@ -41,7 +41,6 @@ class EdgeConfig:
     machine_id: str
     bootstrap: str
     topic: str = "vibration-frames"
-    embedded: bool = False
     source: str | None = None
     frame_s: float = 1.0
     file_format: FileFormat = "flac"
@@ -125,7 +124,7 @@ class EdgeAgent:
             else SpoolBuffer(self._spool, drop_oldest=source.live)
         )
         self._publisher = Publisher(
-            sink or KafkaSink(config.bootstrap, config.topic, embedded=config.embedded),
+            sink or KafkaSink(config.bootstrap, config.topic),
             self._buffer,
             clock or SystemClock(),
             backlog_bytes_per_s=config.backlog_bytes_per_s,

@@ -63,13 +63,12 @@ class KafkaSink:
     Args:
         bootstrap: The broker's addresses.
         topic: The topic.
-        embedded: The broker is the embedded one, which knows no idempotent producer.
         settings: How Kafka is reached, with TLS and a password; default: the settings in force.
     """
 
-    def __init__(self, bootstrap: str, topic: str, *, embedded: bool, settings: Settings | None = None) -> None:
-        self._bootstrap, self._topic, self._embedded = bootstrap, topic, embedded
-        self._settings = settings or load_settings(kafka_bootstrap_servers=bootstrap, kafka_embedded=embedded)
+    def __init__(self, bootstrap: str, topic: str, settings: Settings | None = None) -> None:
+        self._bootstrap, self._topic = bootstrap, topic
+        self._settings = settings or load_settings(kafka_bootstrap_servers=bootstrap)
         self._producer: AIOKafkaProducer | None = None
 
     async def open(self) -> None:
@@ -77,7 +76,7 @@ class KafkaSink:
         self._producer = AIOKafkaProducer(
             **client_options(self._settings),
             acks="all",
-            enable_idempotence=not self._embedded,
+            enable_idempotence=True,
             max_request_size=MAX_REQUEST_BYTES,
             request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
         )
@@ -123,8 +122,7 @@ class KafkaSink:
             return ServiceUnavailable(f"{self._bootstrap} refuses topic {self._topic!r}: {error!r}")
         if isinstance(error, _NO_ANSWER):
             return TryAgain(f"no Kafka answers at {self._bootstrap} ({type(error).__name__})")
-        hint = "" if self._embedded else "; if it is the embedded broker, set WHIRR_KAFKA_EMBEDDED=true"
-        return TryAgain(f"Kafka at {self._bootstrap} answers {error!r}{hint}")
+        return TryAgain(f"Kafka at {self._bootstrap} answers {error!r}")
 
 
 _NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError, OSError, TimeoutError)

@@ -16,7 +16,6 @@ from schemas.frame import FrameRecord
 from stream_app import table, transport
 from stream_app.buffer import FrameQueue
 from stream_app.compute import ComputeProcess
-from stream_app.embedded import EmbeddedTransport
 from stream_app.encode import Encoder
 from stream_app.feature_push import FeaturePush
 from stream_app.feature_push.metrics import PushMetrics
@@ -42,7 +41,6 @@ SETTLE_S = 5.0
 _BUFFERED_FRAMES = 512
 _SEND_TIMEOUT_S = 60.0
 _REBALANCE_TIMEOUT_S = 30.0
-_EMBEDDED_TIMEOUT_S = 3.0
 
 
 class WorkerApp(faust.App):  # type: ignore[misc]
@@ -72,14 +70,10 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         return FrameQueue(maxsize=maxsize or 0, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
 
     def _new_transport(self) -> transport.Transport:
-        return self._whirr_transport(self.conf.broker_consumer)
+        return transport.Transport(self.conf.broker_consumer, self)
 
     def _new_producer_transport(self) -> transport.Transport:
-        return self._whirr_transport(self.conf.broker_producer)
-
-    def _whirr_transport(self, urls: Any) -> transport.Transport:
-        kind = EmbeddedTransport if self.settings.embedded else transport.Transport
-        return kind(urls, self)
+        return transport.Transport(self.conf.broker_producer, self)
 
 
 def create_app(
@@ -163,15 +157,13 @@ def _credentials(settings: Settings) -> Any:
 
 
 def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[str, Any]:
-    # The embedded broker lets the first join take as long as the rebalance timeout.
-    session_s = _EMBEDDED_TIMEOUT_S if settings.embedded else settings.session_timeout_s
     return {
         "broker": [f"kafka://{address.strip()}" for address in settings.bootstrap.split(",")],
         "broker_credentials": _credentials(settings),
         "broker_client_id": settings.worker_id,
-        "broker_session_timeout": session_s,
-        "broker_heartbeat_interval": session_s / 3,
-        "broker_rebalance_timeout": _EMBEDDED_TIMEOUT_S if settings.embedded else _REBALANCE_TIMEOUT_S,
+        "broker_session_timeout": settings.session_timeout_s,
+        "broker_heartbeat_interval": settings.session_timeout_s / 3,
+        "broker_rebalance_timeout": _REBALANCE_TIMEOUT_S,
         "broker_commit_interval": settings.commit_interval_s,
         "broker_max_poll_records": 500,
         "consumer_auto_offset_reset": "earliest",

@@ -60,8 +60,6 @@ async def _ensure_topics(settings: Settings) -> int:
 
 async def _check_group(admin: AIOKafkaAdminClient, settings: Settings) -> None:
     """Raise AccessRefused if this user may not join the worker's group: Faust would ask again for ever, in silence."""
-    if settings.embedded:
-        return
     try:
         await admin.find_coordinator(settings.worker_id)
     except GroupAuthorizationFailedError as error:

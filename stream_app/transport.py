@@ -182,13 +182,12 @@ async def _seek(consumer: Any, offsets: Mapping[Any, int]) -> None:
 
 
 class Producer(driver.Producer):  # type: ignore[misc]
-    """The producer, idempotent where the broker can do that: a retry then writes no record twice or out of order."""
+    """The producer, idempotent: a retry writes no record twice or out of order."""
 
     logger = logging.getLogger("faust.whirr.producer")
-    idempotent: bool = True
 
     def _settings_extra(self) -> Mapping[str, Any]:
-        return {"acks": "all", "enable_idempotence": True} if self.idempotent else {"acks": "all"}
+        return {"acks": "all", "enable_idempotence": True}
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

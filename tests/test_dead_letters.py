@@ -72,7 +72,6 @@ def whirr(kafka: KafkaUnderTest, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     """Run ``whirr dlq`` in this process, in a thread: it has an event loop of its own."""
     settings = kafka.settings()
     monkeypatch.setenv("WHIRR_KAFKA_BOOTSTRAP_SERVERS", settings.bootstrap)
-    monkeypatch.setenv("WHIRR_KAFKA_EMBEDDED", str(settings.embedded).lower())
     monkeypatch.setenv("WHIRR_DEAD_LETTER_TOPIC", settings.dead_letter_topic)
     monkeypatch.setenv("WHIRR_FRAMES_TOPIC", settings.frames_topic)
 

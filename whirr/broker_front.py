@@ -29,6 +29,7 @@ import contextlib
 import struct
 import sys
 from bisect import bisect_right
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -57,15 +58,19 @@ class Cursor:
         self.data, self.at = data, at
 
     def int8(self) -> int:
+        """Return the next byte as a number."""
         return self._take(">b", 1)
 
     def int16(self) -> int:
+        """Return the number in the next 2 bytes."""
         return self._take(">h", 2)
 
     def int32(self) -> int:
+        """Return the number in the next 4 bytes."""
         return self._take(">i", 4)
 
     def int64(self) -> int:
+        """Return the number in the next 8 bytes."""
         return self._take(">q", 8)
 
     def bytes_(self, length: int) -> bytes:
@@ -76,12 +81,15 @@ class Cursor:
         return bytes(self.data[start : self.at])
 
     def string(self) -> bytes:
+        """Return the next text, which may be null, as bytes."""
         return self.bytes_(self.int16())
 
     def skip(self, length: int) -> None:
+        """Leave out as many bytes."""
         self.at += max(length, 0)
 
     def count(self) -> range:
+        """Return what counts the elements of the next array; none for null."""
         return range(max(self.int32(), 0))
 
     def _take(self, code: str, length: int) -> int:
@@ -135,6 +143,13 @@ class Connection:
 
     def __init__(self, shared: Shared, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._shared, self._reader, self._writer = shared, reader, writer
+        self._handlers: dict[int, Callable[[bytes, int], Awaitable[bytes | None]]] = {
+            PRODUCE: self._produce,
+            FETCH: self._fetch,
+            LIST_OFFSETS: self._list_offsets,
+            JOIN_GROUP: self._join_group,
+            INIT_PRODUCER_ID: self._init_producer_id,
+        }
 
     async def ask(self, request: bytes | bytearray) -> bytes:
         """Return the broker's answer to a request."""
@@ -153,14 +168,12 @@ class Connection:
             return await self._api_versions(request, version)
         if version > LAST_VERSION.get(key, -1):  # of no concern here, or by a client that did not ask for versions
             return await self.ask(request)
-        if key == PRODUCE:
-            return await self._produce(request, version)
-        if key == LIST_OFFSETS:
-            return await self._list_offsets(request, version)
-        if key == FETCH:
-            return await self.ask(from_batch_starts(request, version, self._shared.batches))
-        if key == JOIN_GROUP:
-            return await self._join_group(request, version)
+        return await self._handlers[key](request, version)
+
+    async def _fetch(self, request: bytes, version: int) -> bytes:
+        return await self.ask(from_batch_starts(request, version, self._shared.batches))
+
+    async def _init_producer_id(self, request: bytes, _version: int) -> bytes:
         return as_first_version(await self.ask(as_fourth_version(request)))
 
     async def _api_versions(self, request: bytes, version: int) -> bytes:
@@ -394,17 +407,16 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
 
 async def serve_client(shared: Shared, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer one client until it, or the broker, closes the connection or sends what is no message."""
-    with contextlib.closing(writer):
-        # A message that can't be read ends the connection, as with Kafka.
-        with contextlib.suppress(OSError, struct.error, ValueError):
-            upstream_reader, upstream_writer = await asyncio.open_connection(HOST, shared.port)
-            with contextlib.closing(upstream_writer):
-                connection = Connection(shared, upstream_reader, upstream_writer)
-                while (request := await read_frame(reader)) is not None:
-                    if (answer := await connection.answer(request)) is not None:
-                        writer.write(struct.pack(">i", len(answer)))
-                        writer.write(answer)
-                        await writer.drain()
+    # A message that can't be read ends the connection, as with Kafka.
+    with contextlib.closing(writer), contextlib.suppress(OSError, struct.error, ValueError):
+        upstream_reader, upstream_writer = await asyncio.open_connection(HOST, shared.port)
+        with contextlib.closing(upstream_writer):
+            connection = Connection(shared, upstream_reader, upstream_writer)
+            while (request := await read_frame(reader)) is not None:
+                if (answer := await connection.answer(request)) is not None:
+                    writer.write(struct.pack(">i", len(answer)))
+                    writer.write(answer)
+                    await writer.drain()
 
 
 async def serve(port: int, upstream_port: int) -> None:

@@ -153,7 +153,7 @@ async def _producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
         **client_options(settings),
         client_id="whirr-dlq-replay",
         acks="all",
-        enable_idempotence=not settings.embedded,
+        enable_idempotence=True,
         max_request_size=MAX_REQUEST_BYTES,
         request_timeout_ms=_REQUEST_TIMEOUT_MS,
     )

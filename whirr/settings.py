@@ -143,7 +143,7 @@ class Settings(BaseSettings):
         None, description=f"Kafka's addresses; without, the embedded broker at {EMBEDDED_BOOTSTRAP}"
     )
     kafka_embedded: bool | None = Field(
-        None, description="talk as the embedded broker needs it; default: when no addresses are given"
+        None, description="of 0.1, no longer needed: the embedded broker is talked to as any other"
     )
     kafka_security_protocol: SecurityProtocol = Field(
         "PLAINTEXT", description="how to talk to Kafka: SSL is TLS, SASL_SSL is TLS and a password"
@@ -325,7 +325,7 @@ class Settings(BaseSettings):
 
     @property
     def embedded(self) -> bool:
-        """Whether the broker is the embedded one, which needs shorter timeouts and no idempotent producer."""
+        """Whether the settings say that the broker is the embedded one, which knows no TLS and no users."""
         if self.kafka_embedded is not None:
             return self.kafka_embedded
         return self.kafka_bootstrap_servers is None

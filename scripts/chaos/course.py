@@ -196,7 +196,6 @@ class _Run:
             jobs[f"gateway-{number}"] = Job(
                 bootstrap=ground.settings.bootstrap if number else ground.link.address,
                 topic=ground.settings.frames_topic,
-                embedded=False,
                 start_us=self._began_us,
                 spool=None if number else str(self._course.out / SPOOL),
                 machines={m.machine_id: str(m.recording) for m in self._plant[number::count]},
@@ -246,7 +245,6 @@ def _settings(course: Course, cluster: KafkaCluster, mlflow: Mlflow) -> Settings
     route = Route(match="*", model=f"models:/{MODEL}@champion", silent_after_s=None)
     return load_settings(
         kafka_bootstrap_servers=cluster.address,
-        kafka_embedded=False,
         mlflow_tracking_uri=mlflow.address,
         route=(route,),
         topic_replication=course.brokers,

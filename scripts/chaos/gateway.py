@@ -26,7 +26,7 @@ class Job:
     """What a gateway does.
 
     Attributes:
-        bootstrap, topic, embedded: Where frames go.
+        bootstrap, topic: Where frames go.
         start_us: When its recordings began.
         machines: Their recordings, by machine id.
         spool: Folder where frames wait on disk, or None to keep them in memory.
@@ -34,7 +34,6 @@ class Job:
 
     bootstrap: str
     topic: str
-    embedded: bool
     start_us: int
     machines: dict[str, str]
     spool: str | None = None
@@ -97,7 +96,6 @@ def _agent(job: Job, machine_id: str, recording: Path, pace: Pace) -> EdgeAgent:
         machine_id=machine_id,
         bootstrap=job.bootstrap,
         topic=job.topic,
-        embedded=job.embedded,
         source=SOURCE,
         frame_s=FRAME_S,
         spool_dir=None if job.spool is None else Path(job.spool),

@@ -125,7 +125,7 @@ def _broker() -> Iterator[Settings]:
     began_s = time.monotonic()
     with EmbeddedBroker() as broker:
         marked.print(f"[bold]3[/]  embedded broker at {broker.bootstrap}, up in {time.monotonic() - began_s:.1f} s")
-        yield load_settings(kafka_bootstrap_servers=broker.bootstrap, kafka_embedded=True, **names)
+        yield load_settings(kafka_bootstrap_servers=broker.bootstrap, **names)
 
 
 async def _play(plant: list[DemoMachine], settings: Settings, out: Path, start_us: int) -> Played:

@@ -129,7 +129,6 @@ def _environment(settings: Settings, out: Path) -> dict[str, str]:
         **kept,
         **ours,
         "WHIRR_KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap,
-        "WHIRR_KAFKA_EMBEDDED": str(settings.embedded).lower(),
         "WHIRR_WORKER_DIR": str(out / "worker"),
         "WHIRR_SETTINGS_FILE": str(out / "whirr.toml"),
     }

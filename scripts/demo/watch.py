@@ -88,8 +88,7 @@ class Watcher:
         if consumer is None:
             return
         for partition, end in (await consumer.end_offsets(list(consumer.assignment()))).items():
-            # The embedded broker's end offset leaves out all but the first record of the last batch.
-            while await consumer.position(partition) < max(end, consumer.highwater(partition) or 0):
+            while await consumer.position(partition) < end:
                 await asyncio.sleep(0.02)
 
     def _take(self, record: ConsumerRecord) -> None:

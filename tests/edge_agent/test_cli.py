@@ -36,7 +36,6 @@ def _environment(kafka: KafkaUnderTest) -> dict[str, str]:
     settings = kafka.settings()
     return {
         "WHIRR_KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap,
-        "WHIRR_KAFKA_EMBEDDED": str(settings.embedded).lower(),
         "WHIRR_FRAMES_TOPIC": settings.frames_topic,
     }
 

@@ -23,7 +23,6 @@ async def test_frames_reach_the_topic_in_order_on_one_partition(kafka: KafkaUnde
         machine_id="pump-1",
         source="drive end",
         bootstrap=settings.bootstrap,
-        embedded=settings.embedded,
         topic=settings.frames_topic,
         give_up_s=30,
     )
@@ -50,7 +49,6 @@ async def test_the_largest_frame_fits(kafka: KafkaUnderTest) -> None:
     config = EdgeConfig(
         machine_id="pump-1",
         bootstrap=settings.bootstrap,
-        embedded=settings.embedded,
         topic=settings.frames_topic,
         file_format="wav",
         frame_s=10.3,
@@ -69,7 +67,7 @@ def _unused_port() -> int:
 
 
 async def test_no_broker_is_one_line_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    sink = KafkaSink(address := f"127.0.0.1:{_unused_port()}", "frames", embedded=True)
+    sink = KafkaSink(address := f"127.0.0.1:{_unused_port()}", "frames")
     with pytest.raises(TryAgain, match=f"no Kafka answers at {address}"):
         await sink.open()
     await sink.close()
@@ -99,7 +97,7 @@ class Refusing:
     ],
 )
 async def test_what_errors_mean(error: Exception, kind: type[Exception], words: str) -> None:
-    sink = KafkaSink("broker:9092", "frames", embedded=False)
+    sink = KafkaSink("broker:9092", "frames")
     sink._producer = Refusing(error)
     with pytest.raises(kind, match=words):
         await sink.send(OutgoingFrame(b"pump-1", b"RIFF", (), 0, 1))

@@ -100,7 +100,6 @@ def _environment(kafka: KafkaUnderTest, bootstrap: str) -> dict[str, str]:
     return {
         **os.environ,
         "WHIRR_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
-        "WHIRR_KAFKA_EMBEDDED": str(settings.embedded).lower(),
         "WHIRR_FRAMES_TOPIC": settings.frames_topic,
     }
 

@@ -222,7 +222,7 @@ async def test_a_worker_whose_commits_stop_exits_and_the_next_one_goes_on(
 
 async def test_kafka_that_comes_late_is_waited_for(late_kafka: LateKafka, tmp_path: Path, model: Path) -> None:
     """And --model with --mode every alerts on each anomalous frame."""
-    settings = _settings(late_kafka.bootstrap, tmp_path).model_copy(update={"kafka_embedded": late_kafka.embedded})
+    settings = _settings(late_kafka.bootstrap, tmp_path)
     with WorkerProcess(settings, tmp_path, "--model", str(model), "--mode", "every") as worker:
         await eventually_async(lambda: "can't be reached" in worker.log, 30)
         assert "Traceback" not in worker.log
@@ -238,7 +238,6 @@ async def test_kafka_that_comes_late_is_waited_for(late_kafka: LateKafka, tmp_pa
 def _settings(bootstrap: str, folder: Path, *routes: Route) -> Settings:
     return Settings(
         kafka_bootstrap_servers=bootstrap,
-        kafka_embedded=True,
         route=routes,
         worker_dir=folder / "worker",
         feature_push=False,

@@ -11,6 +11,7 @@ import typer
 from whirr.broker import EmbeddedBroker
 from whirr.cli._output import print_json, print_line
 from whirr.errors import ServiceUnavailable
+from whirr.settings import EMBEDDED_BOOTSTRAP
 
 
 def broker(
@@ -22,22 +23,24 @@ def broker(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked_to_stop.set())
     with EmbeddedBroker(port) as running:
-        environment = {"WHIRR_KAFKA_BOOTSTRAP_SERVERS": running.bootstrap, "WHIRR_KAFKA_EMBEDDED": "true"}
+        environment = {"WHIRR_KAFKA_BOOTSTRAP_SERVERS": running.bootstrap}
         if as_json:
             print_json({"bootstrap": running.bootstrap, "pid": running.pid, "environment": environment})
         else:
-            _print_how_to_use(running.bootstrap, environment)
+            _print_how_to_use(running.bootstrap)
         while not asked_to_stop.wait(0.2):
             code = running.wait(0)
             if code is not None:
                 raise ServiceUnavailable(f"the broker ended by itself with exit code {code}")
 
 
-def _print_how_to_use(bootstrap: str, environment: dict[str, str]) -> None:
-    print_line("A broker is listening on ", (bootstrap, "bold"), ". It keeps everything in memory.")
-    print_line("In other terminals:")
-    print_line()
-    for name, value in environment.items():
-        print_line(f"    export {name}={value}")
-    print_line()
+def _print_how_to_use(bootstrap: str) -> None:
+    print_line("A broker is listening on ", (bootstrap, "bold"), ". It keeps everything in memory, for any Kafka client.")
+    if bootstrap == EMBEDDED_BOOTSTRAP:
+        print_line("Whirr's commands find it there by themselves.")
+    else:
+        print_line("In other terminals:")
+        print_line()
+        print_line(f"    export WHIRR_KAFKA_BOOTSTRAP_SERVERS={bootstrap}")
+        print_line()
     print_line("Stop it with Ctrl-C; its topics are lost then.")

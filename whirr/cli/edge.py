@@ -151,7 +151,6 @@ def edge(
     config = EdgeConfig(
         machine_id=_machine_id(choice),
         bootstrap=settings.bootstrap,
-        embedded=settings.embedded,
         topic=settings.frames_topic,
         source=source,
         frame_s=frame_s,
@@ -165,7 +164,7 @@ def edge(
     )
     _log_to_stderr(settings.log_level)
     made = _source(choice)
-    sink = KafkaSink(settings.bootstrap, settings.frames_topic, embedded=settings.embedded, settings=settings)
+    sink = KafkaSink(settings.bootstrap, settings.frames_topic, settings)
     agent = EdgeAgent(config, made, _timeline(choice, made), sink=sink)
     _run(agent, config, as_json)
 
