@@ -133,7 +133,6 @@ class KafkaUnderTest:
         """Return settings for this broker; the same topics and group each time within a test."""
         values: dict[str, Any] = {
             "kafka_bootstrap_servers": self.bootstrap,
-            "session_timeout_s": 3.0 if self.embedded else 10.0,  # a join takes half of it there
             "frames_topic": f"frames-{self.suffix}",
             "alerts_topic": f"alerts-{self.suffix}",
             "scores_topic": f"scores-{self.suffix}",

@@ -35,7 +35,8 @@ def broker(
 
 
 def _print_how_to_use(bootstrap: str) -> None:
-    print_line("A broker is listening on ", (bootstrap, "bold"), ". It keeps everything in memory, for any Kafka client.")
+    print_line("A broker for any Kafka client is listening on ", (bootstrap, "bold"), ".")
+    print_line("It keeps everything in memory.")
     if bootstrap == EMBEDDED_BOOTSTRAP:
         print_line("Whirr's commands find it there by themselves.")
     else:
