@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from schemas.frame import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 from whirr.errors import RecordingError
+from whirr.recordings.samples import SAMPLE_KINDS, SampleKind
 
-SampleKind = Literal["pcm16", "pcm24", "pcm32", "float32"]
-SAMPLE_KINDS: tuple[SampleKind, ...] = get_args(SampleKind)
+__all__ = ["SAMPLE_BYTES", "SAMPLE_KINDS", "SampleKind", "SignalFormat", "Source", "Stretch"]
+
 SAMPLE_BYTES: dict[SampleKind, int] = {"pcm16": 2, "pcm24": 3, "pcm32": 4, "float32": 4}
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from schemas.frame import FrameRecord
 from stream_app.metrics import Metrics
-from stream_app.pipeline.decode import decode_cost
 from stream_app.processor import Answer, BatchProcessor, Taken
+from whirr.recordings import decode_cost
 
 BATCH_VALUE_BYTES = 8 * 1024 * 1024
 BATCH_SAMPLES = 8_000_000  # twice what one frame may hold

@@ -38,6 +38,7 @@ class ExtractConfig:
         folder: Recordings, normal or not: see :func:`trainer.recordings.find_recordings`.
         out: The folder to write to; files of an earlier extraction are replaced.
         machine: Whose recordings these are, in place of what the folders say.
+        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
         on_error: ``skip`` or ``fail`` for files that can't be used.
         features: What the user fixed of the features.
         frame_s: Length of a frame in seconds; default: 1, or the shortest recording if that is less.
@@ -46,6 +47,7 @@ class ExtractConfig:
     folder: Path
     out: Path
     machine: str | None = None
+    columns: tuple[str, ...] = ()
     on_error: OnError = "skip"
     features: FeatureOptions = field(default_factory=FeatureOptions)
     frame_s: float | None = None
@@ -139,7 +141,7 @@ def extract_features(config: ExtractConfig, observer: ExtractionObserver | None 
         RecordingError: The folder holds no usable audio, or a file can't be used and ``on_error`` is ``fail``.
     """
     observer = observer or ExtractionObserver()
-    found = find_recordings(config.folder, config.machine, config.on_error, normal_only=False)
+    found = find_recordings(config.folder, config.machine, config.on_error, normal_only=False, columns=config.columns)
     observer.on_found(found)
     choice = choose_features(found, config.features, config.frame_s)
     frame_s = frame_length(found, choice.features, config.frame_s)

@@ -29,6 +29,7 @@ class TrainConfig:
         detector: One of :data:`trainer.detector.DETECTORS`.
         candidates: Detectors that ``auto`` combines.
         machine: Whose recordings these are, in place of what the folders say.
+        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
         on_error: ``skip`` or ``fail`` for files that can't be used.
         features: What the user fixed of the features.
         frame_s: Length of the frames that thresholds are made for; default: 1 s, or the shortest recording if that is
@@ -56,6 +57,7 @@ class TrainConfig:
     detector: str = DEFAULT
     candidates: tuple[str, ...] = CANDIDATES
     machine: str | None = None
+    columns: tuple[str, ...] = ()
     on_error: OnError = "skip"
     features: FeatureOptions = field(default_factory=FeatureOptions)
     frame_s: Annotated[float | None, Field(ge=0.1, le=60)] = None

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from stream_app.pipeline import Model, read_recording, resample, windows
+from stream_app.pipeline import Model, resample, windows
 from trainer.promotion import Judge
 from trainer.reading import signals_of
 from trainer.recordings import audio_files
 from whirr.errors import RecordingError
 from whirr.layouts import label_of
+from whirr.recordings import read_recording
 
 
 def recording_auc(folder: Path) -> Judge:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas import FeatureConfig
-from stream_app.pipeline.decode import read_recording
 from trainer.recordings import Part, Problem
+from whirr import recordings
 from whirr.errors import FrameRejected, RecordingError
 
 Float32 = NDArray[np.float32]
@@ -25,7 +25,8 @@ def samples_of(part: Part) -> Float32:
     Raises:
         RecordingError: The file can't be decoded, or all its samples are equal.
     """
-    samples = read_recording(part.recording.path).samples[:, part.start : part.stop]
+    with recordings.Recording(part.recording.path, part.recording.columns) as recording:
+        samples = recording.floats(part.start, part.stop - part.start)
     if not np.ptp(samples, axis=1).any():
         raise RecordingError(f"{part.recording.path}: flat, all samples are equal")
     return samples

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from schemas.frame import MACHINE_ID, MIN_FRAME_S
-from stream_app.pipeline.decode import RECORDING_SUFFIXES, recording_info
-from stream_app.pipeline.tables import TABLE_SUFFIXES, is_table
 from whirr import layouts
 from whirr.errors import RecordingError
+from whirr.recordings import SUFFIXES, Notes, RecordingInfo, is_recording, recording_info
 
-SUFFIXES = RECORDING_SUFFIXES
 ANOMALOUS_NAME = re.compile(r"^(anomal|abnormal)", re.IGNORECASE)
 STRAY_SHARE = 0.25  # a recording shorter than this share of the median one doesn't set the window's length
 
@@ -33,6 +31,8 @@ class Recording:
         name: Path relative to the folder, with forward slashes.
         machine: Whose it is, or None where the folder doesn't say.
         rate_hz, channels, samples: Samples are per channel.
+        columns: Of a table: the columns to take as channels; empty: those that look like a signal.
+        info: All that is known of the file, or None.
     """
 
     path: Path
@@ -41,6 +41,8 @@ class Recording:
     rate_hz: int
     channels: int
     samples: int
+    columns: tuple[str, ...] = ()
+    info: RecordingInfo | None = None
 
     @property
     def duration_s(self) -> float:
@@ -78,6 +80,11 @@ class Found:
     def duration_s(self) -> float:
         """Length of all recordings in seconds."""
         return sum(recording.duration_s for recording in self.recordings)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said about the recordings as they were read."""
+        return notes_of(self.recordings)
 
     @property
     def shortest_s(self) -> float:
@@ -120,7 +127,12 @@ class Part:
 
 
 def find_recordings(
-    folder: Path, machine: str | None = None, on_error: OnError = "skip", *, normal_only: bool = True
+    folder: Path,
+    machine: str | None = None,
+    on_error: OnError = "skip",
+    *,
+    normal_only: bool = True,
+    columns: Sequence[str] = (),
 ) -> Found:
     """Return the recordings under a folder.
 
@@ -132,6 +144,7 @@ def find_recordings(
         machine: Whose recordings these are, in place of what the folders say.
         on_error: ``skip`` leaves files out that can't be used and names them; ``fail`` raises.
         normal_only: Leave out what belongs to a test set, what lies in a folder named as anomalous, and files named so.
+        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
 
     Raises:
         RecordingError: The folder is missing or holds no usable audio, or a file can't be used and ``on_error`` is
@@ -148,7 +161,7 @@ def find_recordings(
         raise RecordingError(f"no audio in {str(folder)!r}; looked for {' '.join(SUFFIXES)}, in sub-folders too")
     with ThreadPoolExecutor() as pool:
         looked_at = list(
-            pool.map(lambda name: _look_at(folder, name, machine, normal_only), sorted(names, key=natural_key))
+            pool.map(lambda name: _look_at(folder, name, machine, normal_only, columns), sorted(names, key=natural_key))
         )
     problems = tuple(one for one in looked_at if isinstance(one, Problem))
     recordings = tuple(one for one in looked_at if isinstance(one, Recording))
@@ -160,6 +173,11 @@ def describe_problems(folder: Path, problems: Sequence[Problem], most: int = 5) 
     shown = "; ".join(f"{problem.name}: {problem.reason}" for problem in problems[:most])
     more = f"; and {len(problems) - most} more" if len(problems) > most else ""
     return f"{len(problems)} of the files in {str(folder)!r} can't be used: {shown}{more}"
+
+
+def notes_of(recordings: Iterable[Recording]) -> list[str]:
+    """Return what is to be said about recordings as they were read, a line for each kind of thing."""
+    return Notes.of((recording.name, recording.info) for recording in recordings if recording.info is not None).lines()
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -205,12 +223,6 @@ def data_hash(recordings: Sequence[Recording]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def is_recording(path: Path) -> bool:
-    """Return whether a file holds samples, by its suffix: audio, or a table of samples that states its rate."""
-    suffix = path.suffix.lower()
-    return suffix in SUFFIXES or (suffix in TABLE_SUFFIXES and is_table(path))
-
-
 def audio_files(folder: Path, left_out: layouts.Part | None) -> list[Path]:
     """Return the recordings under a folder, except hidden ones and what belongs to the part ``left_out``."""
     found = []
@@ -229,17 +241,19 @@ def _lies_among_anomalies(name: str) -> bool:
     return any(layouts.LABEL_FOLDER.fullmatch(part) and layouts.label_of(part) == "anomaly" for part in folders)
 
 
-def _look_at(folder: Path, name: str, machine: str | None, normal_only: bool) -> Recording | Problem:
+def _look_at(
+    folder: Path, name: str, machine: str | None, normal_only: bool, columns: Sequence[str]
+) -> Recording | Problem:
     if normal_only and ANOMALOUS_NAME.match((folder / name).name):
         return Problem(name, "named as anomalous")
-    return describe(folder, name, machine or layouts.place(name, folder).machine)
+    return describe(folder, name, machine or layouts.place(name, folder).machine, columns)
 
 
-def describe(folder: Path, name: str, machine: str | None) -> Recording | Problem:
+def describe(folder: Path, name: str, machine: str | None, columns: Sequence[str] = ()) -> Recording | Problem:
     """Return the recording ``name`` of a folder as its header describes it, or why it can't be used."""
     path = folder / name
     try:
-        info = recording_info(path)
+        info = recording_info(path, columns)
     except RecordingError as error:
         return Problem(name, str(error).removeprefix(f"{path}: "))
     if info.samples < MIN_FRAME_S * info.rate_hz:
@@ -251,6 +265,8 @@ def describe(folder: Path, name: str, machine: str | None) -> Recording | Proble
         rate_hz=info.rate_hz,
         channels=info.channels,
         samples=info.samples,
+        columns=tuple(columns),
+        info=info,
     )
 
 

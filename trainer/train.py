@@ -123,7 +123,7 @@ def _check_ends(config: TrainConfig, settings: Settings) -> None:
 def _prepare(
     config: TrainConfig, folder: Path, observer: Observer, settings: Settings, started_at: datetime
 ) -> _Ground:
-    found = find_recordings(config.normal, config.machine, config.on_error)
+    found = find_recordings(config.normal, config.machine, config.on_error, columns=config.columns)
     observer.on_found(found)
     reference = _reference(config, found, settings, started_at)
     choice = choose_features(found, config.features, config.frame_s, find_detector(config.detector).sound_rate_hz)

@@ -2,7 +2,6 @@
 
 from stream_app.pipeline.analyse import Computed
 from stream_app.pipeline.backtest import backtest
-from stream_app.pipeline.decode import Audio, decode, read_recording
 from stream_app.pipeline.engine import Engine, Outcome
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.model import METADATA_KEY, Model, golden_array, golden_window
@@ -12,6 +11,7 @@ from stream_app.pipeline.sensor import level_dbfs, sensor_fault
 from stream_app.pipeline.state import Glance, StreamState, glance, newest_of, silent_together
 from stream_app.pipeline.statistics import STATISTICS
 from stream_app.pipeline.windowing import windows
+from whirr.recordings import Audio, decode, read_recording
 
 __all__ = [
     "METADATA_KEY",

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from schemas.dead_letter import DeadLetter
 from schemas.frame import MAX_SAMPLES, Frame, FrameRecord, parse_frame
 from schemas.score import SensorFault
-from stream_app.pipeline.decode import decode
 from stream_app.pipeline.model import Float32
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import RoutedModel, Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
 from stream_app.pipeline.windowing import windows
 from whirr.errors import FrameRejected
+from whirr.recordings import decode
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from schemas.model import FeatureConfig
 from stream_app.pipeline.filterbank import Filterbank
+from whirr.recordings import SAMPLE_LIMIT
 
 Float32 = NDArray[np.float32]
 FloatT = TypeVar("FloatT", np.float32, np.float64)
 
-# Samples beyond this are cut to it: their squares, summed over bins and bands, still fit in float32.
-SAMPLE_LIMIT: Final = np.float32(1e12)
 # Bands that have less than this share of their column's total energy may be off by 1e-4 nepers; those further than
 # 70 dB below the column's strongest band may be off by more (0.05), those at the floor by anything.
 _NEAR_SHARE: Final = np.float32(1e-6)

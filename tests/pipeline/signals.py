@@ -9,9 +9,9 @@ import librosa
 import numpy as np
 
 from schemas.model import FeatureConfig
-from stream_app.pipeline.decode import read_recording
 from stream_app.pipeline.resample import resample
 from tests.helpers import SHARED_DATA
+from whirr.recordings import read_recording
 
 # Name: features, and samples in a frame.
 CONFIGS: dict[str, tuple[FeatureConfig, int]] = {

@@ -17,7 +17,7 @@ from whirr.replay.headers import frame_count, left_out_s, read_header
 
 
 def piece_of(path: Path, frame_s: float = 1.0) -> Piece:
-    kind, rate_hz, channels, samples = read_header(path, path.stat().st_size)
+    (kind, rate_hz, channels, samples), _ = read_header(path, path.stat().st_size)
     frames = frame_count(samples, rate_hz, frame_s, 0.0)
     place = (1, str(path.parent), path.name, kind, 1, "pump-1", "mic", START_US)
     return Piece(*place, rate_hz, channels, samples, frame_s, frames, 0, frames)

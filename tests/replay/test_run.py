@@ -67,7 +67,7 @@ def test_scores_alerts_and_dead_letters_are_those_of_the_backtest(
     assert alerts(tmp_path / "out") == expected
     assert {alert["machine_id"] for alert in expected} == {"fan-1", "pump-2"}
     letters = {(a.code, a.record.topic) for a in answers if isinstance(a, DeadLetter)}
-    unreadable = {("not_audio", "fan-1/normal_20260131T130100.wav")}
+    unreadable = {("not_audio", f"fan-1/normal_20260131T{time}.wav") for time in ("130000", "130100")}
     written = {(line["code"], line["file"]) for line in lines(tmp_path / "out" / "dead_letters.jsonl")}
     assert written == letters | unreadable
     assert {code for code, _ in letters} == {"truncated", "too_short"}

@@ -15,13 +15,13 @@ from schemas.frame import MAX_HEADERS, MAX_SAMPLES, parse_frame
 from stream_app.compute import _envelope
 from stream_app.flow import BATCH_SAMPLES, Flow
 from stream_app.metrics import Metrics
-from stream_app.pipeline.decode import decode, decode_cost
 from stream_app.processor import Answer, Taken
 from stream_app.sender import partition_of
 from tests.helpers import KafkaUnderTest, eventually_async
 from tests.models import encoded, noise, tiny_model
 from tests.stream_app.worker_process import WorkerProcess
 from whirr.errors import FrameRejected
+from whirr.recordings import decode, decode_cost
 from whirr.settings import Route
 
 GOOD = encoded(noise())

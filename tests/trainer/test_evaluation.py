@@ -14,7 +14,6 @@ import soundfile
 
 from schemas import Thresholds
 from stream_app.pipeline import Model, read_recording
-from stream_app.pipeline.decode import decode
 from stream_app.pipeline.windowing import windows
 from tests.helpers import REPOSITORY, SHARED_DATA, needs_shared_data
 from tests.models import NORMAL_RMS, noise, tiny_metadata, tiny_model
@@ -26,6 +25,7 @@ from trainer.evaluation.metrics import NAMES
 from trainer.recordings import data_hash, find_recordings
 from whirr.cli import load_command, run
 from whirr.errors import RecordingError, SettingsError
+from whirr.recordings import decode
 from whirr.settings import load_settings
 
 

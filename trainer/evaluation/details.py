@@ -59,7 +59,8 @@ def look_into(scored: ScoredRecording, model: Model, pace: Pace) -> Detail:
     Raises:
         RecordingError: The file can't be read any more.
     """
-    frames = list(cut(scored.labelled.recording.path, pace.frame_s, model.metadata.features.window_s))
+    recording = scored.labelled.recording
+    frames = list(cut(recording.path, pace.frame_s, model.metadata.features.window_s, recording.columns))
     computed = _compute(frames, scored.machine, model)
     mean = np.mean([one.band_error for one in computed], axis=0)
     return Detail(

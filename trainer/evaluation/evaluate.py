@@ -53,7 +53,7 @@ def evaluate(
     observer = observer or EvaluationObserver()
     model = Model.load(config.model)
     pace = _pace(config, model)
-    found = find_labelled(config.folder, config.labels, config.machine, config.on_error)
+    found = find_labelled(config.folder, config.labels, config.machine, config.on_error, config.columns)
     routes = {machine: _route(machine, model, config, settings) for machine in found.machines}
     observer.on_found(found)
     found, courses = _play(found, model, routes, pace, config, observer)

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
 from schemas.frame import MAX_VALUE_BYTES, MIN_FRAME_S
-from stream_app.pipeline import read_recording
-from stream_app.pipeline.tables import TABLE_SUFFIXES
-from whirr.errors import RecordingError
+from whirr.recordings import Recording
 
-# How libsndfile is asked for the samples, and what holds them without loss; whatever else there is becomes float.
-_LOSSLESS: Final = {
-    "PCM_S8": ("int16", "PCM_16"),
-    "PCM_U8": ("int16", "PCM_16"),
-    "PCM_16": ("int16", "PCM_16"),
-    "PCM_24": ("int32", "PCM_24"),
-    "PCM_32": ("int32", "PCM_32"),
-}
+_SUBTYPES: Final = {"pcm16": "PCM_16", "pcm24": "PCM_24", "pcm32": "PCM_32", "float32": "FLOAT"}
 _FLAC: Final = frozenset({"PCM_16", "PCM_24"})
 _FLAC_CHANNELS: Final = 8
 
@@ -45,7 +35,7 @@ class CutFrame:
     duration_s: float
 
 
-def cut(path: Path, frame_s: float, window_s: float) -> Iterator[CutFrame]:
+def cut(path: Path, frame_s: float, window_s: float, columns: Sequence[str] = ()) -> Iterator[CutFrame]:
     """Yield the frames of a recording, back to back.
 
     What is left at the end is a frame too if it is at least half a frame and a window long; a recording shorter than
@@ -55,13 +45,16 @@ def cut(path: Path, frame_s: float, window_s: float) -> Iterator[CutFrame]:
         path: The recording; any length.
         frame_s: Length of a frame in seconds.
         window_s: Length of the model's window in seconds.
+        columns: Of a table: the columns to take as channels; empty: those that look like a signal.
 
     Raises:
         RecordingError: The file can't be decoded.
     """
-    samples, rate_hz, subtype = _read(path)
-    for start, stop in spans(len(samples), rate_hz, frame_s, window_s):
-        yield CutFrame(_encode(samples[start:stop], rate_hz, subtype), start / rate_hz, (stop - start) / rate_hz)
+    with Recording(path, columns) as recording:
+        samples, rate_hz, subtype = recording.read(), recording.info.rate_hz, _SUBTYPES[recording.info.kind]
+    for start, stop in spans(samples.shape[1], rate_hz, frame_s, window_s):
+        value = _encode(samples[:, start:stop].T, rate_hz, subtype)
+        yield CutFrame(value, start / rate_hz, (stop - start) / rate_hz)
 
 
 def spans(samples: int, rate_hz: int, frame_s: float, window_s: float) -> list[tuple[int, int]]:
@@ -75,22 +68,6 @@ def spans(samples: int, rate_hz: int, frame_s: float, window_s: float) -> list[t
     if samples - borders[-1] >= least - 1e-6:
         borders.append(samples)
     return list(pairwise(borders))
-
-
-def _read(path: Path) -> tuple[NDArray[Any], int, str]:
-    """Return samples [n, channel] of the file's own kind, their rate, and the subtype that holds them."""
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        table = read_recording(path)
-        return table.samples.T, table.rate_hz, "FLOAT"
-    try:
-        with soundfile.SoundFile(path) as file:
-            dtype, subtype = _LOSSLESS.get(file.subtype, ("float32", "FLOAT"))
-            samples, rate_hz = file.read(dtype=dtype, always_2d=True), int(file.samplerate)
-    except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
-        raise RecordingError(f"{path}: can't be decoded ({str(error).split(': ', 1)[-1].strip()})") from None
-    if len(samples) == 0:
-        raise RecordingError(f"{path}: holds no samples")
-    return np.asarray(samples), rate_hz, subtype
 
 
 def _encode(samples: NDArray[Any], rate_hz: int, subtype: str) -> bytes:

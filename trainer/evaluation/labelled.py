@@ -10,10 +10,11 @@ from typing import Final
 
 from schemas.frame import MACHINE_ID
 from trainer.evaluation.labels import LabelRow, read_labels
-from trainer.recordings import SUFFIXES, OnError, Problem, Recording, audio_files, describe, is_recording, natural_key
+from trainer.recordings import OnError, Problem, Recording, audio_files, describe, natural_key, notes_of
 from trainer.recordings import describe_problems as describe_problems_of
 from whirr.errors import RecordingError
 from whirr.layouts import Label, label_of, machine_of
+from whirr.recordings import SUFFIXES, is_recording
 
 TRAIN: Final = "train"
 _NO_LABEL: Final = "no label: neither its name nor a folder's says normal, anomaly or abnormal"
@@ -59,9 +60,18 @@ class LabelledSet:
         """All recordings."""
         return tuple(one for own in self.machines.values() for one in own)
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said about the recordings as they were read."""
+        return notes_of(one.recording for one in self.recordings)
+
 
 def find_labelled(
-    folder: Path, labels: Path | None = None, machine: str | None = None, on_error: OnError = "skip"
+    folder: Path,
+    labels: Path | None = None,
+    machine: str | None = None,
+    on_error: OnError = "skip",
+    columns: Sequence[str] = (),
 ) -> LabelledSet:
     """Return the labelled recordings under a folder.
 
@@ -74,6 +84,7 @@ def find_labelled(
         machine: Whose recordings these are, in place of what folders and labels say.
         on_error: ``skip`` leaves out files without a label and files that can't be used, and names them; ``fail``
             raises.
+        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
 
     Raises:
         RecordingError: The folder is missing or holds no labelled audio, a file can't be used and ``on_error`` is
@@ -96,7 +107,7 @@ def find_labelled(
         unlabelled = [Problem(name, f"no label in {str(labels)!r}") for name in names if name not in rows]
     if not names and not rows:
         raise RecordingError(_nothing(folder, in_train))
-    looked_at = _look_at(folder, list(rows.values()), labels, machine)
+    looked_at = _look_at(folder, list(rows.values()), labels, machine, columns)
     return check(
         LabelledSet(
             folder,
@@ -129,14 +140,14 @@ def _names(folder: Path) -> tuple[list[str], int]:
 
 
 def _look_at(
-    folder: Path, rows: Sequence[LabelRow], labels: Path | None, machine: str | None
+    folder: Path, rows: Sequence[LabelRow], labels: Path | None, machine: str | None, columns: Sequence[str]
 ) -> list[Labelled | Problem]:
     def one(row: LabelRow) -> Labelled | Problem:
         if not (folder / row.name).is_file():
             return Problem(row.name, f"no such file; line {row.line} of {str(labels)!r} names it")
         if not is_recording(folder / row.name):
             return Problem(row.name, f"no audio; expected {' '.join(SUFFIXES)}")
-        found = describe(folder, row.name, machine or row.machine or machine_of(row.name, folder))
+        found = describe(folder, row.name, machine or row.machine or machine_of(row.name, folder), columns)
         if isinstance(found, Problem):
             return found
         if row.onset_s is not None and row.onset_s >= found.duration_s:

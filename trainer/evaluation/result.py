@@ -26,6 +26,7 @@ class EvaluateConfig:
         labels: CSV file of labels in place of the names.
         machine: Whose recordings these are, in place of what folders and labels say.
         on_error: ``skip`` or ``fail`` for files that have no label or can't be used.
+        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
         frame_s: Length of the frames that recordings are cut into; default: what the model was calibrated for.
         every_s: Seconds from one recording's start to the next one's; default: back to back.
         use_routes: Take each machine's alert rule from the settings' routes in place of the model's calibration.
@@ -38,6 +39,7 @@ class EvaluateConfig:
     labels: Path | None = None
     machine: str | None = None
     on_error: OnError = "skip"
+    columns: tuple[str, ...] = ()
     frame_s: float | None = None
     every_s: float | None = None
     use_routes: bool = False

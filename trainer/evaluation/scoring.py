@@ -190,7 +190,8 @@ class _Stream:
         self.problems.setdefault(name, Problem(name, f"frame {placed.number}: {letter.detail} ({letter.code})"))
 
     def _frames_of(self, index: int, labelled: Labelled, begins_s: float) -> Iterator[FrameRecord]:
-        cuts = cut(labelled.recording.path, self.pace.frame_s, self.window_s)
+        recording = labelled.recording
+        cuts = cut(recording.path, self.pace.frame_s, self.window_s, recording.columns)
         for number, frame in enumerate(cuts, start=1):
             at_s = begins_s + frame.start_s
             self.placed.append(_Placed(index, number, at_s, frame.duration_s))

@@ -18,10 +18,18 @@ from trainer.evaluation.metrics import NAMES, Metrics
 from trainer.evaluation.result import Evaluation, MachineResult
 from trainer.evaluation.words import delay, duration, false_alerts_a_day, rule
 from trainer.recordings import Problem
-from whirr.cli._output import cell, print_line, print_warning, stdout
+from whirr.cli._output import cell, print_line, print_notes, print_warning, stdout
 
 NAMED: Final = 5  # files that are not used and are shown by name
 _GOOD, _POOR = 0.9, 0.7
+
+
+class QuietEvaluationObserver(EvaluationObserver):
+    """Says nothing but what is to be said about recordings as they were read, on stderr."""
+
+    def on_found(self, found: LabelledSet) -> None:
+        """Say it."""
+        print_notes(found.notes)
 
 
 class PrintingEvaluationObserver(EvaluationObserver):
@@ -41,7 +49,8 @@ class PrintingEvaluationObserver(EvaluationObserver):
         self._progress.stop()
 
     def on_found(self, found: LabelledSet) -> None:
-        """Start the progress bar."""
+        """Say what is to be said about recordings as they were read, and start the progress bar."""
+        print_notes(found.notes)
         self._progress.update(self._task, total=len(found.recordings))
         self._progress.start()
         self._progress.start_task(self._task)

@@ -13,7 +13,15 @@ from trainer.extraction import Extracted, ExtractionObserver
 from trainer.feature_choice import Choice
 from trainer.recordings import Found, Problem
 from whirr.cli._found import feature_lines, found_lines, print_lines, warn_of
-from whirr.cli._output import stdout
+from whirr.cli._output import print_notes, stdout
+
+
+class QuietObserver(ExtractionObserver):
+    """Says nothing but what is to be said about recordings as they were read, on stderr."""
+
+    def on_found(self, found: Found) -> None:
+        """Say it."""
+        print_notes(found.notes)
 
 
 class PrintingObserver(ExtractionObserver):
@@ -40,6 +48,7 @@ class PrintingObserver(ExtractionObserver):
     def on_found(self, found: Found) -> None:
         """Say what the folder holds."""
         print_lines(found_lines(found))
+        print_notes(found.notes)
         self._progress.update(self._task, total=len(found.recordings))
 
     def on_features(self, choice: Choice, frame_s: float) -> None:

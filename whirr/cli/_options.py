@@ -6,11 +6,23 @@ from typing import Annotated, Literal
 
 import typer
 
+from whirr.errors import SettingsError
+
 DATA, FEATURES = "Data", "Features"
 
 Machine = Annotated[str | None, typer.Option(help="The machine that all recordings are of.", rich_help_panel=DATA)]
 OnErrorOption = Annotated[
     Literal["skip", "fail"], typer.Option(help="What to do with files that can't be used.", rich_help_panel=DATA)
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="NAME,…",
+        help="Of tables (.csv .mat): the columns to take as channels; default: those that look like a signal.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
 ]
 Rate = Annotated[int | None, typer.Option(help="Sample rate in Hz.", min=100, rich_help_panel=FEATURES)]
 Bands = Annotated[int | None, typer.Option(help="Frequency bands.", min=1, rich_help_panel=FEATURES)]
@@ -29,3 +41,17 @@ FrameS = Annotated[
         rich_help_panel=FEATURES,
     ),
 ]
+
+
+def columns_of(text: str | None) -> tuple[str, ...]:
+    """Return the names of columns that an option lists; empty where it is not given.
+
+    Raises:
+        SettingsError: It lists none, or one twice.
+    """
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names or len(set(names)) < len(names):
+        raise SettingsError(f"--columns is {text!r}; expected names of different columns, such as x,y,z")
+    return names

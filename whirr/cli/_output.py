@@ -138,6 +138,12 @@ def print_warning(message: object) -> None:
     _labelled("warning", "bold yellow", message)
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """Print what is to be said about recordings as they were read, a line each, on stderr."""
+    for note in notes:
+        _labelled("note", "bold cyan", note)
+
+
 def _labelled(label: str, style: str, message: object) -> None:
     # Its further lines are indented: a foreign text must not pass for a message of its own.
     shown = printable(message, keep="\n").replace("\n", "\n  ")

@@ -11,12 +11,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from whirr.cli._output import cell, print_line, print_warning, stderr, stdout
+from whirr.cli._output import cell, print_line, print_notes, print_warning, stderr, stdout
 from whirr.replay.run import ReplayObserver
 from whirr.replay.scoring import Answers
 from whirr.replay.store import Counts
 
 _SHOWN_MACHINES = 40
+
+
+class QuietReplayObserver(ReplayObserver):
+    """Says nothing but what is to be said about recordings as they were read, on stderr."""
+
+    def on_notes(self, notes: tuple[str, ...]) -> None:
+        """Say it."""
+        print_notes(notes)
 
 
 class PrintingReplayObserver(ReplayObserver):
@@ -45,6 +53,10 @@ class PrintingReplayObserver(ReplayObserver):
     def on_looked(self, files: int) -> None:
         """Show how many files have been looked at."""
         self._progress.update(self._task, shown=f"{files} files")
+
+    def on_notes(self, notes: tuple[str, ...]) -> None:
+        """Say what is to be said about recordings as they were read."""
+        print_notes(notes)
 
     def on_found(self, counts: Counts, jobs: int) -> None:
         """Show how much there is to score."""

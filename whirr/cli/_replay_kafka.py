@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from stream_app.models import Champions
 from stream_app.pipeline import Router
-from whirr.cli._output import print_error, print_json, print_line, stderr
-from whirr.cli._replay import PrintingReplayObserver, print_replay
+from whirr.cli._output import print_error, print_json, print_line, print_notes, stderr
+from whirr.cli._replay import PrintingReplayObserver, QuietReplayObserver, print_replay
 from whirr.errors import ReplayFailed, SettingsError
 from whirr.replay.config import ReplayConfig
 from whirr.replay.finding import Finder
@@ -60,6 +60,7 @@ def publish_folder(
     # Scores play no part in this, so what --out may hold of them is left alone.
     with tempfile.TemporaryDirectory(prefix="whirr-replay-") as folder, opened(Path(folder), {}) as store:
         found = Finder(config, store, router, lambda _files: None).find()
+        print_notes(found.notes)
         began_s = time.monotonic()
         with _bar("publishing", store.counts().frames) as (progress, task):
             sent = asyncio.run(
@@ -69,6 +70,7 @@ def publish_folder(
                     settings,
                     speed,
                     lambda frames: progress.update(task, completed=frames),
+                    columns=config.columns,
                 )
             )
     told = {"frames_sent": sent.frames, "bytes_sent": sent.bytes, "unreadable": sent.unreadable}
@@ -86,7 +88,7 @@ def compare_folder(
     """
     from whirr.replay.compare import check_equal, compare
 
-    with nullcontext(ReplayObserver()) if as_json else PrintingReplayObserver() as observer:
+    with nullcontext(QuietReplayObserver()) if as_json else PrintingReplayObserver() as observer:
         summary = run_replay(config, champions, observer)
     since_us = time.time_ns() // 1000 - 1_000_000
     sent = publish_folder(config, settings, champions, speed)

@@ -14,7 +14,15 @@ from trainer.feature_choice import Choice
 from trainer.job import Observer, TrainConfig, TrainResult
 from trainer.recordings import Found, Problem
 from whirr.cli._found import NAMED, feature_lines, found_lines, print_lines, warn_of
-from whirr.cli._output import print_warning, stdout
+from whirr.cli._output import print_notes, print_warning, stdout
+
+
+class QuietObserver(Observer):
+    """Says nothing but what is to be said about recordings as they were read, on stderr."""
+
+    def on_found(self, found: Found) -> None:
+        """Say it."""
+        print_notes(found.notes)
 
 
 class PrintingObserver(Observer):
@@ -38,6 +46,7 @@ class PrintingObserver(Observer):
     def on_found(self, found: Found) -> None:
         """Say what the folder holds."""
         print_lines(found_lines(found))
+        print_notes(found.notes)
 
     def on_features(self, choice: Choice, frame_s: float) -> None:
         """Say which features were taken, and why, and start the progress bar."""

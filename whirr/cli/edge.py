@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from whirr.cli._options import columns_of
 from whirr.cli._output import print_json, print_line, print_warning
 from whirr.cli.edge_status import EdgeCommand
 from whirr.errors import SettingsError
@@ -46,12 +47,14 @@ class _Choice:
     plant: str
     on_error: OnError
     order: Order
+    columns: tuple[str, ...]
 
 
 def edge(
     *,
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Folders or files of audio: .wav .flac .ogg .mp3", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="Folders or files: .wav .flac .ogg .mp3, tables .csv .mat …", show_default=False),
     ] = None,
     stdin: Annotated[bool, typer.Option("--stdin", help="Raw PCM on standard input: arecord -t raw … |")] = False,
     sound_card: Annotated[bool, typer.Option("--sound-card", help="Record from a sound card (extra: audio).")] = False,
@@ -85,6 +88,14 @@ def edge(
     plant: Annotated[str, typer.Option(help="Plant of the simulated machine.")] = "default",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulator.")] = 0,
     seconds: Annotated[float, typer.Option(help="Length of the simulated run; its faults are laid out over it.")] = 180,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="Of tables (.csv .mat): the columns to take as channels; default: those that look like a signal.",
+            show_default=False,
+        ),
+    ] = None,
     on_error: Annotated[OnError, typer.Option(help="What to do about audio that can't be used.")] = "skip",
     order: Annotated[
         Order, typer.Option(help="Sort a folder by the numbers in its files' names, or by plain name.")
@@ -145,6 +156,7 @@ def edge(
         plant=plant,
         on_error=on_error,
         order=order,
+        columns=columns_of(columns),
     )
     settings = load_settings(kafka_bootstrap_servers=bootstrap, frames_topic=topic, edge_spool_dir=spool_dir)
     spooled = stdin or sound_card if spool is None else spool
@@ -201,6 +213,7 @@ def _source(choice: _Choice) -> Source:
             loop=choice.loop,
             on_error=choice.on_error,
             order=choice.order,
+            columns=choice.columns,
         )
     if choice.simulate is not None:
         from edge_agent.simulator import make_plant

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from whirr.cli._options import ColumnsOption, columns_of
 from whirr.cli._output import print_json, print_line
 from whirr.errors import SettingsError
 
@@ -24,6 +25,7 @@ def evaluate(
     machine: Annotated[
         str | None, typer.Option(help="The machine that all recordings are of.", rich_help_panel=_DATA)
     ] = None,
+    columns: ColumnsOption = None,
     on_error: Annotated[
         Literal["skip", "fail"],
         typer.Option(help="What to do with files that have no label or can't be used.", rich_help_panel=_DATA),
@@ -71,9 +73,9 @@ def evaluate(
     A name that contains "anomal" or "abnormal" labels an anomaly, else "normal" a normal recording; so do folders of
     these names. Folders named "train" are left out. Both thresholds are the model's: nothing is tuned on the labels.
     """
-    from trainer.evaluation import EvaluateConfig, EvaluationObserver
+    from trainer.evaluation import EvaluateConfig
     from trainer.evaluation import evaluate as run_evaluation
-    from whirr.cli._evaluation import PrintingEvaluationObserver, print_evaluation
+    from whirr.cli._evaluation import PrintingEvaluationObserver, QuietEvaluationObserver, print_evaluation
     from whirr.settings import load_settings
 
     if report is not None and report.is_dir():
@@ -83,6 +85,7 @@ def evaluate(
         model=model,
         labels=labels,
         machine=machine,
+        columns=columns_of(columns),
         on_error=on_error,
         frame_s=frame_s,
         every_s=every_s,
@@ -91,7 +94,7 @@ def evaluate(
         seed=seed,
     )
     settings = load_settings()
-    with nullcontext(EvaluationObserver()) if as_json else PrintingEvaluationObserver() as observer:
+    with nullcontext(QuietEvaluationObserver()) if as_json else PrintingEvaluationObserver() as observer:
         result = run_evaluation(config, observer, settings)
     logged: str | None = None
     if report is not None or mlflow:

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schemas.times import parse_rfc3339
-from whirr.cli._options import Bands, FrameS, Hop, Machine, NFft, OnErrorOption, Rate, Scale, WindowS
+from whirr.cli._options import (
+    Bands,
+    ColumnsOption,
+    FrameS,
+    Hop,
+    Machine,
+    NFft,
+    OnErrorOption,
+    Rate,
+    Scale,
+    WindowS,
+    columns_of,
+)
 from whirr.cli._output import print_json, print_warning
 from whirr.errors import SettingsError
 from whirr.settings import load_settings
@@ -43,6 +55,7 @@ def features(
         ),
     ] = None,
     machine: Machine = None,
+    columns: ColumnsOption = None,
     on_error: OnErrorOption = "skip",
     rate: Rate = None,
     bands: Bands = None,
@@ -62,10 +75,10 @@ def features(
     `whirr feast materialize` then makes each machine's newest row readable online.
     """
     from trainer.backfill import recording_times
-    from trainer.extraction import ExtractConfig, ExtractionObserver, extract_features
+    from trainer.extraction import ExtractConfig, extract_features
     from trainer.feature_choice import FeatureOptions
     from trainer.recordings import find_recordings
-    from whirr.cli._extraction import PrintingObserver, history_lines
+    from whirr.cli._extraction import PrintingObserver, QuietObserver, history_lines
     from whirr.cli._found import print_lines
 
     if out is None and not to_feast:
@@ -78,17 +91,19 @@ def features(
         raise SettingsError(f"--out is the file {str(out)!r}; expected a folder")
     start_us = None if start is None else _start_us(start)
     if to_feast:  # before an hour is spent on features whose times are not known
-        recording_times(find_recordings(folder, machine, on_error, normal_only=False).recordings, start_us)
+        found = find_recordings(folder, machine, on_error, normal_only=False, columns=columns_of(columns))
+        recording_times(found.recordings, start_us)
     with nullcontext(str(out)) if out is not None else TemporaryDirectory(prefix="whirr-features-") as written:
         config = ExtractConfig(
             folder=folder,
             out=Path(written),
             machine=machine,
+            columns=columns_of(columns),
             on_error=on_error,
             features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),
             frame_s=frame_s,
         )
-        silent: AbstractContextManager[ExtractionObserver] = nullcontext(ExtractionObserver())
+        silent: AbstractContextManager[ExtractionObserver] = nullcontext(QuietObserver())
         with silent if as_json else PrintingObserver(kept=out is not None) as observer:
             extracted = extract_features(config, observer)
         kept = _to_history(extracted, start_us) if to_feast else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from whirr.cli._options import ColumnsOption, columns_of
 from whirr.cli._output import print_error, print_json, print_line, print_warning
 from whirr.errors import ReplayFailed, SettingsError
 
@@ -62,6 +63,7 @@ def replay(
     source: Annotated[
         str | None, typer.Option(help="The sensor that all recordings are of.", rich_help_panel=_DATA)
     ] = None,
+    columns: ColumnsOption = None,
     pattern: Annotated[
         str | None,
         typer.Option(
@@ -202,6 +204,7 @@ def replay(
         frame_s=frame_s,
         machine=machine,
         source=source,
+        columns=columns_of(columns),
         pattern=pattern,
         times=times,
         zone=zone,
@@ -236,7 +239,7 @@ def replay(
     if report is not None:
         from whirr.report.write import write_report
 
-        write_report(out, folder, champions.router, report, ["whirr", *sys.argv[1:]])
+        write_report(out, folder, champions.router, report, ["whirr", *sys.argv[1:]], config.columns)
     _conclude(summary, gates, as_json, report)
 
 
@@ -259,11 +262,10 @@ def _start_us(start: str) -> int:
 
 
 def _in_process(config: ReplayConfig, champions: Champions, as_json: bool) -> dict[str, Any]:
-    from whirr.cli._replay import PrintingReplayObserver
-    from whirr.replay.run import ReplayObserver
+    from whirr.cli._replay import PrintingReplayObserver, QuietReplayObserver
     from whirr.replay.run import replay as run_replay
 
-    with nullcontext(ReplayObserver()) if as_json else PrintingReplayObserver() as observer:
+    with nullcontext(QuietReplayObserver()) if as_json else PrintingReplayObserver() as observer:
         return run_replay(config, champions, observer)
 
 

@@ -12,7 +12,20 @@ import typer
 
 from trainer.detector import CANDIDATES, DEFAULT, DETECTORS
 from whirr.cli._config_file import take_options
-from whirr.cli._options import DATA, Bands, FrameS, Hop, Machine, NFft, OnErrorOption, Rate, Scale, WindowS
+from whirr.cli._options import (
+    DATA,
+    Bands,
+    ColumnsOption,
+    FrameS,
+    Hop,
+    Machine,
+    NFft,
+    OnErrorOption,
+    Rate,
+    Scale,
+    WindowS,
+    columns_of,
+)
 from whirr.cli._output import print_json, print_line, print_warning
 from whirr.cli._thresholds import (
     AlertPercentile,
@@ -80,6 +93,7 @@ def train(
         ),
     ] = None,
     machine: Machine = None,
+    columns: ColumnsOption = None,
     on_error: OnErrorOption = "skip",
     rate: Rate = None,
     bands: Bands = None,
@@ -126,7 +140,7 @@ def train(
     recordings, in the order of their names, is held out for the thresholds.
     """
     from trainer.feature_choice import FeatureOptions
-    from trainer.job import Observer, TrainConfig
+    from trainer.job import TrainConfig
 
     order = TrainConfig(
         normal=normal,
@@ -135,6 +149,7 @@ def train(
         detector=detector,
         candidates=CANDIDATES if candidates is None else tuple(one.strip() for one in candidates.split(",")),
         machine=machine,
+        columns=columns_of(columns),
         on_error=on_error,
         features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),
         frame_s=frame_s,
@@ -166,10 +181,10 @@ def train(
         _print_config(order)
         return
     from trainer.train import train_model
-    from whirr.cli._training import PrintingObserver
+    from whirr.cli._training import PrintingObserver, QuietObserver
 
     try:
-        with nullcontext(Observer()) if as_json else PrintingObserver(order) as observer:
+        with nullcontext(QuietObserver()) if as_json else PrintingObserver(order) as observer:
             result = train_model(order, observer)
     except KeyboardInterrupt:
         if checkpoints is not None and (checkpoints / "last.ckpt").is_file():

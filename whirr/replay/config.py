@@ -34,6 +34,7 @@ class ReplayConfig:
             `whirr evaluate` does; ``number`` goes by the numbers in the names alone.
         labels: CSV file of labels (path,label[,machine][,onset_s]), or None for what paths say.
         include_train: Replay what lies in folders named ``train`` too.
+        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
         jobs: Processes; None: as many as there are cores.
         restart: Forget what ``out`` holds of an earlier run.
     """
@@ -51,6 +52,7 @@ class ReplayConfig:
     order: Order = "labels"
     labels: Path | None = None
     include_train: bool = False
+    columns: tuple[str, ...] = ()
     jobs: int | None = None
     restart: bool = False
 
@@ -83,4 +85,6 @@ class ReplayConfig:
             "--pattern": self.pattern,
             "--zone": self.zone,
         }
+        if self.columns:
+            named["--columns"] = ",".join(self.columns)
         return {name: str(value) for name, value in named.items()}

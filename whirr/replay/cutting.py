@@ -9,16 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
 from edge_agent.encoder import encode
 from edge_agent.framer import MICROSECONDS
-from edge_agent.sources.folder import read_samples, sample_kind
 from edge_agent.stretch import SignalFormat
 from schemas.frame import MAX_VALUE_BYTES, FrameRecord
 from schemas.times import format_rfc3339
-from stream_app.pipeline import read_recording
 from whirr.errors import RecordingError
+from whirr.recordings import Recording
 from whirr.replay.headers import Kind, frame_length
 
 _AT_ONCE_S = 60.0
@@ -38,6 +36,7 @@ class Piece(NamedTuple):
         frame_s: Length of a frame in seconds.
         frames: How many frames the recording has.
         first, many: Which of them these are.
+        columns: Of a table: the columns to take as channels; empty: those that look like a signal.
     """
 
     file: int
@@ -55,6 +54,7 @@ class Piece(NamedTuple):
     frames: int
     first: int
     many: int
+    columns: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
@@ -89,8 +89,10 @@ def records(piece: Piece) -> Iterator[CutRecord]:
             done += 1
             if done == numbers.stop:
                 return
-    except (soundfile.SoundFileError, OSError, RuntimeError, RecordingError) as error:
-        problem = f"can't be read ({getattr(error, 'error_string', None) or error})"
+    except OSError as error:
+        problem = f"can't be read ({error.strerror})"
+    except RecordingError as error:
+        problem = str(error).removeprefix(f"{Path(piece.folder, piece.name)}: ")
     for number in range(done, numbers.stop):
         yield CutRecord(number, piece.recorded_us(number), None, problem)
 
@@ -111,27 +113,16 @@ def _values(piece: Piece) -> Iterator[bytes]:
     if piece.kind == "whole" and piece.samples <= piece.length:
         yield path.read_bytes()
         return
-    if piece.kind == "table":
-        table = read_recording(path)
-        signal_format = SignalFormat(table.rate_hz, table.samples.shape[0], "float32")
-        for number in range(piece.first, piece.first + piece.many):
-            yield _encode(table.samples[:, number * piece.length : (number + 1) * piece.length], signal_format)
-        return
     # Several frames in one call, but not all of a long file.
     at_once = max(1, int(_AT_ONCE_S / piece.frame_s))
-    first, end = piece.first, piece.first + piece.many
-    with soundfile.SoundFile(path) as file:
-        signal_format = SignalFormat(file.samplerate, file.channels, sample_kind(file))
-        if piece.kind == "serial":
-            # From its beginning and in the same portions, whichever frames are wanted: an MP3's samples depend on both.
-            first, end = 0, piece.frames
-        else:
-            file.seek(first * piece.length)
-        for number in range(first, end, at_once):
-            samples = read_samples(file, min(at_once, end - number) * piece.length)
-            for at, start in enumerate(range(0, samples.shape[1], piece.length), start=number):
-                if at >= piece.first:
-                    yield _encode(samples[:, start : start + piece.length], signal_format)
+    end = piece.first + piece.many
+    with Recording(path, piece.columns) as recording:
+        info = recording.info
+        signal_format = SignalFormat(info.rate_hz, info.channels, info.kind)
+        for number in range(piece.first, end, at_once):
+            samples = recording.read(number * piece.length, min(at_once, end - number) * piece.length)
+            for start in range(0, samples.shape[1], piece.length):
+                yield _encode(samples[:, start : start + piece.length], signal_format)
 
 
 def _encode(samples: npt.NDArray[Any], signal_format: SignalFormat) -> bytes:

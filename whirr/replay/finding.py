@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfo
 from stream_app.pipeline import Router
 from whirr import layouts
 from whirr.errors import FrameRejected, RecordingError, SettingsError
+from whirr.recordings import Notes, RecordingInfo, is_recording
 from whirr.replay.config import ReplayConfig
-from whirr.replay.headers import Header, frame_count, is_recording, read_header
+from whirr.replay.headers import Header, frame_count, read_header
 from whirr.replay.names import compile_pattern
 from whirr.replay.store import Store
 from whirr.replay.times import TimeRow, read_times, time_in
@@ -37,6 +38,7 @@ class _Seen(NamedTuple):
     size: int
     mtime_ns: int
     header: Header | str  # or why there is none
+    info: RecordingInfo | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,13 @@ class Found:
         times: Where times come from: ``names``, ``files``, ``pace`` or the path of a CSV file.
         in_train: Recordings that were left out because they belong to a training set.
         unplaced: Recordings that a pattern, or the file of times, doesn't cover; each has a dead letter.
+        notes: What is to be said about recordings as they were read.
     """
 
     times: str
     in_train: int
     unplaced: int
+    notes: tuple[str, ...] = ()
 
 
 class Finder:
@@ -71,6 +75,7 @@ class Finder:
         self._times = self._read_times()
         self._labels = self._read_labels()
         self._in_train = 0
+        self._notes = Notes()
 
     def find(self) -> Found:
         """Look through the folder.
@@ -98,7 +103,7 @@ class Finder:
         self._give_letters()
         self._store.commit()
         unplaced = db.execute("SELECT count(*) FROM files WHERE problem LIKE 'no time%' OR problem LIKE 'its path%'")
-        return Found(times, self._in_train, int(unplaced.fetchone()[0]))
+        return Found(times, self._in_train, int(unplaced.fetchone()[0]), tuple(self._notes.lines()))
 
     def _read_times(self) -> Mapping[str, TimeRow] | None:
         given = self._config.times
@@ -147,10 +152,11 @@ class Finder:
         stat = path.stat()
         name = path.relative_to(self._config.folder).as_posix()
         try:
-            header: Header | str = read_header(path, stat.st_size)
+            header: Header | str
+            header, info = read_header(path, stat.st_size, self._config.columns)
         except RecordingError as error:
-            header = str(error).removeprefix(f"{path}: ")
-        return _Seen(name, path, stat.st_size, stat.st_mtime_ns, header)
+            header, info = str(error).removeprefix(f"{path}: "), None
+        return _Seen(name, path, stat.st_size, stat.st_mtime_ns, header, info)
 
     def _note(self, seen: _Seen) -> None:
         """Write a recording into the store; what is there of it stays if nothing has changed."""
@@ -167,6 +173,8 @@ class Finder:
             "frames": 1,
         }
         row["label"], row["onset_s"] = self._label(seen.name)
+        if seen.info is not None:
+            self._notes.add(seen.name, seen.info)
         if isinstance(seen.header, Header):
             kind, rate_hz, channels, samples = seen.header
             frame_s, window_s = self._lengths(machine)

@@ -16,6 +16,7 @@ from edge_agent.times import Clock, SystemClock
 from schemas.frame import frame_headers
 from schemas.times import format_rfc3339
 from whirr.errors import SettingsError
+from whirr.recordings import container
 from whirr.replay.cutting import CutRecord, Piece, records
 from whirr.replay.scoring import all_pieces
 from whirr.replay.store import Store
@@ -43,14 +44,14 @@ class Due(NamedTuple):
     piece: Piece
 
 
-def in_time_order(store: Store, folder: str) -> Iterator[Due]:
+def in_time_order(store: Store, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Due]:
     """Yield the frames of all recordings by the time at which they were recorded.
 
     Of recordings only those are open that lie at the same time; of frames recorded at the same moment, those of the
     recording whose name comes first are first, as the alert rule takes them.
     """
     waiting: list[tuple[int, int, int, Due, Iterator[Due]]] = []
-    for order, piece in enumerate(all_pieces(store, folder)):
+    for order, piece in enumerate(all_pieces(store, folder, columns)):
         while waiting and waiting[0][0] < piece.start_us:
             yield _next(waiting)
         _push(waiting, _frames(piece, order))
@@ -86,6 +87,8 @@ async def publish(
     speed: float,
     sent: Callable[[int], None] = lambda _frames: None,
     clock: Clock | None = None,
+    *,
+    columns: tuple[str, ...] = (),
 ) -> Published:
     """Publish all frames; return when the broker has acknowledged each.
 
@@ -96,6 +99,7 @@ async def publish(
         speed: Seconds of signal sent a second; ``inf`` for as fast as they can be sent.
         sent: Called with how many frames have been acknowledged.
         clock: The time.
+        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
 
     Raises:
         SettingsError: Recordings end in the future: the worker would refuse them.
@@ -106,7 +110,7 @@ async def publish(
     buffer = Buffer(_BUFFER_BYTES, drop_oldest=False)
     sink = KafkaSink(settings.bootstrap, settings.frames_topic)
     publisher = Publisher(sink, buffer, clock, give_up_s=GIVE_UP_S, acknowledged=lambda _frame: sent(publisher.frames))
-    feeding = asyncio.create_task(_feed(in_time_order(store, folder), buffer, clock, speed), name="feed")
+    feeding = asyncio.create_task(_feed(in_time_order(store, folder, columns), buffer, clock, speed), name="feed")
     sending = asyncio.create_task(publisher.run(), name="publish")
     try:
         await asyncio.wait({feeding, sending}, return_when=asyncio.FIRST_EXCEPTION)
@@ -143,7 +147,7 @@ def _outgoing(due: Due) -> OutgoingFrame:
     piece, record = due.piece, due.cut.record
     assert record is not None
     value = record.value or b""
-    kind = "audio/flac" if value[:4] == b"fLaC" else "audio/wav"
+    kind = f"audio/{container(value)}"
     headers = frame_headers(piece.machine, piece.source or None, due.recorded_us, value, None, kind)
     end_us = due.recorded_us + round(piece.duration_s(due.cut.number) * MICROSECONDS)
     return OutgoingFrame(piece.machine.encode(), value, tuple(headers), due.recorded_us, end_us)

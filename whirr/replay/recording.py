@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.times import format_rfc3339
-from stream_app.pipeline import decode
 from whirr.errors import FrameRejected, RecordingError
 from whirr.layouts import Label
+from whirr.recordings import container, decode
 from whirr.replay.finding import RECORDED
 
 COLUMNS: Final = ("path", "time", "machine", "source", "label", "frame_id")
@@ -86,7 +86,7 @@ def _listed(listing: Path) -> set[str]:
 def _name(frame: Frame, label: Label | None) -> str:
     moment = datetime.fromtimestamp(frame.recorded_us // 1_000_000, UTC)
     time = f"{moment:%Y%m%dT%H%M%S}.{frame.recorded_us % 1_000_000:06}Z"
-    suffix = "flac" if (frame.record.value or b"")[:4] == b"fLaC" else "wav"
+    suffix = container(frame.record.value or b"")
     return f"{_folder(frame.machine_id)}/{f'{label}_' if label else ''}{time}_{frame.frame_id[:8]}.{suffix}"
 
 

@@ -25,6 +25,9 @@ class ReplayObserver:
     def on_looked(self, files: int) -> None:
         """So many files have been looked at."""
 
+    def on_notes(self, notes: tuple[str, ...]) -> None:
+        """This is to be said about recordings as they were read."""
+
     def on_found(self, counts: Counts, jobs: int) -> None:
         """These are the recordings; so many processes score them."""
 
@@ -51,6 +54,7 @@ def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver)
         found = Finder(config, store, champions.router, observer.on_looked).find()
         counts = store.counts()
         jobs = jobs_for(counts.frames - counts.done, config.jobs)
+        observer.on_notes(found.notes)
         observer.on_found(counts, jobs)
         audio_s = 0.0
 
@@ -59,7 +63,7 @@ def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver)
             audio_s += answers.audio_s
             observer.on_scored(answers)
 
-        score_all(tasks(pieces(store, str(config.folder))), store, champions, jobs, scored)
+        score_all(tasks(pieces(store, str(config.folder), config.columns)), store, champions, jobs, scored)
         origin = {
             "folder": str(config.folder),
             "times": found.times,

@@ -66,7 +66,7 @@ _PIECES = (
 )
 
 
-def pieces(store: Store, folder: str) -> Iterator[Piece]:
+def pieces(store: Store, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Piece]:
     """Yield what is left to score, in order of streams and time, no piece larger than a batch."""
     # Read ahead of what is being written: the answers change these rows.
     store.db.execute("DROP TABLE IF EXISTS temp.left_over")
@@ -74,15 +74,15 @@ def pieces(store: Store, folder: str) -> Iterator[Piece]:
     store.db.execute(left_over + " ORDER BY f.stream, f.start_us, f.sort_key, f.name")
     for page in store.pages("SELECT * FROM temp.left_over ORDER BY rowid"):
         for *row, frames, done in page:
-            whole = Piece._make((row[0], folder, *row[1:], frames, done, frames - done))
+            whole = Piece._make((row[0], folder, *row[1:], frames, done, frames - done, columns))
             yield from [whole] if whole.kind in ("serial", "table") else _parts(whole)
 
 
-def all_pieces(store: Store, folder: str) -> Iterator[Piece]:
+def all_pieces(store: Store, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Piece]:
     """Yield each recording as one piece, in order of time."""
     for page in store.pages(_PIECES + "ORDER BY f.start_us, f.sort_key, f.name"):
         for *row, frames, _done in page:
-            yield Piece._make((row[0], folder, *row[1:], frames, 0, frames))
+            yield Piece._make((row[0], folder, *row[1:], frames, 0, frames, columns))
 
 
 def _parts(piece: Piece) -> Iterator[Piece]:

@@ -13,9 +13,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from stream_app.pipeline import Model, read_recording, resample
-from stream_app.pipeline.tables import TABLE_SUFFIXES
-from whirr.errors import RecordingError
+from stream_app.pipeline import Model, resample
+from whirr.recordings import Recording
 from whirr.report.streams import Place, Stream
 
 Float32 = NDArray[np.float32]
@@ -55,7 +54,9 @@ class Moment:
     name: str
 
 
-def moment(alert: dict[str, Any], stream: Stream, model: Model, folder: Path) -> Moment | None:
+def moment(
+    alert: dict[str, Any], stream: Stream, model: Model, folder: Path, columns: Sequence[str] = ()
+) -> Moment | None:
     """Return the moment of an alert; None where its signal isn't in a file, or too short for a spectrum.
 
     Args:
@@ -63,6 +64,7 @@ def moment(alert: dict[str, Any], stream: Stream, model: Model, folder: Path) ->
         stream: The alert's.
         model: The alert's; its features are shown.
         folder: Of the recordings.
+        columns: Of tables: the columns that were taken as channels; empty: those that look like a signal.
 
     Raises:
         RecordingError: A recording can't be read any more.
@@ -75,7 +77,7 @@ def moment(alert: dict[str, Any], stream: Stream, model: Model, folder: Path) ->
     after = min(ceil(AFTER_S / frame_s), MOST_FRAMES // 3)
     places = stream.places(index - before, index + after)
     here = stream.places(index, index)[0]
-    pieces, rate_hz = _read(places, folder)
+    pieces, rate_hz = _read(places, folder, columns)
     samples = np.concatenate(pieces, axis=1)
     config = model.metadata.features
     heard = samples if len(samples) == config.channels else samples[:1]
@@ -97,9 +99,9 @@ def moment(alert: dict[str, Any], stream: Stream, model: Model, folder: Path) ->
     )
 
 
-def _read(places: Sequence[Place], folder: Path) -> tuple[list[Float32], int]:
+def _read(places: Sequence[Place], folder: Path, columns: Sequence[str]) -> tuple[list[Float32], int]:
     """Return the frames' samples, each float32 [channel, n], brought to the rate and channels of the last one."""
-    pieces = [_read_one(folder / place.file, place) for place in places]
+    pieces = [_read_one(folder / place.file, place, columns) for place in places]
     rate_hz, channels = pieces[-1][1], len(pieces[-1][0])
     alike = [
         resample(samples, own_hz, rate_hz) if len(samples) == channels else np.zeros((channels, 0), np.float32)
@@ -108,18 +110,11 @@ def _read(places: Sequence[Place], folder: Path) -> tuple[list[Float32], int]:
     return alike, rate_hz
 
 
-def _read_one(path: Path, place: Place) -> tuple[Float32, int]:
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        audio = read_recording(path)
-        first = round(place.offset_s * audio.rate_hz)
-        return audio.samples[:, first : first + round(place.duration_s * audio.rate_hz)], audio.rate_hz
-    try:
-        with soundfile.SoundFile(path) as file:
-            file.seek(round(place.offset_s * file.samplerate))
-            samples = file.read(round(place.duration_s * file.samplerate), dtype="float32", always_2d=True)
-            return np.ascontiguousarray(samples.T), int(file.samplerate)
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise RecordingError(f"{path} can't be read any more: {error}") from None
+def _read_one(path: Path, place: Place, columns: Sequence[str]) -> tuple[Float32, int]:
+    with Recording(path, columns) as recording:
+        rate_hz = recording.info.rate_hz
+        samples = recording.floats(round(place.offset_s * rate_hz), round(place.duration_s * rate_hz))
+    return samples, rate_hz
 
 
 def _audible(samples: Float32, rate_hz: int) -> tuple[bytes, float, float]:

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from stream_app.pipeline.decode import read_recording, recording_info
-from stream_app.pipeline.tables import is_table
 from tests.helpers import REPOSITORY
 from whirr.errors import RecordingError
+from whirr.recordings import is_table, read_recording, recording_info
 
 RNG = np.random.default_rng(5)
 SIGNAL_G = RNG.normal(0, 3, 4000)

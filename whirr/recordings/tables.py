@@ -15,7 +15,8 @@ drive end's sensor, else the fan end's, else the base's), any .mat with one sign
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 
 from schemas.frame import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 from whirr.errors import RecordingError
+from whirr.recordings.audio import RecordingInfo
+from whirr.recordings.samples import Float32
 
 TABLE_SUFFIXES: Final = (".mat", ".csv")
 FULL_SCALE_G: Final = 64.0
@@ -35,8 +38,6 @@ _RATE_IN_NAME = re.compile(r"(?<![a-z\d.])(\d+(?:\.\d+)?)(k(?:hz)?|hz)(?![a-z\d]
 _RATE_COMMENT = re.compile(r"#\s*sample_rate_hz\s*[:=]\s*(\S+)\s*")
 _MOST_HEADER_LINES: Final = 20
 _LEAST_SAMPLES: Final = 16  # fewer values are a parameter, no signal
-
-Float32 = NDArray[np.float32]
 
 
 def is_table(path: Path) -> bool:
@@ -54,8 +55,16 @@ def is_table(path: Path) -> bool:
     return states_rate and head.numbers
 
 
-def read_table(path: Path) -> tuple[Float32, int]:
-    """Return the signal of a table: float32 [channel, n], ±1 for ±64 g, and samples per second.
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """A table's signal: float32 ``[channels, n]``, ±1 for ±64 g, and what it is."""
+
+    samples: Float32
+    info: RecordingInfo
+
+
+def read_table(path: Path, columns: Sequence[str] = ()) -> Table:  # noqa: ARG001 - TODO
+    """Return the signal of a table.
 
     Raises:
         RecordingError: The file can't be read, holds no signal or several that can't be told apart, or states no sample
@@ -75,7 +84,11 @@ def read_table(path: Path) -> tuple[Float32, int]:
         )
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise RecordingError(f"{path}: sample rate is {rate_hz:g} Hz; expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
-    return np.ascontiguousarray(values / FULL_SCALE_G, dtype=np.float32), round(rate_hz)
+    samples = np.ascontiguousarray(values / FULL_SCALE_G, dtype=np.float32)
+    unfit = f"a table ({path.suffix}); expected WAV (PCM, float) or FLAC"
+    return Table(
+        samples, RecordingInfo(round(rate_hz), len(samples), samples.shape[1], "float32", "table", True, unfit)
+    )
 
 
 def _rate_beside(path: Path) -> float | None:

@@ -1,0 +1,233 @@
+"""A recording is read alike by all that read recordings, or refused by all for the same reason."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import struct
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_agent.encoder import encode
+from edge_agent.sources import FolderSource
+from edge_agent.stretch import Stretch
+from schemas.frame import FrameRecord
+from tests.recordings.kinds import FILES_OF, FRAMES_OF, I24, REFUSED, chunk, fmt, riff, with_total
+from tests.recordings.kinds import FLAC as FLAC_BYTES
+from trainer.evaluation.framing import cut
+from trainer.reading import samples_of
+from trainer.recordings import Part, Problem, describe, find_recordings
+from whirr.errors import FrameRejected, RecordingError
+from whirr.recordings import decode, read_recording
+from whirr.replay.cutting import Piece, records
+from whirr.replay.headers import frame_count, read_header
+from whirr.replay.recording import record
+
+FRAME_S = 0.2
+
+
+def as_read(path: Path) -> np.ndarray:
+    return read_recording(path).samples
+
+
+def as_trained_on(path: Path) -> np.ndarray:
+    found = describe(path.parent, path.name, None)
+    if isinstance(found, Problem):
+        raise RecordingError(found.reason)
+    return np.concatenate([samples_of(Part(found, 0, 3_000)), samples_of(Part(found, 3_000, found.samples))], axis=1)
+
+
+def as_evaluated(path: Path) -> np.ndarray:
+    """In frames, whose last may be left out, and as one."""
+    found = [np.concatenate([decode(one.value).samples for one in cut(path, s, 0.1)], axis=1) for s in (FRAME_S, 60.0)]
+    np.testing.assert_array_equal(found[0], found[1][:, : found[0].shape[1]])
+    return found[1]
+
+
+def as_replayed(path: Path) -> np.ndarray:
+    """In frames, and as one frame, which a short file is as it is."""
+    (kind, rate_hz, channels, samples), _ = read_header(path, path.stat().st_size if path.exists() else 0)
+    found = []
+    for frame_s in (FRAME_S, 60.0):
+        frames = frame_count(samples, rate_hz, frame_s, 0.0)
+        piece = Piece(
+            1, str(path.parent), path.name, kind, 1, "pump-1", "mic", 0, rate_hz, channels, samples, frame_s, frames, 0,
+            frames,
+        )  # fmt: skip
+        cuts = list(records(piece))
+        problems = {one.problem for one in cuts if one.record is None}
+        if problems:
+            raise RecordingError(str(problems))
+        found.append(np.concatenate([decode(one.record.value or b"").samples for one in cuts if one.record], axis=1))
+    np.testing.assert_array_equal(found[0], found[1][:, : found[0].shape[1]])
+    return found[1]
+
+
+def as_published(path: Path) -> np.ndarray:
+    async def heard() -> list[Stretch]:
+        return [stretch async for stretch in FolderSource([path], on_error="fail")]
+
+    frames = [encode(one.samples, one.format, "flac").value for one in asyncio.run(heard())]
+    return np.concatenate([decode(frame).samples for frame in frames], axis=1)
+
+
+FILE_PATHS = [as_read, as_trained_on, as_evaluated, as_replayed, as_published]
+Reader = Callable[[Path], np.ndarray]
+
+
+def _written(tmp_path: Path, name: str, value: bytes) -> Path:
+    path = tmp_path / name
+    path.write_bytes(value)
+    return path
+
+
+@pytest.mark.parametrize("name", FRAMES_OF)
+def test_what_a_worker_takes_is_read_alike_by_all(tmp_path: Path, name: str) -> None:
+    value, expected = FRAMES_OF[name]
+    path = _written(tmp_path, name, value)
+    np.testing.assert_array_equal(decode(value).samples, expected[np.newaxis])
+    for reader in FILE_PATHS:
+        np.testing.assert_array_equal(reader(path), expected[np.newaxis], err_msg=reader.__name__)
+    assert find_recordings(tmp_path).recordings[0].info.unfit is None
+
+
+@pytest.mark.parametrize("name", FILES_OF)
+def test_what_a_worker_does_not_take_is_read_alike_by_all_others(tmp_path: Path, name: str) -> None:
+    value, expected = FILES_OF[name]
+    path = _written(tmp_path, name, value)
+    for reader in FILE_PATHS:
+        np.testing.assert_array_equal(reader(path), expected[np.newaxis], err_msg=reader.__name__)
+    with pytest.raises(FrameRejected):
+        decode(value)
+    notes = find_recordings(tmp_path).notes
+    assert any(name in line and "A worker refuses such a file" in line for line in notes), notes
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_can_not_be_read_is_refused_by_all_for_the_same_reason(tmp_path: Path, name: str) -> None:
+    value, reason = REFUSED[name]
+    path = _written(tmp_path, name, value)
+    with pytest.raises(FrameRejected, match=reason):
+        decode(value)
+    for reader in FILE_PATHS:
+        with pytest.raises((RecordingError, FrameRejected), match=reason):
+            reader(path)
+
+
+def test_a_bad_file_does_not_hurt_its_neighbours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, (value, _) in REFUSED.items():
+        _written(tmp_path, name, value)
+    _written(tmp_path, "good.flac", FLAC_BYTES)
+    found = find_recordings(tmp_path)
+    assert {one.name for one in found.recordings} == {"good.flac", "nan.wav"}  # which is found when it is read
+    with caplog.at_level(logging.WARNING):
+        source = FolderSource([tmp_path])
+    assert {file.path.name for file in source.files} == {"good.flac", "nan.wav"}
+    assert source.counts()["files_damaged"] == len(REFUSED) - 1
+
+
+@pytest.mark.parametrize("total", [0, 8_000])
+def test_what_was_recorded_from_a_topic_is_read_as_the_worker_read_it(tmp_path: Path, total: int) -> None:
+    value = with_total(FLAC_BYTES, total)
+
+    async def retained() -> AsyncIterator[FrameRecord]:
+        yield FrameRecord(b"pump-1", value, (), 1_767_225_600_000)
+
+    asyncio.run(record(retained(), tmp_path, None))
+    (path,) = tmp_path.rglob("*.flac")
+    for reader in FILE_PATHS:
+        np.testing.assert_array_equal(reader(path), decode(value).samples, err_msg=reader.__name__)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(
+    name=st.sampled_from([*FRAMES_OF, *FILES_OF]),
+    changes=st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=4),
+    cut_bytes=st.integers(0, 300),
+)
+def test_whatever_a_header_says_all_agree(
+    tmp_path_factory: pytest.TempPathFactory, name: str, changes: list[tuple[int, int]], cut_bytes: int
+) -> None:
+    value = bytearray((FRAMES_OF.get(name) or FILES_OF[name])[0])
+    for place, byte in changes:
+        value[place] = byte
+    value = value[: len(value) - cut_bytes]
+    path = _written(tmp_path_factory.mktemp("kinds"), name.rpartition(".")[0][:1] + Path(name).suffix, bytes(value))
+    answers = [_answer(reader, path) for reader in (as_read, as_evaluated, as_published)]
+    reasons = {answer for answer in answers if isinstance(answer, str)}
+    if any(reason.startswith("too_") for reason in reasons):
+        return  # a recording may be shorter and longer than a frame
+    assert not reasons or all(isinstance(answer, str) for answer in answers), answers
+    for answer in answers[1:]:
+        if not isinstance(answer, str):
+            np.testing.assert_array_equal(answer, answers[0])
+    live = _answer(lambda _: decode(bytes(value)).samples, path)
+    if not isinstance(live, str) and not isinstance(answers[0], str):
+        np.testing.assert_array_equal(live, answers[0])
+
+
+def _answer(reader: Reader, path: Path) -> np.ndarray | str:
+    try:
+        return reader(path)
+    except (RecordingError, FrameRejected) as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("kind", ["missing", "pipe", "zero"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.wav"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "zero":
+        path.symlink_to("/dev/zero")
+    for reader in FILE_PATHS:
+        with pytest.raises(RecordingError, match=r"no such file|no regular file|does not exist"):
+            reader(path)
+
+
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    for suffix, value in (
+        (b".wav", FRAMES_OF["plain.wav"][0]),
+        (b".flac", FLAC_BYTES),
+        (b".mp3", FILES_OF["mp3.mp3"][0]),
+    ):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe" + suffix))
+        path.write_bytes(value)
+        for reader in FILE_PATHS:
+            assert reader(path).shape[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("float at the scale of integers.wav", "floats of up to .*, where full scale is 1"),
+        ("lower.wav", "32 bit samples that use the lower 24 bits alone"),
+    ],
+)
+def test_what_looks_wrong_is_said(tmp_path: Path, name: str, words: str) -> None:
+    lower = riff(fmt(bits=32) + chunk(b"data", I24.tobytes()))  # as `arecord -t wav -f S24_LE` writes it
+    _written(tmp_path, name, FRAMES_OF[name][0] if name in FRAMES_OF else lower)
+    _written(tmp_path, "good.wav", FRAMES_OF["float32.wav"][0])
+    (note,) = find_recordings(tmp_path).notes
+    assert re.search(words, note)
+    assert note.startswith(f"{name}: ")
+
+
+def test_a_header_that_claims_gigabytes_costs_no_memory(tmp_path: Path) -> None:
+    value = bytearray(FRAMES_OF["rf64.wav"][0])
+    value[28:36] = struct.pack("<Q", 1 << 62)
+    path = _written(tmp_path, "x.wav", bytes(value))
+    tracemalloc.start()
+    with contextlib.suppress(RecordingError):
+        read_recording(path)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()

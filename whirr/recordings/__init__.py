@@ -1,0 +1,38 @@
+"""Recordings: which files hold signal, and the one reader of their samples, for edge, training, replay and worker.
+
+Needs numpy and soundfile alone; scipy where a MATLAB file is read.
+"""
+
+from whirr.recordings.audio import RecordingInfo
+from whirr.recordings.frames import container, decode, decode_cost
+from whirr.recordings.notes import Notes
+from whirr.recordings.recording import (
+    AUDIO_SUFFIXES,
+    SUFFIXES,
+    Recording,
+    is_recording,
+    read_recording,
+    recording_info,
+)
+from whirr.recordings.samples import SAMPLE_LIMIT, Audio, SampleKind, as_float
+from whirr.recordings.tables import TABLE_SUFFIXES, is_table
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "SAMPLE_LIMIT",
+    "SUFFIXES",
+    "TABLE_SUFFIXES",
+    "Audio",
+    "Notes",
+    "Recording",
+    "RecordingInfo",
+    "SampleKind",
+    "as_float",
+    "container",
+    "decode",
+    "decode_cost",
+    "is_recording",
+    "is_table",
+    "read_recording",
+    "recording_info",
+]

@@ -1,0 +1,126 @@
+"""A frame's bytes as samples: the reader of recordings with the stricter contract of what crosses Kafka.
+
+WAV (RIFF, RIFX, RF64 or BW64) of PCM with 16, 24 or 32 bits or float with 32, or FLAC of 16 or 24 bits, within the
+limits of :mod:`schemas.frame`.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Final, Literal
+
+from schemas.frame import MAX_FRAME_S, MAX_SAMPLES, MIN_FRAME_S
+from whirr.errors import FrameRejected
+from whirr.recordings.audio import check_format, flac_unfit, undecodable, wav_unfit
+from whirr.recordings.flac import parse_flac
+from whirr.recordings.library import ERRORS, LibraryFile
+from whirr.recordings.magic import kind_of
+from whirr.recordings.samples import Audio, Float32, as_float, first_not_finite, limited
+from whirr.recordings.sources import Value, extent
+from whirr.recordings.wav import KINDS, is_wav, parse_wav, read_wav
+
+TYPICAL_RATE_HZ: Final = 16_000  # what models of sound compute at
+
+
+def decode(value: bytes) -> Audio:
+    """Return the signal of a frame.
+
+    The limits of :mod:`schemas.frame` are held against the header before anything is decoded, and against what
+    is decoded where the header may lie.
+
+    Raises:
+        FrameRejected: With the code that says why; every ``bytes`` value ends as a signal or in this error.
+    """
+    source = Value(value)
+    begin, end = extent(source)
+    head = source.read(begin, 12)
+    if is_wav(head):
+        return _decode_wav(source, begin, end)
+    if head[:4] == b"fLaC":
+        return _decode_flac(source, begin, end)
+    kind = kind_of(source.read(begin, 4096))
+    shown = f"begins with {head.hex(' ')!r}" + (f", {kind.name}" if kind else "")
+    raise FrameRejected("not_audio", f"{shown}; expected WAV (RIFF…WAVE) or FLAC (fLaC)")
+
+
+def container(value: bytes) -> Literal["flac", "wav"]:
+    """Return which kind of file a frame is, whatever tag comes before it."""
+    source = Value(value)
+    return "flac" if source.read(extent(source)[0], 4) == b"fLaC" else "wav"
+
+
+def decode_cost(value: bytes) -> int:
+    """Return how many samples a frame will cost, over all channels, by what its header says; nothing is decoded.
+
+    A FLAC of 20 kB can hold 4,000,000 samples, and a slow signal grows when it is resampled: bytes say little of the
+    work. A value that will be refused costs little; a FLAC of unknown length counts as the longest.
+    """
+    source = Value(value)
+    begin, end = extent(source)
+    try:
+        header = (parse_flac if source.read(begin, 4) == b"fLaC" else parse_wav)(source, begin, end)
+    except FrameRejected:
+        return 0
+    if header.frames == 0:
+        return MAX_SAMPLES
+    grown = max(1.0, TYPICAL_RATE_HZ / max(header.rate_hz, 1))
+    return int(min(header.frames * header.channels * grown, 4 * MAX_SAMPLES))
+
+
+def _decode_wav(source: Value, begin: int, end: int) -> Audio:
+    header = parse_wav(source, begin, end)
+    if unfit := wav_unfit(header):
+        raise FrameRejected("encoding_unsupported", unfit)
+    assert header.encoding is not None
+    check_format(header.rate_hz, header.channels)
+    _check_length(header.rate_hz, header.channels, header.frames)
+    kind = KINDS[header.encoding]
+    samples = as_float(read_wav(source, header, 0, header.frames), kind)
+    if kind == "float32":
+        _check_finite(samples)
+    return Audio(samples, header.rate_hz)
+
+
+def _decode_flac(source: Value, begin: int, end: int) -> Audio:
+    header = parse_flac(source, begin, end)
+    if unfit := flac_unfit(header):
+        raise FrameRejected("encoding_unsupported", unfit)
+    check_format(header.rate_hz, header.channels)
+    if header.frames:
+        _check_length(header.rate_hz, header.channels, header.frames)
+    # One more than allowed, so that the excess shows. What follows the samples that the header counts is not looked
+    # at, as with the bytes behind a WAV's data.
+    most = min(int(MAX_FRAME_S * header.rate_hz), MAX_SAMPLES // header.channels) + 1
+    wanted = min(header.frames or most, most)
+    try:
+        with LibraryFile(io.BytesIO(source.value[begin:end])) as file:
+            if (file.format, file.channels, file.rate_hz) != ("FLAC", header.channels, header.rate_hz):
+                raise FrameRejected("not_audio", f"decodes as {file.format}, {file.channels} channels")
+            samples = as_float(file.read(wanted), file.kind)
+    except ERRORS as error:
+        raise undecodable("FLAC", error) from None
+    found = samples.shape[1]
+    if found < header.frames and found < wanted:
+        raise FrameRejected("truncated", f"the header says {header.frames} samples; {found} decode")
+    _check_length(header.rate_hz, header.channels, found)
+    return Audio(samples, header.rate_hz)
+
+
+def _check_finite(samples: Float32) -> None:
+    if found := first_not_finite(samples):
+        raise FrameRejected("not_finite", found)
+    limited(samples)
+
+
+def _check_length(rate_hz: int, channels: int, frames: int) -> None:
+    """Hold ``frames`` samples per channel against the limits."""
+    duration_s = frames / rate_hz
+    shown = f"{frames} samples at {rate_hz} Hz are {duration_s:.4g} s"
+    if duration_s < MIN_FRAME_S:
+        raise FrameRejected("too_short", f"{shown}; expected at least {MIN_FRAME_S} s")
+    if duration_s > MAX_FRAME_S:
+        raise FrameRejected("too_long", f"{shown}; expected at most {MAX_FRAME_S:g} s")
+    if frames * channels > MAX_SAMPLES:
+        raise FrameRejected(
+            "too_many_samples", f"{frames} samples in {channels} channels; at most {MAX_SAMPLES} in all"
+        )
