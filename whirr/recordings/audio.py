@@ -166,7 +166,7 @@ def _library_info(library: LibraryFile, samples: int, seekable: bool, unfit: str
 
 def _named(head: bytes) -> str:
     kind = kind_of(head)
-    return f"begins with {head.hex(' ')!r}" if kind is None else kind.name
+    return f"what begins with {head.hex(' ')!r}" if kind is None else kind.name
 
 
 def _opened(opening: Callable[[], LibraryFile], what: str) -> LibraryFile:
@@ -187,4 +187,4 @@ def undecodable(what: str, error: BaseException) -> FrameRejected:
     """Return the error that says that the library can't decode what it should."""
     # The library's own words begin with what it tried to open, and end with a full stop.
     words = (getattr(error, "error_string", None) or str(error)).rsplit(": ", 1)[-1].strip().rstrip(".")
-    return FrameRejected("not_audio", f"can't be decoded: {what} ({words or type(error).__name__})"[:300])
+    return FrameRejected("not_audio", f"can't be read: {what} can't be decoded ({words or type(error).__name__})"[:300])
