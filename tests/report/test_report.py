@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import soundfile
 
 from stream_app.models import Champions
+from tests.browser import shown_in_browser
 from tests.models import NORMAL_RMS
 from tests.registered import sound_model
 from whirr.errors import RecordingError, SettingsError
@@ -21,7 +21,7 @@ from whirr.replay.config import ReplayConfig
 from whirr.replay.models import load, routes_of
 from whirr.replay.run import ReplayObserver, replay
 from whirr.report.moments import moment
-from whirr.report.page import course, moments_wanted
+from whirr.report.page import When, _auc_tile, course, moments_wanted
 from whirr.report.streams import SHOWN_POINTS, Stream, read_results
 from whirr.report.write import write_report
 from whirr.settings import Settings
@@ -54,6 +54,21 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Champions]
     command = ["whirr", "replay", "a & b"]
     write_report(folder / "out", folder / "data", champions.router, folder / "report.html", command)
     return folder, champions
+
+
+@pytest.fixture(scope="module")
+def hostile(replayed: tuple[Path, Champions], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the page of recordings whose names would be code, if the page let them."""
+    folder, champions = tmp_path_factory.mktemp("hostile"), replayed[1]
+    names = ("normal_<!--<script>", "x</script><b>_normal", "normal_<img src=x onerror=console.log(1)>")
+    for name in (*names, "normal_a\u202eb\u2028c&d", "anomaly_1"):
+        path = folder / "data" / "pump-1" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(4)
+        soundfile.write(path, rng.normal(0, NORMAL_RMS, 2 * RATE_HZ), RATE_HZ, subtype="PCM_16")
+    replay(ReplayConfig(folder=folder / "data", out=folder / "out", jobs=1), champions, ReplayObserver())
+    write_report(folder / "out", folder / "data", champions.router, folder / "report.html", ["whirr", "<!--<script>"])
+    return folder
 
 
 def test_the_page_holds_everything_and_fetches_nothing(replayed: tuple[Path, Champions]) -> None:
@@ -128,31 +143,49 @@ def test_every_machine_has_its_turn_before_one_has_a_second() -> None:
     assert [one["alert_id"] for one in moments_wanted(alerts, 3)] == ["a0", "b0", "a3"]
 
 
+def test_names_are_data_whatever_they_hold(hostile: Path) -> None:
+    text = (hostile / "report.html").read_text()
+    scripts = re.findall(r"<script type=.application/json.>(.*?)</script>", text, re.DOTALL)
+    assert len(scripts) == 1
+    assert not re.search(r"[<>&\u2028\u2029\u202e]", scripts[0])
+    files = json.loads(scripts[0])["files"]
+    assert "pump-1/normal_<!--<script>.wav" in files
+    assert "pump-1/x</script><b>_normal.wav" in files
+    assert "pump-1/normal_a\\u202eb\\u2028c&d.wav" in files
+
+
+def test_made_up_dates_are_notshown_in_browser(replayed: tuple[Path, Champions]) -> None:
+    text = (replayed[0] / "report.html").read_text()
+    read = read_results(replayed[0] / "out")
+    assert read.summary["times"] == "pace"
+    assert read.summary["recorded_from"][:10] not in re.sub(r"page written [^<]*", "", text)
+    assert "The recordings do not say when they were made" in text
+    assert '">00:00:22</a> <b>pump-1</b>' in text  # five normal recordings of four seconds, and the third faulty second
+
+
+def test_dates_are_shown_where_recordings_have_them() -> None:
+    summary = {"recorded_from": "2026-01-31T12:00:00.000000Z", "times": "names"}
+    assert When.of(summary).told("2026-02-01T13:02:03.5Z") == "2026-02-01 13:02:03"
+    assert When.of({**summary, "times": "pace"}).told("2026-02-01T13:02:03.5Z") == "1 d 01:02:03"
+
+
+def test_the_first_auc_is_the_mean_over_machines_with_the_worst_by_name() -> None:
+    machines = {"a": {"auc": 1.0}, "b": {"auc": 0.8}, "c": {"auc": None}}
+    assert _auc_tile({"auc": 0.333, "machines": machines}) == (
+        "0.900",
+        "AUC, mean of 2 machines",
+        "worst 0.800, b; 0.5 is chance",
+    )
+
+
 # In a browser
 
 
 @pytest.fixture
 def page(replayed: tuple[Path, Champions]) -> Iterator[Any]:
     """Yield the page in headless Chromium, at the size of a phone; whatever the browser complains of fails the test."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        told = "Chromium is not installed; on Debian: apt-get install chromium"
-        if os.environ.get("CI") == "true":
-            pytest.fail(told)
-        pytest.skip(told)
-    from playwright.sync_api import sync_playwright
-
-    complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 400, "height": 800})
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
-        page.goto((replayed[0] / "report.html").as_uri())
+    with shown_in_browser(replayed[0] / "report.html", 400) as page:
         yield page
-        browser.close()
-    assert complaints == []
 
 
 def test_the_page_works_in_a_browser(page: Any) -> None:
@@ -169,6 +202,20 @@ def test_the_page_works_in_a_browser(page: Any) -> None:
     page.wait_for_function("document.querySelector('audio').readyState >= 1")
     assert page.locator("audio").first.evaluate("audio => audio.duration") == pytest.approx(7.0, abs=0.05)
     assert page.locator("figure.moment img").first.evaluate("image => image.naturalWidth") > 300
+
+
+def test_a_hostile_name_hides_nothing(hostile: Path) -> None:
+    with shown_in_browser(hostile / "report.html", 400) as page:
+        assert page.locator("h2").last.inner_text() == "How to reproduce"
+        assert page.locator("section script b, body > b, img[src=x]").count() == 0
+        canvas, tip = page.locator("figure.course canvas").first, page.locator(".tip").first
+        canvas.focus()
+        shown = set()
+        for _ in range(80):
+            page.keyboard.press("ArrowRight")
+            shown |= {line for line in tip.inner_text().splitlines() if "pump-1/" in line}
+        assert any("normal_<!--<script>.wav" in line for line in shown)
+        assert any("</script><b>_normal.wav" in line for line in shown)
 
 
 def test_hovering_and_arrow_keys_tell_about_a_frame(page: Any) -> None:

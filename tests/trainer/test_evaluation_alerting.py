@@ -9,10 +9,11 @@ import pytest
 
 from stream_app.pipeline import Model
 from tests.models import encoded, noise, tiny_model
-from trainer.evaluation.alerting import AlertTotals, feel, open_spans, per_day, per_day_interval, total
+from trainer.evaluation.alerting import AlertTotals, feel, open_spans, total
 from trainer.evaluation.labelled import Labelled
 from trainer.evaluation.scoring import Course, Pace, Told, play
 from trainer.recordings import Recording
+from whirr.rates import per_day, per_day_interval
 from whirr.settings import Route
 
 ROUTE = Route(model="model")  # 3 of 5 open, 5 in a row close

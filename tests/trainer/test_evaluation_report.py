@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 
 from stream_app.pipeline import Model
+from tests.browser import shown_in_browser
 from tests.models import NORMAL_RMS, noise, tiny_metadata, tiny_model
 from tests.trainer.conftest import write
 from trainer.evaluation import EvaluateConfig, Evaluation, evaluate
 from trainer.evaluation.charts import inline_svg
 from trainer.evaluation.details import look_into, worst_false_alarms, worst_misses
 from trainer.evaluation.publish import publish
-from trainer.evaluation.report import command, render
+from trainer.evaluation.report import _false_alerts_tile, _metric_tile, command, render
 from whirr.cli import run
 from whirr.errors import ModelError, ServiceUnavailable, SettingsError
 from whirr.settings import load_settings
@@ -107,6 +109,57 @@ def test_the_report_says_what_was_found_and_how_to_find_it_again(result: Evaluat
     ):
         assert expected in said
     assert command(result).startswith("whirr evaluate ")
+
+
+def test_the_first_tile_is_the_mean_over_machines_and_names_the_worst(result: Evaluation) -> None:
+    two = {"pump-1": result.machines["pump-1"], "pump-2": result.machines["pump-1"]}
+    worse = replace(two["pump-1"].metrics, values={**two["pump-1"].metrics.values, "auc": 0.25})
+    machines = {**two, "pump-2": replace(two["pump-2"], metrics=worse)}
+    overall = replace(result.overall, values={**result.overall.values, "auc": 0.333})
+    name, value, below = _metric_tile(
+        replace(result, machines=machines, overall=overall, arithmetic={"auc": 0.4}, harmonic={"auc": 0.3}), "auc"
+    )
+    assert (name, value.text) == ("AUC, mean of 2 machines", "0.400")
+    told = "harmonic mean 0.300; worst 0.250, pump-2; all scores in one, without regard to the machine: 0.333"
+    assert below == told
+
+
+@pytest.mark.parametrize(
+    ("count", "normal_s", "tile"),
+    [
+        # Garwood's exact interval of one is 0.0253 to 5.5716, of none 0 to 3.6889.
+        (
+            1,
+            270.0,
+            ("false alerts", "1", "too short to tell how many a day; 95 % sure: 8.1 to 1,783 a machine and day"),
+        ),
+        (0, 270.0, ("false alerts", "0", "too short to tell how many a day; 95 % sure: 0 to 1,180 a machine and day")),
+        (
+            4,
+            172_800.0,
+            ("false alerts a machine and day", "2", "normal signal; 95 % sure: 0.54 to 5.1 a machine and day"),
+        ),
+        (0, 0.0, ("false alerts", "-", "no normal signal")),
+    ],
+)
+def test_a_rate_is_told_with_its_interval_and_not_at_all_from_minutes(
+    result: Evaluation, count: int, normal_s: float, tile: tuple[str, str, str]
+) -> None:
+    name, value, below = _false_alerts_tile(replace(result.alerts, false_alerts=count, normal_s=normal_s))
+    assert (name, value.text) == tile[:2]
+    assert below.endswith(tile[2])
+
+
+@pytest.mark.parametrize("width", [1300, 420])
+def test_nothing_of_the_report_is_cut_off(result: Evaluation, tiny: Path, tmp_path: Path, width: int) -> None:
+    (tmp_path / "report.html").write_text(render(result, Model.load(tiny)))
+    with shown_in_browser(tmp_path / "report.html", width) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
+        last = page.locator("table.figures tbody tr").first.locator("td").last
+        box = last.bounding_box()
+        assert 0 < box["x"] + box["width"] <= width
+        assert "threshold" in (last.evaluate("e => getComputedStyle(e, '::before').content") + page.inner_text("table"))
 
 
 def test_the_worst_come_first(result: Evaluation) -> None:

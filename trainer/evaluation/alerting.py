@@ -1,9 +1,6 @@
 """What an operator feels: faults found, false alerts, and how long an alert takes, through the alert rule.
 
-A machine's recordings are one stream, normals first, so whatever opens before the fault's onset is a false alert. A
-count of n such alerts is Poisson distributed; its interval is the exact one of F. Garwood, "Fiducial limits for the
-Poisson distribution" (1936). Few hours of normal signal say little: with none in h hours, up to 3.7 / h an hour would
-still be within the interval.
+A machine's recordings are one stream, normals first, so whatever opens before the fault's onset is a false alert.
 """
 
 from __future__ import annotations
@@ -13,13 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import stats
 
 from trainer.evaluation.scoring import Course, Told
 
-LEVEL: Final = 0.95
 _OPENING: Final = frozenset({"opened", "anomalous"})
-_HOURS_A_DAY: Final = 24.0
 _INSTANT_S: Final = 1e-6  # frames' ends are sums of floats
 
 
@@ -99,22 +93,6 @@ def total(machines: Iterable[Alerts]) -> AlertTotals:
         normal_s=sum(one.normal_s for one in listed),
         sensor_alerts=sum(one.sensor_alerts for one in listed),
     )
-
-
-def per_day(count: int, seconds: float) -> float | None:
-    """Return how many a day ``count`` within ``seconds`` are; None without any time."""
-    return count / hours(seconds) * _HOURS_A_DAY if seconds > 0 else None
-
-
-def per_day_interval(count: int, seconds: float) -> tuple[float, float] | None:
-    """Return the interval of :func:`per_day` at the level of 95 %; None without any time."""
-    if seconds <= 0:
-        return None
-    tail = (1 - LEVEL) / 2
-    low = float(stats.chi2.ppf(tail, 2 * count)) / 2 if count else 0.0
-    high = float(stats.chi2.isf(tail, 2 * count + 2)) / 2
-    days = hours(seconds) / _HOURS_A_DAY
-    return low / days, high / days
 
 
 def hours(seconds: float) -> float:

@@ -6,7 +6,6 @@ import base64
 import io
 import re
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
@@ -20,6 +19,7 @@ from trainer.evaluation.alerting import open_spans
 from trainer.evaluation.details import Detail
 from trainer.evaluation.metrics import MAX_FPR, Metrics, Sample
 from trainer.evaluation.scoring import Course, ScoredRecording
+from whirr.html import escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

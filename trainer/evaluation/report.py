@@ -5,19 +5,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.metadata import version
 from typing import Final
 
 from stream_app.pipeline import Model
 from trainer.evaluation import charts
-from trainer.evaluation.alerting import per_day, per_day_interval
+from trainer.evaluation.alerting import AlertTotals
 from trainer.evaluation.details import Detail, look_into, worst_false_alarms, worst_misses
 from trainer.evaluation.metrics import NAMES, Metrics, Sample
 from trainer.evaluation.result import Evaluation, MachineResult
 from trainer.evaluation.scoring import ScoredRecording
 from trainer.evaluation.style import STYLE
-from trainer.evaluation.words import delay, duration, false_alerts_a_day, rule
+from trainer.evaluation.words import ENOUGH_S, delay, duration, false_alerts_a_day, figure, rule
+from whirr.html import escape
+from whirr.rates import per_day, per_day_interval
 
 SHOWN: Final = 4  # misses, and false alarms, with their spectrograms
 NAMED: Final = 50  # files that were not used
@@ -86,27 +87,45 @@ def render(result: Evaluation, model: Model) -> str:
 
 def _summary(result: Evaluation) -> str:
     totals = result.alerts
-    a_day = per_day(totals.false_alerts, totals.normal_s)
-    interval = per_day_interval(totals.false_alerts, totals.normal_s)
-    heard = f"{totals.false_alerts} in {duration(totals.normal_s)} of normal signal"
     tiles = [
-        *((_TITLES[name], _figure(result.overall, name), _mean(result, name)) for name in ("auc", "pauc")),
+        *(_metric_tile(result, name) for name in ("auc", "pauc")),
         (
             "faults found",
             _Html(f"{totals.found} of {totals.faults}"),
             f"median delay {delay(totals.delay_s_median)}" if totals.found else "",
         ),
-        (
-            "false alerts a machine and day",
-            _Html(_number(a_day, digits=1)),
-            heard if interval is None else f"{heard}; 95 %: {interval[0]:.2g} to {interval[1]:.0f} a day",
-        ),
+        _false_alerts_tile(totals),
     ]
     return f'<div class="tiles">{"".join(_tile(*tile) for tile in tiles)}</div>'
 
 
-def _mean(result: Evaluation, name: str) -> str:
-    return f"harmonic mean over machines {_number(result.harmonic[name])}" if len(result.machines) > 1 else ""
+def _metric_tile(result: Evaluation, name: str) -> tuple[str, _Html, str]:
+    """Return the mean over machines, the worst by name: scores of different machines have no common scale."""
+    by_machine = {
+        machine: value for machine, one in result.machines.items() if (value := one.metrics.values[name]) is not None
+    }
+    if len(result.machines) < 2 or not by_machine:
+        return _TITLES[name], _figure(result.overall, name), ""
+    worst = min(by_machine, key=lambda machine: by_machine[machine])
+    means = f"harmonic mean {_number(result.harmonic[name])}; worst {by_machine[worst]:.3f}, {worst}"
+    return (
+        f"{_TITLES[name]}, mean of {len(by_machine)} machine{'s' * (len(by_machine) != 1)}",
+        _Html(_number(result.arithmetic[name])),
+        f"{means}; all scores in one, without regard to the machine: {_number(result.overall.values[name])}",
+    )
+
+
+def _false_alerts_tile(totals: AlertTotals) -> tuple[str, _Html, str]:
+    """Return false alerts a day with their interval; from less than a day, the count that there was."""
+    heard = f"{totals.false_alerts} in {duration(totals.normal_s)} of normal signal"
+    a_day = per_day(totals.false_alerts, totals.normal_s)
+    interval = per_day_interval(totals.false_alerts, totals.normal_s)
+    if a_day is None or interval is None:
+        return "false alerts", _Html("-"), "no normal signal"
+    between = f"95 % sure: {figure(interval[0])} to {figure(interval[1])} a machine and day"
+    if totals.normal_s < ENOUGH_S:
+        return "false alerts", _Html(str(totals.false_alerts)), f"{heard}: too short to tell how many a day; {between}"
+    return "false alerts a machine and day", _Html(figure(a_day)), f"{heard}; {between}"
 
 
 def _tile(name: str, value: _Html, below: str) -> str:
@@ -127,7 +146,7 @@ def _recordings_table(result: Evaluation) -> str:
     if len(rows) > 1:
         for label, means in (("mean", result.arithmetic), ("harmonic mean", result.harmonic)):
             rows.append([label, *(_number(means[name]) for name in NAMES), "", "", ""])
-        rows.append([_Html("<b>all</b>"), *_metric_cells(result.overall), ""])
+        rows.append([_Html("<b>all in one</b>"), *_metric_cells(result.overall), ""])
     return _table(head, rows) + _below_recordings(result)
 
 
@@ -267,9 +286,19 @@ def _section(title: str, content: str) -> str:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[Cell]], kind: str = "figures") -> str:
-    first = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table class="{kind}"><tr>{first}</tr>{body}</table></div>'
+    names = [escape(name) for name in head]
+    first = "".join(f"<th>{name}</th>" for name in names)
+    body = "".join(
+        f"<tr>{''.join(_cell(cell, name) for cell, name in zip(row, names, strict=True))}</tr>" for row in rows
+    )
+    return (
+        f'<div class="scroll"><table class="{kind}"><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _cell(cell: Cell, name: str) -> str:
+    # A narrow screen shows a row as a list, each figure by its name.
+    return f'<td data-name="{name}"><span>{_text(cell)}</span></td>'
 
 
 def _text(cell: Cell) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from schemas import ModelMetadata
-from trainer.evaluation.alerting import Alerts, AlertTotals, hours, per_day, per_day_interval
+from trainer.evaluation.alerting import Alerts, AlertTotals, hours
 from trainer.evaluation.bootstrap import LEVEL
 from trainer.evaluation.metrics import NAMES, Confusion, Metrics
 from trainer.evaluation.scoring import Course, Pace
 from trainer.recordings import OnError, Problem
+from whirr.rates import per_day, per_day_interval
 from whirr.settings import Route
 
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.evaluation.alerting import per_day
 from trainer.evaluation.metrics import NAMES, Metrics
 from trainer.evaluation.result import Evaluation
 from trainer.tracking import Run
+from whirr.rates import per_day
 from whirr.settings import Settings
 
 FOLDER = "evaluation"

@@ -17,13 +17,16 @@ def delay(seconds: float | None) -> str:
     return "-" if seconds is None else duration(seconds)
 
 
+ENOUGH_S = 86_400.0  # of normal signal, to say how many false alerts there are a day
+
+
 def false_alerts_a_day(value: float | None, interval: tuple[float, float] | None) -> str:
     """Return false alerts a day with their interval; without a single one, only what they can at most be."""
     if value is None or interval is None:
         return "-"
     if value == 0:
-        return f"0 (to {interval[1]:.2g})" if interval[1] < 100 else f"0 (to {interval[1]:.0f})"
-    return f"{_count(value)} ({_count(interval[0])} to {_count(interval[1])})"
+        return f"0 (to {figure(interval[1])})"
+    return f"{figure(value)} ({figure(interval[0])} to {figure(interval[1])})"
 
 
 def rule(route: Route) -> str:
@@ -31,5 +34,6 @@ def rule(route: Route) -> str:
     return "1 of 1" if route.mode == "every" else f"{route.k} of {route.n}"
 
 
-def _count(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+def figure(value: float) -> str:
+    """Return a rate with as many digits as it is worth."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"

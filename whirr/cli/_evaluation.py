@@ -11,7 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from trainer.evaluation.alerting import per_day, per_day_interval
 from trainer.evaluation.evaluate import EvaluationObserver
 from trainer.evaluation.labelled import LabelledSet
 from trainer.evaluation.metrics import NAMES, Metrics
@@ -19,6 +18,7 @@ from trainer.evaluation.result import Evaluation, MachineResult
 from trainer.evaluation.words import delay, duration, false_alerts_a_day, rule
 from trainer.recordings import Problem
 from whirr.cli._output import cell, print_line, print_notes, print_warning, stdout
+from whirr.rates import per_day, per_day_interval
 
 NAMED: Final = 5  # files that are not used and are shown by name
 _GOOD, _POOR = 0.9, 0.7
@@ -94,7 +94,7 @@ def _recordings_table(result: Evaluation) -> Table:
         table.add_section()
         for label, means in (("mean", result.arithmetic), ("harmonic mean", result.harmonic)):
             table.add_row(label, *(_value(means[name]) for name in NAMES), "")
-        table.add_row(Text("all", "bold"), *_metric_cells(result.overall))
+        table.add_row(Text("all in one", "bold"), *_metric_cells(result.overall))
     return table
 
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from schemas.times import parse_rfc3339
 from whirr.cli._output import cell, print_line, print_notes, print_warning, stderr, stdout
 from whirr.replay.run import ReplayObserver
 from whirr.replay.scoring import Answers
@@ -97,16 +98,23 @@ def _head(summary: Mapping[str, Any]) -> list[str]:
         f"model      {', '.join(models)}",
     ]
     if summary["recorded_from"]:
-        made_up = " (made up: back to back in the order of names)" if summary.get("times") == "pace" else ""
-        lines.append(f"recorded   {summary['recorded_from'][:19]}Z to {summary['recorded_until'][:19]}Z{made_up}")
+        lines.append(f"recorded   {_when(summary)}")
     if summary["realtime_factor"]:
         lines.append(f"speed      {summary['realtime_factor']:.0f} times real time, {summary['seconds']:.1f} s")
     return lines
 
 
+def _when(summary: Mapping[str, Any]) -> str:
+    """Return when frames were recorded, without dates where they are made up."""
+    if summary.get("times") != "pace":
+        return f"{summary['recorded_from'][:19]}Z to {summary['recorded_until'][:19]}Z"
+    took_s = (parse_rfc3339(summary["recorded_until"]) - parse_rfc3339(summary["recorded_from"])) / 1e6
+    return f"not known when; taken back to back in the order of names, {duration(took_s)} for each sensor at most"
+
+
 def _table(summary: Mapping[str, Any]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("machine", no_wrap=True)
+    table.add_column("machine", overflow="fold")
     for name in ("frames", "alerts", "false", "faults", "delay", "AUC", "highest"):
         table.add_column(name, justify="right", no_wrap=True)
     machines = summary["machines"]
@@ -116,7 +124,7 @@ def _table(summary: Mapping[str, Any]) -> Table:
         table.add_row(f"… and {len(machines) - _SHOWN_MACHINES} more", *[""] * 7)
     if len(machines) > 1:
         table.add_section()
-        table.add_row("all", *_cells(summary))
+        table.add_row("all, mean AUC", *_cells({**summary, "auc": summary["auc_mean"]}))
     return table
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from rich.table import Table
 
+from trainer.evaluation.words import false_alerts_a_day
 from whirr.cli._output import print_line, print_warning, stdout
 from whirr.sweep.choice import Choice
 from whirr.sweep.load import Loaded
@@ -27,7 +28,7 @@ def print_sweep(
     print_line(f"{tried} settings on {frames:,} frames of {len(loaded.thresholds)} machines in {took_s:.1f} s{left}")
     if not labelled:
         print_warning("no recording is labelled: all are taken for normal, so every alert counts as false")
-    table = Table("", "times", "k of n", "m", "hyst.", "found", "delay", "false", "a day", caption=_CAPTION)
+    table = Table("", "times", "k of n", "m", "hyst.", "found", "delay", "false", "a day (95 %)", caption=_CAPTION)
     for column in table.columns[1:]:
         column.justify = "right"
     shown = list(front[:_MOST_ROWS])
@@ -55,7 +56,7 @@ def _cells(outcome: Outcome, *, recommended: bool) -> list[str]:
         f"{outcome.found} of {outcome.faults}",
         _seconds(outcome.delay_s_median),
         str(outcome.false_alerts),
-        _rate(outcome.false_alerts_per_machine_day),
+        false_alerts_a_day(outcome.false_alerts_per_machine_day, outcome.false_alerts_per_machine_day_interval),
     ]
 
 
@@ -63,7 +64,3 @@ def _seconds(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
-
-
-def _rate(value: Any) -> str:
-    return "-" if value is None else "0" if value == 0 else f"{value:.3g}"

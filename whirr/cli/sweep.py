@@ -119,6 +119,7 @@ def _as_dict(outcome: Any) -> dict[str, Any]:
         "delay_s_max": outcome.delay_s_max,
         "false_alerts": outcome.false_alerts,
         "false_alerts_per_machine_day": outcome.false_alerts_per_machine_day,
+        "false_alerts_per_machine_day_interval": outcome.false_alerts_per_machine_day_interval,
         "open_share": outcome.open_share,
     }
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
 from typing import Any, Final, NamedTuple
 
 from whirr.errors import SettingsError
 
 FIGURES: Final = (
-    "recall", "false_alerts", "false_alerts_per_day", "auc", "alerts", "incidents", "sensor_alerts", "delay_s_max",
-    "delay_s_median", "frame_recall", "frame_false_positive_rate", "dead_letters", "late", "frames", "files",
-    "realtime_factor",
+    "recall", "false_alerts", "false_alerts_per_day", "auc", "auc_mean",
+    "alerts", "incidents", "sensor_alerts", "delay_s_max", "delay_s_median",
+    "frame_recall", "frame_false_positive_rate", "dead_letters", "late", "frames",
+    "files", "realtime_factor",
 )  # fmt: skip
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
     "<": operator.lt,
@@ -41,7 +43,7 @@ def parse_gate(text: str) -> Gate:
     """
     match = _GATE.fullmatch(text)
     try:
-        if match is not None and match["figure"] in FIGURES:
+        if match is not None and match["figure"] in FIGURES and isfinite(float(match["limit"])):
             return Gate(text.strip(), match["figure"], match["compare"], float(match["limit"]))
     except ValueError:
         pass

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from schemas.alert import Alert
 from schemas.times import format_rfc3339
+from whirr.rates import per_day, per_day_interval
 from whirr.replay.headers import left_out_s
 from whirr.replay.judging import Judged
 from whirr.replay.store import Store
@@ -117,6 +118,7 @@ class Tally:
         return {
             "files": counts.files,
             **_told(together, ranked.auc()),
+            "auc_mean": _mean([one["auc"] for one in machines.values()]),
             "dead_letters": sum(letters.values()) if (letters := _letters(store)) else 0,
             "dead_letter_codes": letters,
             "left_out_s": round(_left_out_s(store), 3),
@@ -175,6 +177,11 @@ def area_under_curve(normal: NDArray[np.float64], anomalous: NDArray[np.float64]
     return float(below / 2 / len(normal) / len(anomalous))
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
 def _onset_us(judged: Judged) -> int:
     ordered = judged.ordered
     if ordered.onset_s is None or ordered.start_us is None:
@@ -207,7 +214,9 @@ def _told(one: _Machine, auc: float | None) -> dict[str, Any]:
         "sensor_alerts": one.sensor_alerts,
         "false_alerts": one.false_alerts if labelled else None,
         "unlabelled_alerts": one.unlabelled_alerts,
-        "false_alerts_per_day": one.false_alerts * 86_400 / one.normal_s if one.normal_s else None,
+        "normal_s": round(one.normal_s, 6),
+        "false_alerts_per_day": per_day(one.false_alerts, one.normal_s),
+        "false_alerts_per_day_interval": per_day_interval(one.false_alerts, one.normal_s),
         "faults": len(one.faults) if labelled else None,
         "faults_found": len(delays) if labelled else None,
         "recall": len(delays) / len(one.faults) if one.faults else None,

@@ -6,6 +6,11 @@
   const LABELS = ["no label", "normal", "anomaly"], STATUSES = ["", ", late", ", idle"];
   const LEFT = 42, RIGHT = 8, TOP = 16, BOTTOM = 22, HEIGHT = 190;
 
+  const two = (number) => String(Math.floor(number)).padStart(2, "0");
+  const passed = (ms) => {
+    const s = ms / 1000, days = s >= 86400 ? Math.floor(s / 86400) + " d " : "";
+    return `${days}${two((s / 3600) % 24)}:${two((s / 60) % 60)}:${two(s % 60)}`;
+  };
   const utc = (ms) => new Date(ms).toISOString().replace("T", " ").replace(/\.?0*Z$/, "Z");
   const clock = (ms, span) => {
     const text = new Date(ms).toISOString();
@@ -86,7 +91,7 @@
       for (let i = 0; i <= ticks; i++) {
         const ms = this.t[0] + (span * i) / ticks;
         c.textAlign = i === 0 ? "left" : i === ticks ? "right" : "center";
-        c.fillText(clock(ms, span), this.x(ms), HEIGHT - 6);
+        c.fillText(this.data.elapsed ? passed(ms - this.t[0]) : clock(ms, span), this.x(ms), HEIGHT - 6);
       }
     }
 
@@ -138,7 +143,7 @@
       const alert = d.alerts.find((one) => one.ms === this.t[i]);
       const lines = [
         `${d.r[i].toPrecision(3)} × threshold, ${LABELS[d.l[i]]}${STATUSES[d.s[i]]}`,
-        utc(this.t[i]),
+        d.elapsed ? passed(this.t[i] - this.t[0]) + " after the first recording began" : utc(this.t[i]),
         d.o[i] === null ? d.files[d.f[i]] : `${d.files[d.f[i]]} at ${d.o[i].toFixed(1)} s`,
       ];
       if (alert) lines.unshift(`alert ${alert.state}, ${alert.severity}`);

@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from importlib.resources import files
+from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
-import orjson
 
 from schemas.times import parse_rfc3339
 from trainer.evaluation.style import STYLE
+from whirr.html import escape, script_json
 from whirr.report.moments import Moment
 from whirr.report.pictures import roc, spectrogram
 from whirr.report.streams import LABELS, Replayed, Stream
+from whirr.terminal import printable
 
 _NORMAL, _ANOMALY = LABELS.index("normal"), LABELS.index("anomaly")
 _OPENING: Final = frozenset({"opened", "anomalous"})
@@ -59,6 +61,7 @@ def render(replayed: Replayed, moments: Sequence[Moment], left_out: int, command
         command: What the replay was asked.
     """
     summary = replayed.summary
+    when = When.of(summary)
     title = f"Replay of {summary.get('folder', 'frames')}"
     shown = {moment.alert["alert_id"] for moment in moments}
     machines: dict[str, list[Stream]] = {}
@@ -67,12 +70,13 @@ def render(replayed: Replayed, moments: Sequence[Moment], left_out: int, command
     body = [
         f"<h1>{escape(title)}</h1>",
         _tiles(summary),
-        _alerts(replayed, shown),
+        _assumed(when),
+        _alerts(replayed, shown, when),
         _KEY,
-        *(_machine(name, machines[name], replayed, moments) for name in _loudest_first(machines, replayed)),
+        *(_machine(name, machines[name], replayed, moments, when) for name in _loudest_first(machines, replayed)),
         f"<p>{left_out} more alerts: alerts.jsonl has them all.</p>" if left_out else "",
         _roc(replayed.streams),
-        _reproduce(summary, command),
+        _reproduce(summary, command, when),
     ]
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -85,6 +89,41 @@ def render(replayed: Replayed, moments: Sequence[Moment], left_out: int, command
     )
 
 
+@dataclass(frozen=True, slots=True)
+class When:
+    """How the page tells times: as they are, or as what has passed where their dates are made up.
+
+    Attributes:
+        zero_us: The made-up start, microseconds since the epoch; None where times are those of the recordings.
+    """
+
+    zero_us: int | None
+
+    @classmethod
+    def of(cls, summary: Mapping[str, Any]) -> When:
+        """Return how a replay's times are told."""
+        made_up = summary.get("times") == "pace" and summary["recorded_from"]
+        return cls(parse_rfc3339(summary["recorded_from"]) if made_up else None)
+
+    def told(self, recorded_at: str) -> str:
+        """Return a time (RFC 3339) as the page shows it."""
+        if self.zero_us is None:
+            return recorded_at[:19].replace("T", " ")
+        seconds = (parse_rfc3339(recorded_at) - self.zero_us) // 1_000_000
+        days, rest = divmod(seconds, 86_400)
+        return (f"{days} d " if days else "") + f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
+
+
+def _assumed(when: When) -> str:
+    if when.zero_us is None:
+        return ""
+    return (
+        '<p class="warning">The recordings do not say when they were made: they are taken back to back, in the order '
+        "of their names. Times here are what has passed since the first one, in hours, minutes and seconds; the dates "
+        "in scores.csv and alerts.jsonl are made up.</p>"
+    )
+
+
 def _tiles(summary: Mapping[str, Any]) -> str:
     faults = f"{summary['faults_found']} of {summary['faults']}" if summary.get("faults") else "-"
     delay = summary.get("delay_s_median")
@@ -92,7 +131,7 @@ def _tiles(summary: Mapping[str, Any]) -> str:
         (f"{summary['files']:,}", "files", f"{summary['frames']:,} frames, {_duration(summary['audio_s'])}"),
         (faults, "faults found", "no fault is labelled" if faults == "-" else f"median delay {_duration(delay)}"),
         (_count(summary["false_alerts"]), "false alerts", f"of {summary['incidents']} incidents"),
-        (_number(summary["auc"]), "AUC", "over recordings, higher is better, 0.5 is chance"),
+        _auc_tile(summary),
         (f"{summary['highest_ratio']:.3g} x", "highest score", "as a multiple of its threshold"),
         (_count(summary["dead_letters"]), "not used", "see dead_letters.jsonl"),
     ]
@@ -101,26 +140,41 @@ def _tiles(summary: Mapping[str, Any]) -> str:
     ) + "</div>"  # fmt: skip
 
 
-def _alerts(replayed: Replayed, shown: set[str]) -> str:
+def _auc_tile(summary: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the mean over machines, the worst by name: scores of different machines have no common scale."""
+    by_machine = {name: one["auc"] for name, one in summary["machines"].items() if one["auc"] is not None}
+    if len(summary["machines"]) < 2 or not by_machine:
+        return _number(summary["auc"]), "AUC", "over recordings, higher is better, 0.5 is chance"
+    worst = min(by_machine, key=lambda name: by_machine[name])
+    below = f"worst {by_machine[worst]:.3f}, {worst}; 0.5 is chance"
+    return (
+        _number(fmean(by_machine.values())),
+        f"AUC, mean of {len(by_machine)} machine{'s' * (len(by_machine) != 1)}",
+        below,
+    )
+
+
+def _alerts(replayed: Replayed, shown: set[str], when: When) -> str:
     opening = [alert for alert in replayed.alerts if alert["state"] in _OPENING]
     if not opening:
         return _section("Alerts", "<p>None: no incident opened.</p>")
     labels = {(s.machine, frame_id): s.label[index] for s in replayed.streams for frame_id, index in s.index.items()}
-    rows = [_alert_row(alert, labels, shown) for alert in opening[:_LISTED]]
+    rows = [_alert_row(alert, labels, shown, when) for alert in opening[:_LISTED]]
     more = f"<p>And {len(opening) - _LISTED} more in alerts.jsonl.</p>" if len(opening) > _LISTED else ""
-    return _section("Alerts, times in UTC", f'<ol class="alerts">{"".join(rows)}</ol>{more}')
+    times = "times in UTC" if when.zero_us is None else "times since the first recording began"
+    return _section(f"Alerts, {times}", f'<ol class="alerts">{"".join(rows)}</ol>{more}')
 
 
-def _alert_row(alert: Mapping[str, Any], labels: Mapping[tuple[str, str], int], shown: set[str]) -> str:
+def _alert_row(alert: Mapping[str, Any], labels: Mapping[tuple[str, str], int], shown: set[str], when: When) -> str:
     label = labels.get((alert["machine_id"], (alert["frame"] or {}).get("frame_id", "")))
     false = label == _NORMAL and alert["kind"] == "machine"
-    when = escape(alert["recorded_at"][:19].replace("T", " "))
+    at = escape(when.told(alert["recorded_at"]))
     if alert["alert_id"] in shown:
-        when = f'<a href="#{alert["alert_id"]}">{when}</a>'
+        at = f'<a href="#{escape(alert["alert_id"])}">{at}</a>'
     told = ' <span class="false">false alert</span>' if false else " labelled as anomaly" if label == _ANOMALY else ""
     ratio = "" if alert["ratio"] is None else f", {alert['ratio']:.3g} times the threshold"
     whose = f"<b>{escape(_whose(alert))}</b> {escape(alert['severity'])}{ratio}"
-    return f"<li>{when} {whose}{told}<small>{escape(cause(alert))}</small></li>"
+    return f"<li>{at} {whose}{told}<small>{escape(cause(alert))}</small></li>"
 
 
 def cause(alert: Mapping[str, Any]) -> str:
@@ -131,18 +185,18 @@ def cause(alert: Mapping[str, Any]) -> str:
     return ", ".join(bands) or "no band stands out"
 
 
-def _machine(name: str, streams: Sequence[Stream], replayed: Replayed, moments: Sequence[Moment]) -> str:
+def _machine(name: str, streams: Sequence[Stream], replayed: Replayed, moments: Sequence[Moment], when: When) -> str:
     drawn = []
     for stream in streams:
         caption = f"<figcaption>sensor {escape(stream.source)}</figcaption>" if stream.source else ""
-        data = orjson.dumps(course(stream, replayed.alerts)).decode().replace("</", "<\\/")
+        data = script_json(course(stream, replayed.alerts, elapsed=when.zero_us is not None))
         drawn.append(
             f'<figure class="course">{caption}<canvas tabindex="0" role="img" aria-label="score of {escape(name)} over '
             f'time; arrow keys step through the frames"></canvas><div class="tip" hidden></div>'
             f'<script type="application/json">{data}</script></figure>'
         )
     own = [moment for moment in moments if moment.alert["machine_id"] == name]
-    cases = f'<div class="cases">{"".join(map(_moment, own))}</div>' if own else ""
+    cases = f'<div class="cases">{"".join(_moment(one, when) for one in own)}</div>' if own else ""
     return _section(f"Machine {name}", f"{''.join(drawn)}{cases}")
 
 
@@ -152,8 +206,14 @@ def _loudest_first(machines: Iterable[str], replayed: Replayed) -> list[str]:
     return sorted(machines, key=lambda name: name not in alerted)
 
 
-def course(stream: Stream, alerts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the page's script draws of a stream; times are milliseconds, those in ``t`` from ``t0`` on."""
+def course(stream: Stream, alerts: Sequence[Mapping[str, Any]], *, elapsed: bool = False) -> dict[str, Any]:
+    """Return what the page's script draws of a stream; times are milliseconds, those in ``t`` from ``t0`` on.
+
+    Args:
+        stream: The stream.
+        alerts: All alerts; its own are drawn.
+        elapsed: Whether times are shown as what has passed since the first frame: their dates are made up.
+    """
     chosen = stream.shown()
     ms = np.array(stream.recorded_us, np.int64) // _MS
     own = [
@@ -166,8 +226,9 @@ def course(stream: Stream, alerts: Sequence[Mapping[str, Any]]) -> dict[str, Any
         np.concatenate([chosen, [stream.index[alert["frame"]["frame_id"]] for alert in own]]).astype(int)
     )
     end = int(ms[-1] + round(stream.duration_s[-1] * _MS))
-    names = list(stream.files)
+    names = [printable(name) for name in stream.files]
     return {
+        "elapsed": elapsed,
         "t0": int(ms[0]),
         "t": (ms[chosen] - ms[0]).tolist(),
         "end": end,
@@ -210,7 +271,7 @@ def _incidents(alerts: Sequence[Mapping[str, Any]], end: int) -> list[tuple[int,
     return spans + [(since, end) for since in opened.values()]
 
 
-def _moment(moment: Moment) -> str:
+def _moment(moment: Moment, when: When) -> str:
     alert = moment.alert
     sound = base64.b64encode(moment.sound).decode()
     changed = [f"{moment.gain_db:.0f} dB louder"] if moment.gain_db >= 1 else []
@@ -218,8 +279,8 @@ def _moment(moment: Moment) -> str:
     note = f"played {' and '.join(changed)} than recorded" if changed else "played as recorded"
     ratio = f"{alert['ratio']:.3g} times the threshold" if alert["ratio"] is not None else ""
     return (
-        f'<figure class="moment" id="{alert["alert_id"]}"><figcaption><b>{escape(alert["state"])}, '
-        f"{escape(alert['severity'])}</b> at {escape(alert['recorded_at'][:19].replace('T', ' '))}, {ratio}<br>"
+        f'<figure class="moment" id="{escape(alert["alert_id"])}"><figcaption><b>{escape(alert["state"])}, '
+        f"{escape(alert['severity'])}</b> at {escape(when.told(alert['recorded_at']))}, {ratio}<br>"
         f"{escape(cause(alert))}<br><small>{escape(moment.name)}</small></figcaption>{spectrogram(moment)}"
         f'<audio controls preload="metadata" src="data:audio/flac;base64,{sound}"></audio>'
         f"<small>{note}; between the dashed lines the alert's frame, framed in green what drove it</small></figure>"
@@ -241,7 +302,7 @@ def _roc(streams: Sequence[Stream]) -> str:
     return _section("How well scores tell the two apart", f'<div class="charts">{drawn}</div>{told}')
 
 
-def _reproduce(summary: Mapping[str, Any], command: Sequence[str]) -> str:
+def _reproduce(summary: Mapping[str, Any], command: Sequence[str], when: When) -> str:
     pairs: list[tuple[str, str]] = []
     for route in summary["routes"]:
         rule = f"{route['k']} of {route['n']}" if route["mode"] == "state" else "every anomalous frame"
@@ -255,11 +316,17 @@ def _reproduce(summary: Mapping[str, Any], command: Sequence[str]) -> str:
     written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     pairs += [
         ("recordings", f"data hash {summary['data_hash']}"),
-        ("recorded", f"{summary['recorded_from']} to {summary['recorded_until']}"),
+        ("recorded", _recorded(summary, when)),
         ("whirr", f"{summary['whirr']}, page written {written}"),
     ]
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in pairs)
     return _section("How to reproduce", f"<pre>{escape(shlex.join(command))}</pre><dl>{rows}</dl>")
+
+
+def _recorded(summary: Mapping[str, Any], when: When) -> str:
+    if when.zero_us is None:
+        return f"{summary['recorded_from']} to {summary['recorded_until']}"
+    return f"not known; {when.told(summary['recorded_until'])} back to back"
 
 
 def _section(title: str, content: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from whirr.rates import per_day, per_day_interval
 from whirr.sweep.course import UNKNOWN, Course, labelled
 from whirr.sweep.grid import Grid, Setting
 from whirr.sweep.incidents import Incident, Levels
@@ -28,6 +29,7 @@ class Outcome:
         false_alerts: Incidents that opened outside of faults; on frames without a label only where nothing is labelled.
         false_alerts_per_machine_day: The same over the time that machines were watched without a known fault; None
             without any.
+        false_alerts_per_machine_day_interval: What that may as well be, at the level of 95 %.
         open_share: Share of the frames outside of faults that ended while an incident was open; None without any.
     """
 
@@ -38,6 +40,7 @@ class Outcome:
     delays_s: tuple[float, ...]
     false_alerts: int
     false_alerts_per_machine_day: float | None
+    false_alerts_per_machine_day_interval: tuple[float, float] | None
     open_share: float | None
 
     @property
@@ -84,6 +87,7 @@ class _Watch:
         end_s: When each frame ended; float64 [n].
         healthy: How many frames before each one belong to no fault; int64 [n + 1].
         watched_days: Over machines, how long each was watched without a known fault.
+        intervals: By count: the same few counts come again and again.
     """
 
     fault: NDArray[np.int64]
@@ -92,6 +96,7 @@ class _Watch:
     end_s: NDArray[np.float64]
     healthy: NDArray[np.int64]
     watched_days: float
+    intervals: dict[int, tuple[float, float] | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, courses: Sequence[Course]) -> _Watch:
@@ -114,6 +119,11 @@ class _Watch:
         healthy = np.concatenate([[0], np.cumsum(fault == -1)])
         return cls(fault, machine, onset_s, ends, healthy, sum(watched_s.values()) / _DAY_S)
 
+    def interval(self, false_alerts: int) -> tuple[float, float] | None:
+        if false_alerts not in self.intervals:
+            self.intervals[false_alerts] = per_day_interval(false_alerts, self.watched_days * _DAY_S)
+        return self.intervals[false_alerts]
+
     def judge(self, setting: Setting, incidents: Sequence[Incident]) -> Outcome:
         opened = np.array([one.opened for one in incidents], np.int64)
         until = np.array([one.until for one in incidents], np.int64)
@@ -134,6 +144,7 @@ class _Watch:
             recall={name: sum(own) / len(own) for name, own in recall.items()},
             delays_s=tuple(delay_s[fault] for fault in sorted(delay_s)),
             false_alerts=false_alerts,
-            false_alerts_per_machine_day=false_alerts / self.watched_days if self.watched_days else None,
+            false_alerts_per_machine_day=per_day(false_alerts, self.watched_days * _DAY_S),
+            false_alerts_per_machine_day_interval=self.interval(false_alerts),
             open_share=int((self.healthy[until] - self.healthy[opened]).sum()) / frames if frames else None,
         )
