@@ -15,7 +15,7 @@ DEV_EXTRAS := audio,dev,$(DEMO_EXTRAS)
 BENCH_EXTRAS := bench,$(DEV_EXTRAS)
 ARGS ?=
 
-.PHONY: help venv demo test test-embedded lint format bench bench-feast bench-train quality lifetimes schemas constraints services chaos clean distclean
+.PHONY: help venv demo test test-embedded lint format bench bench-feast bench-hostile bench-train quality lifetimes schemas constraints services chaos clean distclean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ format: $(INSTALLED)-dev ## Put the code into its one format
 
 bench: $(INSTALLED)-bench ## Measure, each figure as a ratio in one run
 	@$(RUN) -m benchmarks $(ARGS)
+
+bench-hostile: $(INSTALLED)-bench ## Measure what honest machines feel of a gateway that sends the costliest frames
+	@$(RUN) -W ignore -m benchmarks.hostile $(ARGS)
 
 bench-train: $(INSTALLED)-bench ## Time a training on 1,000 clips of ten seconds (ARGS="--epochs 3": a quick look)
 	@$(RUN) -W ignore -m benchmarks.training $(ARGS)

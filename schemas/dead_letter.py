@@ -21,11 +21,14 @@ ERROR_CODES: Final[dict[str, str]] = {
     "rate_unsupported": "the sample rate is out of range",
     "too_short": "the audio is shorter than a frame may be, or than one window of the model",
     "too_long": "the audio is longer than a frame may be",
-    "too_many_samples": "the audio has more samples over all channels than a frame may have",
+    "too_many_samples": "more samples over all channels than a frame may have, as sent or at the model's rate",
     "not_finite": "a sample is NaN or infinite",
     "channels_mismatch": "the frame's channels don't fit the model's",
     "no_route": "no route's pattern matches the machine id",
     "too_many_streams": "the stream is new, and there are too many streams, or too many new ones, for this worker",
+    "too_costly": "the machine has sent more than its budget of computation",
+    "computation_timed_out": "computing this frame alone took too long, and a healthy frame did not",
+    "computation_crashed": "computing this frame alone ended the computing process, and a healthy frame did not",
     "processing_failed": "an unexpected error; the worker's log has the traceback",
 }
 MAX_CARRIED_HEADERS = 32

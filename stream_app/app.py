@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import faust
@@ -14,19 +13,20 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from schemas.frame import FrameRecord
 from stream_app import table, transport
-from stream_app.buffer import FrameQueue
+from stream_app.buffer import FrameQueue, Room
 from stream_app.compute import ComputeProcess
 from stream_app.encode import Encoder
 from stream_app.feature_push import FeaturePush
 from stream_app.feature_push.metrics import PushMetrics
-from stream_app.flow import Flow
+from stream_app.flow import Flow, Stream
 from stream_app.lease import Lease
+from stream_app.ledger import Taken
 from stream_app.metrics import Metrics
 from stream_app.model_files import ModelFiles
 from stream_app.models import Champions, ModelWatcher
-from stream_app.pipeline import Engine
+from stream_app.pipeline import Engine, frame_cost
 from stream_app.placement import Placement
-from stream_app.processor import BatchProcessor, StreamLimits, Taken
+from stream_app.processor import BatchProcessor, StreamLimits
 from stream_app.recovery import Tables
 from stream_app.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender
 from stream_app.states import StreamStates
@@ -48,7 +48,8 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     Attributes:
         settings: The settings in force.
-        engine, compute, states, flow, processor, lease, metrics, watch: The parts that :func:`create_app` put together.
+        engine, compute, states, room, flow, processor, lease, metrics, watch: The parts that :func:`create_app` put
+            together.
         features: Writes to the feature store, where that is wanted.
     """
 
@@ -58,6 +59,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     engine: Engine
     compute: ComputeProcess
     states: StreamStates
+    room: Room
     flow: Flow
     processor: BatchProcessor
     lease: Lease
@@ -67,7 +69,9 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> FrameQueue:  # noqa: N802
         """Return the queue that frames wait in for the agent."""
-        return FrameQueue(maxsize=maxsize or 0, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
+        return FrameQueue(
+            maxsize=maxsize or 0, flow_control=self.flow_control, clear_on_resume=clear_on_resume, room=self.room
+        )
 
     def _new_transport(self) -> transport.Transport:
         return transport.Transport(self.conf.broker_consumer, self)
@@ -97,7 +101,7 @@ def create_app(
     settings.worker_dir.mkdir(parents=True, exist_ok=True)
     app = WorkerApp(settings.worker_id, **_faust_settings(settings, partitions, web_port or settings.web_port))
     engine = Engine(champions.router)
-    app.settings, app.engine, app.compute, app.states = settings, engine, compute, StreamStates()
+    app.settings, app.engine, app.compute, app.states, app.room = settings, engine, compute, StreamStates(), Room()
     app.metrics = Metrics()
     app.metrics.show_models(engine.router)
     app.lease = Lease(lambda: app.consumer_generation_id)
@@ -113,7 +117,17 @@ def create_app(
         limits=StreamLimits(settings.max_streams, settings.max_new_streams_per_min, settings.silence_summary_from),
     )
     compute.observe = app.metrics.compute_seconds.observe
-    app.flow = Flow(compute, app.processor, app.metrics, settings.batch_frames)
+    app.room.ahead = app.processor.ledger.ahead
+    app.flow = Flow(
+        compute,
+        app.processor,
+        app.metrics,
+        settings.batch_frames,
+        owners=_Owners(app),
+        room=app.room,
+        budget=settings.machine_samples_per_s,
+    )
+    app.processor.waits = app.flow.waits
     app.watch = Watch(app, ModelWatcher(settings.route, champions, app.metrics.model_refused.inc, files))
     states_table = table.make_table(app, partitions, app.states)
     app.features = _features(app, states_table) if feature_store.is_wanted(settings) else None
@@ -121,6 +135,22 @@ def create_app(
     _add_signals(app)
     _add_pages(app)
     return app
+
+
+class _Owners:
+    """What this worker knows of those who send frames."""
+
+    def __init__(self, app: WorkerApp) -> None:
+        self._app = app
+
+    def cost(self, record: FrameRecord) -> int:
+        return frame_cost(record, self._app.engine.router)
+
+    def is_known(self, stream: Stream) -> bool:
+        return self._app.states.peek(*stream) is not None
+
+    def is_wanted(self, taken: Taken) -> bool:
+        return self._app.lease.holds(taken.generation)
 
 
 def _features(app: WorkerApp, states_table: table.StateTable) -> FeaturePush:
@@ -212,11 +242,17 @@ def _add_agent(app: WorkerApp) -> None:
     async def take(stream: Any) -> None:
         # take() would acknowledge a batch whose processing failed; noack_take leaves that to the processor.
         async for events in stream.noack_take(settings.batch_frames, within=settings.batch_linger_s):
-            await app.flow.put(_taken(events))
+            frames = [_taken(event) for event in events]
+            app.processor.ledger.take(frames)
+            await app.flow.put(frames)
 
 
-def _taken(events: Sequence[EventT]) -> list[Taken]:
-    return [Taken(_record(event.message), event.message.generation_id, event.ack) for event in events]
+def _taken(event: EventT) -> Taken:
+    message = event.message
+    taken = Taken(_record(message), message.generation_id, event.ack)
+    # Its acknowledgement may wait for that of an earlier frame, long after its answer; its value need not.
+    message.value = event.value = None
+    return taken
 
 
 def _record(message: Any) -> FrameRecord:
@@ -248,6 +284,7 @@ async def release(app: WorkerApp) -> None:
         log.warning("the batch in flight did not end within %g s; its frames will come again", SETTLE_S)
     offsets = dict(app.processor.next_offset)
     app.processor.next_offset.clear()
+    app.processor.ledger.clear()
     try:
         await app.consumer.commit_now(app.settings.frames_topic, offsets, SETTLE_S)
     except Exception as error:  # a commit that fails costs repeats, never frames

@@ -11,9 +11,9 @@ from typing import Any, Protocol, TypeVar
 
 from schemas.alert import Alert, AlertState
 from schemas.dead_letter import DeadLetter
-from schemas.frame import FrameRecord
 from stream_app.encode import Encoder, Message
 from stream_app.lease import Lease
+from stream_app.ledger import Ledger, Taken
 from stream_app.metrics import Metrics
 from stream_app.pipeline import Computed, Outcome, StreamState, glance, silent_together
 from stream_app.pipeline.alerts import many_silent_id
@@ -63,21 +63,6 @@ class StreamLimits:
     summary_from: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A frame taken from the topic.
-
-    Attributes:
-        record: The frame's record.
-        generation: Generation of the consumer group in which it was fetched.
-        ack: Marks it as done, so that its offset can be committed.
-    """
-
-    record: FrameRecord
-    generation: int
-    ack: Callable[[], object]
-
-
 _Moved = dict[Stream, StreamState | bytes | None]  # bytes: no frame moved it; None: it is forgotten
 _TOLD_AT_ONCE = 200
 _JOINED_AT_ONCE = 250
@@ -91,7 +76,9 @@ class BatchProcessor:
     changelog has them; then the frames. What fails raises, and leaves the frames unacknowledged.
 
     Attributes:
-        next_offset: By partition, the offset after the last frame acknowledged in this generation.
+        ledger: Which frames are unanswered; acknowledges the others.
+        waits: Tells whether a frame of a stream waits to be computed: such a stream is not silent.
+        next_offset: By partition, the offset up to which all frames are acknowledged in this generation.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that a batch meets on its way
@@ -121,21 +108,28 @@ class BatchProcessor:
         self._may_be_new_at_us = 0
         self._looked_at_us = 0
         self._busy = asyncio.Lock()
+        self.ledger = Ledger()
+        self.waits: Callable[[int, bytes], bool] = lambda _partition, _key: False
         self.next_offset: dict[int, int] = {}
 
     async def finish(self, batch: Sequence[Taken], answers: Sequence[Answer]) -> None:
-        """Bring one batch to its end; batches come in the order in which they were taken.
+        """Bring one batch to its end.
 
         Args:
-            batch: The frames, in the order of their offsets within each partition.
+            batch: The frames; those of one stream come in the order of their offsets, within a batch and from one to
+                the next.
             answers: The engine's answer to each.
 
         Raises:
             KafkaError: Something could not be sent; the worker must end.
         """
         async with self._busy:
-            pairs = zip(batch, answers, strict=True)
-            admitted = [pair for pair in pairs if self._lease.admits(pair[0].generation, pair[0].record.partition)]
+            admitted = []
+            for taken, answer in zip(batch, answers, strict=True):
+                if self._lease.admits(taken.generation, taken.record.partition):
+                    admitted.append((taken, answer))
+                else:
+                    self.ledger.drop(taken)
             tally = Counter({"revoked": len(batch) - len(admitted)})
             if admitted:
                 messages, moved = self._apply(admitted, tally)
@@ -159,6 +153,7 @@ class BatchProcessor:
             return
         self._looked_at_us = now_us
         overdue = await self._silent.overdue(heard_since_us, round(silent_after_s * 1e6), now_us)
+        overdue = [stream for stream in overdue if not self.waits(*stream)]
         if self._silent.are_many(len(overdue), now_us):
             await self._tell_together(overdue, heard_since_us, now_us)
         elif overdue:
@@ -377,8 +372,9 @@ class BatchProcessor:
         observe = self._metrics.latency_seconds.observe
         for taken in batch:
             if self._lease.holds(taken.generation):
-                taken.ack()
-                self.next_offset[taken.record.partition] = taken.record.offset + 1
+                partition, upto = taken.record.partition, self.ledger.answered(taken)
+                if upto is not None:
+                    self.next_offset[partition] = max(upto, self.next_offset.get(partition, 0))
                 observe(max(now_s - taken.record.timestamp_ms / 1e3, 0.0))
 
     def _count(self, tally: Counter[str]) -> None:

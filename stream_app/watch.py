@@ -41,7 +41,6 @@ class Watch:
         self._heard_since_us: dict[int, int] = {}
         self._start: tuple[int, int] | None = None
         self._start_moved_s = 0.0
-        self._answered = 0
         self.commit_age_s = 0.0
 
     def reset(self) -> None:
@@ -133,8 +132,7 @@ class Watch:
     def _to_be_fetched(self, ends: dict[int, int]) -> dict[int, int]:
         """Leave out the partitions that are held back while costly frames of theirs are worked on."""
         app, topic = self._app, self._app.settings.frames_topic
-        answered = sum(app.processor.next_offset.values())
-        working, self._answered = answered != self._answered, answered
+        working = app.processor.ledger.stuck_s() < app.settings.commit_stall_s / 2
         held = app.consumer.held_back(topic) if working else set()
         return {partition: end for partition, end in ends.items() if partition not in held}
 
@@ -167,8 +165,11 @@ class Watch:
         app = self._app
         tp = TP(app.settings.frames_topic, partition)
         end = app.consumer.highwater(tp)
-        answered = app.processor.next_offset.get(partition, app.consumer._committed_offset[tp])
-        return end is not None and (answered or 0) >= end
+        # Taken, not answered: a costly frame may wait long for its turn, and must not switch the look at silence off.
+        taken = app.processor.ledger.taken_upto(partition)
+        if taken is None:
+            taken = app.processor.next_offset.get(partition, app.consumer._committed_offset[tp])
+        return end is not None and (taken or 0) >= end
 
     async def _watch_models(self) -> None:
         app = self._app

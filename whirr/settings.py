@@ -183,6 +183,12 @@ class Settings(BaseSettings):
     worker_id: Topic = Field("whirr-worker", description="consumer group and prefix of the changelog topics")
     worker_dir: FileName = Field(Path(".whirr/worker"), description="where the worker keeps its files")
     batch_frames: int = Field(64, ge=1, le=1024, description="most frames scored at once")
+    machine_samples_per_s: Number = Field(
+        2_000_000.0,
+        gt=0,
+        le=1e12,
+        description="samples a second, at the model's rate over all channels, that one machine may have computed",
+    )
     batch_linger_s: Seconds = Field(0.005, le=10, description="longest wait for a batch to fill")
     # Kafka's group.min.session.timeout.ms is 6 s, and Faust's clients give up a request after 90 s.
     session_timeout_s: Number = Field(

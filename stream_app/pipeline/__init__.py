@@ -1,6 +1,6 @@
 """The pure core: bytes -> samples -> log-mel and 13 statistics -> score -> alert state. No network, no framework."""
 
-from stream_app.pipeline.analyse import Computed
+from stream_app.pipeline.analyse import Computed, frame_cost
 from stream_app.pipeline.backtest import backtest
 from stream_app.pipeline.engine import Engine, Outcome
 from stream_app.pipeline.features import Features
@@ -27,6 +27,7 @@ __all__ = [
     "StreamState",
     "backtest",
     "decode",
+    "frame_cost",
     "glance",
     "golden_array",
     "golden_window",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.dead_letter import DeadLetter
-from schemas.frame import MAX_SAMPLES, Frame, FrameRecord, parse_frame
+from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.score import SensorFault
 from stream_app.pipeline.model import Float32
 from stream_app.pipeline.resample import resample
@@ -18,11 +18,9 @@ from stream_app.pipeline.router import RoutedModel, Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
 from stream_app.pipeline.windowing import windows
 from whirr.errors import FrameRejected
-from whirr.recordings import decode
+from whirr.recordings import FRAME_COST, decode, decode_cost
 
 log = logging.getLogger(__name__)
-
-MAX_RESAMPLED = 4 * MAX_SAMPLES  # a frame of many channels at a low rate must not fill the memory at the model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +108,16 @@ def compute(records: Sequence[FrameRecord], router: Router) -> list[Computed | D
     return [answers[index] for index in range(len(records))]
 
 
+def frame_cost(record: FrameRecord, router: Router) -> int:
+    """Return what a record will cost to compute, in samples at the rate of its machine's model; nothing is decoded."""
+    value = record.value or b""
+    try:
+        routed = router.find((record.key or b"").decode())
+    except (FrameRejected, UnicodeDecodeError):
+        return FRAME_COST
+    return decode_cost(value, routed.model.metadata.features.sample_rate_hz)
+
+
 def _groups(records: Sequence[FrameRecord], router: Router, answers: Answers) -> Iterator[list[Decoded]]:
     """Yield frames that can be computed side by side; what can't be used is answered.
 
@@ -140,8 +148,8 @@ def _decoded(index: int, record: FrameRecord, router: Router) -> Decoded:
     """
     frame = parse_frame(record)
     routed = router.find(frame.machine_id)
-    audio = decode(record.value or b"")
     config = routed.model.metadata.features
+    audio = decode(record.value or b"", config.sample_rate_hz)
     if config.channels != 1 and audio.samples.shape[0] != config.channels:
         raise FrameRejected(
             "channels_mismatch",
@@ -151,7 +159,7 @@ def _decoded(index: int, record: FrameRecord, router: Router) -> Decoded:
         index=index,
         frame=frame,
         routed=routed,
-        samples=resample(audio.samples, audio.rate_hz, config.sample_rate_hz, MAX_RESAMPLED),
+        samples=resample(audio.samples, audio.rate_hz, config.sample_rate_hz),
         level_dbfs=level_dbfs(audio.samples),
         sensor_fault=sensor_fault(audio.samples),
         duration_s=audio.duration_s,

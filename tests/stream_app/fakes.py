@@ -199,6 +199,7 @@ class Bench:
 
     async def finish(self, records: Sequence[FrameRecord], generation: int = 1) -> None:
         batch = [self.taken(record, generation) for record in records]
+        self.processor.ledger.take(batch)
         await self.processor.finish(batch, self.engine.compute(records))
 
     @property

@@ -1,23 +1,43 @@
-"""Computation and sending overlap, in order, and a failure ends both."""
+"""Computation and sending overlap, machines take turns, streams stay in order, and a failure ends both."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from schemas import FrameRecord
-from stream_app.flow import Flow
+from schemas import DeadLetter, FrameRecord
+from stream_app.budget import BURST_S
+from stream_app.buffer import Room
+from stream_app.flow import Flow, Stream
+from stream_app.ledger import Taken
 from stream_app.metrics import Metrics
-from stream_app.processor import Taken
 from tests.helpers import eventually_async
 
+WORST = 4_000_000
 
-def taken(offset: int, size: int = 1) -> Taken:
-    return Taken(FrameRecord(b"pump-1", bytes(size), offset=offset), 1, lambda: None)
+
+def taken(offset: int, size: int = 1, key: bytes = b"pump-1", cost: int = 10, generation: int = 1) -> Taken:
+    headers = [("cost", str(cost).encode())]
+    return Taken(FrameRecord(key, bytes(size), headers, offset=offset), generation, lambda: None)
+
+
+class Owners:
+    """Knows what a frame costs because it says so, and whom it is told."""
+
+    known: Set[bytes] | None = None
+
+    def cost(self, record: FrameRecord) -> int:
+        return int(record.headers[0][1])
+
+    def is_known(self, stream: Stream) -> bool:
+        return self.known is None or stream[1].partition(b"\0")[0] in self.known
+
+    def is_wanted(self, taken: Taken) -> bool:
+        return taken.generation == 1
 
 
 class Stages:
@@ -42,8 +62,8 @@ class Stages:
 
 
 @asynccontextmanager
-async def running(stages: Stages, batch_frames: int = 2) -> AsyncIterator[Callable[..., Any]]:
-    flow = Flow(stages.compute, stages, Metrics(), batch_frames)  # type: ignore[arg-type]
+async def running(stages: Stages, batch_frames: int = 2, **options: Any) -> AsyncIterator[Callable[..., Any]]:
+    flow = Flow(stages.compute, stages, Metrics(), batch_frames, **{"owners": Owners(), **options})  # type: ignore[arg-type]
     task = asyncio.create_task(flow.run())
     try:
         yield flow.put
@@ -97,23 +117,111 @@ async def test_a_full_batch_is_at_hand_while_one_is_being_computed() -> None:
         await eventually_async(lambda: stages.finished == [[0], [1, 2], [3]])
 
 
-async def test_what_is_on_its_way_is_bounded() -> None:
+async def test_what_waits_is_counted_until_it_is_finished() -> None:
+    stages = Stages()
+    stages.may_finish.clear()
+    room = Room()
+    async with running(stages, room=room) as put:
+        await put([taken(offset, 100) for offset in range(6)])
+        assert (room.frames, room.bytes) == (6, 600)
+        await eventually_async(lambda: len(stages.computed) == 3)
+        assert (room.frames, room.bytes) == (6, 600), "a dead letter needs its frame to the end"
+        stages.may_finish.set()
+        await eventually_async(lambda: len(stages.finished) == 3)
+        await eventually_async(lambda: (room.frames, room.bytes) == (0, 0))
+
+
+async def test_cheap_frames_pass_costly_ones_that_came_first() -> None:
     stages = Stages()
     stages.may_compute.clear()
-    put_in: list[int] = []
+    async with running(stages, 64) as put:
+        await put([taken(0)])
+        await eventually_async(lambda: stages.computed == [[0]])
+        await put([taken(offset, key=b"evil-%d" % offset, cost=WORST) for offset in range(1, 4)])
+        await put([taken(offset, key=b"good-%d" % offset) for offset in range(4, 8)])
+        stages.may_compute.set()
+        await eventually_async(lambda: sum(map(len, stages.finished)) == 8)
+    assert stages.finished == [[0], [4, 5, 6, 7], [1], [2], [3]], "and each costly one goes alone"
+
+
+async def test_no_second_batch_is_at_hand_behind_a_costly_frame_nor_is_a_costly_one() -> None:
+    stages = Stages()
+    stages.may_compute.clear()
     async with running(stages, 2) as put:
+        await put([taken(0, key=b"evil", cost=WORST)])
+        await eventually_async(lambda: stages.computed == [[0]])
+        await put([taken(offset, key=b"good") for offset in range(1, 5)])
+        await asyncio.sleep(0.05)
+        assert stages.computed == [[0]]
+    stages = Stages()
+    stages.may_compute.clear()
+    async with running(stages, 2) as put:
+        await put([taken(0, key=b"good")])
+        await eventually_async(lambda: stages.computed == [[0]])
+        await put([taken(offset, key=b"evil", cost=WORST) for offset in range(1, 5)])
+        await asyncio.sleep(0.05)
+        assert stages.computed == [[0]]
 
-        async def put_all() -> None:
-            for offset in range(100):
-                await put([taken(offset)])
-                put_in.append(offset)
 
-        putting = asyncio.create_task(put_all())
-        done, _ = await asyncio.wait({putting}, timeout=0.2)
-        assert not done
-        putting.cancel()
-    assert len(put_in) <= 3 * 2
-    assert all(len(batch) <= 2 for batch in stages.computed)
+async def test_a_stream_that_becomes_known_while_its_frames_wait_stays_in_order() -> None:
+    stages, owners = Stages(), Owners()
+    stages.may_compute.clear()
+    async with running(stages, 64, owners=owners) as put:
+        await put([taken(0, key=b"other")])
+        await eventually_async(lambda: stages.computed == [[0]])
+        await put([taken(1, key=b"dear", cost=WORST), taken(2), taken(3)])
+        owners.known = {b"pump-1"}
+        await put([taken(4), taken(5)])
+        stages.may_compute.set()
+        await eventually_async(lambda: sum(map(len, stages.finished)) == 6)
+    order = [offset for batch in stages.finished for offset in batch]
+    assert [offset for offset in order if offset in (2, 3, 4, 5)] == [2, 3, 4, 5]
+
+
+async def test_names_never_heard_before_wait_behind_machines_that_are_known() -> None:
+    stages, owners = Stages(), Owners()
+    stages.may_compute.clear()
+    owners.known = {b"pump-1", b"pump-2"}
+    async with running(stages, 4, owners=owners) as put:
+        await put([taken(0)])
+        await eventually_async(lambda: stages.computed == [[0]])
+        await put([taken(offset, key=b"made-up-%d" % offset) for offset in range(1, 40)])
+        await put([taken(40), taken(41, key=b"pump-2"), taken(42), taken(43, key=b"pump-2")])
+        stages.may_compute.set()
+        await eventually_async(lambda: sum(map(len, stages.finished)) == 44)
+    early = [offset for batch in stages.finished[:4] for offset in batch]
+    assert {40, 41, 42, 43} <= set(early)
+
+
+async def test_frames_beyond_a_machine_s_budget_become_dead_letters_and_the_rest_is_scored() -> None:
+    stages = Stages()
+    answers: dict[int, Any] = {}
+
+    async def finish(batch: Sequence[Taken], found: Sequence[Any]) -> None:
+        answers.update({entry.record.offset: answer for entry, answer in zip(batch, found, strict=True)})
+
+    stages.finish = finish  # type: ignore[method-assign]
+    async with running(stages, 64, budget=4 * WORST / BURST_S) as put:
+        await put([taken(offset, key=b"evil", cost=WORST) for offset in range(6)])
+        await put([taken(6, key=b"good")])
+        await eventually_async(lambda: len(answers) == 7)
+    letters = {offset: answer for offset, answer in answers.items() if isinstance(answer, DeadLetter)}
+    assert {offset: letter.code for offset, letter in letters.items()} == {4: "too_costly", 5: "too_costly"}
+    assert "samples a second computed" in letters[5].detail
+
+
+async def test_frames_of_partitions_that_have_gone_are_not_computed() -> None:
+    stages, owners = Stages(), Owners()
+    seen: list[int] = []
+
+    async def finish(batch: Sequence[Taken], found: Sequence[Any]) -> None:
+        seen.extend(entry.record.offset for entry in batch)
+
+    stages.finish = finish  # type: ignore[method-assign]
+    async with running(stages, 64, owners=owners) as put:
+        await put([taken(0), taken(1, generation=0), taken(2)])
+        await eventually_async(lambda: len(seen) == 3)
+    assert stages.computed == [[0, 2]]
 
 
 async def test_large_frames_go_in_small_batches() -> None:

@@ -10,37 +10,59 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from schemas import FrameRecord
+from schemas import DeadLetter, FrameRecord
 from schemas.frame import MAX_HEADERS, MAX_SAMPLES, parse_frame
 from stream_app.compute import _envelope
-from stream_app.flow import BATCH_SAMPLES, Flow
+from stream_app.flow import BATCH_COST, Flow
+from stream_app.ledger import Taken
 from stream_app.metrics import Metrics
-from stream_app.processor import Answer, Taken
+from stream_app.models import load_model
+from stream_app.pipeline import Engine, Router
+from stream_app.processor import Answer
 from stream_app.sender import partition_of
 from tests.helpers import KafkaUnderTest, eventually_async
 from tests.models import encoded, noise, tiny_model
 from tests.stream_app.worker_process import WorkerProcess
 from whirr.errors import FrameRejected
-from whirr.recordings import decode, decode_cost
+from whirr.recordings import FRAME_COST, decode, decode_cost
 from whirr.settings import Route
 
 GOOD = encoded(noise())
 # A few kB that decode to as many samples as a frame may have, and 1 MB of 192 kHz in 8 channels.
 BOMB = encoded(np.zeros((2, MAX_SAMPLES // 2), np.int16), 48_000, "FLAC")
+# 2,195 bytes that would be 16 million samples at a model's 16 kHz.
+GROWING = encoded(np.zeros((8, 60 * 4_166), np.int16), 4_166, "FLAC")
 LOUD = encoded(np.zeros((8, 60_000), np.int16), 192_000)
 FLOOD, BOMBS, LOUDS = 600, 4, 3
 
 
 def test_a_small_file_of_many_samples_is_known_before_it_is_decoded() -> None:
     assert len(BOMB) < 100_000
-    assert decode_cost(BOMB) >= decode(encoded(np.zeros((2, 24_000), np.int16), 48_000, "FLAC")).samples.size
-    assert decode_cost(BOMB) == (MAX_SAMPLES // 2) * 2
-    assert decode_cost(GOOD) == 16_000
-    assert decode_cost(b"no audio") == 0
-    assert decode_cost(LOUD) == 480_000
-    slow = encoded(np.zeros((8, 6_000), np.int16), 100)
-    assert decode_cost(slow) > 100 * 8 * 6_000, "it grows when it is resampled"
-    assert decode_cost(_with_length(BOMB, 0)) == MAX_SAMPLES, "a length that is not told counts as the longest"
+    assert MAX_SAMPLES // 4 <= decode_cost(BOMB) <= MAX_SAMPLES, "most of it is resampled away"
+    assert decode_cost(BOMB, 48_000) == MAX_SAMPLES + FRAME_COST
+    assert decode_cost(GOOD) == 16_000 + FRAME_COST
+    assert decode_cost(b"no audio") == FRAME_COST
+    assert decode_cost(LOUD) == 40_000 + 120_000 + FRAME_COST
+    slow = encoded(np.zeros((2, 6_000), np.int16), 100)
+    assert decode_cost(slow) > 100 * 2 * 6_000, "it grows when it is resampled"
+    assert decode_cost(_with_length(GROWING, 0)) >= MAX_SAMPLES, "a length that is not told counts as the longest"
+
+
+def test_a_frame_that_would_grow_beyond_the_limit_at_the_model_s_rate_is_refused_before_it_is_decoded(
+    tmp_path: Path,
+) -> None:
+    assert decode_cost(GROWING) == FRAME_COST
+    for value in (GROWING, _with_length(GROWING, 0), encoded(np.zeros((64, 6_000), np.int16), 100)):
+        with pytest.raises(FrameRejected, match="samples at the model's 16000 Hz; at most 4000000") as caught:
+            decode(value, 16_000)
+        assert caught.value.code == "too_many_samples"
+    assert decode(GROWING).samples.shape == (8, 60 * 4_166)
+    assert decode(GROWING, 4_166).samples.shape == (8, 60 * 4_166), "as large as a frame may be, at the model's rate"
+    path = str(tiny_model(tmp_path / "tiny.onnx"))
+    engine = Engine(Router.from_routes([Route(model=path)], {path: load_model(path)[0]}))
+    (letter,) = engine.compute([FrameRecord(b"pump-1", GROWING)])
+    assert isinstance(letter, DeadLetter)
+    assert letter.code == "too_many_samples"
 
 
 def _with_length(flac: bytes, frames: int) -> bytes:
@@ -48,13 +70,13 @@ def _with_length(flac: bytes, frames: int) -> bytes:
     return flac[:18] + packed.to_bytes(8, "big") + flac[26:]
 
 
-async def test_no_batch_costs_more_than_a_few_of_the_largest_frames() -> None:
+async def test_no_batch_costs_more_than_one_of_the_largest_frames() -> None:
     batches: list[list[bytes]] = []
 
     async def compute(records: list[FrameRecord]) -> list[Answer]:
         batches.append([record.value or b"" for record in records])
         await asyncio.sleep(0)
-        return []
+        return [DeadLetter(code="not_audio", detail="", record=record) for record in records]
 
     class Sink:
         async def finish(self, batch: list[Taken], answers: list[Answer]) -> None:
@@ -68,8 +90,9 @@ async def test_no_batch_costs_more_than_a_few_of_the_largest_frames() -> None:
     await eventually_async(lambda: sum(map(len, batches)) == len(values))
     running.cancel()
     costs = [sum(map(decode_cost, batch)) for batch in batches]
-    assert max(costs) <= BATCH_SAMPLES
-    assert max(map(len, batches)) > 2, "good frames still go together"
+    assert max(costs) <= max(BATCH_COST, decode_cost(BOMB))
+    assert max(map(len, batches)) > 32, "good frames still go together"
+    assert {len(batch) for batch in batches if BOMB in batch} == {1}, "nobody waits for a bomb in its batch"
 
 
 def test_a_storm_of_headers_is_refused_and_does_not_cross() -> None:

@@ -77,6 +77,32 @@ async def test_a_dead_letter_carries_the_record_and_is_acknowledged(bench: Bench
     assert bench.metrics.registry.get_sample_value("whirr_dead_letters_total", {"code": "not_audio"}) == 1
 
 
+async def test_a_frame_answered_early_is_acknowledged_after_those_before_it(bench: Bench) -> None:
+    """A costly frame may wait for its turn while later ones of its partition are answered: a crash must not lose it."""
+    records = [*course(1, "costly"), *(replace(frame, offset=frame.offset + 1) for frame in course(3))]
+    batch = [bench.taken(record) for record in records]
+    bench.processor.ledger.take(batch)
+    await bench.processor.finish(batch[1:], bench.engine.compute(records[1:]))
+    assert len(bench.sender.to("scores")) == 3
+    assert bench.acked == []
+    assert bench.processor.next_offset == {}
+    await bench.processor.finish(batch[:1], bench.engine.compute(records[:1]))
+    assert bench.acked == [0, 1, 2, 3]
+    assert bench.processor.next_offset == {0: 4}
+
+
+async def test_a_stream_whose_frame_waits_for_its_turn_is_not_silent(bench: Bench) -> None:
+    await bench.finish(course(1))
+    bench.now_us += 60_000_000
+    bench.processor.waits = lambda partition, key: (partition, key) == (0, b"pump-1\0")
+    await bench.processor.watch({0: 0}, 10.0)
+    assert len(bench.sender.to("alerts")) == 1, "the frame's own"
+    bench.processor.waits = lambda _partition, _key: False
+    bench.now_us += 60_000_000
+    await bench.processor.watch({0: 0}, 10.0)
+    assert len(bench.sender.to("alerts")) == 2
+
+
 async def test_frames_of_an_older_generation_are_dropped_before_anything_is_sent(bench: Bench) -> None:
     bench.generation = 2
     await bench.finish(course(3), generation=1)
@@ -106,6 +132,7 @@ async def test_a_batch_of_two_generations_keeps_the_newer(bench: Bench) -> None:
     bench.lease.open(2, range(4))
     records = course(4)
     batch = [bench.taken(record, 1 if i < 2 else 2) for i, record in enumerate(records)]
+    bench.processor.ledger.take(batch)
     await bench.processor.finish(batch, bench.engine.compute(records))
     assert bench.acked == [2, 3]
     assert len(bench.sender.to("scores")) == 2

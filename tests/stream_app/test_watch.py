@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from schemas import FrameRecord
+from stream_app.ledger import Ledger, Taken
 from stream_app.metrics import Metrics
 from stream_app.runner import _exit_code
 from stream_app.watch import Stalled, Watch
@@ -52,6 +54,7 @@ class Broker:
 class Processor:
     def __init__(self) -> None:
         self.next_offset: dict[int, int] = {}
+        self.ledger = Ledger()
         self.heard: list[dict[int, int]] = []
 
     async def watch(self, heard_since_us: dict[int, int], silent_after_s: float) -> None:
@@ -183,6 +186,17 @@ async def test_silence_counts_from_when_the_backlog_was_gone() -> None:
     watch.reset()
     await watch._look_at_silence()
     assert worker.processor.heard[-1][1] > last[1], "new partitions start anew"
+
+
+async def test_a_costly_frame_that_waits_does_not_switch_the_look_at_silence_off() -> None:
+    worker = app(stall_s=60)
+    worker.consumer.ends = {0: 9, 1: 0}
+    worker.processor.ledger.take([Taken(FrameRecord(b"evil", b"x", offset=8), 1, lambda: None)])
+    watch = Watch(worker, UNCHANGED)
+    await watch._look_at_silence()
+    await watch._look_at_silence()
+    first, second = worker.processor.heard
+    assert first[0] == second[0], "all of the partition was taken, so whoever is silent is"
 
 
 async def test_a_partition_held_back_by_costly_frames_is_no_stall_while_they_are_answered() -> None:

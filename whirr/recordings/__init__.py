@@ -4,7 +4,7 @@ Needs numpy and soundfile alone; scipy where a MATLAB file is read.
 """
 
 from whirr.recordings.audio import RecordingInfo
-from whirr.recordings.frames import container, decode, decode_cost
+from whirr.recordings.frames import FRAME_COST, container, decode, decode_cost
 from whirr.recordings.notes import Notes
 from whirr.recordings.recording import (
     AUDIO_SUFFIXES,
@@ -19,6 +19,7 @@ from whirr.recordings.tables import TABLE_SUFFIXES, is_table
 
 __all__ = [
     "AUDIO_SUFFIXES",
+    "FRAME_COST",
     "SAMPLE_LIMIT",
     "SUFFIXES",
     "TABLE_SUFFIXES",

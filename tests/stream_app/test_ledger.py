@@ -1,0 +1,123 @@
+"""Frames may be answered in any order; they are acknowledged in that of their offsets."""
+
+from __future__ import annotations
+
+from random import Random
+
+from schemas import FrameRecord
+from stream_app.ledger import Ledger, Taken
+
+
+class Partition:
+    """Frames of a partition, and what was acknowledged."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.ledger = Ledger(lambda: self.now_s)
+        self.acked: list[int] = []
+
+    def take(self, *offsets: int, generation: int = 1, partition: int = 0) -> list[Taken]:
+        frames = [self.frame(offset, generation, partition) for offset in offsets]
+        self.ledger.take(frames)
+        return frames
+
+    def frame(self, offset: int, generation: int = 1, partition: int = 0) -> Taken:
+        record = FrameRecord(b"pump-1", b"", offset=offset, partition=partition)
+        return Taken(record, generation, lambda: self.acked.append(offset))
+
+
+def test_a_frame_is_acknowledged_when_all_before_it_are() -> None:
+    made = Partition()
+    first, second, third = made.take(4, 5, 8)  # compaction leaves gaps
+    assert made.ledger.answered(third) is None
+    assert made.ledger.answered(second) is None
+    assert made.acked == []
+    assert made.ledger.answered(first) == 9
+    assert made.acked == [4, 5, 8]
+
+
+def test_any_order_acknowledges_each_once_and_in_order() -> None:
+    for seed in range(50):
+        made = Partition()
+        frames = made.take(*range(40))
+        waiting = set(range(40))
+        Random(seed).shuffle(frames)
+        for taken in frames:
+            waiting.discard(taken.record.offset)
+            made.ledger.answered(taken)
+            assert made.acked == list(range(min(waiting, default=40)))
+
+
+def test_partitions_do_not_wait_for_each_other() -> None:
+    made = Partition()
+    made.take(1)
+    (other,) = made.take(7, partition=1)
+    assert made.ledger.answered(other) == 8
+
+
+def test_a_frame_that_is_dropped_keeps_nobody_waiting() -> None:
+    made = Partition()
+    first, second = made.take(1, 2)
+    made.ledger.drop(first)
+    assert made.ledger.answered(second) == 3
+    assert made.acked == [2]
+
+
+def test_an_answer_from_before_a_rebalance_acknowledges_nothing() -> None:
+    made = Partition()
+    old = made.take(5, 6)
+    new = made.take(5, 6, generation=2)
+    for taken in old:
+        assert made.ledger.answered(taken) is None
+    made.ledger.drop(old[0])
+    assert made.acked == []
+    made.ledger.answered(new[0])
+    assert made.acked == [5]
+
+
+def test_what_was_forgotten_is_never_acknowledged() -> None:
+    """Its partition has gone, and frames before it may be unanswered."""
+    made = Partition()
+    _, second = made.take(1, 2)
+    made.ledger.clear()
+    assert made.ledger.answered(second) is None
+    assert made.acked == []
+
+
+def test_a_frame_taken_twice_counts_once() -> None:
+    made = Partition()
+    made.take(1)
+    first, second = *made.take(1), *made.take(2)
+    made.ledger.answered(first)
+    made.ledger.answered(first)
+    made.ledger.answered(second)
+    assert made.acked == [1, 2]
+
+
+def test_the_age_is_that_of_the_oldest_unanswered_frame() -> None:
+    made = Partition()
+    assert made.ledger.oldest_s() == 0
+    (first,) = made.take(1)
+    made.now_s += 5
+    (second,) = made.take(9, partition=1)
+    made.now_s += 2
+    assert made.ledger.oldest_s() == 7
+    made.ledger.answered(first)
+    assert made.ledger.oldest_s() == 2
+    made.ledger.answered(second)
+    made.now_s += 50
+    assert made.ledger.oldest_s() == 0
+
+
+def test_a_frame_that_waits_its_turn_while_others_are_answered_is_not_stuck() -> None:
+    made = Partition()
+    made.take(0)
+    for offset in range(1, 100):
+        (taken,) = made.take(offset)
+        made.now_s += 1
+        made.ledger.answered(taken)
+        assert made.ledger.stuck_s() <= 1
+    assert made.ledger.oldest_s() == 99
+    made.now_s += 30
+    assert made.ledger.stuck_s() == 30
+    assert made.ledger.ahead(0) == 100
