@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
@@ -12,6 +13,7 @@ from stream_app.pipeline import Router
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 3600)
 MAX_GAP_SENSORS = 500
+GAP_SHOWN_S = 3600.0
 OTHERS = "(others)"  # no machine id has brackets
 _FRAMES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -19,12 +21,16 @@ _FRAMES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class Metrics:
     """One worker's metrics, in a registry of their own.
 
+    Args:
+        clock_s: Monotonic time.
+
     Attributes:
         frames: Frames by what became of them: scored, late, idle, dead_letter; ``revoked`` ones were dropped
             because their partition went to another worker, which scores them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -37,7 +43,7 @@ class Metrics:
             ["machine", "source"],
             registry=registry,
         )
-        self._gap_sensors: set[tuple[str, str]] = set()
+        self._gap_sensors: dict[tuple[str, str], float] = {}  # when each had its last gap, oldest first
         self.streams = Gauge("whirr_streams", "Streams (machine and sensor) that are remembered", registry=registry)
         self.new_streams = Counter("whirr_new_streams", "Streams seen for the first time", registry=registry)
         self.streams_forgotten = Counter(
@@ -84,14 +90,19 @@ class Metrics:
     def count_gap(self, machine: str, source: str, frames: int) -> None:
         """Count frames that a sensor's counter says were lost.
 
-        The first 500 sensors with a gap have a series each and the rest share one: ids come from gateways, and a
-        hostile one could make any number of series.
+        At most 500 sensors have a series each and the rest share one: ids come from gateways, and a hostile one could
+        make any number of series. A sensor without a gap for an hour makes room for another.
         """
-        sensor = (machine, source)
+        sensor, now_s = (machine, source), self._clock_s()
         if sensor not in self._gap_sensors and len(self._gap_sensors) >= MAX_GAP_SENSORS:
-            sensor = (OTHERS, "")
-        else:
-            self._gap_sensors.add(sensor)
+            oldest = next(iter(self._gap_sensors))
+            if now_s - self._gap_sensors[oldest] < GAP_SHOWN_S:
+                self.sequence_gaps.labels(OTHERS, "").inc(frames)
+                return
+            del self._gap_sensors[oldest]
+            self.sequence_gaps.remove(*oldest)
+        self._gap_sensors.pop(sensor, None)
+        self._gap_sensors[sensor] = now_s
         self.sequence_gaps.labels(*sensor).inc(frames)
 
     def show_lag(self, lag_frames: Mapping[int, int]) -> None:

@@ -27,20 +27,22 @@ class Placement:
         self._partitions = partitions
         self._metrics = metrics
         self._seen: dict[bytes, int] = {}
-        self._warned: set[bytes] = set()
+        self._warned: dict[bytes, None] = {}  # in order, so that the oldest makes room
 
     def see(self, key: bytes, partition: int) -> None:
         """Take note of a frame of machine ``key`` on ``partition``."""
         before = self._seen.get(key)
         if before == partition or key in self._warned:
             return
-        if len(self._seen) < _MAX_MACHINES:
-            self._seen[key] = partition
+        if before is None and len(self._seen) >= _MAX_MACHINES:
+            del self._seen[next(iter(self._seen))]
+        self._seen[key] = partition
         murmur2 = partition_of(key, self._partitions)
         if before is None and partition == murmur2:
             return
-        if len(self._warned) < _MAX_MACHINES:
-            self._warned.add(key)
+        if len(self._warned) >= _MAX_MACHINES:
+            del self._warned[next(iter(self._warned))]
+        self._warned[key] = None
         self._metrics.partitioner_mismatch.inc()
         where = f"{partition}, where murmur2 gives {murmur2}" if before is None else f"{partition} and on {before}"
         log.warning(

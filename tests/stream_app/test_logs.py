@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stream_app.logs import configure_logging
+from stream_app.logs import LimitedHandler, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +69,62 @@ def test_debug_lets_libraries_speak(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("debug", "json")
     logging.getLogger("faust.app").info("hello")
     assert [json.loads(line)["event"] for line in said(capsys)] == ["hello"]
+
+
+def limited(clock: list[float]) -> logging.Logger:
+    logging.getLogger().handlers[:] = [LimitedHandler(clock_s=lambda: clock[0])]
+    logging.getLogger().setLevel("INFO")
+    return logging.getLogger("stream_app.test")
+
+
+def test_what_is_said_too_often_is_left_out_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = [0.0]
+    log = limited(clock)
+    for number in range(1000):
+        log.warning("machine %s is strange", f"made-up-{number}")
+    log.error("another place is heard")
+    lines = said(capsys)
+    assert lines == [f"machine made-up-{number} is strange" for number in range(10)] + ["another place is heard"]
+    clock[0] = 61.0
+    log.info("later")
+    assert said(capsys) == ["990 lines like this one were left out: machine made-up-999 is strange", "later"]
+    for _ in range(3):
+        log.warning("machine %s is strange", "pump-1")
+    assert len(said(capsys)) == 3, "and it may speak again"
+
+
+def test_at_the_end_it_is_told_what_was_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    log = limited([0.0])
+    for _ in range(5900):
+        log.error("Unable to connect")
+    logging.getLogger().handlers[0].close()
+    assert len(lines := said(capsys)) == 11
+    assert lines[-1].startswith("5890 lines like this one")
+
+
+def test_a_library_counts_as_one_place(capsys: pytest.CaptureFixture[str]) -> None:
+    limited([0.0])
+    for number in range(100):
+        logging.getLogger(f"aiokafka.part{number}").error("Unable to connect")
+        logging.getLogger(f"faust.part{number}").error("crashed")
+    assert len(said(capsys)) == 20
+
+
+def test_information_and_what_ends_the_worker_are_never_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    log = limited([0.0])
+    for number in range(50):
+        log.info("%d", number)
+        log.critical("%d", number)
+    assert len(said(capsys)) == 100
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_is_too_long_is_cut(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", log_format)  # type: ignore[arg-type]
+    try:
+        raise ValueError("y" * 1_000_000)
+    except ValueError:
+        logging.getLogger("stream_app").exception("x" * 1_000_000, extra={"key": "z" * 1_000_000})
+    text = capsys.readouterr().err
+    assert len(text) < 20_000
+    assert "(1000000 characters)" in text

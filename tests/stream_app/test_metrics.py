@@ -61,6 +61,23 @@ def test_a_gateway_cannot_make_any_number_of_series() -> None:
     assert 'whirr_sequence_gaps_total{machine="pump-0",source="mic"} 2.0' in lines
 
 
+def test_sensors_whose_gaps_are_long_ago_make_room() -> None:
+    clock = [0.0]
+    metrics = Metrics(lambda: clock[0])
+    for number in range(MAX_GAP_SENSORS):
+        metrics.count_gap(f"made-up-{number}", "", 1)
+    clock[0] = 1800.0
+    metrics.count_gap("made-up-0", "", 1)
+    metrics.count_gap("pump-1", "", 1)
+    assert 'machine="pump-1"' not in metrics.text().decode()
+    clock[0] = 3601.0
+    metrics.count_gap("pump-1", "", 1)
+    text = metrics.text().decode()
+    assert 'machine="pump-1"' in text
+    assert 'machine="made-up-1"' not in text
+    assert 'machine="made-up-0"' in text, "its last gap is half an hour old"
+
+
 def test_partitions_that_went_show_no_lag() -> None:
     metrics = Metrics()
     metrics.show_lag({0: 3, 1: 4})

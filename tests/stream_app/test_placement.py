@@ -36,6 +36,18 @@ def test_another_partitioner_is_told_once_for_each_machine(caplog: pytest.LogCap
     assert "murmur2_random" in caplog.text
 
 
+def test_made_up_machines_use_no_memory_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_app.placement._MAX_MACHINES", 10)
+    placement = Placement(8, metrics := Metrics())
+    for number in range(100):
+        key = f"made-up-{number}".encode()
+        placement.see(key, partition_of(key, 8) ^ 1)
+    assert len(placement._seen) == len(placement._warned) == 10
+    placement.see(b"pump-1", partition_of(b"pump-1", 8) ^ 1)
+    placement.see(b"pump-1", partition_of(b"pump-1", 8) ^ 1)
+    assert mismatches(metrics) == 101, "an honest one is told all the same, and once"
+
+
 def test_two_partitions_for_one_machine_are_told(caplog: pytest.LogCaptureFixture) -> None:
     placement = Placement(8, metrics := Metrics())
     right = partition_of(b"pump-1", 8)
