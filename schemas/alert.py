@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.score import Identity, SensorFault, Timestamp
+from schemas.score import Identity, SensorFault, Timestamp, Unfamiliar
 
 ALERT_TYPE = "whirr.alert.v1"
 AlertKind = Literal["machine", "sensor"]
@@ -71,6 +71,7 @@ class Alert:
         reason: Why an incident closed without a frame: its stream was ``forgotten``, having been silent for long.
         streams: Of an alert about many machines: how many streams are silent.
         machines: Of such an alert: ids of some of those machines, at most 20.
+        unfamiliar: As in the frame's score: in what it differs from what the model was trained on.
     """
 
     alert_id: Identity
@@ -93,6 +94,7 @@ class Alert:
     reason: Literal["forgotten"] | None = None
     streams: Annotated[int, Field(ge=0)] | None = None
     machines: tuple[str, ...] = ()
+    unfamiliar: tuple[Unfamiliar, ...] = ()
 
 
 def alert_id(frame_id: str, transition: str) -> str:

@@ -25,6 +25,7 @@ ERROR_CODES: Final[dict[str, str]] = {
     "not_finite": "a sample is NaN or infinite",
     "channels_mismatch": "the frame's channels don't fit the model's",
     "no_route": "no route's pattern matches the machine id",
+    "unfamiliar": "the model was not trained for the frame, and the route refuses such frames",
     "too_many_streams": "the stream is new, and there are too many streams, or too many new ones, for this worker",
     "too_costly": "the machine has sent more than its budget of computation",
     "computation_timed_out": "computing this frame alone took too long, and a healthy frame did not",

@@ -127,6 +127,7 @@ class ModelMetadata:
         detector: Kind of detector, such as ``conv_ae``.
         thresholds: The pooled thresholds, for machines that have none of their own.
         machine_thresholds: By machine id.
+        machines: Ids of the machines that it was trained on; empty where the recordings did not tell.
         score_percentiles: Held-out normals' score at each percentile, by its number as text ("50", "95", …).
         normal_band_error: The normal mean of ``band_error``, per channel and band.
         statistics_reference: By machine id, what its statistics were while it was well; empty unless asked for.
@@ -147,6 +148,7 @@ class ModelMetadata:
     normal_band_error: list[list[Finite]]
     golden: Annotated[list[GoldenWindow], Field(max_length=8)]
     statistics_reference: dict[str, StatisticsReference] = field(default_factory=dict)
+    machines: tuple[Annotated[str, Field(max_length=128)], ...] = ()
 
     def thresholds_for(self, machine_id: str) -> Thresholds:
         """Return the machine's own thresholds, else the pooled ones."""

@@ -44,6 +44,7 @@ class Scored(NamedTuple):
     level_dbfs: float
     sensor_fault: Any
     duration_s: float
+    unfamiliar: tuple[Any, ...] = ()
 
 
 class Refused(NamedTuple):

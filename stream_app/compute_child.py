@@ -76,6 +76,7 @@ def _packed(answer: Computed | DeadLetter, places: Mapping[int, int]) -> Scored 
         answer.level_dbfs,
         answer.sensor_fault,
         answer.duration_s,
+        answer.unfamiliar,
     )
 
 

@@ -191,7 +191,14 @@ def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_a
         normal_band_error=trained.band_error.mean(axis=0, dtype=np.float64).tolist(),
         golden=list(_golden(ground.prepared.held_out.windows, trained)),
         statistics_reference=ground.reference,
+        machines=_machines(ground.found),
     )
+
+
+def _machines(found: Found) -> tuple[str, ...]:
+    """Return the machines that are trained on; none where some recordings don't tell theirs."""
+    named = [machine for machine in found.machines if machine is not None]
+    return tuple(sorted(named)) if len(named) == len(found.machines) else ()
 
 
 def _result(

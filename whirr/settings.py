@@ -32,6 +32,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.registry import ModelUri
+from schemas.score import Unfamiliar
 from whirr.errors import SettingsError
 
 DEFAULT_FILE = "whirr.toml"
@@ -107,6 +108,9 @@ class Route(BaseModel):
     )
     muted_until: datetime | None = Field(None, description="frames recorded before are idle (RFC 3339)")
     silent_after_s: Seconds | None = Field(600.0, description="no frame for so long raises a sensor alert")
+    refuse_unfamiliar: tuple[Unfamiliar, ...] = Field(
+        (), description="frames that the model was not trained for and that become dead letters: machine, rate, length"
+    )
     forget_after_h: Number | None = Field(
         DEFAULT_FORGET_AFTER_H,
         gt=0,

@@ -284,6 +284,7 @@ def _of_frame(
         model=_model_ref(computed.routed.model),
         bands=driving_bands(computed) if kind == "machine" else (),
         statistics=_statistics(state),
+        unfamiliar=computed.unfamiliar,
     )
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from schemas.dead_letter import DeadLetter
 from schemas.frame import Frame, FrameRecord, parse_frame
-from schemas.score import SensorFault
+from schemas.score import SensorFault, Unfamiliar
+from stream_app.pipeline.familiar import in_words, unfamiliar
 from stream_app.pipeline.model import Float32
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import RoutedModel, Router
@@ -35,6 +36,7 @@ class Decoded:
         level_dbfs: Root mean square, mean removed, dB re full scale.
         sensor_fault: What is wrong with the signal, or None.
         duration_s: Length of the frame.
+        unfamiliar: In what it differs from what the model was trained on.
     """
 
     index: int
@@ -44,6 +46,7 @@ class Decoded:
     level_dbfs: float
     sensor_fault: SensorFault | None
     duration_s: float
+    unfamiliar: tuple[Unfamiliar, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Computed:
     """A frame with its score; nothing in it depends on other frames.
 
     Attributes:
-        frame, routed, level_dbfs, sensor_fault, duration_s: As in :class:`Decoded`.
+        frame, routed, level_dbfs, sensor_fault, duration_s, unfamiliar: As in :class:`Decoded`.
         score: Mean over the windows of the worst signal.
         band_error: float32 [channel, band], mean over the same windows.
         statistics: float64 [13].
@@ -87,6 +90,7 @@ class Computed:
     level_dbfs: float
     sensor_fault: SensorFault | None
     duration_s: float
+    unfamiliar: tuple[Unfamiliar, ...] = ()
 
 
 Answers = dict[int, Computed | DeadLetter]  # by index
@@ -155,6 +159,10 @@ def _decoded(index: int, record: FrameRecord, router: Router) -> Decoded:
             "channels_mismatch",
             f"{audio.samples.shape[0]} channels; model {routed.model.metadata.name!r} takes {config.channels}",
         )
+    strange = unfamiliar(routed.model, frame.machine_id, audio.rate_hz, audio.duration_s)
+    if refused := [reason for reason in strange if reason in routed.route.refuse_unfamiliar]:
+        why = in_words(refused[0], routed.model, frame.machine_id, audio.rate_hz, audio.duration_s)
+        raise FrameRejected("unfamiliar", f"{refused[0]}: model {routed.model.metadata.name!r}: {why}")
     return Decoded(
         index=index,
         frame=frame,
@@ -163,6 +171,7 @@ def _decoded(index: int, record: FrameRecord, router: Router) -> Decoded:
         level_dbfs=level_dbfs(audio.samples),
         sensor_fault=sensor_fault(audio.samples),
         duration_s=audio.duration_s,
+        unfamiliar=strange,
     )
 
 
@@ -258,5 +267,6 @@ def _worst(prepared: Prepared, scores: Float32, band_errors: Float32) -> Answers
             level_dbfs=one.level_dbfs,
             sensor_fault=one.sensor_fault,
             duration_s=one.duration_s,
+            unfamiliar=one.unfamiliar,
         )
     return found

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from schemas.alert import Alert
 from schemas.dead_letter import DeadLetter
 from schemas.frame import FrameRecord
-from schemas.score import IdleReason, ModelRef, Score, ScoreStatus
+from schemas.score import IdleReason, ModelRef, Score, ScoreStatus, Unfamiliar
 from schemas.times import format_rfc3339
 from stream_app.pipeline import alerts
 from stream_app.pipeline.analyse import Computed, compute, failed
+from stream_app.pipeline.familiar import in_words
 from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step
 from stream_app.pipeline.state import NEVER, StreamState
@@ -24,7 +25,6 @@ from whirr.settings import DEFAULT_FORGET_AFTER_H
 
 log = logging.getLogger(__name__)
 
-LENGTH_TOLERANCE = 0.2
 FAULTY = 2.0  # a faulty signal's ratio, as the rule sees it
 MAX_GAP = 1_000_000  # frames; at one a second, eleven days
 _MAX_WARNED = 10_000
@@ -62,7 +62,7 @@ class Engine:
 
     def __init__(self, router: Router) -> None:
         self.router = router
-        self._warned: set[tuple[str, str]] = set()
+        self._warned: dict[tuple[tuple[str, str], tuple[Unfamiliar, ...]], None] = {}
 
     def compute(self, records: Sequence[FrameRecord]) -> list[Computed | DeadLetter]:
         """Return one answer for each record, in order. Pure: may run in another thread."""
@@ -86,7 +86,8 @@ class Engine:
 
     def _advance(self, computed: Computed, state: StreamState | None, now_us: int) -> Outcome:
         before = state or StreamState()
-        self._warn_of_length(computed)
+        if computed.unfamiliar:
+            self._warn_of_unfamiliar(computed)
         frame = computed.frame
         if frame.recorded_us <= before.newest_us:
             return Outcome(_score(computed, Verdict("late", None), 0, now_us), (), None)
@@ -189,21 +190,21 @@ class Engine:
         routed = routed or next(iter(self.router.routed), None)
         return None if routed is None else alerts.many_silent(routed, machines=machines, **told)
 
-    def _warn_of_length(self, computed: Computed) -> None:
-        calibrated_s = computed.routed.model.metadata.calibration.frame_s
-        if abs(computed.duration_s - calibrated_s) <= LENGTH_TOLERANCE * calibrated_s:
+    def _warn_of_unfamiliar(self, computed: Computed) -> None:
+        """Say once for each stream in what its frames differ from what the model was trained on."""
+        stream, model = computed.frame.stream, computed.routed.model
+        if (stream, computed.unfamiliar) in self._warned:
             return
-        stream = computed.frame.stream
-        if stream in self._warned or len(self._warned) >= _MAX_WARNED:
-            return
-        self._warned.add(stream)
+        if len(self._warned) >= _MAX_WARNED:
+            del self._warned[next(iter(self._warned))]
+        self._warned[stream, computed.unfamiliar] = None
+        whys = [in_words(reason, model, stream[0], None, computed.duration_s) for reason in computed.unfamiliar]
         log.warning(
-            "machine %s, source %s: frames of %.3g s; model %s was calibrated for %.3g s, so its threshold may be off",
+            "machine %s, source %s: model %s was not trained for this, so its scores and alerts may mean little: %s",
             stream[0],
             stream[1] or "-",
-            computed.duration_s,
-            computed.routed.model.metadata.name,
-            calibrated_s,
+            model.metadata.name,
+            "; ".join(whys),
         )
 
 
@@ -296,4 +297,5 @@ def _score(computed: Computed, verdict: Verdict, missing: int, now_us: int) -> S
         topic=frame.record.topic,
         partition=frame.record.partition,
         offset=frame.record.offset,
+        unfamiliar=computed.unfamiliar,
     )

@@ -35,6 +35,8 @@ class Model:
         features: The features that it was trained on.
         path: Where it was loaded from.
         digest: SHA-256 of the file, in hex.
+        trained_on: Ids of the machines that it was trained on; empty where it does not say.
+        highest_band_from_hz: Where its highest band begins.
     """
 
     def __init__(self, session: ort.InferenceSession, metadata: ModelMetadata, path: Path, digest: str) -> None:
@@ -43,6 +45,9 @@ class Model:
         self.features = Features(metadata.features)
         self.path = path
         self.digest = digest
+        # Files from before `machines` tell those that had recordings enough for a threshold of their own.
+        self.trained_on = frozenset(metadata.machines or metadata.machine_thresholds)
+        self.highest_band_from_hz = float(self.features.band_edges_hz[:, 0].max())
         self.normal_band_error = np.asarray(metadata.normal_band_error, np.float64)
 
     @classmethod

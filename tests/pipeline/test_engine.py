@@ -413,3 +413,62 @@ def test_a_machine_without_a_route_is_forgotten_and_closed_too(model):
     assert gone.forget_due_us("pump-1", START_US) == START_US + 2 * 2160 * HOUR_US
     (closed,) = gone.forget("pump-1", "", state, START_US)
     assert closed.incident_id == outcomes[-1].alerts[0].incident_id
+
+
+# What a model was not trained for
+
+
+def named(tmp_path, **changes):
+    return Model.load(tiny_model(tmp_path / "named.onnx", tiny_metadata(**changes)))
+
+
+def unfamiliar(model, frames, **route):
+    return list(backtest(frames, {"m": model}, [Route(model="m", **route)], now_us=lambda: START_US))
+
+
+def test_another_machines_model_is_told_in_every_score_and_once_in_the_log(tmp_path, caplog):
+    model = named(tmp_path, machines=("pump-1", "pump-2"))
+    frames = [*course([LOUD] * 3, "fan-1"), *course([LOUD] * 3, "pump-1")]
+    answers = unfamiliar(model, frames)
+    assert {(s.machine_id, s.unfamiliar) for s in scores(answers)} == {("fan-1", ("machine",)), ("pump-1", ())}
+    assert {(a.machine_id, a.unfamiliar) for a in alerts(answers)} == {("fan-1", ("machine",)), ("pump-1", ())}
+    assert caplog.text.count("fan-1, source -") == 1
+    assert "it was trained on pump-1, pump-2, not on fan-1" in caplog.text
+    for answer in scores(answers):
+        validate_message("score", orjson.dumps(answer))
+
+
+def test_a_model_of_before_names_the_machines_with_thresholds_of_their_own(tmp_path):
+    own = Thresholds(decision_threshold=1.0, alert_threshold=1.0, normals=100)
+    model = named(tmp_path, machine_thresholds={"pump-1": own})
+    assert [s.unfamiliar for s in scores(unfamiliar(model, course([1], "pump-2")))] == [("machine",)]
+
+
+def test_a_generic_model_judges_any_machine(replay, caplog):
+    for machine in ("pump-1", "fan-7"):
+        assert [s.unfamiliar for s in scores(replay(course([1], machine)))] == [()]
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("rate_hz", "reasons"), [(8_000, ("rate",)), (15_000, ("rate",)), (16_000, ()), (48_000, ())])
+def test_a_rate_that_leaves_bands_empty_is_told(replay, rate_hz, reasons):
+    frame = record(encoded(noise(1.0, rate_hz=rate_hz), rate_hz))
+    assert [s.unfamiliar for s in scores(replay([frame]))] == [reasons]
+
+
+@pytest.mark.parametrize(("seconds", "reasons"), [(1.0, ()), (1.19, ()), (1.5, ("length",)), (3.0, ("length",))])
+def test_frames_of_another_length_are_told(replay, seconds, reasons):
+    assert [s.unfamiliar for s in scores(replay([record(encoded(noise(seconds)))]))] == [reasons]
+
+
+def test_a_route_can_refuse_what_its_model_was_not_trained_for(tmp_path):
+    model = named(tmp_path, machines=("pump-1",))
+    low = record(encoded(noise(1.0, rate_hz=8_000), 8_000))
+    frames = [*course([1, 1], "fan-1"), low, *course([1], "pump-1")]
+    answers = unfamiliar(model, frames, refuse_unfamiliar=["machine", "rate"])
+    assert codes(answers) == ["unfamiliar"] * 3
+    assert len(scores(answers)) == 1
+    details = [a.detail for a in answers if isinstance(a, DeadLetter)]
+    assert "trained on pump-1, not on fan-1" in details[0]
+    assert "8000 Hz" in details[2]
+    assert codes(unfamiliar(model, frames, refuse_unfamiliar=["rate"])) == ["unfamiliar"]

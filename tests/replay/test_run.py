@@ -10,8 +10,9 @@ from schemas import Alert, DeadLetter, FrameRecord, Score, parse_frame
 from stream_app.models import Champions
 from stream_app.pipeline import backtest
 from tests.helpers import validate_message
-from tests.models import START_US, encoded, noise
+from tests.models import START_US, encoded, noise, tiny_metadata, tiny_model
 from tests.replay.results import alerts, as_json, lines, score_of, scores, told
+from whirr.cli._replay import notes
 from whirr.errors import SettingsError
 from whirr.replay.config import ReplayConfig
 from whirr.replay.cutting import records
@@ -164,3 +165,29 @@ def test_recordings_that_overlap_are_late_as_live(tmp_path: Path, champions: Cha
     frames = frames_of(folder, tmp_path / "again", champions)
     expected = [told(a) for a in backtest(frames, champions.router.models, routes) if isinstance(a, Score)]
     assert [score_of(row) for row in scores(tmp_path / "out")] == expected
+
+
+def test_what_the_model_was_not_trained_for_is_told(folder: Path, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "fan.onnx", tiny_metadata(machines=("fan-1",)))
+    (folder / "fan-1" / "normal_20260131T140000.wav").write_bytes(encoded(noise(rate_hz=8_000), 8_000))
+    summary = run(folder, tmp_path / "out", load((Route(model=str(model)),), load_settings()), jobs=1)
+    assert summary["machines"]["fan-1"]["unfamiliar"]["rate"] == 1
+    assert "machine" not in summary["machines"]["fan-1"]["unfamiliar"]
+    assert summary["machines"]["pump-2"]["unfamiliar"]["machine"] == summary["machines"]["pump-2"]["frames"]
+    told_to_people = " ".join(notes(summary))
+    assert "of machines that the model was not trained on (pump-2)" in told_to_people
+    assert (
+        "1 frames are of recordings whose sample rate leaves the model's highest bands empty (fan-1)" in told_to_people
+    )
+
+
+def test_frames_that_a_route_refuses_are_dead_letters_and_change_what_stored_scores_are_worth(
+    folder: Path, tmp_path: Path
+) -> None:
+    model = str(tiny_model(tmp_path / "fan.onnx", tiny_metadata(machines=("fan-1",))))
+    refusing = load((Route(model=model, refuse_unfamiliar=("machine",)),), load_settings())
+    summary = run(folder, tmp_path / "out", refusing, jobs=1)
+    assert summary["dead_letter_codes"]["unfamiliar"] > 0
+    assert "pump-2" not in summary["machines"]
+    with pytest.raises(SettingsError, match="refuses another machine"):
+        run(folder, tmp_path / "out", load((Route(model=model),), load_settings()), jobs=1)

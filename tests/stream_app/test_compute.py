@@ -16,7 +16,7 @@ from stream_app.models import load_champions
 from stream_app.pipeline import Engine
 from stream_app.slots import SLOT_BYTES
 from tests.helpers import eventually
-from tests.models import course, record, tiny_metadata, tiny_model
+from tests.models import course, encoded, noise, record, tiny_metadata, tiny_model
 from whirr.errors import ModelError
 from whirr.settings import Route
 
@@ -42,7 +42,8 @@ async def loaded(compute: ComputeProcess, path: Path) -> Engine:
 
 async def test_it_answers_as_the_engine_does(compute, path):
     engine = await loaded(compute, path)
-    records = [*course([1, 5, 10]), record(b"no audio"), record(None)]
+    low = record(encoded(noise(rate_hz=8_000), 8_000))
+    records = [*course([1, 5, 10]), record(b"no audio"), record(None), low]
     there, here = await compute(records), engine.compute(records)
     for far, near in zip(there, here, strict=True):
         if isinstance(near, DeadLetter):
@@ -53,6 +54,7 @@ async def test_it_answers_as_the_engine_does(compute, path):
         assert far.routed is near.routed
         outcomes = [engine.advance(answer, None, 0) for answer in (far, near)]
         assert outcomes[0].score == outcomes[1].score
+        assert outcomes[0].score.unfamiliar == (("rate",) if near.frame.record is low else ())
         assert outcomes[0].state.to_bytes() == outcomes[1].state.to_bytes()
 
 

@@ -52,6 +52,7 @@ def test_the_metadata_is_valid_and_says_what_was_done(trained: TrainResult) -> N
     assert metadata == trained.metadata
     assert (metadata.name, metadata.detector, metadata.run_id) == ("plant", "conv_ae", None)
     assert set(metadata.machine_thresholds) == set()  # ten held-out frames a machine are too few
+    assert metadata.machines == ("pump-1", "pump-2")
     assert metadata.thresholds.normals == 20
     assert metadata.calibration.frame_s == 1.0
     assert len(metadata.golden) == 8

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 from stream_app.pipeline import Model
-from stream_app.pipeline.engine import LENGTH_TOLERANCE
+from stream_app.pipeline.familiar import LENGTH_TOLERANCE
 from trainer.evaluation.alerting import feel, hours, total
 from trainer.evaluation.bootstrap import intervals
 from trainer.evaluation.labelled import TRAIN, LabelledSet, check, find_labelled, without
@@ -170,17 +171,37 @@ def _notes(model: Model, pace: Pace, machines: Mapping[str, MachineResult], over
         notes.append(f"with {few} recordings of a class, the confidence intervals are too narrow")
     if sum(one.metrics.normals > 0 and one.metrics.anomalies > 0 for one in machines.values()) > 1:
         notes.append("over all machines, auc and pauc also compare scores of different machines")
-    calibrated_s = model.metadata.calibration.frame_s
-    frames = [frame for one in machines.values() for frame in one.course.frames]
-    other = sum(abs(frame.duration_s - calibrated_s) > LENGTH_TOLERANCE * calibrated_s for frame in frames)
-    if other:
-        notes.append(
-            f"{other} of {len(frames)} frames differ by more than {LENGTH_TOLERANCE:.0%} from the {calibrated_s:g} s "
-            "that the thresholds were made for, so these may be off"
-        )
+    notes += _unfamiliar(model, machines)
     normal_s = sum(one.alerts.normal_s for one in machines.values())
     paced = "played back to back" if pace.every_s is None else f"one every {pace.every_s:g} s"
     notes.append(
         f"false alerts a day are extrapolated from {hours(normal_s):.3g} h of normal signal, recordings {paced}"
     )
+    return notes
+
+
+def _unfamiliar(model: Model, machines: Mapping[str, MachineResult]) -> list[str]:
+    """Return what the model was not trained for."""
+    counts = {
+        name: Counter(why for one in own.course.frames for why in one.unfamiliar) for name, own in machines.items()
+    }
+    total = sum(counts.values(), Counter[str]())
+    frames = sum(len(one.course.frames) for one in machines.values())
+    strange = [name for name, own in counts.items() if own["machine"]]
+    notes = []
+    if strange:
+        notes.append(
+            f"the model was not trained on {', '.join(strange[:5])}{', …' if len(strange) > 5 else ''}: its thresholds "
+            "there are those of other machines, and what is normal for one is not for another"
+        )
+    if total["rate"]:
+        notes.append(
+            f"{total['rate']} of {frames} frames have a sample rate that leaves the model's bands up to "
+            f"{model.metadata.features.fmax_hz:g} Hz empty, so their scores mean little"
+        )
+    if total["length"]:
+        notes.append(
+            f"{total['length']} of {frames} frames differ by more than {LENGTH_TOLERANCE:.0%} from the "
+            f"{model.metadata.calibration.frame_s:g} s that the thresholds were made for, so these may be off"
+        )
     return notes

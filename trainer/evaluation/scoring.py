@@ -47,6 +47,7 @@ class ScoredFrame:
     duration_s: float
     score: float
     alert_threshold: float
+    unfamiliar: tuple[str, ...] = ()  # in what it differs from what the model was trained on
 
     @property
     def end_s(self) -> float:
@@ -132,7 +133,7 @@ def play(
     stream = _Stream(machine, recordings, pace, model.metadata.features.window_s, heard)
     scores: dict[int, Score] = {}
     told: list[Told] = []
-    with _no_warnings_of_length():
+    with _no_warnings():
         for answer in backtest(stream.frames(), {route.model: model}, [route]):
             if isinstance(answer, Score):
                 scores[answer.offset] = answer
@@ -207,7 +208,14 @@ def _told(alert: Alert, stream: _Stream) -> Told:
 
 def _course(machine: str, stream: _Stream, scores: dict[int, Score], told: list[Told], model: Model) -> Course:
     frames = tuple(
-        ScoredFrame(placed.recording, placed.at_s, placed.duration_s, scores[index].score, scores[index].threshold)
+        ScoredFrame(
+            placed.recording,
+            placed.at_s,
+            placed.duration_s,
+            scores[index].score,
+            scores[index].threshold,
+            scores[index].unfamiliar,
+        )
         for index, placed in enumerate(stream.placed)
     )
     by_recording: dict[int, list[float]] = {}
@@ -230,8 +238,8 @@ def _course(machine: str, stream: _Stream, scores: dict[int, Score], told: list[
 
 
 @contextmanager
-def _no_warnings_of_length() -> Iterator[None]:
-    """Keep the worker's warning of unusual frame lengths off the terminal: the evaluation says it once, in a note."""
+def _no_warnings() -> Iterator[None]:
+    """Keep the worker's warning of what a model was not trained for off: the evaluation says it once, in a note."""
     logger = logging.getLogger("stream_app.pipeline.engine")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -18,6 +18,7 @@ from whirr.replay.scoring import Answers
 from whirr.replay.store import Counts
 
 _SHOWN_MACHINES = 40
+_SHOWN_UNFAMILIAR = 5
 
 
 class QuietReplayObserver(ReplayObserver):
@@ -156,11 +157,26 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         )
     if summary["idle"]:
         found.append(f"{summary['idle']} frames are idle (quiet, starting up or muted by their route)")
+    found += [_unfamiliar(reason, summary) for reason in summary["unfamiliar"]]
     if summary.get("in_train"):
         found.append(f"{summary['in_train']} recordings in folders named train are left out; --include-train has them")
     if not summary["normal_frames"] and not summary["anomalous_frames"] and summary["frames"]:
         found.append("nothing is labelled, so false alerts, faults and AUC can't be told")
     return found
+
+
+_UNFAMILIAR = {
+    "machine": "of machines that the model was not trained on",
+    "rate": "of recordings whose sample rate leaves the model's highest bands empty",
+    "length": "of another length than the model's threshold was made for",
+}
+
+
+def _unfamiliar(reason: str, summary: Mapping[str, Any]) -> str:
+    machines = [name for name, one in summary["machines"].items() if one["unfamiliar"].get(reason)]
+    named = ", ".join(machines[:_SHOWN_UNFAMILIAR]) + (", …" if len(machines) > _SHOWN_UNFAMILIAR else "")
+    count, what = summary["unfamiliar"][reason], _UNFAMILIAR.get(reason, reason)
+    return f"{count} frames are {what} ({named}): their scores and alerts may mean little"
 
 
 def duration(seconds: float) -> str:

@@ -116,6 +116,8 @@ def alert_line(alert: dict[str, Any]) -> Text:
         line.append(f"  {alert['streams']} streams")
         if named := [machine for machine in alert.get("machines") or () if isinstance(machine, str)]:
             line.append(", such as " + ", ".join(named[:_SHOWN_MACHINES]))
+    if unfamiliar := [one for one in alert.get("unfamiliar") or () if isinstance(one, str)]:
+        line.append(f"  the model was not trained for this {' and '.join(unfamiliar)}", "yellow")
     if alert.get("reason"):
         line.append(f"  ({alert['reason']})")
     if alert["frame"]:

@@ -48,7 +48,7 @@ def judge(store: Store, router: Router, now_us: Callable[[], int] = lambda: time
     engine = Engine(router)
     log = logging.getLogger("stream_app.pipeline.engine")
     level = log.level
-    log.setLevel(logging.ERROR)  # frame lengths are told once, in the summary
+    log.setLevel(logging.ERROR)  # what a model was not trained for is told once, in the summary
     try:
         stream, state = -1, None
         for ordered in store.in_order():
@@ -102,6 +102,7 @@ def rebuilt(ordered: OrderedFrame, router: Router) -> Computed:
         level_dbfs=row.level_dbfs,
         sensor_fault=row.sensor_fault,  # type: ignore[arg-type]  # as it was stored
         duration_s=row.duration_s,
+        unfamiliar=tuple(row.unfamiliar.split(",")) if row.unfamiliar else (),  # type: ignore[arg-type]
     )
 
 

@@ -70,6 +70,7 @@ def identity(champions: Champions) -> str:
     """Return a text that changes whenever a machine's model does."""
     parts = [
         f"{routed.route.match} {routed.model.metadata.name} {routed.model.metadata.version} {routed.model.digest[:16]}"
+        + "".join(f" refuses another {reason}" for reason in routed.route.refuse_unfamiliar)
         for routed in champions.router.routed
     ]
     return "; ".join(parts)

@@ -176,6 +176,7 @@ def frame_row(computed: Computed, file: int, number: int, stream: int, position:
         computed.duration_s,
         computed.band_error.tobytes(),
         computed.statistics.tobytes(),
+        ",".join(computed.unfamiliar),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from whirr.errors import SettingsError
 
 FILE_NAME = "replay.db"
-_VERSION = "1"
+_VERSION = "2"
 _COMMIT_ROWS = 4096
 _COMMIT_S = 2.0
 _SCHEMA = """
@@ -38,7 +38,8 @@ CREATE TABLE IF NOT EXISTS frames (
     file INTEGER NOT NULL, number INTEGER NOT NULL, stream INTEGER NOT NULL, position INTEGER NOT NULL,
     frame_id TEXT NOT NULL, recorded_us INTEGER NOT NULL, timestamp_ms INTEGER NOT NULL, sequence INTEGER,
     foreign_id TEXT, score REAL NOT NULL, level_dbfs REAL NOT NULL, sensor_fault TEXT, duration_s REAL NOT NULL,
-    band_error BLOB NOT NULL, statistics BLOB NOT NULL, PRIMARY KEY (file, number)) WITHOUT ROWID;
+    band_error BLOB NOT NULL, statistics BLOB NOT NULL, unfamiliar TEXT NOT NULL,
+    PRIMARY KEY (file, number)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS frames_in_order ON frames (stream, position);
 CREATE TABLE IF NOT EXISTS letters (
     file INTEGER NOT NULL, number INTEGER NOT NULL, machine TEXT, source TEXT, recorded_us INTEGER,
@@ -59,6 +60,7 @@ class FrameRow(NamedTuple):
         position: Its place among the stream's frames: of recordings the time, of a topic the order of arrival.
         band_error: float32 bytes, [channel, band].
         statistics: float64 bytes, [13].
+        unfamiliar: In what it differs from what the model was trained on, with commas between several.
     """
 
     file: int
@@ -76,6 +78,7 @@ class FrameRow(NamedTuple):
     duration_s: float
     band_error: bytes
     statistics: bytes
+    unfamiliar: str
 
 
 class LetterRow(NamedTuple):

@@ -39,6 +39,7 @@ class _Machine:
     audio_s: float = 0.0
     status: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
+    unfamiliar: Counter[str] = field(default_factory=Counter)  # frames that the model was not trained for, by why
     over: Counter[str] = field(default_factory=Counter)  # frames above the threshold, by label
     alerts: int = 0
     incidents: int = 0
@@ -76,6 +77,7 @@ class Tally:
         machine.audio_s += row.duration_s
         machine.status[score.status] += 1
         machine.labels[label] += 1
+        machine.unfamiliar.update(score.unfamiliar)
         machine.normal_s += row.duration_s if label == "normal" else 0.0
         ratio = score.score / score.threshold
         machine.over[label] += ratio > 1
@@ -192,7 +194,7 @@ def _onset_us(judged: Judged) -> int:
 def _merge(into: _Machine, one: _Machine) -> None:
     for name in ("frames", "audio_s", "alerts", "incidents", "false_alerts", "unlabelled_alerts", "sensor_alerts"):
         setattr(into, name, getattr(into, name) + getattr(one, name))
-    for name in ("status", "labels", "over"):
+    for name in ("status", "labels", "over", "unfamiliar"):
         getattr(into, name).update(getattr(one, name))
     into.normal_s += one.normal_s
     into.highest = max(into.highest, one.highest)
@@ -209,6 +211,7 @@ def _told(one: _Machine, auc: float | None) -> dict[str, Any]:
         "scored": one.status["scored"],
         "late": one.status["late"],
         "idle": one.status["idle"],
+        "unfamiliar": dict(one.unfamiliar),
         "alerts": one.alerts,
         "incidents": one.incidents,
         "sensor_alerts": one.sensor_alerts,
