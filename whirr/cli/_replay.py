@@ -157,7 +157,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         )
     if summary["idle"]:
         found.append(f"{summary['idle']} frames are idle (quiet, starting up or muted by their route)")
-    found += [_unfamiliar(reason, summary) for reason in summary["unfamiliar"]]
+    found += [_unfamiliar(reason, summary) for reason in summary.get("unfamiliar", {})]
     if summary.get("in_train"):
         found.append(f"{summary['in_train']} recordings in folders named train are left out; --include-train has them")
     if not summary["normal_frames"] and not summary["anomalous_frames"] and summary["frames"]:
