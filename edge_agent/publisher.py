@@ -73,9 +73,11 @@ class KafkaSink:
 
     async def open(self) -> None:
         """Connect; raise :class:`TryAgain` if no broker answers, ``AccessRefused`` if one refuses."""
+        packing = self._settings.edge_compression
         self._producer = AIOKafkaProducer(
             **client_options(self._settings),
             acks="all",
+            compression_type=None if packing == "none" else packing,
             enable_idempotence=True,
             max_request_size=MAX_REQUEST_BYTES,
             request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),

@@ -30,6 +30,11 @@ ERROR_CODES: Final[dict[str, str]] = {
     "too_costly": "the machine has sent more than its budget of computation",
     "computation_timed_out": "computing this frame alone took too long, and a healthy frame did not",
     "computation_crashed": "computing this frame alone ended the computing process, and a healthy frame did not",
+    "batch_unreadable": "the batch that the records came in is damaged, or of a kind that Kafka does not have",
+    "batch_too_large": "the batch unpacks to more than may be unpacked",
+    "batch_too_many": "the batch has more records than a batch may have",
+    "record_unreadable": "the record is damaged; others of its batch may be good",
+    "answer_too_large": "an answer to a frame is larger than its topic takes",
     "processing_failed": "an unexpected error; the worker's log has the traceback",
 }
 MAX_CARRIED_HEADERS = 32
@@ -75,6 +80,8 @@ class DeadLetter:
             ("whirr_offset", str(self.record.offset).encode()),
             ("whirr_timestamp_ms", str(self.record.timestamp_ms).encode()),
         ]
+        if self.record.unreadable is not None:
+            ours.append(("whirr_first_offset", str(self.record.unreadable.first_offset).encode()))
         if self.value != self.record.value:
             ours.append(("whirr_value_bytes", str(len(self.record.value or b"")).encode()))
         return [*_carried(self.record.headers), *ours]

@@ -31,6 +31,21 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why a stretch of a topic can't be read.
+
+    Attributes:
+        first_offset: Where it begins.
+        code: One of ``schemas.ERROR_CODES``.
+        detail: What is wrong.
+    """
+
+    first_offset: int
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class FrameRecord:
     """One Kafka record of the frames topic, before anything in it is believed.
 
@@ -40,6 +55,7 @@ class FrameRecord:
         headers: Pairs of name and bytes, in order, repeats kept.
         timestamp_ms: The record's timestamp, milliseconds since the epoch.
         topic, partition, offset: Where it stands; never an identity.
+        unreadable: Set where this stands for records that could not be read; ``offset`` is the last one's.
     """
 
     key: bytes | None
@@ -49,6 +65,7 @@ class FrameRecord:
     topic: str = "vibration-frames"
     partition: int = 0
     offset: int = 0
+    unreadable: Unreadable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +136,8 @@ def parse_frame(record: FrameRecord) -> Frame:
     Raises:
         FrameRejected: The key, the value's size or a header is unusable.
     """
-    machine_id = _machine_id(record.key)
-    if not record.value:
-        raise FrameRejected("empty_value", "the record has no value; expected a WAV or FLAC file")
-    if len(record.value) > MAX_VALUE_BYTES:
-        raise FrameRejected("value_too_large", f"{len(record.value)} bytes; at most {MAX_VALUE_BYTES} are taken")
+    machine_id = check_size(record)
+    assert record.value is not None
     headers = _known_headers(record.headers)
     source = _label("ce_source", headers.get("ce_source"))
     recorded_us = _recorded_us(headers.get("ce_time"), record.timestamp_ms)
@@ -138,16 +152,34 @@ def parse_frame(record: FrameRecord) -> Frame:
     )
 
 
-_KNOWN = frozenset({"ce_type", "ce_id", "ce_source", "ce_time", "ce_sequence"})
+def check_size(record: FrameRecord) -> str:
+    """Return the machine id of a record that is of a frame's size, whatever it may hold.
+
+    What this refuses need not be handed to whoever computes: it may be of any size.
+
+    Raises:
+        FrameRejected: It could not be read, or its key, value or number of headers is unusable.
+    """
+    if record.unreadable is not None:
+        raise FrameRejected(record.unreadable.code, record.unreadable.detail)
+    machine_id = _machine_id(record.key)
+    if not record.value:
+        raise FrameRejected("empty_value", "the record has no value; expected a WAV or FLAC file")
+    if len(record.value) > MAX_VALUE_BYTES:
+        raise FrameRejected("value_too_large", f"{len(record.value)} bytes; at most {MAX_VALUE_BYTES} are taken")
+    if len(record.headers) > MAX_HEADERS:
+        raise FrameRejected("header_invalid", f"{len(record.headers)} headers; at most {MAX_HEADERS} are taken")
+    return machine_id
+
+
+KNOWN_HEADERS = frozenset({"ce_type", "ce_id", "ce_source", "ce_time", "ce_sequence"})
 
 
 def _known_headers(headers: Headers) -> dict[str, str]:
     """Return the headers that mean something here; the last of a repeated name counts."""
-    if len(headers) > MAX_HEADERS:
-        raise FrameRejected("header_invalid", f"{len(headers)} headers; at most {MAX_HEADERS} are taken")
     known = {}
     for name, raw in headers:
-        if name not in _KNOWN or raw is None:
+        if name not in KNOWN_HEADERS or raw is None:
             continue
         try:
             known[name] = raw.decode()

@@ -106,7 +106,7 @@ def _headers() -> dict[str, dict[str, Any]]:
             "dead_letter_headers",
             "Headers of a dead letter, besides the frame's own ones (at most 32 headers and 16 KiB).",
             _reason(),
-            list(_reason()),
+            ["whirr_error", "whirr_detail", "whirr_topic"],
         ),
     }
 
@@ -129,7 +129,12 @@ def _reason() -> dict[str, dict[str, Any]]:
         "whirr_topic": {"type": "string", "minLength": 1, "description": "topic that the record came from"},
         "whirr_partition": {"type": "string", "pattern": _DIGITS, "description": "its partition"},
         "whirr_offset": {"type": "string", "pattern": _DIGITS, "description": "its offset"},
-        "whirr_timestamp_ms": {"type": "string", "pattern": r"^-?[0-9]{1,18}$", "description": "its timestamp"},
+        "whirr_timestamp_ms": {"type": "string", "pattern": r"^-?[0-9]{1,19}$", "description": "its timestamp"},
+        "whirr_first_offset": {
+            "type": "string",
+            "pattern": _DIGITS,
+            "description": "of records that can't be read, the first one's offset; whirr_offset is the last one's",
+        },
     }
 
 

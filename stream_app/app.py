@@ -264,6 +264,7 @@ def _record(message: Any) -> FrameRecord:
         message.topic,
         message.partition,
         message.offset,
+        message.unreadable,
     )
 
 
@@ -282,7 +283,7 @@ async def release(app: WorkerApp) -> None:
     """Let the batch in flight end, drop the rest, and commit: before partitions go, or the worker stops."""
     if not await app.processor.settle(SETTLE_S):
         log.warning("the batch in flight did not end within %g s; its frames will come again", SETTLE_S)
-    offsets = dict(app.processor.next_offset)
+    offsets = app.consumer.answered(app.settings.frames_topic)
     app.processor.next_offset.clear()
     app.processor.ledger.clear()
     try:

@@ -130,4 +130,10 @@ def _place(item: Any) -> tuple[int, int]:
     message = getattr(item, "message", None)
     if message is None:
         return -1, 0
-    return message.partition, 0 if message.value is None else len(message.value)
+    return message.partition, size_of(message)
+
+
+def size_of(one: Any) -> int:
+    """Return the bytes of a record or message: any part of it may be the large one."""
+    headers = sum(len(name) + len(raw or b"") for name, raw in one.headers or ())
+    return len(one.key or b"") + len(one.value or b"") + headers

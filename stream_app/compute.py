@@ -16,11 +16,11 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from schemas.dead_letter import DeadLetter
-from schemas.frame import MAX_HEADERS, Frame, FrameRecord
+from schemas.frame import KNOWN_HEADERS, Frame, FrameRecord, check_size
 from stream_app.pipeline import Computed, Router
 from stream_app.processor import Answer
 from stream_app.slots import SLOTS, Place, SharedSlots
-from whirr.errors import ModelError
+from whirr.errors import FrameRejected, ModelError
 from whirr.settings import Route
 
 
@@ -140,6 +140,12 @@ class ComputeProcess:
         Raises:
             ComputeFailed: The child has gone.
         """
+        refused = [_refused(record) for record in records]
+        crossing = [record for record, letter in zip(records, refused, strict=True) if letter is None]
+        computed = iter(await self._computed(crossing) if crossing else ())
+        return [next(computed) if letter is None else letter for letter in refused]
+
+    async def _computed(self, records: Sequence[FrameRecord]) -> list[Answer]:
         slot = await self._free_slots.get()
         version, seconds, answers = await self._ask(lambda: ("compute", self._packed(records, slot)))
         self._free_slots.put_nowait(slot)
@@ -183,10 +189,20 @@ class ComputeProcess:
         return [_envelope(record, place) for record, place in zip(records, places, strict=True)]
 
 
+def _refused(record: FrameRecord) -> DeadLetter | None:
+    """Return the answer to a record that need not cross to be refused; it may be of any size."""
+    try:
+        check_size(record)
+    except FrameRejected as error:
+        return DeadLetter(code=error.code, detail=error.detail, record=record)
+    return None
+
+
 def _envelope(record: FrameRecord, value: Place) -> tuple[Any, ...]:
     source = record.topic, record.partition, record.offset
-    # One more than may be: the other side refuses the frame, and 100,000 of them need not cross for that.
-    return record.key, value, tuple(record.headers[: MAX_HEADERS + 1]), record.timestamp_ms, *source
+    # The others mean nothing there, and may be of any size.
+    headers = tuple(one for one in record.headers if one[0] in KNOWN_HEADERS)
+    return record.key, value, headers, record.timestamp_ms, *source
 
 
 def _unpacked(answer: Scored | Refused, record: FrameRecord, router: Router) -> Answer:

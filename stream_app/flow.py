@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from schemas.dead_letter import DeadLetter
 from schemas.frame import MAX_HEADERS, MAX_SAMPLES, FrameRecord
 from stream_app.budget import Budgets
-from stream_app.buffer import Room
+from stream_app.buffer import Room, size_of
 from stream_app.fair import FairQueue
 from stream_app.ledger import Taken
 from stream_app.metrics import Metrics
@@ -229,7 +229,7 @@ def stream_of_record(record: FrameRecord) -> Stream:
 
 
 def _place(taken: Taken) -> tuple[int, int]:
-    return taken.record.partition, len(taken.record.value or b"")
+    return taken.record.partition, size_of(taken.record)
 
 
 def _too_costly(record: FrameRecord, budgets: Budgets) -> DeadLetter:

@@ -37,6 +37,9 @@ class Metrics:
         self.frames = Counter("whirr_frames", "Frames, by what became of them", ["outcome"], registry=registry)
         self.alerts = Counter("whirr_alerts", "Alerts sent", ["kind", "state"], registry=registry)
         self.dead_letters = Counter("whirr_dead_letters", "Records not used", ["code"], registry=registry)
+        self.unreadable = Counter(
+            "whirr_unreadable_records", "Records passed over because they can't be read", registry=registry
+        )
         self.sequence_gaps = Counter(
             "whirr_sequence_gaps",
             "Frames that gaps in the sensors' counters say were lost",

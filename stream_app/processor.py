@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,9 @@ from stream_app.placement import Placement
 from stream_app.sender import Sender
 from stream_app.silence import SilentStreams, Stream
 from stream_app.states import StreamStates, state_key, stream_of
+from whirr.fetching import Teller
+
+log = logging.getLogger(__name__)
 
 Answer = Computed | DeadLetter
 T = TypeVar("T")
@@ -110,6 +114,7 @@ class BatchProcessor:
         self._busy = asyncio.Lock()
         self.ledger = Ledger()
         self.waits: Callable[[int, bytes], bool] = lambda _partition, _key: False
+        self._tell = Teller(log.error)
         self.next_offset: dict[int, int] = {}
 
     async def finish(self, batch: Sequence[Taken], answers: Sequence[Answer]) -> None:
@@ -335,6 +340,8 @@ class BatchProcessor:
     def _bury(self, letter: DeadLetter, tally: Counter[str]) -> Message:
         tally["dead_letter"] += 1
         self._metrics.dead_letters.labels(letter.code).inc()
+        if letter.record.unreadable is not None:
+            self._metrics.unreadable.inc(letter.record.offset - letter.record.unreadable.first_offset + 1)
         return self._encoder.dead_letter(letter)
 
     def _collect(self, outcome: Outcome, messages: list[Message]) -> None:
@@ -347,9 +354,9 @@ class BatchProcessor:
     async def _store(self, messages: list[Message], moved: _Moved, generation: int) -> None:
         began = time.perf_counter()
         if messages:
-            await self._sender.send(messages)
+            await self._send(messages)
         if moved and self._lease.holds(generation):
-            await self._sender.send([self._encoder.state(*stream, state) for stream, state in moved.items()])
+            await self._send([self._encoder.state(*stream, state) for stream, state in moved.items()])
             if self._lease.holds(generation):
                 for stream, state in moved.items():
                     self._keep(stream, state)
@@ -366,6 +373,16 @@ class BatchProcessor:
             if before is None or glance(before).silent_id:
                 self._silent.heard(stream)
             self._states.put(*stream, state)
+
+    async def _send(self, messages: Sequence[Message]) -> None:
+        """Send messages until the broker has them; of one that is larger than its topic takes, it is told."""
+        refused = await self._sender.send(messages)
+        if not refused:
+            return
+        self._metrics.dead_letters.labels("answer_too_large").inc(len(refused))
+        self._tell(f"{len(refused)} answers are larger than their topic takes, the first {refused[0].describe()}")
+        for message in await self._sender.send([self._encoder.too_large(message) for message in refused]):
+            self._tell(f"not even a dead letter without its value could be sent: {message.describe()}")
 
     def _acknowledge(self, batch: Sequence[Taken]) -> None:
         now_s = self._now_us() / 1e6

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import murmur2
 
 from stream_app.encode import Message
@@ -15,13 +16,18 @@ from whirr.topics import MAX_DEAD_LETTER_BYTES
 
 BATCH_BYTES = 512 * 1024  # below the 1 MiB that a topic takes unless told otherwise
 MAX_REQUEST_BYTES = MAX_DEAD_LETTER_BYTES
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class Sender(Protocol):
     """Whatever takes messages and returns once all are stored."""
 
-    async def send(self, messages: Sequence[Message]) -> None:
-        """Send ``messages``, in order within a partition; raises if one may not have been stored."""
+    async def send(self, messages: Sequence[Message]) -> list[Message]:
+        """Send ``messages``, in order within a partition; raises if one may not have been stored.
+
+        Returns:
+            Those that are too large for their topic, and so are stored nowhere.
+        """
 
 
 @lru_cache(maxsize=65_536)
@@ -43,29 +49,65 @@ class KafkaSender:
     def __init__(self, producer: Callable[[], Any]) -> None:
         self._producer = producer
 
-    async def send(self, messages: Sequence[Message]) -> None:
+    async def send(self, messages: Sequence[Message]) -> list[Message]:
         """Send ``messages`` and await the broker's acknowledgement of each.
+
+        Returns:
+            Those that are too large for their topic, and so are stored nowhere.
 
         Raises:
             KafkaError: At least one may not have been stored.
         """
+        refused = [message for message in messages if message.size > MAX_REQUEST_BYTES]
+        again: list[Message] = []
+        for batch, error in await self._send([message for message in messages if message.size <= MAX_REQUEST_BYTES]):
+            if isinstance(error, _TOO_LARGE):
+                (refused if len(batch) == 1 else again).extend(batch)
+            elif error is not None:
+                raise error
+        for message in again:  # which one was it?
+            refused += await self.send([message])
+        return refused
+
+    async def _send(self, messages: Sequence[Message]) -> list[tuple[list[Message], BaseException | None]]:
+        """Send messages; return them by batch, each with its error, if any."""
         producer = self._producer()
         now_ms = time.time_ns() // 1_000_000
         counts = {topic: len(await producer.partitions_for(topic)) for topic in {m.topic for m in messages}}
-        open_batches: dict[tuple[str, int], Any] = {}
-        stored = []
+        open_batches: dict[tuple[str, int], tuple[Any, list[Message]]] = {}
+        sent: list[tuple[list[Message], asyncio.Future[Any]]] = []
         for message in messages:
             place = message.topic, _partition(message, counts[message.topic])
-            batch = open_batches.get(place)
+            batch, members = open_batches.get(place, (None, []))
             if batch is None or not _append(batch, message, now_ms):
                 if batch is not None:
-                    stored.append(await producer.send_batch(batch, place[0], partition=place[1]))
-                batch = open_batches[place] = producer.create_batch()
+                    sent.append((members, await producer.send_batch(batch, place[0], partition=place[1])))
+                batch, members = producer.create_batch(), []
                 _append(batch, message, now_ms)  # an empty batch takes any size
-        for (topic, partition), batch in open_batches.items():
+                open_batches[place] = batch, members
+            members.append(message)
+            if message.size > BATCH_BYTES:  # what follows would be refused with it
+                del open_batches[place]
+                batch.close()
+                sent.append((members, await producer.send_batch(batch, place[0], partition=place[1])))
+                await _answered(producer, sent[-1][1])
+        for place, (batch, members) in open_batches.items():
             batch.close()
-            stored.append(await producer.send_batch(batch, topic, partition=partition))
-        await asyncio.gather(*stored)
+            sent.append((members, await producer.send_batch(batch, place[0], partition=place[1])))
+        return [(members, await _answered(producer, future)) for members, future in sent]
+
+
+async def _answered(producer: Any, stored: asyncio.Future[Any]) -> BaseException | None:
+    """Return what became of a batch: an error, or None once it is stored."""
+    await asyncio.wait({stored})
+    error = stored.exception()
+    manager = producer._txn_manager
+    if isinstance(error, _TOO_LARGE) and manager is not None:
+        # The batch has used up numbers that the broker now waits for; an idempotent producer begins anew.
+        manager._pid_and_epoch = type(manager._pid_and_epoch)(-1, -1)
+        manager._pid_waiter = asyncio.get_running_loop().create_future()
+        manager._sequence_numbers.clear()
+    return error
 
 
 def _partition(message: Message, partitions: int) -> int:

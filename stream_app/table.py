@@ -35,6 +35,8 @@ class StateTable(faust.Table):  # type: ignore[misc]
         """Apply changelog records, in order."""
         for event in batch:
             message = event.message
+            if message.unreadable is not None:  # the log tells of it
+                continue
             self.states.restore(message.partition, message.key, message.value)
 
     async def on_changelog_event(self, event: EventT) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from whirr.fetching import READ_COMMITTED, known_end, unreadable_of
+
 FETCH_WAIT_MS = 20
 _SEEK_S = 30.0
 
@@ -28,9 +30,26 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._isolation_level = READ_COMMITTED
         return consumer
 
+    def highwater(self, tp: TP) -> int | None:
+        """Return where a partition ends for those who read what is committed, as the last fetch told it."""
+        return known_end(self._ensure_consumer(), tp)
+
+    def stored(self, tp: TP) -> int | None:
+        """Return where a partition ends, with what is not committed yet; as the last fetch told it."""
+        found: int | None = self._ensure_consumer().highwater(tp)
+        return found
+
     async def _fetch_records(self, consumer: Any, active_partitions: set[TP], *args: Any, **options: Any) -> Any:
+        """Return what was fetched, after taking note of how far that goes."""
+        wanted = await self._wanted_records(consumer, active_partitions, *args, **options)
+        for tp, position in positions_of(assignment_of(consumer)).items():
+            self.consumer.fetched(TP(*tp), wanted[tp][-1].offset if tp in wanted else None, position)
+        return wanted
+
+    async def _wanted_records(self, consumer: Any, active_partitions: set[TP], *args: Any, **options: Any) -> Any:
         """Return what was fetched of partitions that are wanted still; go back to where the rest began.
 
         A fetch may be under way through a whole rebalance, and read what recovery has gone back to before: of a flow
@@ -50,9 +69,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
-    """The consumer, with questions that only the broker can answer."""
+    """The consumer, with questions that only the broker can answer.
+
+    Which offset to commit is found here, not by Faust: it takes an offset at which there is nothing (of a transaction's
+    marker, or within a batch that can't be read) for a gap, which it fills with a list of all numbers in it, and never
+    commits past the last one. Records must be acknowledged in the order of their offsets.
+    """
 
     logger = logging.getLogger("faust.whirr.consumer")  # Faust's own talk, not ours
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # By partition, the offset after the last record that was acknowledged; before the first one, where it began.
+        self._done: dict[TP, int] = {}
+        # By partition, the last record that was fetched for the worker (-1 for none), and the offset fetched next; what
+        # lies between is for nobody, such as a transaction's marker. Written in the consumer's thread only.
+        self._fetched: dict[TP, tuple[int, int]] = {}
+        super().__init__(*args, **options)
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -69,6 +101,53 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Fetch again from partitions."""
         super().resume_partitions(tps)
         self._room.set()
+
+    def _to_message(self, tp: TP, record: Any) -> Any:
+        message = super()._to_message(tp, record)
+        message.unreadable = unreadable_of(record)
+        return message
+
+    def fetched(self, tp: TP, last: int | None, position: int) -> None:
+        """Take note that a partition was fetched up to ``position``; ``last`` is the last record's offset, if any."""
+        before, _ = self._fetched.get(tp, (-1, -1))
+        self._fetched[tp] = before if last is None else last, position
+
+    def ack(self, message: Any) -> bool:
+        """Take note that a record is answered."""
+        acked: bool = super().ack(message)
+        if acked and message.tp in self._done:
+            self._done[message.tp] = max(self._done[message.tp], message.offset + 1)
+        return acked
+
+    def answered(self, topic: str) -> dict[int, int]:
+        """Return, by partition, the offset before which all is answered; without those that are not begun."""
+        found = {tp.partition: self._answered(tp) for tp in tuple(self._done) if tp.topic == topic}
+        return {partition: offset for partition, offset in found.items() if offset is not None}
+
+    def past(self, tp: TP, done: int | None = None) -> int:
+        """Return ``done``, the offset after a record, or one beyond it if what follows there is for nobody.
+
+        Without ``done``, the offset before which all is answered.
+        """
+        if done is None:
+            done = self._done.get(tp, -1)
+        last, position = self._fetched.get(tp, (-1, -1))
+        return max(done, position) if last < done or last < 0 else done
+
+    def _answered(self, tp: TP) -> int | None:
+        offset = self.past(tp)
+        return offset if offset > 0 else None
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
+        return [tp for tp in tuple(self._done) if topics is None or tp in topics or tp.topic in topics]
+
+    def _new_offset(self, tp: TP) -> int | None:
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return self._answered(tp)
+
+    async def _add_gap(self, *_: Any) -> None:
+        """Fill no gap: see the class."""
 
     def wants(self, tp: TP) -> bool:
         """Return whether records of a partition are taken now; those that come while it is held back are, too."""
@@ -89,6 +168,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Forget which partitions were held back: Faust would let them in again during the next recovery."""
         self._buffered_partitions.clear()
         await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._done.pop(tp, None)
 
     async def perform_seek(self) -> None:
         """Go back to the committed offset of each partition of frames, or to its beginning where there is none.
@@ -102,10 +183,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         consumer = self._thread._ensure_consumer()
         committed = await self._ask(_SEEK_S, consumer._coordinator.fetch_committed_offsets, frames)
         offsets = {tp: committed[tp].offset if tp in committed else -1 for tp in frames}
-        await self._ask(_SEEK_S, _seek, consumer, offsets)
+        await self._ask(_SEEK_S, self._go_to, consumer, offsets)
         for tp, offset in offsets.items():
             # Faust's way of saying "none".
             self._read_offset[TP(*tp)] = self._committed_offset[TP(*tp)] = offset if offset > 0 else None
+
+    async def _go_to(self, consumer: Any, offsets: Mapping[Any, int]) -> None:
+        # In the consumer's thread, so that no fetch comes in between.
+        self._fetched = {}
+        self._done = {TP(*tp): offset for tp, offset in offsets.items()}
+        await _seek(consumer, offsets)
 
     async def committed_offsets(self, topic: str, timeout_s: float) -> dict[int, int]:
         """Return what the broker has as committed for each assigned partition of ``topic`` that has any.
@@ -134,6 +221,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Return the offset that each assigned partition is fetched from next."""
         found = positions_of(assignment_of(self._thread._ensure_consumer()))
         return {tp.partition: offset for tp, offset in found.items() if tp.topic == topic}
+
+    def stored(self, topic: str, partition: int) -> int | None:
+        """Return where a partition ends, with what is not committed yet; None before the first fetch."""
+        return self._thread.stored(TP(topic, partition))  # type: ignore[no-any-return]
 
     def held_back(self, topic: str) -> set[int]:
         """Return the partitions that are not fetched from while there is no room for their frames."""

@@ -11,6 +11,7 @@ from faust.types import TP
 
 from stream_app.health import Progress, Readiness
 from stream_app.models import ModelWatcher
+from stream_app.uncommitted import Uncommitted
 from whirr.errors import ModelError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Watch:
         self._heard_since_us: dict[int, int] = {}
         self._start: tuple[int, int] | None = None
         self._start_moved_s = 0.0
+        self._uncommitted = Uncommitted()
         self.commit_age_s = 0.0
 
     def reset(self) -> None:
@@ -99,14 +101,15 @@ class Watch:
         committed = await self._asked(app.consumer.committed_offsets(topic, _ASK_S))
         now_s = time.monotonic()
         # No answer is no movement.
-        self.commit_age_s = self._commits.observe(now_s, app.processor.next_offset, committed or {})
+        answered = app.consumer.answered(topic)
+        self.commit_age_s = self._commits.observe(now_s, answered, committed or {})
         app.metrics.commit_age_seconds.set(self.commit_age_s)
         ends = await self._asked(app.consumer.end_offsets(topic, _ASK_S))
         fetch_age_s = 0.0
         if ends is not None:
             positions = app.consumer.positions(topic)
             fetch_age_s = self._fetches.observe(now_s, self._to_be_fetched(ends), positions)
-            answered = {**positions, **app.processor.next_offset}
+            answered = {**positions, **answered}
             app.metrics.show_lag({p: max(end - answered.get(p, end), 0) for p, end in ends.items()})
         limit_s = app.settings.commit_stall_s
         if self.commit_age_s > limit_s:
@@ -149,9 +152,15 @@ class Watch:
         if not self.readiness().ready:
             return
         now_us = time.time_ns() // 1000
-        heard = {partition: self._heard_since(partition, now_us) for partition in self._partitions()}
+        heard = {partition: self._heard_since(partition, now_us) for partition in self._seen()}
         limits = [r.route.silent_after_s for r in app.engine.router.routed if r.route.silent_after_s is not None]
         await app.processor.watch(heard, min(limits, default=None))
+
+    def _seen(self) -> list[int]:
+        """Return the partitions in which no open transaction hides frames."""
+        consumer, topic, now_s = self._app.consumer, self._app.settings.frames_topic, time.monotonic()
+        stable = {partition: consumer.highwater(TP(topic, partition)) for partition in self._partitions()}
+        return [p for p, end in stable.items() if not self._uncommitted.hides(p, end, consumer.stored(topic, p), now_s)]
 
     def _heard_since(self, partition: int, now_us: int) -> int:
         """Return since when a frame of the partition would have been noticed: not while there is a backlog."""
@@ -167,9 +176,7 @@ class Watch:
         end = app.consumer.highwater(tp)
         # Taken, not answered: a costly frame may wait long for its turn, and must not switch the look at silence off.
         taken = app.processor.ledger.taken_upto(partition)
-        if taken is None:
-            taken = app.processor.next_offset.get(partition, app.consumer._committed_offset[tp])
-        return end is not None and (taken or 0) >= end
+        return end is not None and app.consumer.past(tp, taken) >= end
 
     async def _watch_models(self) -> None:
         app = self._app

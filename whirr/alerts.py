@@ -20,7 +20,8 @@ from schemas.alert import MANY_MACHINES
 from schemas.times import parse_rfc3339
 from whirr.durations import parse_duration_s
 from whirr.errors import ServiceUnavailable, SettingsError
-from whirr.kafka_clients import check_visible, client_options, refusal, why_not_connected
+from whirr.fetching import UnreadableRecord, end_of
+from whirr.kafka_clients import check_visible, consumer_options, refusal, why_not_connected
 from whirr.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ class AlertReader:
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)  # what it has to say is said here, once
         consumer = AIOKafkaConsumer(
-            **client_options(self._settings),
+            **consumer_options(self._settings),
             client_id="whirr-alerts",
             auto_offset_reset="earliest",
             enable_auto_commit=False,
@@ -201,8 +202,7 @@ class AlertReader:
         places = list(consumer.assignment())
         ends = await consumer.end_offsets(places)
         found: list[ReceivedAlert] = []
-        # The embedded broker's end offset leaves out all but the first record of the last batch; a fetch knows better.
-        while any([await consumer.position(at) < max(ends[at], consumer.highwater(at) or 0) for at in places]):
+        while any([await consumer.position(at) < end_of(consumer, at, ends[at]) for at in places]):
             found += await self._poll(consumer)
         return sorted(found, key=lambda received: received.stored_ms)
 
@@ -236,6 +236,8 @@ class AlertReader:
         return sorted(found, key=lambda received: received.stored_ms)
 
     def _take(self, record: Any) -> ReceivedAlert | None:
+        if isinstance(record, UnreadableRecord):  # the log tells of it
+            return None
         # The embedded broker does not look offsets up by time.
         if self._since_us is not None and record.timestamp < self._since_us // 1000:
             return None

@@ -54,6 +54,10 @@ def why_unfit(letter: Letter) -> str | None:
     """Return why a dead letter can't be sent again as it was, or None if it can."""
     if letter.topic is None:
         return "it does not say which topic it came from"
+    if letter.first_offset is not None:
+        return "it stands for what could not be read"
+    if letter.code == "answer_too_large":
+        return "it is an answer of the worker's, and no frame"
     if letter.cut_from_bytes is not None:
         return f"its value was cut from {letter.cut_from_bytes} bytes"
     if letter.header("ce_time") is None and not 0 <= (letter.original_ms or -1) < MAX_TIMESTAMP_MS:

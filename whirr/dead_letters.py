@@ -23,6 +23,7 @@ _REASON_HEADERS = frozenset(
         "whirr_topic",
         "whirr_partition",
         "whirr_offset",
+        "whirr_first_offset",
         "whirr_timestamp_ms",
         "whirr_value_bytes",
     }
@@ -39,6 +40,8 @@ class Letter:
         code, detail: Why the record could not be used.
         topic, original_partition, original_offset, original_ms: Where the record stood, and its timestamp; None where
             that is not told.
+        first_offset: Where the letter stands for records that could not be read, the first one's offset;
+            ``original_offset`` is the last one's. Else None.
         key, value: Of the record.
         headers: Of the record, as far as they were carried.
         cut_from_bytes: How long the value was, if it was cut.
@@ -57,6 +60,7 @@ class Letter:
     value: bytes | None = field(repr=False)
     headers: Sequence[tuple[str, bytes]]
     cut_from_bytes: int | None
+    first_offset: int | None = None
 
     @property
     def place(self) -> str:
@@ -87,7 +91,7 @@ class Letter:
             "place": self.place,
             "partition": self.partition,
             "offset": self.offset,
-            "stored_at": format_rfc3339(self.stored_ms * 1000),
+            "stored_at": _time(self.stored_ms),
             "machine_id": self.machine,
             "source": self.header("ce_source"),
             "error": self.code,
@@ -97,9 +101,18 @@ class Letter:
             "topic": self.topic,
             "original_partition": self.original_partition,
             "original_offset": self.original_offset,
-            "original_time": None if self.original_ms is None else format_rfc3339(self.original_ms * 1000),
+            "first_offset": self.first_offset,
+            "original_time": None if self.original_ms is None else _time(self.original_ms),
             "headers": {name: (raw or b"").decode(errors="backslashreplace") for name, raw in self.headers},
         }
+
+
+def _time(time_ms: int) -> str:
+    """Return a timestamp as RFC 3339; a client may set any number, also one that is no time."""
+    try:
+        return format_rfc3339(time_ms * 1000)
+    except OverflowError:
+        return f"{time_ms} ms"
 
 
 def parse_place(text: str) -> tuple[int, int]:
@@ -119,7 +132,7 @@ def letter_of(record: ConsumerRecord) -> Letter:
 
     def number(name: str) -> int | None:
         text = about.get(name, "")
-        return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+        return int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else None
 
     return Letter(
         partition=record.partition,
@@ -135,6 +148,7 @@ def letter_of(record: ConsumerRecord) -> Letter:
         value=record.value,
         headers=[(name, raw) for name, raw in record.headers if name not in _REASON_HEADERS],
         cut_from_bytes=number("whirr_value_bytes"),
+        first_offset=number("whirr_first_offset"),
     )
 
 

@@ -1,7 +1,7 @@
 """How every Kafka client of Whirr connects, with TLS and SASL as the settings say, and what a refusal means.
 
-Every aiokafka client is made with :func:`client_options`; what goes wrong is put into words by :func:`refusal` (Kafka
-answered, and said no) and :func:`why_not_connected` (it let nobody in).
+Every aiokafka client is made with :func:`client_options`, every consumer with :func:`consumer_options`; what goes wrong
+is put into words by :func:`refusal` (Kafka answered, and said no) and :func:`why_not_connected` (it let nobody in).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from whirr.errors import AccessRefused, ServiceUnavailable, SettingsError, WhirrError
+from whirr.fetching import READ_COMMITTED
 from whirr.settings import Settings
 
 NOT_AUTHORIZED = (
@@ -48,6 +49,15 @@ def client_options(settings: Settings) -> dict[str, Any]:
         SettingsError: A certificate or key can't be used.
     """
     return {"bootstrap_servers": settings.bootstrap, **security_options(settings)}
+
+
+def consumer_options(settings: Settings) -> dict[str, Any]:
+    """Return :func:`client_options`, and that records are read once their transaction, if any, is committed.
+
+    Raises:
+        SettingsError: A certificate or key can't be used.
+    """
+    return {**client_options(settings), "isolation_level": READ_COMMITTED}
 
 
 def security_options(settings: Settings) -> dict[str, Any]:

@@ -219,6 +219,9 @@ class Settings(BaseSettings):
         "auto", description="how the worker logs: text, json, or auto for text on a terminal and else json"
     )
 
+    edge_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        "none", description="how an edge agent packs records for the link; FLAC, its default, is packed already"
+    )
     edge_spool_dir: FileName = Field(
         Path(".whirr/spool"), description="where an edge agent's frames wait for the broker"
     )

@@ -10,7 +10,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from whirr.errors import ServiceUnavailable, SettingsError, WhirrError
-from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
+from whirr.fetching import UnreadableRecord, end_of
+from whirr.kafka_clients import consumer_options, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings
 
 REQUEST_TIMEOUT_S = 10.0
@@ -26,6 +27,7 @@ async def read_topic(
     since_us: int | None = None,
     until_us: int | None = None,
     missing_ok: bool = False,
+    unreadable: bool = False,
 ) -> AsyncIterator[ConsumerRecord]:
     """Yield the records that a topic holds now, those of one partition in the order of their offsets.
 
@@ -38,6 +40,8 @@ async def read_topic(
         until_us: Leave out records whose timestamp is this or later. Timestamps need not grow with the offsets, so the
             topic is read to its end all the same.
         missing_ok: Take a topic that isn't there for an empty one.
+        unreadable: Yield an :class:`~whirr.fetching.UnreadableRecord` for records that can't be read, too, of whatever
+            time; without, they are left out. In either case the log tells of them.
 
     Raises:
         SettingsError: There is no such topic.
@@ -56,7 +60,10 @@ async def read_topic(
         async for record in _until(consumer, settings, ends):
             # The embedded broker does not look offsets up by time, so both ends are checked here.
             at_us = record.timestamp * 1000
-            if (since_us is None or at_us >= since_us // 1000 * 1000) and (until_us is None or at_us < until_us):
+            if isinstance(record, UnreadableRecord):
+                if unreadable:
+                    yield record
+            elif (since_us is None or at_us >= since_us // 1000 * 1000) and (until_us is None or at_us < until_us):
                 yield record
 
 
@@ -77,14 +84,15 @@ async def read_record(settings: Settings, topic: str, partition: int, offset: in
         consumer.seek(place, min(offset, end - 1))  # beyond the end as the embedded broker tells it, see _until
         async for record in _until(consumer, settings, {place: end}):
             if record.offset >= offset:
-                return record if record.offset == offset else None
+                there = record.offset == offset and not isinstance(record, UnreadableRecord)
+                return record if there else None
     return None
 
 
 @asynccontextmanager
 async def _consumer(settings: Settings, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        **client_options(settings),
+        **consumer_options(settings),
         client_id="whirr-reader",
         group_id=None,
         enable_auto_commit=False,
@@ -159,4 +167,4 @@ async def _until(
 async def _unread(consumer: AIOKafkaConsumer, place: TopicPartition, end: int) -> bool:
     async with asyncio.timeout(STALLED_S):
         position: int = await consumer.position(place)
-    return position < max(end, consumer.highwater(place) or 0)
+    return position < end_of(consumer, place, end)

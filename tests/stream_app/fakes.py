@@ -150,15 +150,17 @@ class FakeSender:
         self.sent: list[list[Message]] = []
         self.failing: str | None = None
         self.before: Any = None
+        self.most_bytes = 2_000_000
         self._log = log if log is not None else []
 
-    async def send(self, messages: Sequence[Message]) -> None:
+    async def send(self, messages: Sequence[Message]) -> list[Message]:
         if self.before is not None:
             self.before(messages)
         if any(message.topic == self.failing for message in messages):
             raise ConnectionError(f"{self.failing} can't be reached")
         self.sent.append(list(messages))
         self._log.append("send " + ",".join(sorted({message.topic for message in messages})))
+        return [message for message in messages if message.size > self.most_bytes]
 
     def to(self, topic: str) -> list[Message]:
         return [message for messages in self.sent for message in messages if message.topic == topic]

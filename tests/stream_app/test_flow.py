@@ -123,9 +123,9 @@ async def test_what_waits_is_counted_until_it_is_finished() -> None:
     room = Room()
     async with running(stages, room=room) as put:
         await put([taken(offset, 100) for offset in range(6)])
-        assert (room.frames, room.bytes) == (6, 600)
+        assert (room.frames, room.bytes) == (6, 672), "values, keys and headers"
         await eventually_async(lambda: len(stages.computed) == 3)
-        assert (room.frames, room.bytes) == (6, 600), "a dead letter needs its frame to the end"
+        assert (room.frames, room.bytes) == (6, 672), "a dead letter needs its frame to the end"
         stages.may_finish.set()
         await eventually_async(lambda: len(stages.finished) == 3)
         await eventually_async(lambda: (room.frames, room.bytes) == (0, 0))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from schemas import DeadLetter, FrameRecord
-from schemas.frame import MAX_HEADERS, MAX_SAMPLES, parse_frame
-from stream_app.compute import _envelope
+from schemas.frame import MAX_SAMPLES, MAX_VALUE_BYTES, parse_frame
+from stream_app.compute import _envelope, _refused
 from stream_app.flow import BATCH_COST, Flow
 from stream_app.ledger import Taken
 from stream_app.metrics import Metrics
@@ -99,8 +99,15 @@ def test_a_storm_of_headers_is_refused_and_does_not_cross() -> None:
     storm = FrameRecord(b"pump-1", GOOD, [("ce_source", b"x")] * 50_000, 1_000)
     with pytest.raises(FrameRejected, match="50000 headers; at most 128"):
         parse_frame(storm)
-    *_, headers, _time, _topic, _partition, _offset = _envelope(storm, None)
-    assert len(headers) == MAX_HEADERS + 1
+    refused = _refused(storm)
+    assert refused is not None, "nor is it handed to the computing process"
+    assert refused.code == "header_invalid"
+    few = FrameRecord(b"pump-1", GOOD, [("site", bytes(1_000_000)), ("ce_source", b"x")], 1_000)
+    assert _refused(few) is None
+    assert (("ce_source", b"x"),) in _envelope(few, None), "what means nothing there does not cross"
+    large = _refused(FrameRecord(b"pump-1", bytes(MAX_VALUE_BYTES + 1), (), 1_000))
+    assert large is not None
+    assert large.code == "value_too_large"
 
 
 async def test_the_frames_of_others_are_scored_beside_a_flood(kafka: KafkaUnderTest, tmp_path: Path) -> None:

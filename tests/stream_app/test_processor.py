@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from schemas import FrameRecord
+from schemas import DeadLetter, FrameRecord
+from stream_app.encode import Message
 from stream_app.pipeline import StreamState
+from stream_app.processor import Taken
 from stream_app.states import state_key
 from tests.stream_app.fakes import NOW_US, Bench, FakeSender, frame_record
 
@@ -164,9 +167,9 @@ async def test_settling_waits_for_the_batch_in_flight_and_begins_no_other(bench:
     go_on = asyncio.Event()
 
     class Slow(FakeSender):
-        async def send(self, messages: object) -> None:
+        async def send(self, messages: Any) -> list[Message]:
             await go_on.wait()
-            await super().send(messages)
+            return await super().send(messages)
 
     bench.processor._sender = Slow(bench.log)
     first = asyncio.create_task(bench.finish(course(1)))
@@ -183,8 +186,9 @@ async def test_settling_waits_for_the_batch_in_flight_and_begins_no_other(bench:
 
 async def test_settling_gives_up_in_time(bench: Bench) -> None:
     class Stuck(FakeSender):
-        async def send(self, messages: object) -> None:
+        async def send(self, messages: object) -> list[Message]:
             await asyncio.Event().wait()
+            return []
 
     bench.processor._sender = Stuck()
     stuck = asyncio.create_task(bench.finish(course(1)))
@@ -231,3 +235,33 @@ async def test_no_silence_after_partitions_went(bench: Bench) -> None:
     bench.now_us = NOW_US + 20_000_000
     await bench.processor.watch({0: NOW_US}, 10.0)
     assert bench.sender.sent == []
+
+
+async def test_an_answer_that_is_too_large_is_told_and_ends_nothing(bench: Bench) -> None:
+    sender = FakeSender(bench.log)
+    bench.processor._sender = sender
+    sender.most_bytes = 450
+    await bench.finish(course(1))
+    (letter,) = {message.value for message in sender.to("dlq")}
+    assert letter is None
+    told = [dict(message.headers) for message in sender.to("dlq")]
+    assert {one["whirr_error"] for one in told} == {b"answer_too_large"}
+    assert all(b"bytes for topic" in one["whirr_detail"] for one in told)
+    assert {(one["whirr_partition"], one["whirr_offset"]) for one in told if "whirr_offset" in one} == {(b"0", b"0")}
+    assert bench.metrics.registry.get_sample_value("whirr_dead_letters_total", {"code": "answer_too_large"}) == len(
+        told
+    )
+
+
+async def test_a_dead_letter_that_is_too_large_goes_without_its_value(bench: Bench) -> None:
+    sender = FakeSender(bench.log)
+    bench.processor._sender = sender
+    record = FrameRecord(b"pump-1", bytes(1_999_900), (), 1)
+    taken = Taken(record, 1, lambda: True)
+    await bench.processor.finish([taken], [DeadLetter(code="value_too_large", detail="large", record=record)])
+    whole, cut = sender.to("dlq")
+    assert cut.value is None
+    assert cut.key == b"pump-1"
+    assert dict(cut.headers)["whirr_error"] == b"value_too_large", "why it is there stays"
+    assert dict(cut.headers)["whirr_value_bytes"] == b"1999900"
+    assert whole.size > sender.most_bytes > cut.size

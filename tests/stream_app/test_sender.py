@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from stream_app.encode import Message
 from stream_app.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender, partition_of
@@ -62,11 +61,26 @@ async def test_more_than_a_batch_holds_goes_in_several(
     assert [len(record.value) for record in await kafka.drain(topic)] == sizes
 
 
-async def test_a_message_that_is_refused_raises(kafka: KafkaUnderTest, producer: AIOKafkaProducer, topic: str) -> None:
+async def test_a_message_that_is_too_large_comes_back_and_the_others_are_stored(
+    kafka: KafkaUnderTest, producer: AIOKafkaProducer, topic: str
+) -> None:
     if kafka.embedded:
         pytest.skip("the embedded broker refuses nothing")
-    await kafka.create_topics(topic, config={"max.message.bytes": "1000"})
-    with pytest.raises(KafkaError):
-        await KafkaSender(lambda: producer).send(
-            [Message(topic, b"key", bytes(10)), Message(topic, b"key", bytes(5000))]
-        )
+    await kafka.create_topics(topic, partitions=1, config={"max.message.bytes": "600000"})
+    sender = KafkaSender(lambda: producer)
+    sizes = [10, 700_000, 20, 3_000_000, 400_000, 650_000, 30]
+    refused = await sender.send([Message(topic, b"key", bytes(size)) for size in sizes])
+    assert sorted(len(message.value or b"") for message in refused) == [650_000, 700_000, 3_000_000]
+    assert await sender.send([Message(topic, b"key", bytes(40))]) == []
+    assert [len(record.value) for record in await kafka.drain(topic)] == [10, 20, 400_000, 30, 40]
+
+
+async def test_one_of_a_batch_is_found(kafka: KafkaUnderTest, producer: AIOKafkaProducer, topic: str) -> None:
+    if kafka.embedded:
+        pytest.skip("the embedded broker refuses nothing")
+    await kafka.create_topics(topic, partitions=1, config={"max.message.bytes": "1000"})
+    sender = KafkaSender(lambda: producer)
+    refused = await sender.send([Message(topic, b"key", bytes(size)) for size in (10, 5000, 20)])
+    assert [len(message.value or b"") for message in refused] == [5000]
+    assert await sender.send([Message(topic, b"key", bytes(30))]) == []
+    assert sorted(len(record.value) for record in await kafka.drain(topic)) == [10, 20, 30]

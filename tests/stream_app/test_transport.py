@@ -33,6 +33,7 @@ def fetching(monkeypatch: pytest.MonkeyPatch, during: Any) -> ConsumerThread:
     thread.consumer._active_partitions = {TP(*CHANGELOG)}
     thread.consumer._paused_partitions = set()
     thread.consumer._buffered_partitions = set()
+    thread.consumer._fetched = {}
 
     async def fetch(*_: Any, **__: Any) -> dict[TopicPartition, list[Any]]:
         during(thread)

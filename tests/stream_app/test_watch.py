@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +28,8 @@ class Broker:
         self.ends: dict[int, int] | None = {}
         self.fetched: dict[int, int] = {}
         self.held: set[int] = set()
-        self._committed_offset: dict[Any, int | None] = defaultdict(lambda: None)
+        self.done: dict[int, int] = {}
+        self.behind: dict[int, int] = {}
 
     async def committed_offsets(self, topic: str, timeout_s: float) -> dict[int, int]:
         if self.committed is None:
@@ -50,10 +50,18 @@ class Broker:
     def highwater(self, tp: Any) -> int | None:
         return (self.ends or {}).get(tp.partition)
 
+    def stored(self, topic: str, partition: int) -> int | None:
+        return (self.ends or {}).get(partition, 0) + self.behind.get(partition, 0)
+
+    def answered(self, topic: str) -> dict[int, int]:
+        return dict(self.done)
+
+    def past(self, tp: Any, taken: int | None) -> int:
+        return self.done.get(tp.partition, 0) if taken is None else taken
+
 
 class Processor:
     def __init__(self) -> None:
-        self.next_offset: dict[int, int] = {}
         self.ledger = Ledger()
         self.heard: list[dict[int, int]] = []
 
@@ -88,7 +96,7 @@ async def _stalled(worker: Any) -> str:
 @pytest.mark.parametrize("committed", [{}, {0: 5}, None], ids=["never", "stuck", "away"])
 async def test_commits_that_do_not_move_end_the_worker(committed: dict[int, int] | None) -> None:
     worker = app()
-    worker.processor.next_offset = {0: 9}
+    worker.consumer.done = {0: 9}
     worker.consumer.committed = committed
     assert "commit" in await _stalled(worker)
 
@@ -102,7 +110,7 @@ async def test_frames_that_are_not_fetched_end_the_worker() -> None:
 
 async def test_a_worker_that_gets_on_lives() -> None:
     worker = app()
-    worker.processor.next_offset = {0: 9}
+    worker.consumer.done = {0: 9}
     worker.consumer.committed = {0: 1}
     watching = asyncio.create_task(Watch(worker, UNCHANGED).run())
     for _ in range(8):
@@ -114,7 +122,7 @@ async def test_a_worker_that_gets_on_lives() -> None:
 
 async def test_a_rebalance_that_gets_on_is_no_stall() -> None:
     worker = app(stall_s=0.4)
-    worker.processor.next_offset = {0: 9}
+    worker.consumer.done = {0: 9}
     worker.rebalancing = True
     watching = asyncio.create_task(Watch(worker, UNCHANGED).run())
     for _ in range(8):
@@ -171,14 +179,14 @@ async def test_readiness_names_what_is_missing() -> None:
 async def test_silence_counts_from_when_the_backlog_was_gone() -> None:
     worker = app(stall_s=60)
     worker.consumer.ends = {0: 9, 1: 0}
-    worker.processor.next_offset = {0: 9}
+    worker.consumer.done = {0: 9}
     watch = Watch(worker, UNCHANGED)
     before_us = time.time_ns() // 1000
     await watch._look_at_silence()
     first = worker.processor.heard[-1]
     worker.consumer.ends = {0: 12, 1: 0}
     await watch._look_at_silence()
-    worker.processor.next_offset = {0: 12}
+    worker.consumer.done = {0: 12}
     await watch._look_at_silence()
     last = worker.processor.heard[-1]
     assert before_us <= first[0] < last[0], "while frames waited, nobody could say that none came"
@@ -204,7 +212,7 @@ async def test_a_partition_held_back_by_costly_frames_is_no_stall_while_they_are
     worker.consumer.ends, worker.consumer.fetched, worker.consumer.held = {0: 9}, {0: 1}, {0}
     watching = asyncio.create_task(Watch(worker, UNCHANGED).run())
     for offset in range(1, 9):
-        worker.processor.next_offset = worker.consumer.committed = {0: offset}
+        worker.consumer.done = worker.consumer.committed = {0: offset}
         await asyncio.sleep(0.05)
     assert not watching.done()
     watching.cancel()

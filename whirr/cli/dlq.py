@@ -207,7 +207,7 @@ def _lines(letter: Letter) -> list[tuple[str, str]]:
     size = f"{about['value_bytes']} bytes" + (
         "" if letter.cut_from_bytes is None else f", cut from {letter.cut_from_bytes}"
     )
-    where = f"{letter.topic}, partition {letter.original_partition}, offset {letter.original_offset}"
+    where = f"{letter.topic}, partition {letter.original_partition}, {_offsets(letter)}"
     meaning = ERROR_CODES.get(letter.code, "a reason that this version does not know")
     lines = [
         ("reason", f"{letter.code}: {meaning}"),
@@ -215,9 +215,14 @@ def _lines(letter: Letter) -> list[tuple[str, str]]:
         ("machine", letter.machine or "(no key)"),
         ("stored", about["stored_at"]),
         ("came from", f"{where}, timestamp {about['original_time']}"),
-        ("value", f"{size}, {letter.suffix[1:]}"),
+        ("value", "none" if letter.value is None else f"{size}, {letter.suffix[1:]}"),
     ]
     return [*lines, *(("header", f"{name}: {text}") for name, text in about["headers"].items())]
+
+
+def _offsets(letter: Letter) -> str:
+    first, last = letter.first_offset, letter.original_offset
+    return f"offset {last}" if first is None or first == last else f"offsets {first} to {last}"
 
 
 def _write(letter: Letter, out: Path, force: bool) -> Path:

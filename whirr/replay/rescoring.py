@@ -15,6 +15,7 @@ from schemas.frame import FrameRecord
 from stream_app.models import Champions
 from stream_app.pipeline import Engine
 from whirr.errors import WhirrError
+from whirr.fetching import unreadable_of
 from whirr.replay.run import ReplayObserver, conclude
 from whirr.replay.scoring import BATCH_FRAMES, Answer, Answers, Recipe, score_records, score_records_there, scorer_pool
 from whirr.replay.store import LetterRow, Store, opened
@@ -33,18 +34,24 @@ class Range(NamedTuple):
 
 
 async def records_of(settings: Settings, wanted: Range) -> AsyncIterator[FrameRecord]:
-    """Yield the retained frames' records.
+    """Yield the retained frames' records; of those that can't be read, what stands for them.
 
     Raises:
         SettingsError: There is no such topic.
         ServiceUnavailable: Kafka can't be reached.
     """
-    found = read_topic(settings, settings.frames_topic, since_us=wanted.since_us, until_us=wanted.until_us)
+    found = read_topic(
+        settings,
+        settings.frames_topic,
+        since_us=wanted.since_us,
+        until_us=wanted.until_us,
+        unreadable=wanted.machine == "*",
+    )
     async for record in found:
         if wanted.machine == "*" or fnmatchcase((record.key or b"").decode(errors="replace"), wanted.machine):
             yield FrameRecord(
                 record.key, record.value, tuple(record.headers), record.timestamp, record.topic, record.partition,
-                record.offset,
+                record.offset, unreadable_of(record),
             )  # fmt: skip
 
 
