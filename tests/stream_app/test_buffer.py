@@ -24,7 +24,9 @@ class Consumer:
         self.queue = FrameQueue(maxsize=100_000, flow_control=flow, clear_on_resume=True, room=self.room)
 
     def put(self, partition: int, size: int) -> None:
-        event: Any = SimpleNamespace(message=SimpleNamespace(partition=partition, value=bytes(size)))
+        event: Any = SimpleNamespace(
+            message=SimpleNamespace(partition=partition, key=None, value=bytes(size), headers=())
+        )
         self.queue.put_nowait_enhanced(
             event,
             on_pressure_high=lambda: self.held.add(partition),
