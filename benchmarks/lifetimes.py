@@ -23,7 +23,7 @@ from rich.table import Table
 from schemas import Alert, FrameRecord, Score, frame_headers
 from stream_app.pipeline import backtest
 from stream_app.pipeline.model import Model
-from trainer.recordings import natural_key
+from whirr.recordings.find import sort_key
 from whirr.settings import Route
 
 RUNS = ("Bearing1_2", "Bearing2_2", "Bearing3_1")
@@ -61,7 +61,7 @@ def live(folder: Path, detector: str, seed: int = 0, false_alerts: float = 1.0) 
     """Train on a run's first fifth, and play all of it."""
     from trainer.train import TrainConfig, train_model
 
-    run = sorted(folder.glob("*.flac"), key=lambda path: natural_key(path.name))
+    run = sorted(folder.glob("*.flac"), key=lambda path: sort_key(path.name))
     with tempfile.TemporaryDirectory(prefix="whirr-lifetimes-") as scratch:
         normal = Path(scratch, "normal")
         normal.mkdir()

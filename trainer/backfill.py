@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +15,8 @@ from stream_app.pipeline.statistics import STATISTICS
 from trainer.extraction import PARQUET, Extracted
 from trainer.recordings import Recording
 from whirr.errors import RecordingError, SettingsError
+from whirr.recordings.times import NoTime
 
-# 2026-01-31T12:00:00, 20260131_120000, 2026-01-31 12-00-00.250: what recorders put into names.
-_TIME = re.compile(r"(?<!\d)(?=(\d{4})-?(\d\d)-?(\d\d)[T_ -]?(\d\d)[-:_.]?(\d\d)[-:_.]?(\d\d)(?:[.,](\d{1,6}))?(?!\d))")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _ROWS_AT_ONCE = 50_000
 
 
@@ -89,8 +84,8 @@ def recording_times(recordings: Sequence[Recording], start_us: int | None = None
 
     Args:
         recordings: In time order by machine.
-        start_us: When each machine's first one began; the others follow without a gap. Default: as their names say
-            (``2026-01-31T12-00-00.wav``, ``pump_20260131_120000.flac``), taken as UTC.
+        start_us: When each machine's first one began; the others follow without a gap. Default: as their names say, or
+            the list of times beside them.
 
     Raises:
         SettingsError: A name says no time, and no start is given.
@@ -110,17 +105,13 @@ def recording_times(recordings: Sequence[Recording], start_us: int | None = None
 
 
 def _named_time(recording: Recording) -> int:
-    for match in _TIME.finditer(Path(recording.name).name):
-        *whole, fraction = match.groups()
-        try:
-            moment = datetime(*map(int, whole), tzinfo=UTC)  # type: ignore[arg-type, misc]
-        except ValueError:
-            continue
-        return (moment - _EPOCH) // _MICROSECOND + int((fraction or "0").ljust(6, "0"))
-    raise SettingsError(
-        f"{recording.name}: its name says no time such as 2026-01-31T12-00-00; give --start, the time at which each "
-        "machine's first recording began"
-    )
+    if isinstance(recording.start, NoTime):
+        raise SettingsError(
+            f"{recording.name}: its name says no time such as 2026-01-31T12-00-00 ({recording.start.reason}); give "
+            "--start, the time at which each machine's first recording began, or --pattern with the form of the times, "
+            "such as '*_{time:%d.%m.%Y_%H%M%S}'"
+        )
+    return recording.start
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,10 @@ from stream_app.pipeline.resample import resample
 from trainer.feature_choice import Choice, FeatureOptions, choose_features, frame_length
 from trainer.feature_files import FrameRow, FrameTable, GrowingArray, growing_array
 from trainer.reading import Float32, computed, frame_bounds, samples_of
-from trainer.recordings import Found, OnError, Part, Problem, find_recordings
+from trainer.recordings import Found, OnError, Part, find_recordings
 from whirr.errors import SettingsError
+from whirr.recordings.find import Problem
+from whirr.recordings.naming import Naming
 
 SPECTROGRAMS = "spectrograms.npy"
 PARQUET = "statistics.parquet"
@@ -37,7 +39,7 @@ class ExtractConfig:
     Attributes:
         folder: Recordings, normal or not: see :func:`trainer.recordings.find_recordings`.
         out: The folder to write to; files of an earlier extraction are replaced.
-        machine: Whose recordings these are, in place of what the folders say.
+        naming: Whose recordings these are and when they began, in place of what paths say.
         columns: Of tables: the columns to take as channels; empty: those that look like a signal.
         on_error: ``skip`` or ``fail`` for files that can't be used.
         features: What the user fixed of the features.
@@ -46,7 +48,7 @@ class ExtractConfig:
 
     folder: Path
     out: Path
-    machine: str | None = None
+    naming: Naming = field(default_factory=Naming)
     columns: tuple[str, ...] = ()
     on_error: OnError = "skip"
     features: FeatureOptions = field(default_factory=FeatureOptions)
@@ -98,6 +100,7 @@ class Extracted:
             "folder": str(found.folder),
             "files": len(found.recordings) + len(found.problems),
             "used": len(found.recordings),
+            "notes": list(found.notes),
             "not_used": [asdict(problem) for problem in found.problems],
             "machines": sorted(machine for machine in found.machines if machine is not None),
             "rates_hz": {str(rate_hz): count for rate_hz, count in sorted(found.rates_hz.items())},
@@ -141,7 +144,7 @@ def extract_features(config: ExtractConfig, observer: ExtractionObserver | None 
         RecordingError: The folder holds no usable audio, or a file can't be used and ``on_error`` is ``fail``.
     """
     observer = observer or ExtractionObserver()
-    found = find_recordings(config.folder, config.machine, config.on_error, normal_only=False, columns=config.columns)
+    found = find_recordings(config.folder, config.naming, config.on_error, normal_only=False, columns=config.columns)
     observer.on_found(found)
     choice = choose_features(found, config.features, config.frame_s)
     frame_s = frame_length(found, choice.features, config.frame_s)

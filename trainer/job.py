@@ -14,8 +14,10 @@ from schemas import ModelMetadata
 from trainer.detector import CANDIDATES, DEFAULT, EpochLoss, find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice, FeatureOptions
-from trainer.recordings import Found, OnError, Problem
+from trainer.recordings import Found, OnError
 from whirr.errors import SettingsError
+from whirr.recordings.find import Problem
+from whirr.recordings.naming import Naming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class TrainConfig:
         detector: One of :data:`trainer.detector.DETECTORS`.
         candidates: Detectors that ``auto`` combines.
         machine: Whose recordings these are, in place of what the folders say.
+        pattern: Template of paths that says where they name the machine.
+        labels: CSV file of labels in place of those in paths.
         columns: Of tables: the columns to take as channels; empty: those that look like a signal.
         on_error: ``skip`` or ``fail`` for files that can't be used.
         features: What the user fixed of the features.
@@ -57,6 +61,8 @@ class TrainConfig:
     detector: str = DEFAULT
     candidates: tuple[str, ...] = CANDIDATES
     machine: str | None = None
+    pattern: str | None = None
+    labels: Path | None = None
     columns: tuple[str, ...] = ()
     on_error: OnError = "skip"
     features: FeatureOptions = field(default_factory=FeatureOptions)
@@ -82,6 +88,11 @@ class TrainConfig:
     reference_s: Annotated[float | None, Field(gt=0)] = None
     mlflow: bool = True
     register: bool = False
+
+    @property
+    def naming(self) -> Naming:
+        """How the recordings are to be understood."""
+        return Naming(machine=self.machine, pattern=self.pattern, labels=self.labels)
 
     @property
     def model_name(self) -> str:
@@ -139,6 +150,8 @@ class TrainResult:
         detector_figures: What the detector found out about the normals, by name.
         recordings: Used, whole or in part.
         problems: Files that were not used.
+        left_out: How many recordings were left out, and why: of a test set, labelled as anomalies.
+        notes: What a person should know of the machines that were found.
         windows: Training windows per epoch.
         history: Losses of each epoch, if there are any.
         best: The epoch whose weights were kept, or None.
@@ -154,6 +167,8 @@ class TrainResult:
     detector_why: str
     recordings: int
     problems: tuple[Problem, ...]
+    left_out: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...]
     windows: int
     held_out_windows: int
     history: tuple[EpochLoss, ...]

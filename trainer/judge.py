@@ -7,24 +7,26 @@ from pathlib import Path
 import numpy as np
 
 from stream_app.pipeline import Model, resample, windows
+from trainer.evaluation.labelled import find_labelled
 from trainer.promotion import Judge
 from trainer.reading import signals_of
-from trainer.recordings import audio_files
 from whirr.errors import RecordingError
-from whirr.layouts import label_of
 from whirr.recordings import read_recording
 
 
 def recording_auc(folder: Path) -> Judge:
     """Return a judge: the area under the ROC curve over the recordings under ``folder``.
 
-    Labels are in the paths (see :mod:`whirr.layouts`); recordings without one, or in a folder ``train``, don't count. A
+    Labels are in the paths, as in `whirr evaluate`; recordings without one, or of a training set, don't count. A
     recording's score is the mean over its windows, of a one-channel model's signals the worst.
 
     Raises:
-        RecordingError: The folder lacks normal or anomalous recordings.
+        RecordingError: The folder lacks normal or anomalous recordings, or the label of one is unclear.
     """
-    labelled = list(_labelled(folder))
+    found = find_labelled(folder)
+    if unclear := [f"{problem.name}: {problem.reason}" for problem in found.problems if "is unclear" in problem.reason]:
+        raise RecordingError(f"{len(unclear)} recordings in {str(folder)!r} may be normal or not: {unclear[0]}")
+    labelled = [(one.recording.path, int(one.anomalous)) for one in found.recordings]
     counts = [sum(label == wanted for _, label in labelled) for wanted in (0, 1)]
     if not all(counts):
         raise RecordingError(
@@ -41,11 +43,6 @@ def recording_auc(folder: Path) -> Judge:
         )
 
     return judge
-
-
-def _labelled(folder: Path) -> list[tuple[Path, int]]:
-    labels = {path: label_of(path.relative_to(folder).as_posix()) for path in sorted(audio_files(folder, "train"))}
-    return [(path, int(label == "anomaly")) for path, label in labels.items() if label is not None]
 
 
 def recording_score(model: Model, path: Path) -> float:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas import FeatureConfig
-from trainer.recordings import Part, Problem
+from trainer.recordings import Part
 from whirr import recordings
 from whirr.errors import FrameRejected, RecordingError
+from whirr.recordings.find import Problem
 
 Float32 = NDArray[np.float32]
 Computed = TypeVar("Computed")

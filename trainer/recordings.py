@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from schemas.frame import MACHINE_ID, MIN_FRAME_S
-from whirr import layouts
+from schemas.frame import MIN_FRAME_S
 from whirr.errors import RecordingError
 from whirr.recordings import SUFFIXES, Notes, RecordingInfo, is_recording, recording_info
+from whirr.recordings.find import Problem, checked_folder, sort_key, walk
+from whirr.recordings.naming import Known, Namer, Naming
+from whirr.recordings.times import NoTime
+from whirr.recordings.words import folder_name
 
-ANOMALOUS_NAME = re.compile(r"^(anomal|abnormal)", re.IGNORECASE)
+NOT_LOOKED = NoTime("nobody looked")
 STRAY_SHARE = 0.25  # a recording shorter than this share of the median one doesn't set the window's length
 
 OnError = Literal["skip", "fail"]
@@ -31,6 +33,7 @@ class Recording:
         name: Path relative to the folder, with forward slashes.
         machine: Whose it is, or None where the folder doesn't say.
         rate_hz, channels, samples: Samples are per channel.
+        start: When it began, microseconds since the epoch, or why that isn't known.
         columns: Of a table: the columns to take as channels; empty: those that look like a signal.
         info: All that is known of the file, or None.
     """
@@ -41,6 +44,7 @@ class Recording:
     rate_hz: int
     channels: int
     samples: int
+    start: int | NoTime = NOT_LOOKED
     columns: tuple[str, ...] = ()
     info: RecordingInfo | None = None
 
@@ -51,20 +55,22 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """A file that was not used, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
-    """What a folder holds, in time order (names sorted with numbers as numbers) by machine."""
+    """What a folder holds, in the one order of recordings: see :func:`whirr.recordings.find.sort_key`.
+
+    Attributes:
+        folder: Where they are.
+        recordings: Those that can be used.
+        problems: Files that can't be used, and why.
+        left_out: How many can't be trained on and why, where only normal recordings are wanted.
+        machine_notes: What a person should know of the machines.
+    """
 
     folder: Path
     recordings: tuple[Recording, ...]
     problems: tuple[Problem, ...]
+    left_out: tuple[tuple[str, int], ...] = ()
+    machine_notes: tuple[str, ...] = ()
 
     @property
     def rates_hz(self) -> Counter[int]:
@@ -83,8 +89,8 @@ class Found:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be said about the recordings as they were read."""
-        return notes_of(self.recordings)
+        """What is to be said about the machines, and about the recordings as they were read."""
+        return [*self.machine_notes, *notes_of(self.recordings)]
 
     @property
     def shortest_s(self) -> float:
@@ -102,7 +108,7 @@ class Found:
         names = {problem.name for problem in problems}
         left = tuple(recording for recording in self.recordings if recording.name not in names)
         known = (*self.problems, *{problem.name: problem for problem in problems}.values())
-        return Found(self.folder, left, known).checked(on_error)
+        return replace(self, recordings=left, problems=known).checked(on_error)
 
     def checked(self, on_error: OnError) -> Found:
         """Return this, if it can be trained on.
@@ -128,7 +134,7 @@ class Part:
 
 def find_recordings(
     folder: Path,
-    machine: str | None = None,
+    naming: Naming | None = None,
     on_error: OnError = "skip",
     *,
     normal_only: bool = True,
@@ -137,35 +143,71 @@ def find_recordings(
     """Return the recordings under a folder.
 
     ``DIR/<machine>/train/*`` and ``DIR/<machine>/*`` name the machine; ``DIR/train/*`` and ``DIR/*`` don't. The
-    layouts of public data sets are understood too: see :mod:`whirr.layouts`.
+    layouts of public data sets are understood too: see :mod:`whirr.recordings.layout`.
 
     Args:
         folder: Searched recursively for recordings: audio, and tables of samples with a stated rate.
-        machine: Whose recordings these are, in place of what the folders say.
+        naming: Whose they are, how they are labelled and when they began, in place of what their paths say.
         on_error: ``skip`` leaves files out that can't be used and names them; ``fail`` raises.
-        normal_only: Leave out what belongs to a test set, what lies in a folder named as anomalous, and files named so.
+        normal_only: Leave out what belongs to a test set and what is labelled as an anomaly. A recording that only its
+            own name labels so, among normal ones, is named as one that can't be used.
         columns: Of tables: the columns to take as channels; empty: those that look like a signal.
 
     Raises:
-        RecordingError: The folder is missing or holds no usable audio, or a file can't be used and ``on_error`` is
-            ``fail``, or ``machine`` is no machine id.
+        RecordingError: The folder is missing or holds no usable audio, a file can't be used and ``on_error`` is
+            ``fail``, or where only normal ones are wanted a recording's label is unclear.
+        SettingsError: ``naming`` makes no sense.
     """
-    if not folder.is_dir():
-        raise RecordingError(f"{str(folder)!r} is no folder; expected one with normal recordings")
-    if machine is not None and not MACHINE_ID.fullmatch(machine):
-        raise RecordingError(f"machine {machine!r} is no machine id; expected {MACHINE_ID.pattern}")
-    names = [path.relative_to(folder).as_posix() for path in audio_files(folder, "test" if normal_only else None)]
+    checked_folder(folder, "normal recordings" if normal_only else "recordings")
+    namer = Namer(folder, naming)
+    walked = list(walk(folder, SUFFIXES, is_recording))
+    problems = [one for one in walked if isinstance(one, Problem)]
+    known = [namer.known(name) for name in sorted((one for one in walked if isinstance(one, str)), key=sort_key)]
+    left_out: Counter[str] = Counter()
     if normal_only:
-        names = [name for name in names if not _lies_among_anomalies(name)]
-    if not names:
-        raise RecordingError(f"no audio in {str(folder)!r}; looked for {' '.join(SUFFIXES)}, in sub-folders too")
+        known = _normal(known, namer, left_out, problems)
     with ThreadPoolExecutor() as pool:
-        looked_at = list(
-            pool.map(lambda name: _look_at(folder, name, machine, normal_only, columns), sorted(names, key=natural_key))
-        )
-    problems = tuple(one for one in looked_at if isinstance(one, Problem))
+        looked_at = list(pool.map(lambda one: one.unplaced or describe(folder, one, None, columns), known))
+    for one, found in zip(known, looked_at, strict=True):
+        problems += [Problem(one.name, found)] if isinstance(found, str) else []
+        problems += [found] if isinstance(found, Problem) else []
     recordings = tuple(one for one in looked_at if isinstance(one, Recording))
-    return Found(folder, recordings, problems).checked(on_error)
+    if not walked or not (recordings or problems):
+        why = f" but {_counted(left_out)}, which are left out" if left_out else ""
+        raise RecordingError(f"no audio in {str(folder)!r}{why}; looked for {' '.join(SUFFIXES)}, in sub-folders too")
+    found = Found(folder, recordings, tuple(problems), tuple(left_out.items()), tuple(namer.notes()))
+    return found.checked(on_error)
+
+
+def _normal(known: Sequence[Known], namer: Namer, left_out: Counter[str], problems: list[Problem]) -> list[Known]:
+    """Return the recordings that may train; count those that are left out, and add to what can't be used.
+
+    Raises:
+        RecordingError: A recording's label is unclear.
+    """
+    kept, unclear = [], []
+    for one in known:
+        listed = namer.labels is not None
+        if one.part == "test":
+            left_out["of a test set"] += 1
+        elif one.unclear:
+            unclear.append(f"{one.name}: {one.unclear}")
+        elif one.label == "anomaly" and (listed or any(folder_name(f).label for f in one.name.split("/")[:-1])):
+            left_out["labelled anomaly"] += 1
+        elif one.label == "anomaly":
+            problems.append(Problem(one.name, "named as anomalous; only normal recordings train"))
+        elif listed and one.label is None:
+            problems.append(Problem(one.name, "no label in the list of labels"))
+        else:
+            kept.append(one)
+    if unclear:
+        more = f"; and {len(unclear) - 3} more" if len(unclear) > 3 else ""
+        raise RecordingError(f"{len(unclear)} recordings may be normal or not: {'; '.join(unclear[:3])}{more}")
+    return kept
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.items())
 
 
 def describe_problems(folder: Path, problems: Sequence[Problem], most: int = 5) -> str:
@@ -178,12 +220,6 @@ def describe_problems(folder: Path, problems: Sequence[Problem], most: int = 5) 
 def notes_of(recordings: Iterable[Recording]) -> list[str]:
     """Return what is to be said about recordings as they were read, a line for each kind of thing."""
     return Notes.of((recording.name, recording.info) for recording in recordings if recording.info is not None).lines()
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Return a sort key under which numbers in names count as numbers: ``clip9`` before ``clip10``."""
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def split(
@@ -223,34 +259,18 @@ def data_hash(recordings: Sequence[Recording]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def audio_files(folder: Path, left_out: layouts.Part | None) -> list[Path]:
-    """Return the recordings under a folder, except hidden ones and what belongs to the part ``left_out``."""
-    found = []
-    for path in folder.rglob("*"):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        parts = (*inside.parts[:-1], layouts.place(inside.as_posix(), folder).part)
-        left = hidden or (left_out is not None and left_out in parts)
-        if not left and path.is_file() and is_recording(path):
-            found.append(path)
-    return found
-
-
-def _lies_among_anomalies(name: str) -> bool:
-    folders = name.split("/")[:-1]
-    return any(layouts.LABEL_FOLDER.fullmatch(part) and layouts.label_of(part) == "anomaly" for part in folders)
-
-
-def _look_at(
-    folder: Path, name: str, machine: str | None, normal_only: bool, columns: Sequence[str]
+def describe(
+    folder: Path, known: Known, machine: str | None = None, columns: Sequence[str] = ()
 ) -> Recording | Problem:
-    if normal_only and ANOMALOUS_NAME.match((folder / name).name):
-        return Problem(name, "named as anomalous")
-    return describe(folder, name, machine or layouts.place(name, folder).machine, columns)
+    """Return a recording of a folder as its header describes it, or why it can't be used.
 
-
-def describe(folder: Path, name: str, machine: str | None, columns: Sequence[str] = ()) -> Recording | Problem:
-    """Return the recording ``name`` of a folder as its header describes it, or why it can't be used."""
+    Args:
+        folder: Where it is.
+        known: What is known of it.
+        machine: Whose it is where nothing says.
+        columns: Of a table: the columns to take as channels; empty: those that look like a signal.
+    """
+    name = known.name
     path = folder / name
     try:
         info = recording_info(path, columns)
@@ -261,12 +281,13 @@ def describe(folder: Path, name: str, machine: str | None, columns: Sequence[str
     return Recording(
         path=path,
         name=name,
-        machine=machine,
+        machine=known.machine or machine,
         rate_hz=info.rate_hz,
         channels=info.channels,
         samples=info.samples,
         columns=tuple(columns),
         info=info,
+        start=known.start,
     )
 
 

@@ -21,8 +21,9 @@ from stream_app.pipeline.resample import resample
 from stream_app.pipeline.windowing import windows
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
 from trainer.reading import computed, frame_bounds, samples_of, signals_of
-from trainer.recordings import Part, Problem
+from trainer.recordings import Part
 from whirr.errors import RecordingError
+from whirr.recordings.find import Problem
 
 Float32 = NDArray[np.float32]
 FrameWindows = Float32  # [signal, window, channel, band, time]

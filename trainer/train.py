@@ -123,7 +123,7 @@ def _check_ends(config: TrainConfig, settings: Settings) -> None:
 def _prepare(
     config: TrainConfig, folder: Path, observer: Observer, settings: Settings, started_at: datetime
 ) -> _Ground:
-    found = find_recordings(config.normal, config.machine, config.on_error, columns=config.columns)
+    found = find_recordings(config.normal, config.naming, config.on_error, columns=config.columns)
     observer.on_found(found)
     reference = _reference(config, found, settings, started_at)
     choice = choose_features(found, config.features, config.frame_s, find_detector(config.detector).sound_rate_hz)
@@ -213,6 +213,8 @@ def _result(
         detector_why=trained.fitted.why,
         recordings=len(ground.found.recordings),
         problems=ground.found.problems,
+        left_out=ground.found.left_out,
+        notes=tuple(ground.found.notes),
         windows=len(prepared.train),
         held_out_windows=len(prepared.held_out.windows),
         history=trained.fitted.history,

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from edge_agent.stretch import SignalFormat, Stretch
 from whirr.errors import RecordingError
-from whirr.recordings import Notes, Recording, is_recording, recording_info
+from whirr.recordings import SUFFIXES, Notes, Recording, is_recording, recording_info
+from whirr.recordings.find import Problem, checked_folder, printable, sort_key, walk
+from whirr.recordings.layout import home_machine
 
 log = logging.getLogger(__name__)
 OnError = Literal["skip", "fail"]
 Order = Literal["number", "name"]
-
-_LABEL = re.compile(r"^(normal|anomaly|anomalous)[_-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ class FolderSource:
         paths: Files, and folders whose audio files (not those of folders within) are taken in ``order``.
         loop: Begin anew after the last file, for ever.
         on_error: What to do about a file that can't be used.
-        order: ``number`` sorts a folder by the numbers in its files' names (2 before 10) and past a leading label such
-            as ``normal_``, so what `whirr simulate` wrote comes in the order of time; ``name`` sorts by name alone.
+        order: ``number`` sorts a folder by the numbers in its files' names (2 before 10), labels such as ``normal_``
+            aside, so what `whirr simulate` wrote comes in the order of time; ``name`` sorts by name alone.
         columns: Of tables: the columns to take as channels; empty: those that look like a signal.
 
     Raises:
@@ -88,9 +87,12 @@ class FolderSource:
             if not self._loop:
                 return
 
-    def _usable(self, paths: Iterable[Path]) -> Iterator[AudioFile]:
+    def _usable(self, paths: Iterable[Path | Problem]) -> Iterator[AudioFile]:
         notes = Notes()
         for path in paths:
+            if isinstance(path, Problem):
+                self._refuse(Path(path.name), RecordingError(path.reason))
+                continue
             try:
                 info = recording_info(path, self._columns)
                 yield AudioFile(path, SignalFormat(info.rate_hz, info.channels, info.kind), info.samples)
@@ -127,32 +129,28 @@ class FolderSource:
         self._damaged.add(path)
 
 
-def found(paths: Iterable[Path], order: Order = "number") -> Iterator[Path]:
-    """Yield files as given, and folders' recordings in order.
+def found(paths: Iterable[Path], order: Order = "number") -> Iterator[Path | Problem]:
+    """Yield files as given, and folders' recordings in order; and what can't be looked at.
 
     Raises:
         RecordingError: A path that does not exist.
     """
     for path in paths:
         if path.is_dir():
-            files = (file for file in path.iterdir() if is_recording(file))
-            yield from sorted(files, key=_by_number if order == "number" else _by_name)
+            within = list(walk(checked_folder(path, "recordings"), SUFFIXES, is_recording, deep=False))
+            yield from (one for one in within if isinstance(one, Problem))
+            names = (one for one in within if isinstance(one, str))
+            yield from (path / name for name in sorted(names, key=sort_key if order == "number" else None))
         elif path.exists():
             yield path  # whatever it is: a pipe is refused when it is looked at
         else:
-            raise RecordingError(f"{path} does not exist")
+            raise RecordingError(f"{printable(str(path))} does not exist")
 
 
-def folder_machine_id(path: Path) -> str:
-    """Return whose signal a folder or file is: ``pump-1`` for ``pump-1``, ``pump-1/test`` and the files there."""
-    folder = path.resolve() if path.is_dir() else path.resolve().parent
-    return folder.parent.name if folder.name in ("train", "test") else folder.name
+def folder_machine_id(path: Path) -> str | None:
+    """Return whose signal a folder or file is: ``pump-1`` for ``pump-1``, ``pump-1/test`` and the files there.
 
-
-def _by_name(path: Path) -> tuple[Any, ...]:
-    return (path.name,)
-
-
-def _by_number(path: Path) -> tuple[Any, ...]:
-    parts = re.split(r"(\d+)", _LABEL.sub("", path.stem))
-    return (*((int(part), "") if part.isdecimal() else (-1, part) for part in parts if part), (-2, path.name))
+    Raises:
+        RecordingError: The folder's name can't be a machine's.
+    """
+    return home_machine(path if path.is_dir() else path.absolute().parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ import soundfile
 
 from edge_agent.simulator import MachineSpec, make_plant, write_plant
 from edge_agent.simulator.recordings import machine_truth
-from schemas.frame import MACHINE_ID
 from whirr.errors import RecordingError
+from whirr.recordings.find import Problem, checked_folder, sort_key, walk
+from whirr.recordings.naming import Known, Namer
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 RECORDING_S = 10.0
@@ -94,22 +96,28 @@ def recorded(folder: Path) -> list[DemoMachine]:
 
 
 def _recorded_machines(folder: Path) -> Iterator[DemoMachine]:
-    if not folder.is_dir():
-        raise RecordingError(f"{folder} is no folder")
-    for home in sorted(path for path in folder.iterdir() if path.is_dir()):
-        normal, anomalous = _test_recordings(home / "test")
-        live = (*normal, *anomalous)
-        if not live or not _recordings(home / "train"):
+    checked_folder(folder, "a folder for each machine")
+    namer = Namer(folder)
+    walked = list(walk(folder, SUFFIXES))
+    for problem in (one for one in walked if isinstance(one, Problem)):
+        raise RecordingError(f"{problem.name}: {problem.reason}")
+    known = [namer.known(name) for name in sorted((one for one in walked if isinstance(one, str)), key=sort_key)]
+    for machine in sorted({one.machine for one in known if one.machine is not None}, key=sort_key):
+        own = [one for one in known if one.machine == machine]
+        if unclear := next((one for one in own if one.unclear and one.part == "test"), None):
+            raise RecordingError(f"{unclear.name}: {unclear.unclear}")
+        train = _train_folder(folder, machine, known)
+        normal, anomalous = (
+            [folder / one.name for one in own if one.part == "test" and one.label == label]
+            for label in ("normal", "anomaly")
+        )
+        if train is None or not (normal or anomalous):
             continue
-        if not MACHINE_ID.fullmatch(home.name):
-            raise RecordingError(
-                f"{home} is no machine id; expected a folder's name of 1 to 128 of A-Z a-z 0-9 . _ : -"
-            )
-        seconds = [_duration_s(path) for path in live]
+        seconds = [_duration_s(path) for path in (*normal, *anomalous)]
         yield DemoMachine(
-            machine_id=home.name,
-            train=home / "train",
-            live=live,
+            machine_id=machine,
+            train=train,
+            live=(*normal, *anomalous),
             live_s=sum(seconds),
             shortest_s=min(seconds),
             onset_s=sum(seconds[: len(normal)]) if anomalous else None,
@@ -124,14 +132,13 @@ def _duration_s(path: Path) -> float:
         raise RecordingError(f"{path} can't be played: {error.error_string}") from None
 
 
-def _recordings(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-
-
-def _test_recordings(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return normal and anomalous recordings, told by how their names begin: ``abnormal`` holds ``normal``."""
-    found = _recordings(folder)
-    anomalous = [path for path in found if path.name.lower().startswith(("anomal", "abnormal"))]
-    return [path for path in found if path.name.lower().startswith("normal")], anomalous
+def _train_folder(folder: Path, machine: str, known: list[Known]) -> Path | None:
+    """Return the folder that holds a machine's recordings to train on, and nobody else's."""
+    own = [folder / one.name for one in known if one.machine == machine and one.part == "train"]
+    if not own:
+        return None
+    common = Path(os.path.commonpath([path.parent for path in own]))
+    others = (one for one in known if one.machine != machine and (folder / one.name).is_relative_to(common))
+    if other := next(others, None):
+        raise RecordingError(f"{common} holds recordings of {machine} and {other.machine}; the demo needs one for each")
+    return common

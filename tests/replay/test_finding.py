@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
-from schemas.times import format_rfc3339, parse_rfc3339
+from schemas.times import format_rfc3339
 from stream_app.models import Champions
 from tests.models import encoded, noise
 from whirr.errors import RecordingError, SettingsError
+from whirr.recordings.pattern import Pattern
 from whirr.replay.config import ReplayConfig
 from whirr.replay.finding import Finder
 from whirr.replay.gates import failures, parse_gate
-from whirr.replay.names import compile_pattern
 from whirr.replay.store import opened
-from whirr.replay.times import time_in
 
 SECOND = encoded(noise())
 
@@ -40,26 +39,6 @@ def write(folder: Path, *names: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(SECOND)
     return folder
-
-
-@pytest.mark.parametrize(
-    ("text", "time"),
-    [
-        ("pump_20260131T120000Z.wav", "2026-01-31T12:00:00Z"),
-        ("2026-01-31_12-00-00", "2026-01-31T11:00:00Z"),
-        ("2026.07.31 12.00.00.25", "2026-07-31T10:00:00.25Z"),
-        ("20260131_120000_003.wav", "2026-01-31T11:00:00Z"),
-        ("2026-01-31T12:00:00+0530", "2026-01-31T06:30:00Z"),
-        ("normal_1769861000.wav", "2026-01-31T12:03:20Z"),
-        ("1769861000123", "2026-01-31T12:03:20.123Z"),
-        ("20261331_120000", None),
-        ("normal_id_00_00000007", None),
-        ("section_00_source_test_anomaly_0007_1", None),
-    ],
-)
-def test_times_in_names(text: str, time: str | None):
-    expected = None if time is None else parse_rfc3339(time)
-    assert time_in(text, ZoneInfo("Europe/Berlin")) == expected
 
 
 def test_recordings_without_times_follow_one_another_normals_first(tmp_path: Path, champions: Champions):
@@ -89,7 +68,7 @@ def test_a_pattern_says_where_machine_sensor_and_time_are(tmp_path: Path, champi
     ]
     for template in ("{machine}_{machine}", "{speed}", "a{b"):
         with pytest.raises(SettingsError, match="can't stand there"):
-            compile_pattern(template)
+            Pattern(template)
 
 
 def test_a_csv_file_gives_times_machines_and_sensors(tmp_path: Path, champions: Champions):
@@ -130,3 +109,48 @@ def test_gates_fail_say_why_and_refuse_what_cannot_be_told():
     for text in ("recall", "recall<high", "speed<3", "recall=1"):
         with pytest.raises(SettingsError, match="expected such as"):
             parse_gate(text)
+
+
+def notes(folder: Path, tmp_path: Path, champions: Champions, **options) -> tuple[str, list[str]]:
+    """Return where times come from, and what is said."""
+    config = ReplayConfig(folder=folder, out=tmp_path / "out", **options)
+    with opened(tmp_path / "out", {}, restart=True) as store:
+        told = Finder(config, store, champions.router, lambda _: None).find()
+    return told.times, list(told.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "zone", "said"),
+    [
+        (("20261025_021000", "20261025_031000"), "Europe/Berlin", r"1 of 2 names .*comes twice in Europe/Berlin"),
+        (("05.01.2026 120000", "06.01.2026 120000"), "UTC", r"day and month .*--pattern"),
+        (("20260131_120000", "clip"), "UTC", r"1 of 2 names .*clip\.wav: its name holds none"),
+        (("20251105123456_1", "20251105123456_2"), "UTC", r"would both begin at 2025-11-05T12:34:56"),
+    ],
+)
+def test_names_that_are_no_times_are_not_taken_and_it_says_why(
+    names: tuple[str, ...], zone: str, said: str, tmp_path: Path, champions: Champions
+):
+    folder = write(tmp_path / "data", *(f"p/{name}.wav" for name in names))
+    times, told = notes(folder, tmp_path, champions, zone=zone)
+    assert times == "pace"
+    assert re.search(said, "\n".join(told))
+
+
+def test_a_stated_form_of_times_is_taken(tmp_path: Path, champions: Champions):
+    folder = write(tmp_path / "data", "p/05.01.2026 120000.wav", "p/04.02.2026 120000.wav")
+    rows = found(folder, tmp_path, champions, pattern="{machine}/{time:%d.%m.%Y %H%M%S}")
+    assert [row[3] for row in rows] == ["2026-01-05T12:00:00", "2026-02-04T12:00:00"]
+
+
+def test_unclear_labels_and_what_is_no_recording_are_named_and_not_used(tmp_path: Path, champions: Champions):
+    folder = write(tmp_path / "data", "Pump 7/test/normal_1.wav", "Pump 7/test/unnormal_2.wav")
+    (folder / "loop").symlink_to(".")
+    os.mkfifo(folder / "x.wav")
+    (folder / os.fsdecode(b"\xff.wav")).write_bytes(SECOND)
+    rows = found(folder, tmp_path, champions)
+    assert [row[:3] for row in rows] == [("Pump-7", "", "Pump 7/test/normal_1.wav")]
+    _, told = notes(folder, tmp_path, champions)
+    assert "3 files or folders are passed" in told[1]
+    assert "1 recordings are not used, such as Pump 7/test/unnormal_2.wav" in told[2]
+    assert told[0] == "machine Pump-7 is the folder 'Pump 7'"

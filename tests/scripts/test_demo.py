@@ -146,7 +146,7 @@ def test_recordings_are_played_normal_first(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(noise(0.5)))
     (machine,) = recorded(tmp_path)
-    assert [path.stem for path in machine.live] == ["normal_1", "normal_2", "abnormal_2", "anomaly_1"]
+    assert [path.stem for path in machine.live] == ["normal_1", "normal_2", "anomaly_1", "abnormal_2"]
     assert (machine.onset_s, machine.live_s, machine.frame_s) == (1.0, 2.0, 0.5)
     with pytest.raises(RecordingError, match="has no machine"):
         recorded(tmp_path / "fan")

@@ -19,6 +19,8 @@ from trainer.extraction import PARQUET, ExtractConfig, Extracted, extract_featur
 from trainer.recordings import Recording
 from whirr.cli import run
 from whirr.errors import RecordingError, SettingsError
+from whirr.recordings.naming import Naming
+from whirr.recordings.times import time_in
 
 START = "2026-01-31T12:00:00Z"
 START_US = int(datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()) * 1_000_000
@@ -39,7 +41,8 @@ def extracted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Extract
 
 
 def recording(name: str, seconds: float = 1.0, machine: str | None = "m") -> Recording:
-    return Recording(path=Path(name), name=name, machine=machine, rate_hz=10, channels=1, samples=round(10 * seconds))
+    samples, start = round(10 * seconds), time_in(Path(name).stem, UTC)
+    return Recording(path=Path(name), name=name, machine=machine, rate_hz=10, channels=1, samples=samples, start=start)
 
 
 def test_recordings_follow_each_other_from_the_start_of_each_machine():
@@ -51,7 +54,7 @@ def test_recordings_follow_each_other_from_the_start_of_each_machine():
     ("name", "at"),
     [
         ("a/2026-01-31T12-00-00.wav", START_US),
-        ("a/pump7_20260131_120000_001.flac", START_US),
+        ("a/pump7_20260131_120000_001.flac", START_US + 1000),
         ("a/20260131120000.wav", START_US),
         ("a/2026-01-31 12.00.00,25.ogg", START_US + 250_000),
         ("2025-01-01_00-00-00/99999999-20260131T120000Z.wav", START_US),
@@ -99,7 +102,7 @@ def test_repeating_a_backfill_changes_nothing(extracted: Extracted, tmp_path: Pa
 def test_recordings_that_overlap_are_written_once_and_counted(tmp_path: Path):
     write(tmp_path / "in" / "20260131T120000.wav", vibration(3, 1))
     write(tmp_path / "in" / "20260131T120001.wav", vibration(3, 2))
-    found = extract_features(ExtractConfig(folder=tmp_path / "in", out=tmp_path / "out", machine="m"))
+    found = extract_features(ExtractConfig(folder=tmp_path / "in", out=tmp_path / "out", naming=Naming(machine="m")))
     done = backfill(found, tmp_path / "history")
     assert (done.rows, done.late) == (4, 2)
 

@@ -8,8 +8,9 @@ import pytest
 
 from tests.trainer.conftest import vibration, write
 from trainer.evaluation.labelled import find_labelled
-from trainer.evaluation.labels import read_labels
 from whirr.errors import RecordingError
+from whirr.recordings.listing import read_list
+from whirr.recordings.naming import Naming
 
 
 def _recordings(folder: Path, *names: str) -> None:
@@ -53,7 +54,7 @@ def test_folders_without_anything_to_evaluate_are_errors(tmp_path: Path) -> None
     with pytest.raises(RecordingError, match=r"no usable recording with a label.*clip\.wav"):
         find_labelled(tmp_path)
     with pytest.raises(RecordingError, match="'press 3' is no machine id"):
-        find_labelled(tmp_path, machine="press 3")
+        find_labelled(tmp_path, Naming(machine="press 3"))
 
 
 def _csv(folder: Path, *lines: str) -> Path:
@@ -72,7 +73,7 @@ def test_a_csv_gives_labels_machines_and_onsets(tmp_path: Path) -> None:
         "Anomalous,b/normal_3.wav,,,",
         "0,c/5.wav,,,",
     )
-    found = find_labelled(tmp_path, file)
+    found = find_labelled(tmp_path, Naming(labels=file))
     assert {(one.name, machine, one.label, one.onset_s) for machine, own in found.machines.items() for one in own} == {
         ("a/1.wav", "a", "normal", None),
         ("a/2.wav", "press-2", "anomaly", 0.25),
@@ -108,19 +109,19 @@ def test_a_csv_gives_labels_machines_and_onsets(tmp_path: Path) -> None:
 )
 def test_errors_in_a_csv_name_file_and_line(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
     with pytest.raises(RecordingError, match=message):
-        read_labels(_csv(tmp_path, *lines), tmp_path)
+        read_list(_csv(tmp_path, *lines), tmp_path, "label")
 
 
 def test_a_csv_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"absent\.csv' can't be read: No such file"):
-        read_labels(tmp_path / "absent.csv", tmp_path)
+        read_list(tmp_path / "absent.csv", tmp_path, "label")
     (tmp_path / "sound.csv").write_bytes(b"path,label\n\xff\xfe,normal\n")
     with pytest.raises(RecordingError, match=r"sound\.csv': byte 11 is no UTF-8"):
-        read_labels(tmp_path / "sound.csv", tmp_path)
+        read_list(tmp_path / "sound.csv", tmp_path, "label")
 
 
 def test_an_onset_beyond_the_recording_is_a_problem(tmp_path: Path) -> None:
     _recordings(tmp_path, "1.wav", "2.wav")
     file = _csv(tmp_path, "path,label,onset_s", "1.wav,anomaly,1.5", "2.wav,normal,")
-    (problem,) = find_labelled(tmp_path, file).problems
+    (problem,) = find_labelled(tmp_path, Naming(labels=file)).problems
     assert (problem.name, problem.reason) == ("1.wav", "onset_s is 1.5, but it is 1 s long")

@@ -19,6 +19,7 @@ from trainer.feature_choice import FeatureOptions
 from trainer.feature_files import TABLE_COLUMNS, growing_array
 from whirr.cli import run
 from whirr.errors import RecordingError, SettingsError
+from whirr.recordings.naming import Naming
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_the_summary_counts_and_is_kept_beside_the_files(folder: Path, tmp_path:
 
 def test_features_and_frames_are_as_asked(folder: Path, tmp_path: Path) -> None:
     options = FeatureOptions(bands=8, n_fft=32, hop=16, window_s=0.5)
-    summary = _extract(folder, tmp_path, frame_s=0.5, features=options, machine="press")
+    summary = _extract(folder, tmp_path, frame_s=0.5, features=options, naming=Naming(machine="press"))
     assert np.load(tmp_path / SPECTROGRAMS, mmap_mode="r").shape == tuple(summary["spectrograms_shape"])
     assert summary["spectrograms_shape"][1:] == (3, 8)
     assert (summary["frames"], summary["left_over_s"], summary["machines"]) == (19, 0.0, ["press"])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.trainer.conftest import vibration, write
-from trainer.recordings import Recording, data_hash, find_recordings, natural_key, split
+from trainer.recordings import Recording, data_hash, find_recordings, split
 from whirr.errors import RecordingError
+from whirr.recordings.find import sort_key
+from whirr.recordings.naming import Naming
 
 
 def test_folders_name_the_machines_and_test_folders_are_left_out(tmp_path: Path) -> None:
@@ -22,7 +25,7 @@ def test_folders_name_the_machines_and_test_folders_are_left_out(tmp_path: Path)
         "b/deep/2.flac": "b",
         "train/3.wav": None,
         "4.wav": None,
-        "a b/5.wav": None,  # no machine id
+        "a b/5.wav": "a-b",  # as the wire allows it
     }
 
 
@@ -58,9 +61,9 @@ def test_anomalies_of_public_data_sets_do_not_train(tmp_path: Path) -> None:
 
 def test_a_given_machine_comes_before_the_folders(tmp_path: Path) -> None:
     write(tmp_path / "a" / "1.wav", vibration(1, 0))
-    assert find_recordings(tmp_path, machine="press-3").machines == {"press-3": 1}
+    assert find_recordings(tmp_path, Naming(machine="press-3")).machines == {"press-3": 1}
     with pytest.raises(RecordingError, match="press 3"):
-        find_recordings(tmp_path, machine="press 3")
+        find_recordings(tmp_path, Naming(machine="press 3"))
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".WAV"])
@@ -102,7 +105,7 @@ def test_only_unusable_files_is_an_error_that_names_them(tmp_path: Path) -> None
 
 def test_numbers_in_names_sort_as_numbers() -> None:
     names = ["clip10.wav", "clip9.wav", "a/2.wav", "clip.wav", "10/1.wav", "9/1.wav"]
-    assert sorted(names, key=natural_key) == ["9/1.wav", "10/1.wav", "a/2.wav", "clip9.wav", "clip10.wav", "clip.wav"]
+    assert sorted(names, key=sort_key) == ["9/1.wav", "10/1.wav", "a/2.wav", "clip9.wav", "clip10.wav", "clip.wav"]
 
 
 def _recordings(machine: str | None, count: int, samples: int = 1000) -> list[Recording]:
@@ -133,3 +136,53 @@ def test_the_data_hash_depends_on_names_and_contents_only(tmp_path: Path) -> Non
     assert data_hash(one) == data_hash(two[::-1])
     write(tmp_path / "two" / "b.wav", np.zeros((200, 3), np.float32))
     assert data_hash(one) != data_hash(two)
+
+
+def _put(folder: Path, *names: str) -> Path:
+    for name in names:
+        write(folder / name, vibration(1, len(name)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    ["p/100_anomaly.wav", "p/anomaly_3.wav", "p/7_FAULTY.wav", "p/bearingDefect2.wav", "p/clip_3_abnormal.wav"],
+)
+def test_a_fault_among_the_normals_never_trains_and_is_named(tmp_path: Path, faulty: str) -> None:
+    _put(tmp_path, "p/000_normal.wav", "p/001_normal.wav", faulty)
+    found = find_recordings(tmp_path)
+    assert [one.name for one in found.recordings] == ["p/000_normal.wav", "p/001_normal.wav"]
+    assert [problem.name for problem in found.problems] == [faulty]
+
+
+@pytest.mark.parametrize("name", ["p/unnormal_1.wav", "p/not_normal.wav", "normal/anomaly_1.wav", "p_faulty/1.wav"])
+def test_an_unclear_label_refuses_the_training_and_asks_for_labels(tmp_path: Path, name: str) -> None:
+    _put(tmp_path, "p/1.wav", name)
+    with pytest.raises(RecordingError, match=rf"1 recordings may be normal or not: {name}.*--labels"):
+        find_recordings(tmp_path)
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"path,label\np/1.wav,normal\n{name},anomaly\n")
+    found = find_recordings(tmp_path, Naming(labels=labels), "fail")
+    assert [one.name for one in found.recordings] == ["p/1.wav"]
+    assert found.left_out == (("labelled anomaly", 1),)
+    assert len(find_recordings(tmp_path, normal_only=False).recordings) == 2
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    _put(tmp_path, "p/Train/1.wav", "p/TEST/2.wav", "p/Abnormal/3.wav", "p/Abnormal/4.wav")
+    found = find_recordings(tmp_path, on_error="fail")
+    assert dict(found.left_out) == {"labelled anomaly": 2, "of a test set": 1}
+    (tmp_path / "p/Train/1.wav").unlink()
+    with pytest.raises(RecordingError, match=r"no audio in .* but .*2 labelled anomaly.*left out"):
+        find_recordings(tmp_path)
+
+
+def test_what_is_no_file_is_a_problem_and_hangs_nothing(tmp_path: Path) -> None:
+    _put(tmp_path, "p/1.wav")
+    os.mkfifo(tmp_path / "p" / "fifo.csv")
+    (tmp_path / "p" / "zero.wav").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to(".")
+    (tmp_path / os.fsdecode(b"p/\xff.wav")).write_bytes(b"x")
+    found = find_recordings(tmp_path)
+    assert {problem.name for problem in found.problems} == {"p/fifo.csv", "p/zero.wav", "loop", r"p/\xff.wav"}
+    assert len(found.recordings) == 1

@@ -151,12 +151,15 @@ def test_a_challenger_that_tells_faults_less_well_is_refused(registry, mlflow_se
 
 def test_the_judge_scores_labelled_recordings(tmp_path):
     file = sound_model(tmp_path / "m.onnx", "tiny")
-    with pytest.raises(RecordingError, match="0 recordings labelled normal"):
+    with pytest.raises(RecordingError, match="no audio to evaluate"):
         recording_auc(tmp_path)
     levels = {"normal_0": 1, "normal_1": 4, "anomaly_0": 2, "abnormal_1": 10, "other": 100}
     for seed, (stem, level) in enumerate(levels.items()):
         (tmp_path / f"{stem}.wav").write_bytes(encoded(noise(2.0, 0.02 * level, seed=seed)))
     assert 0.0 <= recording_auc(tmp_path)(file) <= 1.0
+    (tmp_path / "not_normal_7.wav").write_bytes(encoded(noise(2.0)))
+    with pytest.raises(RecordingError, match=r"1 recordings .* may be normal or not: not_normal_7\.wav"):
+        recording_auc(tmp_path)
 
 
 def test_what_is_not_there_is_named(registry, mlflow_settings, model_name, tmp_path):

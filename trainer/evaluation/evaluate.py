@@ -13,12 +13,14 @@ from stream_app.pipeline import Model
 from stream_app.pipeline.familiar import LENGTH_TOLERANCE
 from trainer.evaluation.alerting import feel, hours, total
 from trainer.evaluation.bootstrap import intervals
-from trainer.evaluation.labelled import TRAIN, LabelledSet, check, find_labelled, without
+from trainer.evaluation.labelled import Labelled, LabelledSet, check, find_labelled, without
 from trainer.evaluation.metrics import MAX_FPR, Metrics, Sample, arithmetic_mean, harmonic_mean, measure
 from trainer.evaluation.result import EvaluateConfig, Evaluation, MachineResult
 from trainer.evaluation.scoring import Course, Pace, play
-from trainer.recordings import Problem, data_hash
+from trainer.recordings import data_hash
 from whirr.errors import ModelError, SettingsError
+from whirr.recordings.find import Problem
+from whirr.recordings.words import folder_name
 from whirr.settings import Route, Settings
 
 _MIN_RECORDINGS = 10
@@ -54,7 +56,7 @@ def evaluate(
     observer = observer or EvaluationObserver()
     model = Model.load(config.model)
     pace = _pace(config, model)
-    found = find_labelled(config.folder, config.labels, config.machine, config.on_error, config.columns)
+    found = find_labelled(config.folder, config.naming, config.on_error, config.columns)
     routes = {machine: _route(machine, model, config, settings) for machine in found.machines}
     observer.on_found(found)
     found, courses = _play(found, model, routes, pace, config, observer)
@@ -155,11 +157,18 @@ def _optimistic(config: EvaluateConfig, found: LabelledSet, model: Model, used_h
     reasons = []
     if used_hash == model.metadata.data_hash:
         reasons.append("these are the very recordings that the model was trained on: every figure is optimistic")
-    elif TRAIN in config.folder.absolute().parts or any(TRAIN in one.name.split("/")[:-1] for one in found.recordings):
+    elif any(
+        folder_name(folder).part == "train"
+        for folder in {*config.folder.absolute().parts, *(part for one in found.recordings for part in _folders(one))}
+    ):
         reasons.append(
-            f"recordings lie in a folder named {TRAIN!r}: if the model was trained on them, every figure is optimistic"
+            "recordings lie in a folder named 'train': if the model was trained on them, every figure is optimistic"
         )
     return reasons
+
+
+def _folders(one: Labelled) -> list[str]:
+    return one.name.split("/")[:-1]
 
 
 def _notes(model: Model, pace: Pace, machines: Mapping[str, MachineResult], overall: Metrics) -> list[str]:

@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from schemas.frame import MACHINE_ID
-from trainer.evaluation.labels import LabelRow, read_labels
-from trainer.recordings import OnError, Problem, Recording, audio_files, describe, natural_key, notes_of
+from trainer.recordings import OnError, Recording, describe, notes_of
 from trainer.recordings import describe_problems as describe_problems_of
 from whirr.errors import RecordingError
-from whirr.layouts import Label, label_of, machine_of
 from whirr.recordings import SUFFIXES, is_recording
+from whirr.recordings.find import Problem, checked_folder, sort_key, walk
+from whirr.recordings.naming import Known, Namer, Naming
+from whirr.recordings.words import Label
 
-TRAIN: Final = "train"
-_NO_LABEL: Final = "no label: neither its name nor a folder's says normal, anomaly or abnormal"
+_NO_LABEL: Final = "no label: neither its name nor a folder's says normal, anomaly or the like; say so in --labels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +44,17 @@ class LabelledSet:
 
     Attributes:
         folder: Where the recordings are.
-        machines: By machine: the normals in time order (names sorted with numbers as numbers), then the anomalies.
+        machines: By machine: the normals in order (see :func:`whirr.recordings.find.sort_key`), then the anomalies.
         problems: Files that are not used, and why.
         in_train: Files that were left out because they lie in a folder named ``train``.
+        machine_notes: What a person should know of the machines.
     """
 
     folder: Path
     machines: Mapping[str, tuple[Labelled, ...]]
     problems: tuple[Problem, ...]
     in_train: int
+    machine_notes: tuple[str, ...] = ()
 
     @property
     def recordings(self) -> tuple[Labelled, ...]:
@@ -62,61 +63,56 @@ class LabelledSet:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be said about the recordings as they were read."""
-        return notes_of(one.recording for one in self.recordings)
+        """What is to be said about the machines, and about the recordings as they were read."""
+        return [*self.machine_notes, *notes_of(one.recording for one in self.recordings)]
 
 
 def find_labelled(
-    folder: Path,
-    labels: Path | None = None,
-    machine: str | None = None,
-    on_error: OnError = "skip",
-    columns: Sequence[str] = (),
+    folder: Path, naming: Naming | None = None, on_error: OnError = "skip", columns: Sequence[str] = ()
 ) -> LabelledSet:
     """Return the labelled recordings under a folder.
 
-    Paths name the machine and the label in the ways of :mod:`whirr.layouts`; where they name no machine, the folder
-    itself does. Folders named ``train`` are left out, unless ``labels`` lists what is in them.
+    Paths name the machine and the label in the ways of :mod:`whirr.recordings.layout`; where they name no machine, the
+    folder itself does. What belongs to a training set is left out, unless the list of labels names it.
 
     Args:
         folder: Searched recursively for recordings: audio, and tables of samples with a stated rate.
-        labels: CSV file of labels in place of the names: see :func:`trainer.evaluation.labels.read_labels`.
-        machine: Whose recordings these are, in place of what folders and labels say.
-        on_error: ``skip`` leaves out files without a label and files that can't be used, and names them; ``fail``
+        naming: Whose they are and how they are labelled, in place of what their paths say.
+        on_error: ``skip`` leaves out files without a clear label and files that can't be used, and names them; ``fail``
             raises.
         columns: Of tables: the columns to take as channels; empty: those that look like a signal.
 
     Raises:
         RecordingError: The folder is missing or holds no labelled audio, a file can't be used and ``on_error`` is
-            ``fail``, ``labels`` is malformed, or ``machine`` is no machine id.
+            ``fail``, or the list of labels is malformed.
+        SettingsError: ``naming`` makes no sense.
     """
-    if not folder.is_dir():
-        raise RecordingError(f"{str(folder)!r} is no folder; expected one with labelled recordings")
-    if machine is not None and not MACHINE_ID.fullmatch(machine):
-        raise RecordingError(f"machine {machine!r} is no machine id; expected {MACHINE_ID.pattern}")
-    names, in_train = _names(folder)
-    if labels is None:
-        rows = {
-            name: LabelRow(name=name, label=label, machine=None, onset_s=None, line=0)
-            for name in names
-            if (label := label_of(name)) is not None
-        }
-        unlabelled = [Problem(name, _NO_LABEL) for name in names if name not in rows]
-    else:
-        rows = read_labels(labels, folder)
-        unlabelled = [Problem(name, f"no label in {str(labels)!r}") for name in names if name not in rows]
-    if not names and not rows:
+    checked_folder(folder, "labelled recordings")
+    namer = Namer(folder, naming)
+    listed = namer.labels or {}
+    walked = list(walk(folder, SUFFIXES, is_recording))
+    problems = [one for one in walked if isinstance(one, Problem)]
+    names = sorted((one for one in walked if isinstance(one, str)), key=sort_key)
+    known = [namer.known(name) for name in names]
+    in_train = sum(one.part == "train" for one in known)
+    wanted = [one for one in known if one.part != "train" or one.name in listed]
+    for one in wanted:
+        if one.label is None or one.unplaced:
+            without = _NO_LABEL if namer.labels is None else "no label in the list of labels"
+            problems.append(Problem(one.name, one.unplaced or one.unclear or without))
+    there = set(names)
+    for row in listed.values():
+        if row.name not in there:
+            what = "no recording" if (folder / row.name).is_file() else "no such file"
+            problems.append(Problem(row.name, f"{what}; line {row.line} of the list of labels names it"))
+    if not wanted and not problems:
         raise RecordingError(_nothing(folder, in_train))
-    looked_at = _look_at(folder, list(rows.values()), labels, machine, columns)
-    return check(
-        LabelledSet(
-            folder,
-            _by_machine(one for one in looked_at if isinstance(one, Labelled)),
-            (*unlabelled, *(one for one in looked_at if isinstance(one, Problem))),
-            in_train,
-        ),
-        on_error,
-    )
+    usable = [one for one in wanted if one.label is not None and one.unplaced is None]
+    home = namer.home() if any(one.machine is None for one in usable) else None
+    looked_at = _look_at(folder, usable, home, columns)
+    problems += [one for one in looked_at if isinstance(one, Problem)]
+    machines = _by_machine(one for one in looked_at if isinstance(one, Labelled))
+    return check(LabelledSet(folder, machines, tuple(problems), in_train, tuple(namer.notes())), on_error)
 
 
 def check(found: LabelledSet, on_error: OnError) -> LabelledSet:
@@ -131,31 +127,20 @@ def check(found: LabelledSet, on_error: OnError) -> LabelledSet:
     return found
 
 
-def _names(folder: Path) -> tuple[list[str], int]:
-    """Return the names of audio files outside ``train``, in time order, and how many others there are."""
-    outside = audio_files(folder, left_out=TRAIN)
-    everything = audio_files(folder, left_out=None)
-    names = sorted((path.relative_to(folder).as_posix() for path in outside), key=natural_key)
-    return names, len(everything) - len(outside)
-
-
 def _look_at(
-    folder: Path, rows: Sequence[LabelRow], labels: Path | None, machine: str | None, columns: Sequence[str]
+    folder: Path, known: Sequence[Known], home: str | None, columns: Sequence[str]
 ) -> list[Labelled | Problem]:
-    def one(row: LabelRow) -> Labelled | Problem:
-        if not (folder / row.name).is_file():
-            return Problem(row.name, f"no such file; line {row.line} of {str(labels)!r} names it")
-        if not is_recording(folder / row.name):
-            return Problem(row.name, f"no audio; expected {' '.join(SUFFIXES)}")
-        found = describe(folder, row.name, machine or row.machine or machine_of(row.name, folder), columns)
+    def look(one: Known) -> Labelled | Problem:
+        assert one.label is not None
+        found = describe(folder, one, home, columns)
         if isinstance(found, Problem):
             return found
-        if row.onset_s is not None and row.onset_s >= found.duration_s:
-            return Problem(row.name, f"onset_s is {row.onset_s:g}, but it is {found.duration_s:.3g} s long")
-        return Labelled(found, row.label, row.onset_s)
+        if one.onset_s is not None and one.onset_s >= found.duration_s:
+            return Problem(one.name, f"onset_s is {one.onset_s:g}, but it is {found.duration_s:.3g} s long")
+        return Labelled(found, one.label, one.onset_s)
 
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(one, rows))
+        return list(pool.map(look, known))
 
 
 def _by_machine(found: Iterable[Labelled]) -> dict[str, tuple[Labelled, ...]]:
@@ -164,8 +149,8 @@ def _by_machine(found: Iterable[Labelled]) -> dict[str, tuple[Labelled, ...]]:
         assert one.recording.machine is not None
         machines.setdefault(one.recording.machine, []).append(one)
     return {
-        machine: tuple(sorted(own, key=lambda one: (one.anomalous, natural_key(one.name))))
-        for machine, own in sorted(machines.items(), key=lambda item: natural_key(item[0]))
+        machine: tuple(sorted(own, key=lambda one: (one.anomalous, sort_key(one.name))))
+        for machine, own in sorted(machines.items(), key=lambda item: sort_key(item[0]))
     }
 
 
@@ -184,4 +169,4 @@ def _nothing(folder: Path, in_train: int) -> str:
     looked = f"no audio to evaluate in {str(folder)!r}; looked for {' '.join(SUFFIXES)}, in sub-folders too"
     if not in_train:
         return looked
-    return f"{looked}, but for the {in_train} recordings in folders named {TRAIN!r}: name such a folder itself"
+    return f"{looked}, but for the {in_train} recordings in folders named 'train': name such a folder itself"

@@ -12,8 +12,10 @@ from trainer.evaluation.alerting import Alerts, AlertTotals, hours
 from trainer.evaluation.bootstrap import LEVEL
 from trainer.evaluation.metrics import NAMES, Confusion, Metrics
 from trainer.evaluation.scoring import Course, Pace
-from trainer.recordings import OnError, Problem
+from trainer.recordings import OnError
 from whirr.rates import per_day, per_day_interval
+from whirr.recordings.find import Problem
+from whirr.recordings.naming import Naming
 from whirr.settings import Route
 
 
@@ -26,6 +28,7 @@ class EvaluateConfig:
         model: The model file.
         labels: CSV file of labels in place of the names.
         machine: Whose recordings these are, in place of what folders and labels say.
+        pattern: Template of paths that says where they name the machine.
         on_error: ``skip`` or ``fail`` for files that have no label or can't be used.
         columns: Of tables: the columns to take as channels; empty: those that look like a signal.
         frame_s: Length of the frames that recordings are cut into; default: what the model was calibrated for.
@@ -39,6 +42,7 @@ class EvaluateConfig:
     model: Path
     labels: Path | None = None
     machine: str | None = None
+    pattern: str | None = None
     on_error: OnError = "skip"
     columns: tuple[str, ...] = ()
     frame_s: float | None = None
@@ -46,6 +50,11 @@ class EvaluateConfig:
     use_routes: bool = False
     resamples: int = 1000
     seed: int = 0
+
+    @property
+    def naming(self) -> Naming:
+        """How the recordings are to be understood."""
+        return Naming(machine=self.machine, pattern=self.pattern, labels=self.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ from schemas import Alert, DeadLetter, FrameRecord, Score
 from stream_app.pipeline import Model, backtest
 from trainer.evaluation.framing import cut
 from trainer.evaluation.labelled import Labelled
-from trainer.recordings import Problem
 from whirr.errors import RecordingError
+from whirr.recordings.find import Problem
 from whirr.settings import Route
 
 START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z; recordings have no time of their own

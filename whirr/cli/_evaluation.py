@@ -16,9 +16,9 @@ from trainer.evaluation.labelled import LabelledSet
 from trainer.evaluation.metrics import NAMES, Metrics
 from trainer.evaluation.result import Evaluation, MachineResult
 from trainer.evaluation.words import delay, duration, false_alerts_a_day, rule
-from trainer.recordings import Problem
 from whirr.cli._output import cell, print_line, print_notes, print_warning, stdout
 from whirr.rates import per_day, per_day_interval
+from whirr.recordings.find import Problem
 
 NAMED: Final = 5  # files that are not used and are shown by name
 _GOOD, _POOR = 0.9, 0.7

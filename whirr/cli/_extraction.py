@@ -11,9 +11,10 @@ from schemas.times import format_rfc3339
 from trainer.backfill import Backfilled
 from trainer.extraction import Extracted, ExtractionObserver
 from trainer.feature_choice import Choice
-from trainer.recordings import Found, Problem
+from trainer.recordings import Found
 from whirr.cli._found import feature_lines, found_lines, print_lines, warn_of
 from whirr.cli._output import print_notes, stdout
+from whirr.recordings.find import Problem
 
 
 class QuietObserver(ExtractionObserver):

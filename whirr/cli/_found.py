@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from trainer.feature_choice import Choice
-from trainer.recordings import Found, Problem
+from trainer.recordings import Found
 from whirr.cli._output import print_line, print_warning
+from whirr.recordings.find import Problem
 
 NAMED = 5  # files that can't be used, and machines, that are shown by name
 
@@ -24,6 +25,8 @@ def found_lines(found: Found) -> list[str]:
     named = f": {', '.join(machines[:NAMED])}{', …' if len(machines) > NAMED else ''}" if machines else ""
     whose = f" of {len(machines)} machine{'s' * (len(machines) != 1)}" if machines else ""
     lines = [f"data       {len(found.recordings)} recordings{whose}, {found.duration_s:.0f} s{named}"]
+    if found.left_out:
+        lines.append(f"           left out: {', '.join(f'{count} {what}' for what, count in found.left_out)}")
     if len(found.rates_hz) > 1:
         rates = ", ".join(f"{count} at {rate_hz} Hz" for rate_hz, count in found.rates_hz.most_common())
         lines.append(f"           mixed sample rates ({rates}); resampled to the model's")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -11,6 +12,15 @@ from whirr.errors import SettingsError
 DATA, FEATURES = "Data", "Features"
 
 Machine = Annotated[str | None, typer.Option(help="The machine that all recordings are of.", rich_help_panel=DATA)]
+PatternOption = Annotated[
+    str | None,
+    typer.Option(help="Where paths name machine and time: '*/{machine}/{time}*'.", rich_help_panel=DATA),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="CSV of labels (path,label[,machine][,onset_s]) in place of names.", rich_help_panel=DATA),
+]
+Zone = Annotated[str, typer.Option(help="Time zone of times without one, such as Europe/Berlin.", rich_help_panel=DATA)]
 OnErrorOption = Annotated[
     Literal["skip", "fail"], typer.Option(help="What to do with files that can't be used.", rich_help_panel=DATA)
 ]

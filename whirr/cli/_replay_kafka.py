@@ -73,9 +73,10 @@ def publish_folder(
                     columns=config.columns,
                 )
             )
-    told = {"frames_sent": sent.frames, "bytes_sent": sent.bytes, "unreadable": sent.unreadable}
+    told: dict[str, Any] = {"frames_sent": sent.frames, "bytes_sent": sent.bytes, "unreadable": sent.unreadable}
     seconds = round(time.monotonic() - began_s, 3)
-    return {**told, "topic": settings.frames_topic, "times": found.times, "publish_s": seconds}
+    told |= {"topic": settings.frames_topic, "times": found.times, "notes": list(found.notes), "publish_s": seconds}
+    return told
 
 
 def compare_folder(

@@ -12,9 +12,10 @@ from trainer.detector import EpochLoss, find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
 from trainer.job import Observer, TrainConfig, TrainResult
-from trainer.recordings import Found, Problem
+from trainer.recordings import Found
 from whirr.cli._found import NAMED, feature_lines, found_lines, print_lines, warn_of
 from whirr.cli._output import print_notes, print_warning, stdout
+from whirr.recordings.find import Problem
 
 
 class QuietObserver(Observer):

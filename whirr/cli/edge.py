@@ -199,9 +199,11 @@ def _machine_id(choice: _Choice) -> str:
     from edge_agent.sources import folder_machine_id
 
     names = {folder_machine_id(path) for path in choice.paths}
-    if len(names) > 1:
-        raise SettingsError(f"the paths belong to {', '.join(sorted(names))}; say whose signal it is with --machine")
-    return names.pop()
+    machine = names.pop()
+    if names or machine is None:
+        whose = ", ".join(sorted(name or "nobody" for name in {*names, machine}))
+        raise SettingsError(f"the paths belong to {whose}; say whose signal it is with --machine")
+    return machine
 
 
 def _source(choice: _Choice) -> Source:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from whirr.cli._options import ColumnsOption, columns_of
+from whirr.cli._options import ColumnsOption, PatternOption, columns_of
 from whirr.cli._output import print_json, print_line
 from whirr.errors import SettingsError
 
@@ -25,6 +25,7 @@ def evaluate(
     machine: Annotated[
         str | None, typer.Option(help="The machine that all recordings are of.", rich_help_panel=_DATA)
     ] = None,
+    pattern: PatternOption = None,
     columns: ColumnsOption = None,
     on_error: Annotated[
         Literal["skip", "fail"],
@@ -70,8 +71,9 @@ def evaluate(
 ) -> None:
     """Score labelled recordings (.wav .flac .ogg .mp3) as a worker would, and say how well it went.
 
-    A name that contains "anomal" or "abnormal" labels an anomaly, else "normal" a normal recording; so do folders of
-    these names. Folders named "train" are left out. Both thresholds are the model's: nothing is tuned on the labels.
+    Words in names label recordings (normal, ok, healthy; anomaly, abnormal, fault and their like), and so do folders
+    named for a label; what is unclear is named and not used. Folders named "train" are left out. Both thresholds are
+    the model's: nothing is tuned on the labels.
     """
     from trainer.evaluation import EvaluateConfig
     from trainer.evaluation import evaluate as run_evaluation
@@ -85,6 +87,7 @@ def evaluate(
         model=model,
         labels=labels,
         machine=machine,
+        pattern=pattern,
         columns=columns_of(columns),
         on_error=on_error,
         frame_s=frame_s,

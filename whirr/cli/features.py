@@ -19,9 +19,11 @@ from whirr.cli._options import (
     Machine,
     NFft,
     OnErrorOption,
+    PatternOption,
     Rate,
     Scale,
     WindowS,
+    Zone,
     columns_of,
 )
 from whirr.cli._output import print_json, print_warning
@@ -55,6 +57,8 @@ def features(
         ),
     ] = None,
     machine: Machine = None,
+    pattern: PatternOption = None,
+    zone: Zone = "UTC",
     columns: ColumnsOption = None,
     on_error: OnErrorOption = "skip",
     rate: Rate = None,
@@ -80,6 +84,7 @@ def features(
     from trainer.recordings import find_recordings
     from whirr.cli._extraction import PrintingObserver, QuietObserver, history_lines
     from whirr.cli._found import print_lines
+    from whirr.recordings.naming import Naming
 
     if out is None and not to_feast:
         raise SettingsError(
@@ -90,14 +95,15 @@ def features(
     if out is not None and out.exists() and not out.is_dir():
         raise SettingsError(f"--out is the file {str(out)!r}; expected a folder")
     start_us = None if start is None else _start_us(start)
+    naming = Naming(machine=machine, pattern=pattern, zone=zone)
     if to_feast:  # before an hour is spent on features whose times are not known
-        found = find_recordings(folder, machine, on_error, normal_only=False, columns=columns_of(columns))
+        found = find_recordings(folder, naming, on_error, normal_only=False, columns=columns_of(columns))
         recording_times(found.recordings, start_us)
     with nullcontext(str(out)) if out is not None else TemporaryDirectory(prefix="whirr-features-") as written:
         config = ExtractConfig(
             folder=folder,
             out=Path(written),
-            machine=machine,
+            naming=naming,
             columns=columns_of(columns),
             on_error=on_error,
             features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),

@@ -67,7 +67,9 @@ def replay(
     pattern: Annotated[
         str | None,
         typer.Option(
-            help="Where paths name machine, sensor and time: '{machine}/{source}_{time}*'.", rich_help_panel=_DATA
+            help="Where paths name machine, sensor and time: '{machine}/{source}_{time}*'; {time:%d.%m.%Y_%H%M%S} "
+            "states the times' form.",
+            rich_help_panel=_DATA,
         ),
     ] = None,
     labels: Annotated[

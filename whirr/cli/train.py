@@ -18,9 +18,11 @@ from whirr.cli._options import (
     ColumnsOption,
     FrameS,
     Hop,
+    Labels,
     Machine,
     NFft,
     OnErrorOption,
+    PatternOption,
     Rate,
     Scale,
     WindowS,
@@ -93,6 +95,8 @@ def train(
         ),
     ] = None,
     machine: Machine = None,
+    pattern: PatternOption = None,
+    labels: Labels = None,
     columns: ColumnsOption = None,
     on_error: OnErrorOption = "skip",
     rate: Rate = None,
@@ -137,7 +141,8 @@ def train(
     """Train a detector on normal recordings (.wav .flac .ogg .mp3) and write one ONNX file.
 
     What suits the data is chosen, and printed, unless an option says otherwise. The last fifth of each machine's
-    recordings, in the order of their names, is held out for the thresholds.
+    recordings, in the order of their names, is held out for the thresholds. What is labelled as an anomaly, by a word
+    in its name or a folder's, or belongs to a test set, is left out.
     """
     from trainer.feature_choice import FeatureOptions
     from trainer.job import TrainConfig
@@ -149,6 +154,8 @@ def train(
         detector=detector,
         candidates=CANDIDATES if candidates is None else tuple(one.strip() for one in candidates.split(",")),
         machine=machine,
+        pattern=pattern,
+        labels=labels,
         columns=columns_of(columns),
         on_error=on_error,
         features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),
@@ -220,6 +227,8 @@ def _summary(result: TrainResult) -> dict[str, Any]:
         "why": result.why,
         "recordings": result.recordings,
         "not_used": [{"name": problem.name, "reason": problem.reason} for problem in result.problems],
+        "left_out": dict(result.left_out),
+        "notes": list(result.notes),
         "windows": result.windows,
         "held_out_windows": result.held_out_windows,
         "detector": metadata.detector,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.frame import MACHINE_ID, MAX_FRAME_S, MAX_SOURCE_CHARS, MIN_FRAME_S
 from whirr.errors import SettingsError
+from whirr.recordings.naming import Naming, zone_of
 
 Order = Literal["labels", "number"]
 START_US: Final = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z: when recordings without a time begin
@@ -69,10 +69,20 @@ class ReplayConfig:
             raise SettingsError(f"jobs is {self.jobs}; expected at least 1")
         if self.times not in TIMES and not Path(self.times).is_file():
             raise SettingsError(f"times is {self.times!r}; expected one of {', '.join(TIMES)}, or a CSV file")
-        try:
-            ZoneInfo(self.zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise SettingsError(f"zone is {self.zone!r}; expected a time zone such as Europe/Berlin") from None
+        zone_of(self.zone)
+
+    @property
+    def naming(self) -> Naming:
+        """How the recordings are to be understood."""
+        return Naming(
+            machine=self.machine,
+            source=self.source,
+            pattern=self.pattern,
+            labels=self.labels,
+            times=None if self.times in TIMES else Path(self.times),
+            recorded_times=self.times == "auto",
+            zone=self.zone,
+        )
 
     @property
     def what_scores_depend_on(self) -> dict[str, str]:

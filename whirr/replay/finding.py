@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any, Final, NamedTuple
 
+from schemas.times import format_rfc3339
 from stream_app.pipeline import Router
-from whirr import layouts
 from whirr.errors import FrameRejected, RecordingError, SettingsError
-from whirr.recordings import Notes, RecordingInfo, is_recording
+from whirr.recordings import SUFFIXES, Notes, RecordingInfo, is_recording
+from whirr.recordings.find import Problem, checked_folder, sort_key, walk
+from whirr.recordings.naming import Known, Namer
+from whirr.recordings.times import NONE, NoTime
 from whirr.replay.config import ReplayConfig
 from whirr.replay.headers import Header, frame_count, read_header
-from whirr.replay.names import compile_pattern
 from whirr.replay.store import Store
-from whirr.replay.times import TimeRow, read_times, time_in
 
-if TYPE_CHECKING:
-    from trainer.evaluation.labels import LabelRow
-
-RECORDED: Final = "recordings.csv"  # what `whirr record` leaves: times, machines, sensors and labels of a folder
 DEFAULT_FRAME_S: Final = 1.0
 _AT_ONCE: Final = 512
 
 
 class _Seen(NamedTuple):
-    """A file as it was found."""
+    """A file as it was found; None where nothing is known of it."""
 
     name: str
-    path: Path
+    known: Known | None
     size: int
     mtime_ns: int
     header: Header | str  # or why there is none
@@ -49,7 +43,7 @@ class Found:
         times: Where times come from: ``names``, ``files``, ``pace`` or the path of a CSV file.
         in_train: Recordings that were left out because they belong to a training set.
         unplaced: Recordings that a pattern, or the file of times, doesn't cover; each has a dead letter.
-        notes: What is to be said about recordings as they were read.
+        notes: What a person should know of machines and times, and of the recordings as they were read.
     """
 
     times: str
@@ -70,97 +64,81 @@ class Finder:
 
     def __init__(self, config: ReplayConfig, store: Store, router: Router, looked: Callable[[int], None]) -> None:
         self._config, self._store, self._router, self._looked = config, store, router, looked
-        self._zone = ZoneInfo(config.zone)
-        self._pattern = compile_pattern(config.pattern) if config.pattern else None
-        self._times = self._read_times()
-        self._labels = self._read_labels()
+        self._namer = Namer(config.folder, config.naming)
+        self._rule = config.times if self._namer.timed_by is None else str(self._namer.timed_by)
         self._in_train = 0
+        self._untimed = 0
+        self._doubt = ("", NONE)  # a name without a time, and why
+        self._unclear, self._first_unclear = 0, ""
+        self._unseen, self._first_unseen = 0, ""
+        self._said: list[str] = []
         self._notes = Notes()
 
     def find(self) -> Found:
         """Look through the folder.
 
         Raises:
-            RecordingError: It is no folder, or holds no recording.
+            RecordingError: It is no folder, or holds no recording; or two of its folders would be one machine.
         """
-        db, folder = self._store.db, self._config.folder
-        if not folder.is_dir():
-            raise RecordingError(f"{str(folder)!r} is no folder; expected one with recordings")
+        db, folder = self._store.db, checked_folder(self._config.folder, "recordings")
         db.execute("UPDATE files SET seen = 0")
-        files, count = self._walk(), 0
+        files, count = walk(folder, SUFFIXES, is_recording, leave=self._config.out), 0
         with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
             while chunk := list(islice(files, _AT_ONCE)):
-                for seen in pool.map(self._look, chunk):
+                wanted = [known for one in chunk if (known := self._known(one)) is not None]
+                for seen in pool.map(self._look, wanted):
                     self._note(seen)
-                count += len(chunk)
+                count += len(wanted)
                 self._looked(count)
         self._store.forget([row[0] for row in db.execute("SELECT id FROM files WHERE seen = 0").fetchall()])
         db.execute("DELETE FROM files WHERE seen = 0")
         if not count:
             left = f", but for {self._in_train} in folders named 'train'" if self._in_train else ""
-            raise RecordingError(f"no recordings in {str(folder)!r}{left}; looked for .wav .flac .ogg .mp3 .mat .csv")
+            raise RecordingError(f"no recordings in {str(folder)!r}{left}; looked for {' '.join(SUFFIXES)}")
         times = self._give_times()
         self._give_letters()
         self._store.commit()
         unplaced = db.execute("SELECT count(*) FROM files WHERE problem LIKE 'no time%' OR problem LIKE 'its path%'")
-        return Found(times, self._in_train, int(unplaced.fetchone()[0]), tuple(self._notes.lines()))
+        if self._unseen:
+            self._said.append(f"{self._unseen} files or folders are passed, such as {self._first_unseen}")
+        if self._unclear:
+            self._said.append(f"{self._unclear} recordings are not used, such as {self._first_unclear}")
+        notes = (*self._namer.notes(), *self._said, *self._notes.lines())
+        return Found(times, self._in_train, int(unplaced.fetchone()[0]), notes)
 
-    def _read_times(self) -> Mapping[str, TimeRow] | None:
-        given = self._config.times
-        recorded = self._config.folder / RECORDED
-        if given == "auto" and recorded.is_file():
-            given = str(recorded)
-        if given in ("auto", "names", "files", "pace"):
-            self._rule = given
+    def _known(self, found: str | Problem) -> Known | Problem | None:
+        """Return what is known of a recording, None if it belongs to a training set that is left alone."""
+        if isinstance(found, Problem):
+            self._unseen += 1
+            self._first_unseen = self._first_unseen or f"{found.name}: {found.reason}"
+            return found
+        known = self._namer.known(found)
+        listed = self._namer.labels is not None and known.name in self._namer.labels
+        if known.part == "train" and not self._config.include_train and not listed:
+            self._in_train += 1
             return None
-        self._rule = given
-        return read_times(Path(given), self._config.folder, self._zone)
+        return known
 
-    def _read_labels(self) -> Mapping[str, LabelRow] | None:
-        if self._config.labels is None:
-            return None
-        from trainer.evaluation.labels import read_labels
-
-        return read_labels(self._config.labels, self._config.folder)
-
-    def _walk(self) -> Iterator[Path]:
-        """Yield the recordings, folder by folder; hidden ones and those of training sets aside."""
-        folders = [self._config.folder]
-        while folders:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    path = Path(entry.path)
-                    if entry.is_dir():
-                        if path.absolute() != self._config.out.absolute():
-                            folders.append(path)
-                    elif entry.is_file() and is_recording(path) and not self._trains(path):
-                        yield path
-
-    def _trains(self, path: Path) -> bool:
-        name = path.relative_to(self._config.folder).as_posix()
-        listed = self._labels is not None and name in self._labels
-        trains = (
-            not self._config.include_train and not listed and layouts.place(name, self._config.folder).part == "train"
-        )
-        self._in_train += trains
-        return trains
-
-    def _look(self, path: Path) -> _Seen:
+    def _look(self, found: Known | Problem) -> _Seen:
         """Read a recording's header, unless it is known; runs in a thread."""
-        stat = path.stat()
-        name = path.relative_to(self._config.folder).as_posix()
+        if isinstance(found, Problem):
+            return _Seen(found.name, None, 0, 0, found.reason, None)
+        path = self._config.folder / found.name
         try:
+            stat = path.stat()
             header: Header | str
             header, info = read_header(path, stat.st_size, self._config.columns)
         except RecordingError as error:
             header, info = str(error).removeprefix(f"{path}: "), None
-        return _Seen(name, path, stat.st_size, stat.st_mtime_ns, header, info)
+        except OSError as error:  # it went away meanwhile
+            return _Seen(found.name, found, 0, 0, f"can't be read ({error.strerror})", None)
+        return _Seen(found.name, found, stat.st_size, stat.st_mtime_ns, header, info)
 
     def _note(self, seen: _Seen) -> None:
         """Write a recording into the store; what is there of it stays if nothing has changed."""
-        machine, source, named_us, problem = self._place(seen)
+        known, problem = seen.known, self._problem(seen)
+        machine = (known and known.machine) or self._config.machine or self._namer.home()
+        source = known.source if known else self._config.source
         row: dict[str, Any] = {
             "name": seen.name,
             "seen": 1,
@@ -168,11 +146,12 @@ class Finder:
             "mtime_ns": seen.mtime_ns,
             "problem": problem,
             "stream": self._store.stream_id(machine, source or ""),
-            "named_us": named_us,
-            "sort_key": _sort_key(seen.name),
+            "named_us": self._start_us(seen),
+            "sort_key": sort_key(seen.name),
+            "label": known.label if known else None,
+            "onset_s": known.onset_s if known else None,
             "frames": 1,
         }
-        row["label"], row["onset_s"] = self._label(seen.name)
         if seen.info is not None:
             self._notes.add(seen.name, seen.info)
         if isinstance(seen.header, Header):
@@ -200,39 +179,28 @@ class Finder:
             row,
         )
 
-    def _place(self, seen: _Seen) -> tuple[str, str | None, int | None, str | None]:
-        """Return a recording's machine, source, start if its name or the file of times tells it, and what is wrong."""
-        config, name = self._config, seen.name
-        listed = None if self._labels is None else self._labels.get(name)
-        timed = None if self._times is None else self._times.get(name)
-        machine = (
-            config.machine or (listed and listed.machine) or (timed and timed.machine)
-            or layouts.machine_of(name, config.folder)
-        )  # fmt: skip
-        source = config.source or (timed.source if timed else None)
-        problem = seen.header if isinstance(seen.header, str) else None
-        text = PurePosixPath(name).name
-        if self._pattern is not None:
-            match = self._pattern.fullmatch(PurePosixPath(name).with_suffix("").as_posix())
-            fields = match.groupdict() if match else {}
-            machine = config.machine or fields.get("machine") or machine
-            source = config.source or fields.get("source") or source
-            text = fields.get("time", text)
-            if match is None:
-                problem = problem or f"its path does not match the pattern {config.pattern!r}"
-        if self._times is not None:
-            named_us = timed.start_us if timed else None
-        elif self._rule == "files":
-            named_us = _by_file_time(seen)
-        else:
-            named_us = time_in(text, self._zone)
-        return machine, source, named_us, problem
+    def _problem(self, seen: _Seen) -> str | None:
+        """Return why a file can't be used, or None; count those whose time isn't known."""
+        known = seen.known
+        if isinstance(seen.header, str) or known is None:
+            return str(seen.header)
+        if known.unplaced or known.unclear:
+            if known.unclear and not known.unplaced:
+                self._unclear += 1
+                self._first_unclear = self._first_unclear or f"{known.name}: {known.unclear}"
+            return known.unplaced or known.unclear
+        if isinstance(known.start, NoTime) and self._rule not in {"files", "pace"}:
+            if self._rule != "auto":
+                return f"no time: {known.start.reason}"
+            self._untimed += 1
+            if not self._doubt[0] or (self._doubt[1] == NONE and known.start.reason != NONE):
+                self._doubt = known.name, known.start.reason
+        return None
 
-    def _label(self, name: str) -> tuple[str | None, float | None]:
-        if self._labels is None:
-            return layouts.label_of(name), None
-        row = self._labels.get(name)
-        return (None, None) if row is None else (row.label, row.onset_s)
+    def _start_us(self, seen: _Seen) -> int | None:
+        if self._rule == "files":
+            return _by_file_time(seen)
+        return seen.known.start if seen.known is not None and isinstance(seen.known.start, int) else None
 
     def _lengths(self, machine: str) -> tuple[float, float]:
         """Return the length of a machine's frames, and of its model's window, in seconds."""
@@ -251,13 +219,8 @@ class Finder:
         """Write each recording's start, and return by which rule."""
         db, rule = self._store.db, self._rule
         if rule == "auto":
-            missing = db.execute("SELECT 1 FROM files WHERE named_us IS NULL AND problem IS NULL LIMIT 1").fetchone()
-            rule = "pace" if missing else "names"
+            rule = "pace" if self._names_are_no_times() else "names"
         if rule != "pace":
-            db.execute(
-                "UPDATE files SET problem = 'no time: ' || ? WHERE problem IS NULL AND named_us IS NULL",
-                ("its name holds none" if rule in ("names", "auto") else f"{rule} doesn't list it",),
-            )
             changed = "SELECT id FROM files WHERE start_us IS NOT named_us"
             self._store.forget([row[0] for row in db.execute(changed).fetchall()])
             db.execute(
@@ -266,6 +229,32 @@ class Finder:
         else:
             self._pace()
         return rule
+
+    def _names_are_no_times(self) -> bool:
+        """Return whether names can't be taken for times; where some could be, a note says why they aren't."""
+        how = "state their form with --pattern, such as '*_{time:%d.%m.%Y_%H%M%S}', or give a CSV file to --times"
+        timed = self._store.db.execute(
+            "SELECT count(*) FROM files WHERE named_us IS NOT NULL AND problem IS NULL"
+        ).fetchone()[0]
+        if self._untimed:
+            name, reason = self._doubt
+            if timed or reason != NONE:
+                self._said.append(
+                    f"{self._untimed} of {self._untimed + timed} names hold no time that can be read in one way only "
+                    f"({name}: {reason}), so recordings are taken to follow one another; {how}"
+                )
+            return True
+        twice = self._store.db.execute(
+            "SELECT s.machine, f.named_us, min(f.name), max(f.name) FROM files f JOIN streams s ON s.id = f.stream "
+            "WHERE f.problem IS NULL GROUP BY f.stream, f.named_us HAVING count(*) > 1 LIMIT 1"
+        ).fetchone()
+        if twice is not None:
+            machine, at_us, one, other = twice
+            self._said.append(
+                f"{one} and {other} of {machine} would both begin at {format_rfc3339(at_us)}, so recordings are taken "
+                f"to follow one another; if they are of two sensors, say so with {{source}} in --pattern, else {how}"
+            )
+        return twice is not None
 
     def _pace(self) -> None:
         """Let recordings follow one another, stream by stream."""
@@ -302,10 +291,3 @@ def _by_file_time(seen: _Seen) -> int:
     """Return a recording's start by when its file was last written, which is when it ended."""
     samples, rate_hz = (seen.header.samples, seen.header.rate_hz) if isinstance(seen.header, Header) else (0, 1)
     return seen.mtime_ns // 1000 - samples * 1_000_000 // rate_hz
-
-
-def _sort_key(name: str) -> str:
-    """Return a text under which numbers in names count as numbers, and a leading label of a file doesn't count."""
-    head, _, file = name.rpartition("/")
-    unlabelled = re.sub(r"^(normal|anomaly|anomalous|abnormal)[_-]", "", file)
-    return re.sub(r"\d+", lambda match: match[0].zfill(20), f"{head}/{unlabelled}")

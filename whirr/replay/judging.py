@@ -16,7 +16,7 @@ from stream_app.pipeline import Computed, Engine, Router, StreamState
 from stream_app.pipeline.alerts import driving_bands
 from stream_app.pipeline.statistics import STATISTICS
 from whirr.errors import FrameRejected
-from whirr.layouts import Label
+from whirr.recordings.words import Label
 from whirr.replay.store import OrderedFrame, Store
 
 SHOWN_BANDS: Final = 3

@@ -17,9 +17,10 @@ from typing import Any, Final
 from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.times import format_rfc3339
 from whirr.errors import FrameRejected, RecordingError
-from whirr.layouts import Label
 from whirr.recordings import container, decode
-from whirr.replay.finding import RECORDED
+from whirr.recordings.layout import place
+from whirr.recordings.listing import RECORDED
+from whirr.recordings.words import Label
 
 COLUMNS: Final = ("path", "time", "machine", "source", "label", "frame_id")
 
@@ -91,8 +92,10 @@ def _name(frame: Frame, label: Label | None) -> str:
 
 
 def _folder(machine: str) -> str:
-    # A machine id may be what names another folder to a file system.
-    return machine if machine.strip(".") else f"machine{machine}"
+    # A machine id may be what names another folder to a file system, a hidden one, a label or a part of a data set.
+    found = place(f"{machine}/recording.wav", Path("/"))
+    plain = not machine.startswith(".") and found.named == machine and found.label is None
+    return machine if plain else f"machine-{machine}"
 
 
 def _write(path: Path, value: bytes) -> None:

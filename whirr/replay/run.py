@@ -68,6 +68,7 @@ def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver)
             "folder": str(config.folder),
             "times": found.times,
             "in_train": found.in_train,
+            "notes": list(found.notes),
             "frame_s": config.frame_s,
             "jobs": jobs,
         }

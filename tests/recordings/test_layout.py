@@ -1,0 +1,173 @@
+"""What the path of a recording says of it: machine and part, in the layouts that people have."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.frame import MACHINE_ID, FrameRecord, frame_headers
+from tests.models import encoded, noise
+from trainer.recordings import find_recordings
+from whirr.errors import RecordingError
+from whirr.recordings.find import sort_key, walk
+from whirr.recordings.layout import home_machine, place
+from whirr.recordings.machines import machine_id
+from whirr.recordings.naming import Namer, Naming
+from whirr.replay.recording import record
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "expected"),
+    [
+        # A folder for each machine, and one machine alone.
+        ("pump-1/train/7.wav", "/data/plant", ("pump-1", None, "train")),
+        ("pump-1/test/anomaly_7.wav", "/data/plant", ("pump-1", "anomaly", "test")),
+        ("b/deep/2.flac", "/data/plant", ("b", None, None)),
+        ("normal/7.wav", "/data", (None, "normal", None)),
+        ("test/abnormal_7.wav", "/data", (None, "anomaly", "test")),
+        # Blanks, umlauts, capitals, and the parts first.
+        ("Pump 7/train/5.wav", "/data/plant", ("Pump-7", None, "train")),
+        ("Lüfter-1/test/normal_5.wav", "/data/plant", ("Luefter-1", "normal", "test")),
+        ("pump-7/Train/5.wav", "/data/plant", ("pump-7", None, "train")),
+        ("pump-7/TEST/anomaly_5.wav", "/data/plant", ("pump-7", "anomaly", "test")),
+        ("train/pump-1/5.wav", "/data/plant", ("pump-1", None, "train")),
+        ("Test/Pump 2/anomaly_5.wav", "/data/plant", ("Pump-2", "anomaly", "test")),
+        ("Normal/pump-2/5.wav", "/data/plant", ("pump-2", "normal", None)),
+        ("pump-2/test/Abnormal/5.wav", "/data/plant", ("pump-2", "anomaly", "test")),
+        # MIMII, as it is unpacked, with the folder of one noise level around it, and one unit alone.
+        ("fan/id_00/normal/00000007.wav", "/data/mimii", ("fan-id_00", "normal", None)),
+        ("fan/id_02/abnormal/00000007.wav", "/data/mimii", ("fan-id_02", "anomaly", None)),
+        ("6_dB_fan/fan/id_00/normal/00000007.wav", "/data/mimii", ("fan-id_00", "normal", None)),
+        ("id_00/normal/00000007.wav", "/data/mimii/fan", ("fan-id_00", "normal", None)),
+        ("normal/00000007.wav", "/data/mimii/fan/id_00", (None, "normal", None)),
+        # DCASE 2020 and later.
+        ("fan/train/normal_id_00_00000007.wav", "/data/dcase", ("fan-id_00", "normal", "train")),
+        ("test/anomaly_id_06_00000007.wav", "/data/dcase/ToyCar", ("ToyCar-id_06", "anomaly", "test")),
+        ("anomaly_id_06_00000007.wav", "/data/dcase/ToyCar/test", ("ToyCar-id_06", "anomaly", None)),
+        (
+            "fan/train/section_00_source_train_normal_0000_strength_1_ambient_no_fault.wav",
+            "/data/dcase",
+            ("fan-section_00", "normal", "train"),
+        ),
+        ("section_01_target_test_anomaly_0007.wav", "/data/fan", ("fan-section_01", "anomaly", "test")),
+        ("section_01_target_test_anomaly_0007.wav", "/", ("section_01", "anomaly", "test")),
+    ],
+)
+def test_paths_tell_machine_label_and_part(name: str, folder: str, expected: tuple[str | None, ...]):
+    found = place(name, Path(folder))
+    assert (found.machine, found.label, found.part) == expected
+
+
+@pytest.mark.parametrize(
+    ("folder", "machine"),
+    [
+        ("/data/plant/pump-1", "pump-1"),
+        ("/data/plant/pump-1/test", "pump-1"),
+        ("/data/plant/Pump 1/Test/normal", "Pump-1"),
+        ("/data/mimii/fan/id_00", "fan-id_00"),
+        ("/data/mimii/fan/id_00/abnormal", "fan-id_00"),
+        ("/test/normal", None),
+        ("/", None),
+    ],
+)
+def test_folders_tell_whose_they_are(folder: str, machine: str | None):
+    assert home_machine(Path(folder)) == machine
+
+
+@pytest.mark.parametrize(
+    ("name", "machine"),
+    [
+        ("Pump 7", "Pump-7"),
+        ("Lüfter-1", "Luefter-1"),
+        ("Lu\u0308fter-1", "Luefter-1"),  # as macOS writes it
+        ("Größe_ÖÄß", "Groesse_OeAess"),
+        ("pompe à eau", "pompe-a-eau"),
+        ("Pump (7) #2", "Pump-7-2"),
+        ("Łódź", "Lodz"),
+        ("Pump7", "Pump7"),
+        ("-x-", "-x-"),  # allowed as it is
+    ],
+)
+def test_folders_names_become_ids(name: str, machine: str):
+    assert machine_id(name) == machine
+
+
+@pytest.mark.parametrize("name", ["泵-7", "насос 1", "()", "x" * 129, "№ ½ 泵"])
+def test_names_without_a_counterpart_are_refused_and_say_what_helps(name: str):
+    with pytest.raises(RecordingError, match=r"--machine, or --pattern"):
+        machine_id(name)
+
+
+@given(st.text(min_size=1, max_size=60))
+def test_ids_are_allowed_on_the_wire_or_refused_and_stay_as_they_are(name: str):
+    try:
+        found = machine_id(name)
+    except RecordingError:
+        return
+    assert MACHINE_ID.fullmatch(found)
+    assert machine_id(found) == found
+
+
+RECORDED_US = 1_769_857_200_000_000
+
+
+def frame(machine: str, source: str, after_us: int) -> FrameRecord:
+    value = encoded(noise())
+    headers = tuple(frame_headers(machine, source, RECORDED_US + after_us, value, 0))
+    return FrameRecord(machine.encode(), value, headers, RECORDED_US // 1000 + 1000, "frames")
+
+
+def _namer(folder: Path = Path("/data/plant"), **naming) -> Namer:
+    return Namer(folder, Naming(**naming))
+
+
+def test_two_folders_are_never_one_machine():
+    namer = _namer()
+    assert [namer.known(f"{one}/1.wav").machine for one in ("Pump 7", "Pump 8")] == ["Pump-7", "Pump-8"]
+    with pytest.raises(RecordingError, match=r"'Pump 7' and 'Pump-7' would both be machine 'Pump-7'"):
+        namer.known("Pump-7/1.wav")
+    with pytest.raises(RecordingError, match=r"'Pump 8' and 'Pump \(8\)'"):
+        namer.known("Pump (8)/1.wav")
+    assert _namer(machine="x").known("泵/1.wav").machine == "x"
+
+
+def test_what_became_of_names_is_told():
+    namer = _namer()
+    for name in ("Pump 7/1.wav", "fan/1.wav", "hall/pump-1/1.wav", "hall/pump-2/1.wav", "Fan/2024-01-31/1.wav"):
+        namer.known(name)
+    notes = "\n".join(namer.notes())
+    assert "machine Pump-7 is the folder 'Pump 7'" in notes
+    assert re.search(r"machine hall has recordings in 2 folders \(pump-1, pump-2\).*--pattern", notes)
+    assert "fan and Fan are taken as different machines" in notes
+    assert len(namer.notes()) == 3
+
+
+def test_a_pattern_names_machines_in_its_own_way():
+    namer = _namer(pattern="hall/{machine}/{source}_{time}", zone="Europe/Berlin")
+    known = namer.known("hall/Pump 7/x_20260131120000.wav")
+    assert (known.machine, known.source, known.start) == ("Pump-7", "x", 1_769_857_200_000_000)
+    assert "does not match" in (namer.known("odd.wav").unplaced or "")
+
+
+def test_what_whirr_record_wrote_is_found_again_whatever_the_machines_are_called(tmp_path: Path):
+    machines = ["pump-1", "test", "Normal", "ok", "id_00", "..", ".hidden", "a:b", "-", "fault-3", "train"]
+    frames = [frame(machine, f"{machine}-sensor", index) for index, machine in enumerate(machines)]
+
+    async def records():
+        for one in frames:
+            yield one
+
+    asyncio.run(record(records(), tmp_path, "normal"))
+    namer = Namer(tmp_path)
+    known = [namer.known(one) for one in walk(tmp_path, (".wav",)) if isinstance(one, str)]
+    assert sorted((one.machine, one.source, one.label, one.part, one.start) for one in known) == sorted(
+        (machine, f"{machine}-sensor", "normal", None, RECORDED_US + index) for index, machine in enumerate(machines)
+    )
+    assert find_recordings(tmp_path, on_error="fail").machines == dict.fromkeys(
+        (one.machine for one in sorted(known, key=lambda one: sort_key(one.name))), 1
+    )

@@ -1,0 +1,146 @@
+"""Words of names: what they say of a recording's label and of the part of a data set that it belongs to.
+
+A name is cut into words at whatever is no letter, where capitals begin (``testNormal``) and at digits. Only whole words
+count, in any case; numbers don't.
+
+| says | words |
+|---|---|
+| normal | normal, normals, healthy, ok, good |
+| anomaly | anomaly, anomalies, anomalous, abnormal, abnormals, abnormality, abnormalities |
+| anomaly | fault, faults, faulty, defect, defects, defective, broken, damaged, unhealthy, bad, nok, ng |
+| train | train, training |
+| test | test, testing, val, validation |
+
+What would have to be guessed is unclear, never guessed: a label beside a negation (``not_normal``, ``no anomaly``,
+``fault-free``), words of both labels in one name, a longer word with a label in it (``unnormal``, ``faultless``).
+``normalized`` and ``default`` and their like are no labels.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Literal
+
+Label = Literal["normal", "anomaly"]
+Part = Literal["train", "test"]
+
+_NORMAL: Final = ("normal", "normals", "healthy", "ok", "good")
+_ANOMALY: Final = (
+    *("anomaly", "anomalies", "anomalous", "abnormal", "abnormals", "abnormality", "abnormalities"),
+    *("fault", "faults", "faulty", "defect", "defects", "defective"),
+    *("broken", "damaged", "unhealthy", "bad", "nok", "ng"),
+)
+LABEL_OF_WORD: Final[dict[str, Label]] = {
+    **dict.fromkeys(_NORMAL, "normal"),
+    **dict.fromkeys(_ANOMALY, "anomaly"),
+}
+_PARTS: Final[dict[str, Part]] = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "test",
+    "validation": "test",
+}
+# Anywhere before a label they turn it round; "no" and the like only right before it (no. 7).
+_NEGATIONS: Final = frozenset({"not", "non", "without", "isnt", "never", "nicht", "kein", "keine", "ohne", "sans"})
+_NEGATIONS_BEFORE: Final = frozenset(
+    {"no", "un", "ab", "sub", "semi", "quasi", "near", "nearly", "almost", "anti", "pseudo"}
+)
+_NEGATIONS_AFTER: Final = frozenset({"free", "less"})
+# They may stand beside a label or a part in a folder's name and add nothing to it.
+_FILLERS: Final = frozenset(
+    {"a", "and", "the", "only", "audio", "sound", "sounds", "wav", "wavs", "data", "dataset", "set", "sets", "split"}
+    | {"clip", "clips", "file", "files", "recording", "recordings", "sample", "samples"}
+    | {"condition", "conditions", "operation", "state", "states"}
+)
+_LABEL_INSIDE = re.compile(r"normal|anomal|fault|defect|health")
+_NO_LABEL_INSIDE = re.compile(r"normali[sz]\w*|default\w*|health(care)?")
+_WORD = re.compile(r"[^\W\d_]+|\d+")
+_NUMBER: Final = "0"  # stands for any
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """A label that can't be told, and why."""
+
+    reason: str
+
+
+def words_of(text: str) -> list[str]:
+    """Return a name's words in lower case, ``0`` for numbers: ``["pump", "0", "test"]`` of ``pump-7_Test``."""
+    runs = _WORD.findall(text)
+    return [_NUMBER if run.isdecimal() else word.casefold() for run in runs for word in _HUMP.split(run)]
+
+
+def label_in(text: str) -> Label | Unclear | None:
+    """Return the label that a name says, None if it says none, or why it can't be told."""
+    words = words_of(text)
+    found: dict[Label, str] = {}
+    for index, word in enumerate(words):
+        label = LABEL_OF_WORD.get(word)
+        if label is None:
+            if _LABEL_INSIDE.search(word) and not _NO_LABEL_INSIDE.fullmatch(word):
+                return Unclear(f"{text!r} holds the word {word!r}")
+            continue
+        if denied := _denied(words, index):
+            return Unclear(f"{text!r} says {denied!r}")
+        found[label] = word
+    if len(found) > 1:
+        return Unclear(f"{text!r} says both {found['normal']!r} and {found['anomaly']!r}")
+    return next(iter(found), None)
+
+
+def _denied(words: list[str], index: int) -> str | None:
+    before, after = words[:index], words[index + 1 : index + 2]
+    if any(word in _NEGATIONS for word in before) or (before and before[-1] in _NEGATIONS_BEFORE):
+        return " ".join(words[: index + 1])
+    if after and after[0] in _NEGATIONS_AFTER:
+        return " ".join(words[index : index + 2])
+    return None
+
+
+def unlabelled(stem: str) -> str:
+    """Return a file's name without its labels: ``pump_7`` of ``pump_normal_7``, so that both labels sort as one."""
+    kept = re.sub(
+        r"[^\W\d_]+[\W_]?", lambda match: "" if match[0].rstrip("_- .").casefold() in LABEL_OF_WORD else match[0], stem
+    )
+    return kept if kept.strip("_- .") else stem
+
+
+@dataclass(frozen=True, slots=True)
+class FolderName:
+    """What a folder's own name says.
+
+    Attributes:
+        label: What it labels its recordings as, why that can't be told, or None.
+        hint: A label among other words (``pump-7_faulty``), which may be a machine's name; or None.
+        part: Which part of a data set it holds, or None.
+        is_role: Whether it is named for that alone, and so for no machine.
+    """
+
+    label: Label | Unclear | None = None
+    hint: Label | None = None
+    part: Part | None = None
+    is_role: bool = False
+
+
+@lru_cache(maxsize=4096)  # asked for each recording in it
+def folder_name(text: str) -> FolderName:
+    """Return what a folder's name says: ``Train``, ``abnormal_02`` and ``test data`` are roles, ``pump-2`` is none."""
+    words = [word for word in words_of(text) if word not in _FILLERS and word != _NUMBER]
+    denials = _NEGATIONS | _NEGATIONS_BEFORE | _NEGATIONS_AFTER
+    certain = [word for word in words if word in LABEL_OF_WORD and _LABEL_INSIDE.search(word)]
+    is_role = any(word in LABEL_OF_WORD or word in _PARTS for word in words) and all(
+        word in LABEL_OF_WORD or word in _PARTS or word in denials for word in words
+    )
+    if is_role and (certain or not any(char.isdigit() for char in text)):  # test-2 and ok-1 may be machines
+        parts = {_PARTS[word] for word in words if word in _PARTS}
+        return FolderName(label=label_in(text), part=parts.pop() if len(parts) == 1 else None, is_role=True)
+    label = label_in(text)
+    if isinstance(label, Unclear):
+        return FolderName(label=label)
+    return FolderName(hint=label if certain else None)
