@@ -11,6 +11,14 @@ from pydantic import Field
 Positive = Annotated[int, Field(ge=1, le=1 << 24)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+MAX_MACHINES = 100_000
+# Answers carry some of these, and logs and pages all.
+Text = Annotated[str, Field(pattern=r"^[ -~]{1,128}$")]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+Moment = Annotated[str, Field(pattern=r"^[0-9TtZz:.+-]{1,40}$")]
+Machine = Annotated[str, Field(min_length=1, max_length=128)]
+Percentile = Annotated[str, Field(pattern=r"^[0-9.]{1,16}$")]
+Percentiles = Annotated[dict[Percentile, Finite], Field(max_length=1_000)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +107,7 @@ class GoldenWindow:
     """A window whose score is known: float32, little-endian, C order, base64; checked when a model is loaded."""
 
     shape: tuple[Positive, Positive, Positive]  # channel, band, time
-    log_mel_base64: str
+    log_mel_base64: Annotated[str, Field(max_length=1 << 25)]
     score: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -114,9 +122,9 @@ class StatisticsReference:
     """
 
     rows: Positive
-    first_at: str
-    last_at: str
-    percentiles: dict[str, dict[str, Finite]]
+    first_at: Moment
+    last_at: Moment
+    percentiles: Annotated[dict[Word, Percentiles], Field(max_length=256)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,20 +143,22 @@ class ModelMetadata:
 
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
-    version: str
-    detector: str
-    run_id: str | None
-    data_hash: str
-    created_at: str
+    version: Text
+    detector: Word
+    run_id: Word | None
+    data_hash: Word
+    created_at: Moment
     features: FeatureConfig
     thresholds: Thresholds
-    machine_thresholds: dict[str, Thresholds]
+    machine_thresholds: Annotated[dict[Machine, Thresholds], Field(max_length=MAX_MACHINES)]
     calibration: Calibration
-    score_percentiles: dict[str, Finite]
-    normal_band_error: list[list[Finite]]
+    score_percentiles: Percentiles
+    normal_band_error: Annotated[list[Annotated[list[Finite], Field(max_length=4096)]], Field(max_length=64)]
     golden: Annotated[list[GoldenWindow], Field(max_length=8)]
-    statistics_reference: dict[str, StatisticsReference] = field(default_factory=dict)
-    machines: tuple[Annotated[str, Field(max_length=128)], ...] = ()
+    statistics_reference: Annotated[dict[Machine, StatisticsReference], Field(max_length=MAX_MACHINES)] = field(
+        default_factory=dict
+    )
+    machines: Annotated[tuple[Machine, ...], Field(max_length=MAX_MACHINES)] = ()
 
     def thresholds_for(self, machine_id: str) -> Thresholds:
         """Return the machine's own thresholds, else the pooled ones."""

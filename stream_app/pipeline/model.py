@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ OUTPUTS = ("score", "band_error")
 MAX_BATCH = 64
 _AT_ONCE = 16  # windows in a run: from 8 on a window costs no less, and at 64 conv_ae's cost up to a tenth more
 GOLDEN_TOLERANCE = 1e-4
+MAX_METADATA_CHARS = 1 << 26
+MAX_WINDOW_VALUES = 1 << 24  # a window is made to try the model with
+_SHOWN_CHARS = 120
 
 Float32 = NDArray[np.float32]
 _METADATA: TypeAdapter[ModelMetadata] = TypeAdapter(ModelMetadata)
@@ -144,16 +148,28 @@ def _metadata(session: ort.InferenceSession, path: Path) -> ModelMetadata:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         raise ModelError(f"model {str(path)!r} has no metadata under {METADATA_KEY!r}; was it made by `whirr train`?")
+    if len(text) > MAX_METADATA_CHARS:
+        raise ModelError(
+            f"model {str(path)!r}: metadata: {len(text)} characters; at most {MAX_METADATA_CHARS} are taken"
+        )
     try:
         return _METADATA.validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:_SHOWN_CHARS] for part in first["loc"])
         raise ModelError(f"model {str(path)!r}: metadata: {where}: {first['msg']}") from None
 
 
 def _check_shapes(session: ort.InferenceSession, metadata: ModelMetadata, path: Path) -> None:
     features = metadata.features
+    window = features.channels, features.bands, features.window_columns
+    if math.prod(window) > MAX_WINDOW_VALUES:
+        raise ModelError(
+            f"model {str(path)!r}: metadata: features: a window of {window[0]} channels, {window[1]} bands and "
+            f"{window[2]} columns has {math.prod(window)} values; at most {MAX_WINDOW_VALUES} are taken"
+        )
+    for number, golden in enumerate(metadata.golden):
+        _check_golden_shape(number, golden, metadata, path)
     shapes: dict[str, Any] = {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
     columns = features.window_columns if features.time_axis == "fixed" else None
     expected: dict[str, list[int | None]] = {
@@ -178,6 +194,22 @@ def _check_shapes(session: ort.InferenceSession, metadata: ModelMetadata, path: 
     if means != (features.channels, features.bands):
         want_means = (features.channels, features.bands)
         raise ModelError(f"model {str(path)!r}: normal_band_error has the shape {means}; expected {want_means}")
+
+
+def _check_golden_shape(number: int, golden: GoldenWindow, metadata: ModelMetadata, path: Path) -> None:
+    features = metadata.features
+    channels, bands, columns = golden.shape
+    fits = columns == features.window_columns if features.time_axis == "fixed" else columns >= features.window_columns
+    size = math.prod(golden.shape)
+    if (channels, bands) != (features.channels, features.bands) or not fits or size > MAX_WINDOW_VALUES:
+        expected = features.channels, features.bands, features.window_columns
+        raise ModelError(f"model {str(path)!r}: metadata: golden.{number}.shape: {golden.shape}; expected {expected}")
+    characters = 4 * math.ceil(4 * size / 3)
+    if len(golden.log_mel_base64) != characters:
+        raise ModelError(
+            f"model {str(path)!r}: metadata: golden.{number}.log_mel_base64: {len(golden.log_mel_base64)} characters; "
+            f"expected {characters} for the shape {golden.shape}"
+        )
 
 
 def _brief(error: Exception) -> str:
