@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from typing import Any, BinaryIO, Literal, get_args
-
-import numpy as np
-import numpy.typing as npt
+from typing import BinaryIO
 
 from edge_agent.sources.feed import Feed
 from edge_agent.sources.folder import OnError
-from edge_agent.stretch import SAMPLE_BYTES, SampleKind, SignalFormat, Stretch
+from edge_agent.stretch import SignalFormat, Stretch
 from whirr.errors import RecordingError, SettingsError
+from whirr.recordings.magic import bytes_needed, kind_of
+from whirr.recordings.pcm import PCM_FORMATS, pcm_format, samples_of
 
 log = logging.getLogger(__name__)
-PcmFormat = Literal["s16le", "s24le", "s32le", "f32le"]
-PCM_FORMATS: tuple[PcmFormat, ...] = get_args(PcmFormat)
-_KINDS: dict[PcmFormat, SampleKind] = {"s16le": "pcm16", "s24le": "pcm24", "s32le": "pcm32", "f32le": "float32"}
 
 
 class PcmSource:
-    """Interleaved little-endian samples, taken as they come.
+    """Interleaved samples, taken as they come; a stream that begins as a known kind of file does is refused.
 
     Args:
         stream: Where the bytes come from.
-        rate_hz, channels, pcm_format: What they mean; ``s24le`` is packed in 3 bytes.
+        rate_hz, channels: What they mean.
+        sample_format: As ALSA names it: ``S16_LE``, ``S24_3LE`` (packed), ``S24_LE`` (in 4 bytes) …
         on_error: Whether a stream that ends within a sample is an error (``fail``), or is only reported.
 
     Raises:
@@ -42,14 +39,15 @@ class PcmSource:
         *,
         rate_hz: int,
         channels: int = 1,
-        pcm_format: PcmFormat = "s16le",
+        sample_format: str = "S16_LE",
         on_error: OnError = "skip",
     ) -> None:
-        if pcm_format not in PCM_FORMATS:
-            raise SettingsError(f"sample format is {pcm_format!r}; expected one of {', '.join(PCM_FORMATS)}")
-        self._stream, self._on_error = stream, on_error
-        self._format = SignalFormat(rate_hz, channels, _KINDS[pcm_format])
-        self._step = channels * SAMPLE_BYTES[self._format.kind]
+        written = pcm_format(sample_format)
+        if written is None:
+            raise SettingsError(f"sample format is {sample_format!r}; expected one of {', '.join(PCM_FORMATS)}")
+        self._stream, self._on_error, self._written, self._name = stream, on_error, written, sample_format
+        self._format = SignalFormat(rate_hz, channels, written.kind)
+        self._step = channels * written.sample_bytes
         self._trailing = 0
         self.formats = (self._format,)
 
@@ -61,16 +59,23 @@ class PcmSource:
         """Yield what comes, at most a tenth of a second at a time."""
         most = max(1, self._format.rate_hz // 10) * self._step
         read = getattr(self._stream, "read1", self._stream.read)
-        rest, first = b"", True
+        rest, seen = b"", False
         async for data in Feed[bytes](lambda: read(most) or None):
-            data = rest + data  # noqa: PLW2901 - a sample may be split between two reads
-            if first and len(data) >= 4:
-                first = False
-                _refuse_wav(data)
-            whole = len(data) // self._step * self._step
-            rest = data[whole:]
+            rest += data
+            if not seen:
+                if len(rest) < bytes_needed(rest):
+                    continue
+                seen = True
+                _refuse_files(rest)
+            whole = len(rest) // self._step * self._step
             if whole:
-                yield Stretch(samples_of(data[:whole], self._format), self._format)
+                yield Stretch(samples_of(rest[:whole], self._written, self._format.channels), self._format)
+            rest = rest[whole:]
+        if not seen:
+            _refuse_files(rest)
+            if whole := len(rest) // self._step * self._step:
+                yield Stretch(samples_of(rest[:whole], self._written, self._format.channels), self._format)
+            rest = rest[whole:]
         if rest:
             self._report(len(rest))
 
@@ -78,26 +83,19 @@ class PcmSource:
         self._trailing = trailing
         message = (
             f"the stream ends with {trailing} bytes of a sample; expected {self._step} "
-            f"({self._format.channels} channels of {self._format.kind})"
+            f"({self._format.channels} channels of {self._name})"
         )
         if self._on_error == "fail":
             raise RecordingError(message)
         log.warning(message)
 
 
-def samples_of(data: bytes, signal_format: SignalFormat) -> npt.NDArray[Any]:
-    """Return little-endian interleaved bytes as samples ``[channels, n]``, of the type that the format's kind says."""
-    flat: npt.NDArray[Any]
-    if signal_format.kind == "pcm24":
-        padded = np.zeros((len(data) // 3, 4), dtype=np.uint8)
-        padded[:, 1:] = np.frombuffer(data, dtype=np.uint8).reshape(-1, 3)
-        flat = padded.view("<i4")[:, 0]
-    else:
-        flat = np.frombuffer(data, dtype={"pcm16": "<i2", "pcm32": "<i4", "float32": "<f4"}[signal_format.kind])
-    return flat.reshape(-1, signal_format.channels).T
-
-
-def _refuse_wav(data: bytes) -> None:
-    """Refuse a WAV file where raw samples are expected: its header would be played as a click."""
-    if data[:4] == b"RIFF":
-        raise RecordingError("the stream is a WAV file; expected raw samples (arecord -t raw)")
+def _refuse_files(head: bytes) -> None:
+    """Refuse a file where raw samples are expected: its header, or all that is compressed in it, would be noise."""
+    kind = kind_of(head)
+    if kind is None:
+        return
+    taken = (
+        "`whirr edge FILE` plays it" if kind.is_audio else "unpack or convert it first, such as with ffmpeg -f s16le"
+    )
+    raise RecordingError(f"standard input holds {kind.name}; expected raw samples (arecord -t raw …): {taken}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import bz2
+import gzip
 import io
+import lzma
 import os
 import sys
 import threading
@@ -18,7 +21,6 @@ import soundfile
 from edge_agent.simulator import make_plant
 from edge_agent.sources import FolderSource, PcmSource, SimulatedSource, SoundCardSource, folder_machine_id
 from edge_agent.sources.folder import Order, found
-from edge_agent.sources.pcm import PcmFormat
 from edge_agent.stretch import SignalFormat, Source, Stretch
 from whirr.errors import MissingExtra, RecordingError, SettingsError
 
@@ -174,18 +176,51 @@ async def test_a_loop_over_files_that_vanish_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
-    ("pcm_format", "dtype", "stored"),
-    [("s16le", "int16", "<i2"), ("s24le", "int32", "<i4"), ("s32le", "int32", "<i4"), ("f32le", "float32", "<f4")],
+    ("sample_format", "dtype", "stored"),
+    [
+        ("s16le", "int16", "<i2"),
+        ("S16_LE", "int16", "<i2"),
+        ("S16_BE", "int16", ">i2"),
+        ("s32le", "int32", "<i4"),
+        ("S32_LE", "int32", "<i4"),
+        ("s32_be", "int32", ">i4"),
+        ("f32le", "float32", "<f4"),
+        ("FLOAT_LE", "float32", "<f4"),
+        ("FLOAT_BE", "float32", ">f4"),
+    ],
 )
-async def test_raw_samples(pcm_format: PcmFormat, dtype: str, stored: str, channels: int) -> None:
+async def test_raw_samples(sample_format: str, dtype: str, stored: str, channels: int) -> None:
     samples = _noise(1234, channels, dtype)
-    data = samples.T.astype(stored).tobytes()
-    if pcm_format == "s24le":
-        samples = samples & ~0xFF
-        data = np.frombuffer(data, np.uint8).reshape(-1, 4)[:, 1:].tobytes()
-    source = PcmSource(io.BytesIO(data), rate_hz=1000, channels=channels, pcm_format=pcm_format)
+    source = PcmSource(
+        io.BytesIO(samples.T.astype(stored).tobytes()), rate_hz=1000, channels=channels, sample_format=sample_format
+    )
     assert np.array_equal(_joined(await _all(source)), samples)
     assert source.counts() == {"trailing_bytes": 0}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("sample_format", "stored", "first", "count"),
+    [
+        ("s24le", "<i4", 1, 3),
+        ("S24_3LE", "<i4", 1, 3),
+        ("S24_3BE", ">i4", 0, 3),
+        ("S24_LE", "<i4", 1, 4),
+        ("S24_BE", ">i4", -1, 4),
+    ],
+)
+async def test_raw_samples_of_24_bit(sample_format: str, stored: str, first: int, count: int, channels: int) -> None:
+    """A sample's three bytes by themselves, or as the lower ones of four, whose upper one may hold anything."""
+    samples = _noise(1234, channels, "int32") & ~0xFF
+    raw = samples.T.astype(stored).tobytes()
+    data = b"".join(
+        raw[at + 1 : at + 4] + b"\x5a" if (count, stored) == (4, "<i4") else b"\x5a" + raw[at : at + 3] if count == 4
+        else raw[at + first : at + first + 3]
+        for at in range(0, len(raw), 4)
+    )  # fmt: skip
+    source = PcmSource(io.BytesIO(data), rate_hz=1000, channels=channels, sample_format=sample_format)
+    assert np.array_equal(_joined(await _all(source)), samples)
+    assert source.formats == (SignalFormat(1000, channels, "pcm24"),)
 
 
 class Dribble(io.RawIOBase):
@@ -215,12 +250,75 @@ async def test_a_stream_that_ends_within_a_sample(caplog: pytest.LogCaptureFixtu
         await _all(PcmSource(io.BytesIO(bytes(4003)), rate_hz=1000, channels=2, on_error="fail"))
 
 
-async def test_a_wav_file_where_raw_samples_belong() -> None:
+def _audio_file(container: str, subtype: str | None = None) -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, _noise()[0], 1000, format="WAV")
-    file.seek(0)
-    with pytest.raises(RecordingError, match="arecord -t raw"):
-        await _all(PcmSource(file, rate_hz=1000))
+    soundfile.write(file, _noise(8000)[0] / 32768, 8000, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+_WAV = _audio_file("WAV")
+_MP3 = _audio_file("MP3")
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (_WAV, "a WAV file"),
+        (b"RIFX" + _WAV[4:], r"a WAV file \(RIFX\)"),
+        (b"RF64" + _WAV[4:], r"a WAV file \(RF64\)"),
+        (b"BW64" + _WAV[4:], r"a WAV file \(BW64\)"),
+        (_audio_file("W64"), "a Sony Wave64 file"),
+        (_audio_file("AIFF"), "an AIFF file"),
+        (_audio_file("AU"), "a Sun AU file"),
+        (_audio_file("CAF"), "a Core Audio file"),
+        (_audio_file("FLAC"), "a FLAC file"),
+        (_audio_file("OGG", "VORBIS"), "an Ogg file"),
+        (_MP3, "an MP3 file"),
+        (b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + _MP3, r"a file with an ID3 tag \(MP3\)"),
+    ],
+)
+@pytest.mark.parametrize("dribbled", [False, True])
+async def test_an_audio_file_where_raw_samples_belong(data: bytes, name: str, dribbled: bool) -> None:
+    stream: Any = Dribble(data) if dribbled else io.BytesIO(data)
+    with pytest.raises(
+        RecordingError, match=f"standard input holds {name}.*arecord -t raw.*`whirr edge FILE` plays it"
+    ):
+        await _all(PcmSource(stream, rate_hz=8000))
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\0\0\0\x20ftypM4A " + bytes(100), "an MP4 file"),
+        (b"\x1a\x45\xdf\xa3" + bytes(100), "a Matroska or WebM file"),
+        (gzip.compress(_WAV), "a gzip file"),
+        (bz2.compress(_WAV), "a bzip2 file"),
+        (lzma.compress(_WAV), "an xz file"),
+        (b"PK\x03\x04" + bytes(100), "a zip file"),
+        (b"RIFF\x10\0\0\0AVI " + bytes(100), r"a RIFF file \(no WAV\)"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
+        (b"<html>" + bytes(100), "an HTML page"),
+    ],
+)
+async def test_another_file_where_raw_samples_belong(data: bytes, name: str) -> None:
+    with pytest.raises(RecordingError, match=f"standard input holds {name}.*convert it first"):
+        await _all(PcmSource(io.BytesIO(data), rate_hz=8000))
+
+
+@pytest.mark.parametrize(
+    "values", [np.full(4000, -1), np.zeros(4000), np.arange(-2000, 2000), np.full(4000, -5), np.tile([-1, 1], 2000)]
+)
+async def test_a_signal_is_not_taken_for_a_file(values: np.ndarray) -> None:
+    """All bits set begin MPEG audio too, and what is about -5 looks like it."""
+    samples = values.astype("<i2")
+    source = PcmSource(io.BytesIO(samples.tobytes()), rate_hz=8000)
+    assert np.array_equal(_joined(await _all(source))[0], samples)
+
+
+async def test_a_stream_too_short_to_tell(caplog: pytest.LogCaptureFixture) -> None:
+    assert _joined(await _all(PcmSource(io.BytesIO(b"\x01\0\x02\0"), rate_hz=1000))).tolist() == [[1, 2]]
+    with pytest.raises(RecordingError, match="a FLAC file"):
+        await _all(PcmSource(io.BytesIO(b"fLaC"), rate_hz=1000))
 
 
 async def test_a_reader_that_fails_is_heard() -> None:
@@ -246,9 +344,9 @@ async def test_leaving_a_pipe_that_nobody_writes_to() -> None:
 
 
 def test_a_sample_format_that_is_none() -> None:
-    unknown: Any = "u8"
-    with pytest.raises(SettingsError, match="expected one of s16le, s24le, s32le, f32le"):
-        PcmSource(io.BytesIO(), rate_hz=1000, pcm_format=unknown)
+    unknown = "u8"
+    with pytest.raises(SettingsError, match="expected one of S16_LE, S24_3LE, S24_LE, S32_LE, FLOAT_LE"):
+        PcmSource(io.BytesIO(), rate_hz=1000, sample_format=unknown)
 
 
 # The simulator

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from edge_agent.times import Timeline
 
 FrameFormat = Literal["flac", "wav"]
-SampleFormat = Literal["s16le", "s24le", "s32le", "f32le"]
 OnError = Literal["skip", "fail"]
 Order = Literal["number", "name"]
 
@@ -40,7 +39,7 @@ class _Choice:
     start: str | None
     rate: int | None
     channels: int
-    sample_format: SampleFormat
+    sample_format: str
     device: str | None
     seed: int
     seconds: float
@@ -83,7 +82,14 @@ def edge(
     ] = None,
     rate: Annotated[int | None, typer.Option(help="Samples a second, for --stdin, --sound-card, --simulate.")] = None,
     channels: Annotated[int, typer.Option(help="Channels, for --stdin and --sound-card.")] = 1,
-    sample_format: Annotated[SampleFormat, typer.Option(help="Samples on standard input.")] = "s16le",
+    sample_format: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="Samples on standard input, as arecord -f names them: S16_LE, S24_3LE, S24_LE (24 bit in 4 bytes), "
+            "S32_LE, FLOAT_LE, or …_BE.",
+        ),
+    ] = "S16_LE",
     device: Annotated[str | None, typer.Option(help="Sound card, by number or name; default: the system's.")] = None,
     plant: Annotated[str, typer.Option(help="Plant of the simulated machine.")] = "default",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulator.")] = 0,
@@ -231,7 +237,7 @@ def _source(choice: _Choice) -> Source:
         sys.stdin.buffer,
         rate_hz=choice.rate,
         channels=choice.channels,
-        pcm_format=choice.sample_format,
+        sample_format=choice.sample_format,
         on_error=choice.on_error,
     )
 
