@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import re
+import struct
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.io import savemat
 
 from tests.helpers import REPOSITORY
+from trainer.recordings import find_recordings
 from whirr.errors import RecordingError
-from whirr.recordings import is_table, read_recording, recording_info
+from whirr.recordings import is_table, matlab, read_recording, recording_info
 
 RNG = np.random.default_rng(5)
 SIGNAL_G = RNG.normal(0, 3, 4000)
@@ -102,10 +110,13 @@ def test_other_tables_beside_recordings_are_not_taken_for_signals(tmp_path: Path
     ("variables", "message"),
     [
         ({"x": SIGNAL_G}, "states no sample rate"),
-        ({"x": SIGNAL_G, "y": SIGNAL_G, "fs": 1000}, "holds x, y; expected one signal"),
+        (
+            {"x": SIGNAL_G, "y": SIGNAL_G[:99], "fs": 1000},
+            r"holds x \(4000\), y \(99\); expected signals of one length",
+        ),
         ({"fs": 1000}, "holds no signal"),
         ({"x": SIGNAL_G, "fs": 1}, "sample rate is 1 Hz"),
-        ({"x": np.full(100, np.nan), "fs": 1000}, "sample 0 of channel 0 is nan"),
+        ({"x": np.full(100, np.nan), "fs": 1000}, "no column|sample 0 of channel 0 is nan"),
     ],
 )
 def test_what_cannot_be_used_is_told(tmp_path: Path, variables: dict[str, object], message: str) -> None:
@@ -128,3 +139,271 @@ def test_uneven_times_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("time,x\n0,1\n0.1,2\n0.2,3\n5,4\n")
     with pytest.raises(RecordingError, match="not evenly spaced"):
         read_recording(tmp_path / "x.csv")
+
+
+# Tables as programs write them
+
+RATE = 1600
+N = 3200
+TIMES = np.arange(N) / RATE
+X, Y = np.random.default_rng(6).normal(0, 0.5, (2, N)).round(6)
+Z = 1 + np.random.default_rng(7).normal(0, 0.01, N).round(6)  # gravity, and its noise
+XYZ = {"x": X, "y": Y, "z": Z}
+TIMED = {"time": TIMES, **XYZ}
+
+
+def text_of(
+    columns: dict[str, object], *, mark: str = ",", decimal: str = ".", head: str | None = None, end: str = "\n"
+) -> str:
+    head = mark.join(columns) if head is None else head
+    rows = zip(*columns.values(), strict=True)
+
+    def written(one: object) -> str:
+        return one if isinstance(one, str) else f"{one:.9f}".rstrip("0").rstrip(".").replace(".", decimal)
+
+    lines = (mark.join(map(written, row)) for row in rows)
+    return (f"{head}\n" if head else "") + end.join(lines) + "\n"
+
+
+def _with(**more: object) -> dict[str, object]:
+    return {**TIMED, **more}
+
+
+WRITTEN: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
+    "plain": (text_of(TIMED), ("x", "y", "z")),
+    "pandas with its index": (text_of({"": np.arange(N), **TIMED}), ("x", "y", "z")),
+    "index unnamed": (text_of({"Unnamed: 0": np.arange(N)[::-1], **TIMED}), ("x", "y", "z")),
+    "german": (text_of(TIMED, mark=";", decimal=","), ("x", "y", "z")),
+    "tabs and commas": (text_of(TIMED, mark="\t", decimal=","), ("x", "y", "z")),
+    "blanks": (text_of(TIMED, mark="  "), ("x", "y", "z")),
+    "blanks and commas": (text_of(TIMED, mark=" ", decimal=","), ("x", "y", "z")),
+    "quoted commas": (
+        '"time","x"\n' + re.sub(r"[^,\n]+", r'"\g<0>"', text_of({"t": TIMES, "x": X}, head="")).replace(".", ","),
+        ("x",),
+    ),
+    "one column of decimal commas": (
+        "# sample_rate_hz: 1600\nx\n" + text_of({"x": X}, decimal=",", head=""),
+        ("x",),
+    ),
+    "Time (s)": (text_of({"Time (s)": TIMES, **XYZ}), ("x", "y", "z")),
+    "Time [ms]": (text_of({"Time [ms]": TIMES * 1000, **XYZ}), ("x", "y", "z")),
+    "Elapsed Time": (text_of({"Elapsed Time (s)": TIMES, **XYZ}), ("x", "y", "z")),
+    "timestamp_us": (text_of({"timestamp_us": TIMES * 1e6, **XYZ}), ("x", "y", "z")),
+    "unix": (text_of({"timestamp": 1_706_702_400 + TIMES, **XYZ}), ("x", "y", "z")),
+    "unix in ms": (text_of({"timestamp": (1_706_702_400 + TIMES) * 1000, **XYZ}), ("x", "y", "z")),
+    "iso": (
+        text_of({"when": [f"2026-01-31 12:00:{t:09.6f}+00:00" for t in TIMES], **XYZ}),
+        ("x", "y", "z"),
+    ),
+    "iso with T and Z": (text_of({"t": [f"2026-01-31T12:00:{t:09.6f}Z" for t in TIMES], **XYZ}), ("x", "y", "z")),
+    "time of day": (text_of({"clock": [f"12:00:{t:09.6f}" for t in TIMES], **XYZ}), ("x", "y", "z")),
+    "counter": (text_of(_with(sample=np.arange(N))), ("x", "y", "z")),
+    "counter by another name": (text_of(_with(nr=np.arange(N) + 5)), ("x", "y", "z")),
+    "counter that wraps": (text_of(_with(byte=np.arange(N) % 256)), ("x", "y", "z")),
+    "label": (text_of(_with(label=np.zeros(N))), ("x", "y", "z")),
+    "label by another name": (text_of(_with(q=(np.arange(N) > 999).astype(int))), ("x", "y", "z")),
+    "temperature": (text_of(_with(**{"Temp (°C)": 20 + Y})), ("x", "y", "z")),
+    "constant": (text_of(_with(gain=np.full(N, 3.5))), ("x", "y", "z")),
+    "text": (text_of(_with(sensor=["adxl"] * N)), ("x", "y", "z")),
+    "empty": (text_of(_with(note=[""] * N)), ("x", "y", "z")),
+    "units": (text_of(TIMED, head="time,x,y,z\ns,g,g,g"), ("x", "y", "z")),
+    "preamble": (text_of(TIMED, head="Device: rig 4\nSample Rate,1600\n\ntime,x,y,z"), ("x", "y", "z")),
+    "comment with a rate": (text_of(XYZ, head="# Sample rate: 1.6 kHz\nx,y,z"), ("x", "y", "z")),
+    "names in a comment": (text_of(TIMED, head="#time,x,y,z"), ("x", "y", "z")),
+    "trailing commas": (text_of({**TIMED, "": [""] * N}, head="time,x,y,z,"), ("x", "y", "z")),
+    "trailing commas but for the names": (text_of({**TIMED, "": [""] * N}, head="time,x,y,z"), ("x", "y", "z")),
+    "crlf and bom": ("\ufeff" + text_of(TIMED, end="\r\n"), ("x", "y", "z")),
+    "utf-16": (text_of(TIMED).encode("utf-16"), ("x", "y", "z")),
+    "utf-16 without a mark": (text_of(TIMED).encode("utf-16-le"), ("x", "y", "z")),
+    "latin-1": (text_of({"time": TIMES, "x (m/s²)": X}).encode("latin-1"), ("x (m/s²)",)),
+    "cut off": (text_of(TIMED) + "1.99", ("x", "y", "z")),
+    "no names": (text_of(XYZ, head="# rate: 1600 Hz"), ("1", "2", "3")),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_tables_as_programs_write_them(tmp_path: Path, name: str) -> None:
+    content, channels = WRITTEN[name]
+    path = tmp_path / "run.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert is_table(path)
+    info = recording_info(path)
+    assert (info.rate_hz, info.columns.channels) == (RATE, channels)
+    expected = [{**XYZ, "1": X, "2": Y, "3": Z}[channel[0]] for channel in channels]
+    np.testing.assert_allclose(read_recording(path).samples * 64, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "why"),
+    [
+        ("pandas with its index", "1", "only ever rises"),
+        ("counter", "sample", "by its name"),
+        ("counter by another name", "nr", "only ever rises"),
+        ("counter that wraps", "byte", "a counter that begins anew"),
+        ("label by another name", "q", "few values that seldom change"),
+        ("temperature", "Temp (°C)", "by its name"),
+        ("constant", "gain", "constant"),
+        ("text", "sensor", "text"),
+        ("plain", "time", "the time"),
+    ],
+)
+def test_what_is_left_out_is_told_once_with_how_to_choose(tmp_path: Path, name: str, left: str, why: str) -> None:
+    for number in range(5):
+        (tmp_path / f"normal_{number}.csv").write_text(str(WRITTEN[name][0]))
+    (note,) = find_recordings(tmp_path).notes
+    assert note.startswith("normal_0.csv, normal_1.csv, normal_2.csv and 2 more: channels are x, y, z; left out: ")
+    assert f"'{left}' ({why}" in note
+    assert "--columns" in note
+
+
+def test_columns_are_taken_as_they_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text(str(WRITTEN["temperature"][0]))
+    info = recording_info(path, ["z", "X", "temp (°C)"])
+    assert info.columns.channels == ("z", "x", "Temp (°C)")
+    np.testing.assert_allclose(read_recording(path, ["z", "X"]).samples * 64, [Z, X], rtol=1e-5, atol=1e-7)
+    with pytest.raises(RecordingError, match="has no column 'q'; expected some of 'time', 'x', 'y', 'z'"):
+        recording_info(path, ["q"])
+    (tmp_path / "text.csv").write_text(str(WRITTEN["text"][0]))
+    with pytest.raises(RecordingError, match="column 'sensor' holds text"):
+        recording_info(tmp_path / "text.csv", ["sensor"])
+
+
+def test_signals_of_a_mat_are_channels_but_for_time_and_counters(tmp_path: Path) -> None:
+    path = tmp_path / "x.mat"
+    savemat(path, {**XYZ, "t": TIMES, "n": np.arange(N), "fs": RATE})
+    info = recording_info(path)
+    assert (info.columns.channels, info.rate_hz) == (("x", "y", "z"), RATE)
+    savemat(path, {"data": np.c_[TIMES, X, Y], "fs": RATE})
+    assert recording_info(path).columns.channels == ("data.2", "data.3")
+    np.testing.assert_allclose(read_recording(path, ["data.3"]).samples * 64, [Y], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("columns", "remark"),
+    [
+        ({name: np.delete(values, slice(1000, 1200)) for name, values in TIMED.items()}, "samples are missing"),
+        ({**TIMED, "time": np.cumsum(np.where(np.arange(N) % 3, 1 / RATE, 3 / RATE))}, "times jitter"),
+        ({"time": TIMES, "x": np.round(X * 256)}, "whole numbers"),
+    ],
+)
+def test_what_is_odd_about_a_table_is_said(tmp_path: Path, columns: dict[str, object], remark: str) -> None:
+    (tmp_path / "run.csv").write_text(text_of(columns))
+    assert any(remark in note for note in find_recordings(tmp_path).notes)
+
+
+UNUSABLE: dict[str, tuple[str | bytes, str]] = {
+    "a gap": (
+        text_of({**TIMED, "x": np.where(np.arange(N) == 99, np.nan, X)}),
+        "column 'x' is missing or nan in row 100",
+    ),
+    "milliseconds": (text_of({**TIMED, "time": TIMES * 1000}), r"1\.6 Hz; expected 100.*name the column time_ms"),
+    "times backwards": (text_of({**TIMED, "time": TIMES[::-1]}), "times go back after row 1"),
+    "two rates": (text_of(TIMED, head="# rate: 800\ntime,x,y,z"), "says 800 Hz, but its times are those of 1600 Hz"),
+    "no signal": (
+        text_of({"time": TIMES, "n": np.arange(N), "k": np.ones(N)}),
+        r"no column looks like a signal.*--columns",
+    ),
+    "no rate": (text_of(XYZ), "states no sample rate"),
+    "a short line": ("time,x\n" + "0,1\n" * 200 + "9\n" + "0,1\n" * 200, "line 202 has 1 columns; expected 2"),
+    "a word": (text_of(TIMED) + "2,1,what,3\n", "column 'y' is 'what'; expected a number"),
+    "a time alone": (text_of({"time": TIMES}), "holds a time and nothing else"),
+    "empty": ("", "no table of numbers"),
+    "a page": ("<html>\n" * 50, "no table of numbers"),
+    "zeros": (bytes(3000), "no table of numbers"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_tables_that_can_not_be_used_are_told(tmp_path: Path, name: str) -> None:
+    content, message = UNUSABLE[name]
+    path = tmp_path / "run.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(RecordingError, match=message) as caught:
+        read_recording(path)
+    assert str(caught.value).count(str(path)) == 1
+
+
+def test_a_mat_that_unpacks_to_gigabytes_is_refused_before_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.mat"
+    savemat(path, {"small": SIGNAL_G, "fs": 1000.0}, do_compression=True)
+    inner = struct.pack("<II", 14, 2_000_000_056)
+    packer = zlib.compressobj(9)
+    packed = packer.compress(inner) + b"".join(packer.compress(bytes(1 << 24)) for _ in range(40)) + packer.flush()
+    path.write_bytes(path.read_bytes() + struct.pack("<II", 15, len(packed)) + packed)
+    assert path.stat().st_size < 1_000_000
+    tracemalloc.start()
+    with pytest.raises(RecordingError, match="unpacks to more than 536870912 bytes"):
+        read_recording(path)
+    assert tracemalloc.get_traced_memory()[1] < 2 * matlab.MOST_BYTES
+    tracemalloc.stop()
+
+
+def test_a_mat_that_claims_gigabytes_allocates_none(tmp_path: Path) -> None:
+    path = tmp_path / "x.mat"
+    for compressed in (False, True):
+        savemat(path, {"x": SIGNAL_G, "fs": 1000.0}, do_compression=compressed)
+        value = bytearray(path.read_bytes())
+        if compressed:
+            size = struct.unpack_from("<I", value, 132)[0]
+            inner = bytearray(zlib.decompress(value[136 : 136 + size]))
+            inner[4:8] = struct.pack("<I", 4_000_000_000)
+            packed = zlib.compress(inner)
+            value[128 : 136 + size] = struct.pack("<II", 15, len(packed)) + packed
+        else:
+            value[132:136] = struct.pack("<I", 4_000_000_000)
+        path.write_bytes(value)
+        with pytest.raises(RecordingError, match="claims 4000000000 bytes"):
+            read_recording(path)
+
+
+def test_hdf5_is_refused_with_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "x.mat").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(1000))
+    with pytest.raises(RecordingError, match=r"MATLAB 7\.3 file.*-v7"):
+        read_recording(tmp_path / "x.mat")
+
+
+def test_a_mat_of_version_4_is_read_and_its_claims_checked(tmp_path: Path) -> None:
+    path = tmp_path / "x.mat"
+    savemat(path, {"x": SIGNAL_G, "fs": 1000.0}, format="4")
+    np.testing.assert_allclose(read_recording(path).samples[0] * 64, SIGNAL_G, rtol=1e-6)
+    value = bytearray(path.read_bytes())
+    value[4:8] = struct.pack("<i", 2_000_000_000)
+    path.write_bytes(value)
+    with pytest.raises(RecordingError, match=r"claims .* bytes"):
+        read_recording(path)
+
+
+def _mats() -> list[bytes]:
+    made = []
+    for settings_ in ({"do_compression": True}, {}, {"format": "4"}):
+        file = io.BytesIO()
+        savemat(file, {"x": SIGNAL_G[:64], "fs": 1000.0, "name": "rig"}, **settings_)
+        made.append(file.getvalue())
+    return made
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(
+    base=st.sampled_from([*_mats(), text_of({"time": TIMES[:20], "x": X[:20]}).encode(), b"# sample_rate_hz: 1600\n"]),
+    changes=st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=8)), max_size=5),
+    cut=st.integers(0, 400),
+)
+def test_whatever_a_table_holds_it_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, base: bytes, changes: list[tuple[int, bytes]], cut: int
+) -> None:
+    value = bytearray(base)
+    for place, data in changes:
+        at = place % len(base)
+        value[at : at + len(data)] = data
+    value = value[: max(0, len(value) - cut)] if cut < 200 else value
+    for suffix in (".mat", ".csv"):
+        path = tmp_path_factory.mktemp("table") / f"x{suffix}"
+        path.write_bytes(value)
+        is_table(path)
+        try:
+            audio = read_recording(path)
+        except RecordingError as error:
+            assert str(path) in str(error)  # noqa: PT017
+        else:
+            assert np.isfinite(audio.samples).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from whirr.recordings.audio import RecordingInfo
 from whirr.recordings.columns import Selection
@@ -17,6 +18,7 @@ class Notes:
         self._doubts: dict[str, list[str]] = {}
         self._unfit: dict[str, list[str]] = {}
         self._tables: dict[Selection, list[str]] = {}
+        self._remarks: dict[str, list[tuple[str, str]]] = {}
 
     @classmethod
     def of(cls, found: Iterable[tuple[str, RecordingInfo]]) -> Notes:
@@ -31,13 +33,18 @@ class Notes:
         if info.doubt is not None:
             self._doubts.setdefault(info.doubt, []).append(name)
         if info.columns is not None:
-            self._tables.setdefault(info.columns, []).append(name)
+            self._tables.setdefault(replace(info.columns, remarks=()), []).append(name)
+            for kind, detail in info.columns.remarks:
+                self._remarks.setdefault(kind, []).append((name, detail))
         elif info.unfit is not None and not converted:
             self._unfit.setdefault(info.unfit, []).append(name)
 
     def lines(self) -> list[str]:
         """Return what is to be said, a line for each kind of thing."""
         lines = [_table_line(selection, names) for selection, names in self._tables.items()]
+        lines += [
+            f"{_named([name for name, _ in told])}: {kind} ({told[0][1]})" for kind, told in self._remarks.items()
+        ]
         lines += [f"{_named(names)}: {doubt}" for doubt, names in self._doubts.items()]
         lines += [
             f"{_named(names)}: {unfit}. A worker refuses such a file as a frame as it is; `whirr edge FILE` and "
@@ -49,11 +56,10 @@ class Notes:
 
 def _table_line(selection: Selection, names: list[str]) -> str:
     left = "; ".join(f"{name!r} ({why})" for name, why in selection.left_out)
-    remarks = "".join(f"; {remark}" for remark in selection.remarks)
     channels = ", ".join(selection.channels)
     if not left:
-        return f"{_named(names)}: channels are {channels}{remarks}"
-    return f"{_named(names)}: channels are {channels}; left out: {left}{remarks}; --columns NAME,… takes others"
+        return f"{_named(names)}: channels are {channels}"
+    return f"{_named(names)}: channels are {channels}; left out: {left}; --columns NAME,… takes others"
 
 
 def _named(names: list[str]) -> str:

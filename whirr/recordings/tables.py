@@ -4,19 +4,20 @@ Values are taken as acceleration in g; they are divided by 64, so that ±64 g is
 stated, in the first of these places that does:
 
 1. in the file: a variable or field ``sr``, ``fs``, ``sample_rate``, ``sampling_rate`` or ``sample_rate_hz`` of a .mat;
-   a comment ``# sample_rate_hz: 25600`` or a column ``time``, ``time_s`` or ``t`` in seconds of a .csv;
+   a line such as ``# sample_rate_hz: 25600`` or a column of times of a .csv;
 2. in a file named ``sample_rate_hz`` beside it that holds the number;
 3. in the file's name, its folder's or that one's folder's: ``12k``, ``48kHz``, ``25600hz``.
 
 Understood are the bearing data of MFPT (a struct ``bearing`` with ``gs`` and ``sr``) and of CWRU (``X097_DE_time``: the
-drive end's sensor, else the fan end's, else the base's), any .mat with one signal, and a .csv with a column a channel.
+drive end's sensor, else the fan end's, else the base's), any .mat with signals of one length, and a .csv with a column
+a channel. Which columns are channels is told by :mod:`whirr.recordings.columns`, or by whoever asks.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,34 +26,25 @@ from numpy.typing import NDArray
 
 from schemas.frame import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 from whirr.errors import RecordingError
+from whirr.recordings import columns as choice
+from whirr.recordings import matlab, text
 from whirr.recordings.audio import RecordingInfo
+from whirr.recordings.columns import LEAST_SAMPLES, Selection
 from whirr.recordings.samples import Float32
+from whirr.recordings.sources import File
 
 TABLE_SUFFIXES: Final = (".mat", ".csv")
 FULL_SCALE_G: Final = 64.0
 RATE_FILE: Final = "sample_rate_hz"
+MOST_TEXT_BYTES: Final = 2 << 30
 _RATE_NAMES: Final = ("sr", "fs", "sample_rate", "sampling_rate", "sample_rate_hz")
-_TIME_NAMES: Final = ("time", "time_s", "t")
 _CWRU = re.compile(r"X(\d+)_(DE|FE|BA)_time")
 _RATE_IN_NAME = re.compile(r"(?<![a-z\d.])(\d+(?:\.\d+)?)(k(?:hz)?|hz)(?![a-z\d])", re.IGNORECASE)
-_RATE_COMMENT = re.compile(r"#\s*sample_rate_hz\s*[:=]\s*(\S+)\s*")
-_MOST_HEADER_LINES: Final = 20
-_LEAST_SAMPLES: Final = 16  # fewer values are a parameter, no signal
+# Columns of lists that are kept beside recordings: of labels, times, scores and statistics.
+_LISTS: Final = frozenset({"path", "file", "filename", "recording", "machine", "machine_id", "frame_id"})
+_RATES_DIFFER: Final = 0.02
 
-
-def is_table(path: Path) -> bool:
-    """Return whether a file is a table of samples: any .mat, but of .csv only what states its rate.
-
-    Other tables are kept beside recordings as CSV: labels, times, statistics.
-    """
-    if path.suffix.lower() == ".mat":
-        return True
-    try:
-        head = _Head.of(path)
-    except (OSError, UnicodeDecodeError, RecordingError):
-        return False
-    states_rate = head.rate_hz is not None or head.time_column is not None or _rate_beside(path) is not None
-    return states_rate and head.numbers
+Columns = dict[str, NDArray[np.float64] | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,39 +55,81 @@ class Table:
     info: RecordingInfo
 
 
-def read_table(path: Path, columns: Sequence[str] = ()) -> Table:  # noqa: ARG001 - TODO
+def is_table(path: Path) -> bool:
+    """Return whether a file is a table of samples: any .mat, but of .csv only what states its rate.
+
+    Other tables are kept beside recordings as CSV: labels, times, statistics.
+    """
+    if path.suffix.lower() == ".mat":
+        return True
+    try:
+        with File(path) as source:
+            head = text.decoded(source.read(0, text.HEAD_BYTES))
+        layout = text.layout_of(head)
+        rows = len(head.splitlines()) - layout.skipped
+        if _LISTS & {name.lower() for name in layout.names} or rows < LEAST_SAMPLES:
+            return False
+        if layout.rate_hz is not None or _rate_beside(path) is not None:
+            return True
+        timed = _time_column(layout.names, layout.kinds)
+        if timed is None or "text" not in layout.kinds:
+            return timed is not None
+        # Where there is text too, only what has the pace of samples.
+        found, _ = text.columns_of(head.rpartition("\n")[0], layout)
+        return choice.rate_of(_numbers(found[timed]), choice.time_unit_s(timed) or 0.0)[0] >= MIN_RATE_HZ
+    except (OSError, RecordingError):
+        return False
+
+
+def read_table(path: Path, columns: Sequence[str] = ()) -> Table:
     """Return the signal of a table.
+
+    Args:
+        path: The file.
+        columns: The columns to take as channels, in order; empty: those that look like a signal.
 
     Raises:
         RecordingError: The file can't be read, holds no signal or several that can't be told apart, or states no sample
             rate.
     """
     try:
-        values, stated_hz = _read_mat(path) if path.suffix.lower() == ".mat" else _read_csv(path)
+        with File(path) as source:
+            read = _read_mat if path.suffix.lower() == ".mat" else _read_csv
+            values, selection, stated_hz = read(source, path, columns)
+            rate_hz = stated_hz if stated_hz is not None else _rate_beside(path)
     except OSError as error:
         raise RecordingError(f"{path}: can't be read ({error.strerror})") from None
+    except RecordingError as error:
+        raise RecordingError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     if len(values) > MAX_CHANNELS:
         raise RecordingError(f"{path}: {len(values)} channels; expected at most {MAX_CHANNELS}")
-    rate_hz = stated_hz or _rate_beside(path)
     if rate_hz is None:
         raise RecordingError(
             f"{path}: states no sample rate; expected one of {', '.join(_RATE_NAMES)} in it, a file {RATE_FILE!r} "
             "beside it, or its name or a folder's to say 12k, 48kHz or 25600hz"
         )
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-        raise RecordingError(f"{path}: sample rate is {rate_hz:g} Hz; expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
-    samples = np.ascontiguousarray(values / FULL_SCALE_G, dtype=np.float32)
-    unfit = f"a table ({path.suffix}); expected WAV (PCM, float) or FLAC"
-    return Table(
-        samples, RecordingInfo(round(rate_hz), len(samples), samples.shape[1], "float32", "table", True, unfit)
+        slow = "; are its times milliseconds? Then name the column time_ms" if rate_hz < MIN_RATE_HZ else ""
+        raise RecordingError(f"{path}: sample rate is {rate_hz:g} Hz; expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz{slow}")
+    with np.errstate(over="ignore"):  # an infinity is found as one
+        samples = np.ascontiguousarray(values / FULL_SCALE_G, dtype=np.float32)
+    unfit = f"a table ({path.suffix.lower()}); expected WAV (PCM, float) or FLAC"
+    info = RecordingInfo(
+        round(rate_hz), samples.shape[0], samples.shape[1], "float32", "table", True, unfit, columns=selection
     )
+    return Table(samples, info)
 
 
 def _rate_beside(path: Path) -> float | None:
     """Return the rate that a file beside the table, its name or its folders' names state."""
     beside = path.parent / RATE_FILE
     if beside.is_file():
-        return _number(beside.read_text(errors="replace").strip(), f"{beside}")
+        with File(beside) as source:
+            stated = source.read(0, 1000).decode(errors="replace").strip()
+        value = text.number(stated, "," in stated)
+        if value is None:
+            raise RecordingError(f"{beside} is {stated[:40]!r}; expected a number of samples per second")
+        return value
     folder = path.absolute().parent
     for name in (path.stem, folder.name, folder.parent.name):
         if match := _RATE_IN_NAME.search(name.replace("_", " ").replace("-", " ")):
@@ -103,23 +137,46 @@ def _rate_beside(path: Path) -> float | None:
     return None
 
 
+def _numbers(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    assert values is not None
+    return values
+
+
 # MATLAB
 
 
-def _read_mat(path: Path) -> tuple[NDArray[Any], float | None]:
-    """Return float [channel, n] and the stated rate in Hz."""
-    from scipy.io import loadmat
-
-    try:
-        variables = {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
-    except NotImplementedError:
-        raise RecordingError(f"{path}: a MATLAB 7.3 file; expected one saved with -v7 or older") from None
-    except OSError:
-        raise
-    except Exception as error:  # whatever bytes that are no .mat make of the reader
-        raise RecordingError(f"{path}: no MATLAB file ({type(error).__name__}: {error})") from None
+def _read_mat(source: File, path: Path, wanted: Sequence[str]) -> tuple[NDArray[Any], Selection, float | None]:
+    """Return float [channel, n], what became of the variables, and the stated rate in Hz."""
+    variables = matlab.read_variables(source)
     variables |= dict(_fields(variables))
-    return _mat_signal(variables, path), _mat_rate(variables)
+    signals = {name: value for name, value in variables.items() if _is_signal(value)}
+    names = [] if wanted else _cwru_names(list(signals), path) or (["gs"] if "gs" in signals else [])
+    rate_hz = _mat_rate(variables)
+    if names:
+        values = _turned(signals[names[0]])
+        left = tuple((name, f"{names[0]} was taken") for name in signals if name != names[0])
+        return values, Selection(tuple(names), left), rate_hz
+    columns = _mat_columns(signals)
+    if not columns:
+        raise RecordingError("holds no signal; expected one, X…_DE_time as CWRU or bearing.gs as MFPT")
+    taken = {length for name in wanted if (length := _length_of(columns, name)) is not None}
+    lengths = {len(_numbers(values)) for values in columns.values()}
+    length = taken.pop() if len(taken) == 1 else max(lengths)
+    if not wanted and len(lengths) > 1:
+        found = ", ".join(f"{name} ({len(_numbers(values))})" for name, values in sorted(columns.items()))
+        raise RecordingError(f"holds {found}; expected signals of one length, or --columns NAME,… to say which")
+    alike: Columns = {name: values for name, values in columns.items() if len(_numbers(values)) == length}
+    time = next((name for name in alike if choice.time_unit_s(name) is not None), None)
+    channels, selection = choice.select(alike, wanted, time)
+    if rate_hz is None and time is not None:
+        rate_hz, remarks = choice.rate_of(_numbers(alike[time]), choice.time_unit_s(time) or 0.0)
+        selection = replace(selection, remarks=(*selection.remarks, *remarks))
+    return np.stack([_numbers(alike[name]) for name in channels]), selection, rate_hz
+
+
+def _length_of(columns: Columns, name: str) -> int | None:
+    values = columns.get(name)
+    return None if values is None else len(values)
 
 
 def _fields(variables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -130,13 +187,18 @@ def _fields(variables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield name, value[name].item()
 
 
-def _mat_signal(variables: Mapping[str, Any], path: Path) -> NDArray[Any]:
-    signals = {name: value for name, value in variables.items() if _is_signal(value)}
-    names = _cwru_names(list(signals), path) or (["gs"] if "gs" in signals else list(signals))
-    if len(names) != 1:
-        found = ", ".join(sorted(names)) or "no signal"
-        raise RecordingError(f"{path}: holds {found}; expected one signal, X…_DE_time as CWRU or bearing.gs as MFPT")
-    signal = np.atleast_2d(np.squeeze(signals[names[0]]))
+def _mat_columns(signals: Mapping[str, Any]) -> Columns:
+    """Return each signal's channels; those of a variable with several are ``name.1``, ``name.2`` and so on."""
+    columns: Columns = {}
+    for name, value in signals.items():
+        turned = _turned(value)
+        for number, channel in enumerate(turned, start=1):
+            columns[name if len(turned) == 1 else f"{name}.{number}"] = np.asarray(channel, np.float64)
+    return columns
+
+
+def _turned(value: Any) -> NDArray[Any]:
+    signal = np.atleast_2d(np.squeeze(value))
     return signal if signal.shape[0] <= signal.shape[1] else signal.T
 
 
@@ -149,12 +211,13 @@ def _cwru_names(names: list[str], path: Path) -> list[str]:
 
 def _is_signal(value: Any) -> bool:
     numeric = isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
-    return numeric and value.ndim == 2 and value.size >= _LEAST_SAMPLES and min(value.shape) <= MAX_CHANNELS
+    return numeric and value.ndim == 2 and value.size >= LEAST_SAMPLES and min(value.shape) <= MAX_CHANNELS
 
 
 def _mat_rate(variables: Mapping[str, Any]) -> float | None:
     for name, value in variables.items():
-        if name.lower() in _RATE_NAMES and isinstance(value, np.ndarray) and value.size == 1:
+        numeric = isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "fiu"
+        if name.lower() in _RATE_NAMES and numeric:
             return float(value.item())
     return None
 
@@ -162,82 +225,51 @@ def _mat_rate(variables: Mapping[str, Any]) -> float | None:
 # Text
 
 
-class _Head:
-    """The first lines of a .csv: comments, names of columns, and whether numbers follow.
-
-    Attributes:
-        rate_hz: What a comment states, or None.
-        skipped: Lines before the numbers.
-        delimiter: Between columns; None for blanks.
-        columns: Names, or empty.
-        numbers: Whether the first line after them holds numbers alone.
-    """
-
-    def __init__(self, lines: list[str], path: Path) -> None:
-        self.rate_hz: float | None = None
-        self.skipped = 0
-        self.delimiter: str | None = None
-        self.columns: list[str] = []
-        self.numbers = False
-        for line in lines:
-            if line.startswith("#") or not line.strip():
-                if match := _RATE_COMMENT.fullmatch(line.strip()):
-                    self.rate_hz = _number(match[1], f"{path}: sample_rate_hz")
-            else:
-                self.delimiter = next((mark for mark in ";,\t" if mark in line), None)
-                fields = [field.strip() for field in line.split(self.delimiter)]
-                self.numbers = all(_is_number(field) for field in fields)
-                if self.numbers or self.columns:
-                    return
-                self.columns = [field.strip('"').lower() for field in fields]
-            self.skipped += 1
-
-    @classmethod
-    def of(cls, path: Path) -> _Head:
-        """Read the first lines of a file."""
-        with path.open(encoding="utf-8-sig") as file:
-            return cls([line for line, _ in zip(file, range(_MOST_HEADER_LINES), strict=False)], path)
-
-    @property
-    def time_column(self) -> int | None:
-        """Which column holds the time, or None."""
-        return next((index for index, name in enumerate(self.columns) if name in _TIME_NAMES), None)
+def _read_csv(source: File, path: Path, wanted: Sequence[str]) -> tuple[NDArray[Any], Selection, float | None]:
+    """Return float [channel, n], what became of the columns, and the stated rate in Hz."""
+    if source.size > MOST_TEXT_BYTES:
+        raise RecordingError(f"{source.size} bytes of text; at most {MOST_TEXT_BYTES} are read: convert it to WAV")
+    content = text.decoded(source.read(0, source.size))
+    layout = text.layout_of(content)
+    found, remarks = text.columns_of(content, layout)
+    time = _time_column(layout.names, layout.kinds)
+    if time not in found:
+        time = None
+    if time is not None and set(found) == {time}:
+        raise RecordingError("holds a time and nothing else; expected a column for each channel")
+    channels, selection = choice.select(found, wanted, time)
+    values = np.stack([_numbers(found[name]) for name in channels])
+    if np.isnan(values).any():
+        channel, row = np.argwhere(np.isnan(values))[0]
+        count = int(np.isnan(values).any(axis=0).sum())
+        raise RecordingError(
+            f"column {channels[channel]!r} is missing or nan in row {row + 1} ({count} rows in all); "
+            "expected a number in each"
+        )
+    rate_hz = layout.rate_hz
+    if time is not None:
+        timed_hz, more = _checked_times(_numbers(found[time]), choice.time_unit_s(time) or 0.0, rate_hz)
+        rate_hz, remarks = rate_hz or timed_hz, (*remarks, *more)
+    if bool((values == np.rint(values)).all()) and np.abs(values).max() > FULL_SCALE_G:
+        remarks = (*remarks, ("whole numbers, such as a converter's counts, are taken as g", path.name))
+    return values, replace(selection, remarks=(*selection.remarks, *remarks)), rate_hz
 
 
-def _read_csv(path: Path) -> tuple[NDArray[Any], float | None]:
-    """Return float [channel, n] and the stated rate in Hz."""
-    try:
-        head = _Head.of(path)
-        table = np.loadtxt(path, delimiter=head.delimiter, skiprows=head.skipped, ndmin=2, encoding="utf-8-sig").T
-    except (ValueError, UnicodeDecodeError) as error:
-        raise RecordingError(f"{path}: no table of numbers ({error})") from None
-    if head.time_column is None:
-        return table, head.rate_hz
-    times = table[head.time_column]
-    signal = np.delete(table, head.time_column, axis=0)
-    if not len(signal):
-        raise RecordingError(f"{path}: holds a time and nothing else; expected a column for each channel")
-    return signal, head.rate_hz or _rate_of(times, path)
+def _checked_times(
+    times: NDArray[np.float64], unit_s: float, stated_hz: float | None
+) -> tuple[float, tuple[tuple[str, str], ...]]:
+    rate_hz, remarks = choice.rate_of(times, unit_s)
+    if stated_hz is not None and abs(rate_hz / stated_hz - 1) > _RATES_DIFFER:
+        raise RecordingError(f"says {stated_hz:g} Hz, but its times are those of {rate_hz:.6g} Hz; expected one rate")
+    return rate_hz, remarks
 
 
-def _rate_of(times: NDArray[Any], path: Path) -> float:
-    """Return the rate of evenly spaced times in seconds."""
-    steps = np.diff(times)
-    step = float(np.median(steps)) if len(steps) else 0.0
-    if not step > 0 or np.abs(steps - step).max() > 0.5 * step:
-        raise RecordingError(f"{path}: times are not evenly spaced in seconds (median step {step:g} s)")
-    return (len(times) - 1) / float(times[-1] - times[0])
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _number(text: str, what: str) -> float:
-    if not _is_number(text):
-        raise RecordingError(f"{what} is {text!r}; expected a number of samples per second")
-    return float(text)
+def _time_column(names: Sequence[str], kinds: Sequence[str]) -> str | None:
+    """Return the name of the column that holds the times, or None."""
+    timed = [name for name, kind in zip(names, kinds, strict=True) if kind == "time"]
+    named = [
+        name
+        for name, kind in zip(names, kinds, strict=True)
+        if kind == "number" and choice.time_unit_s(name) is not None
+    ]
+    return next(iter([*named, *timed]), None)
