@@ -28,6 +28,7 @@ from trainer.reading import samples_of
 from trainer.recordings import Part, Problem, describe, find_recordings
 from whirr.errors import FrameRejected, RecordingError
 from whirr.recordings import decode, read_recording
+from whirr.recordings.naming import Known
 from whirr.replay.cutting import Piece, records
 from whirr.replay.headers import frame_count, read_header
 from whirr.replay.recording import record
@@ -35,12 +36,17 @@ from whirr.replay.recording import record
 FRAME_S = 0.2
 
 
+def _known(name: str) -> Known:
+    nothing = dict.fromkeys(("machine", "source", "label", "unclear", "onset_s", "part", "unplaced"))
+    return Known(name=name, start=0, **nothing)  # type: ignore[arg-type]
+
+
 def as_read(path: Path) -> np.ndarray:
     return read_recording(path).samples
 
 
 def as_trained_on(path: Path) -> np.ndarray:
-    found = describe(path.parent, path.name, None)
+    found = describe(path.parent, _known(path.name))
     if isinstance(found, Problem):
         raise RecordingError(found.reason)
     return np.concatenate([samples_of(Part(found, 0, 3_000)), samples_of(Part(found, 3_000, found.samples))], axis=1)
