@@ -25,6 +25,7 @@ def options_of(config: TrainConfig) -> dict[str, Any]:
     fields |= fields.pop("features")
     reference_s = fields.pop("reference_s")
     fields["reference"] = None if reference_s is None else f"{reference_s:.0f}s"
+    fields["columns"] = ",".join(config.columns) or None
     fields["candidates"] = ",".join(config.candidates) if config.detector == "auto" else None
     if config.threshold_method == "percentile":
         fields["false_alerts_per_30_days"] = None

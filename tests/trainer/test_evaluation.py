@@ -170,7 +170,10 @@ def test_broken_recordings_move_nothing(tmp_path: Path, tiny: Path, labelled: Pa
     assert result.overall == whole.overall
     assert result.machines["pump-1"].alerts == whole.machines["pump-1"].alerts
     assert result.data_hash == whole.data_hash
-    with pytest.raises(RecordingError, match="3 of the files"):
+    with pytest.raises(RecordingError, match=r"1 of the files.*normal_99\.flac"):  # before anything is scored
+        evaluate(_config(folder, tiny, on_error="fail"))
+    (folder / "pump-1" / "test" / "normal_99.flac").unlink()
+    with pytest.raises(RecordingError, match="2 of the files"):
         evaluate(_config(folder, tiny, on_error="fail"))
 
 
