@@ -30,6 +30,7 @@ from stream_app.processor import BatchProcessor, StreamLimits
 from stream_app.recovery import Tables
 from stream_app.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender
 from stream_app.states import StreamStates
+from stream_app.take import FrameStream
 from stream_app.watch import Watch
 from whirr import feature_store
 from whirr.kafka_clients import security_options
@@ -222,6 +223,7 @@ def _faust_settings(settings: Settings, partitions: int, web_port: int) -> dict[
         "web_graph_enabled": False,
         "web_router_enabled": False,
         "web_tables_enabled": False,
+        "Stream": FrameStream,
         "TableManager": Tables,
         "web_metrics_enabled": False,
     }

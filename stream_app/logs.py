@@ -28,7 +28,8 @@ _NOISY = {
     "mlflow": logging.ERROR,
     "mode": logging.WARNING,
 }
-LINES_PER_MIN = 10  # warnings and errors from one place in Whirr's code, or of one library
+LINES_PER_MIN = 10  # warnings and errors from one place in Whirr's code
+LIBRARY_LINES = 5  # of one library at once, and as many in ten minutes from then on
 _TOLD_EVERY_S = 60.0
 _MOST_EVENT, _MOST_FIELD, _MOST_TRACEBACK = 2_000, 500, 10_000
 
@@ -47,7 +48,8 @@ class _Said:
 class LimitedHandler(logging.StreamHandler[Any]):
     """Writes at most so many warnings and errors a minute from one place in the code, and tells how many it left out.
 
-    A library counts as one place. Critical lines, each of which ends the worker, are always written.
+    A library counts as one place, and is heard less: it has no end of ways to say that Kafka has gone. Critical lines,
+    each of which ends the worker, are always written.
 
     Args:
         lines_per_min: As many at once after a quiet minute, and so many a minute from then on.
@@ -76,9 +78,11 @@ class LimitedHandler(logging.StreamHandler[Any]):
         if not logging.WARNING <= record.levelno < logging.CRITICAL:
             return True
         library = record.name.partition(".")[0]
-        place = (library, 0) if library in _NOISY else (record.pathname, record.lineno)
-        said = self._places.setdefault(place, _Said(self._most, now_s))
-        said.may_say = min(self._most, said.may_say + (now_s - said.at_s) * self._most / 60)
+        foreign = library in _NOISY
+        place = (library, 0) if foreign else (record.pathname, record.lineno)
+        most, again_s = (LIBRARY_LINES, 600.0) if foreign else (self._most, 60.0)
+        said = self._places.setdefault(place, _Said(most, now_s))
+        said.may_say = min(most, said.may_say + (now_s - said.at_s) * most / again_s)
         said.at_s = now_s
         if said.may_say >= 1:
             said.may_say -= 1

@@ -21,7 +21,7 @@ from stream_app.models import Champions, describe, load_champions
 from stream_app.registry import MlflowRegistry
 from stream_app.topics import ensure_topics
 from stream_app.watch import Stalled
-from whirr import process
+from stream_app.web_port import choose_web_port
 from whirr.errors import AccessRefused, ServiceUnavailable
 from whirr.kafka_clients import refused_within
 from whirr.settings import Settings
@@ -43,7 +43,7 @@ def run_worker(settings: Settings) -> int:
     not move.
 
     Raises:
-        SettingsError: No routes, or topics that don't fit.
+        SettingsError: No routes, topics that don't fit, or a web port that is taken.
         ModelError: A route's model can't be used.
         AccessRefused: Kafka lets this worker not in, or not make a topic that is missing.
     """
@@ -66,6 +66,7 @@ async def _run(settings: Settings, compute: ComputeProcess) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
+    web_port = await choose_web_port(settings)
     files = RegisteredFiles(settings.worker_dir / "models", MlflowRegistry(settings))
     champions = await _unless(stop, _champions(settings, files))
     if champions is None:
@@ -74,7 +75,6 @@ async def _run(settings: Settings, compute: ComputeProcess) -> int:
     partitions = await _unless(stop, ensure_topics(settings))
     if partitions is None:
         return 0
-    web_port = settings.web_port or process.free_port(settings.web_host)
     app = create_app(settings, champions, compute, partitions, web_port, files)
     _announce(app, partitions, web_port)
     return await _serve(app, stop)

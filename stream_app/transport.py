@@ -14,15 +14,16 @@ from faust.types import TP
 from whirr.fetching import READ_COMMITTED, known_end, unreadable_of
 
 FETCH_WAIT_MS = 20
+IDLE_FETCH_WAIT_MS = 250
 _SEEK_S = 30.0
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """The consumer's thread, with a short fetch wait.
+    """The consumer's thread, with a short fetch wait while there is something to do.
 
     aiokafka sends one fetch at a time to each broker and leaves partitions out whose last records are not consumed
     yet. Their next records wait until that fetch returns; with Faust's 1.5 s a busy partition beside idle ones
-    stands still for as long.
+    stands still for as long. A fetch that leaves none out may wait longer: whatever comes ends it.
     """
 
     logger = logging.getLogger("faust.whirr.thread")
@@ -66,6 +67,27 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             elif positions.get(tp, -1) > records[-1].offset:  # else somebody has gone elsewhere since
                 consumer.seek(tp, records[0].offset)
         return wanted
+
+    async def on_start(self) -> None:
+        """Start the consumer; its fetcher exists from then on."""
+        await super().on_start()
+        self.make_patient(self._ensure_consumer()._fetcher)
+
+    def make_patient(self, fetcher: Any) -> None:
+        """Let fetches that leave no partition of frames out wait longer, while the flow is active."""
+        plan = fetcher._get_actions_per_node
+
+        def patient_plan(assignment: Any) -> Any:
+            planned = plan(assignment)
+            for node, request in planned[0]:
+                asked = {(topic, one[0]) for topic, partitions in request.topics for one in partitions}
+                left_out = (tp for tp in assignment.tps if tuple(tp) not in asked)
+                frames = (tp for tp in left_out if not self.consumer._is_changelog_tp(TP(*tp)))
+                if self.consumer.flow_active and not any(fetcher._select_read_replica(tp) == node for tp in frames):
+                    request._max_wait_ms = IDLE_FETCH_WAIT_MS
+            return planned
+
+        fetcher._get_actions_per_node = patient_plan
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]

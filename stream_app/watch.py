@@ -43,6 +43,7 @@ class Watch:
         self._start: tuple[int, int] | None = None
         self._start_moved_s = 0.0
         self._uncommitted = Uncommitted()
+        self._away = False
         self.commit_age_s = 0.0
 
     def reset(self) -> None:
@@ -143,8 +144,13 @@ class Watch:
         try:
             answer: dict[int, int] = await question
         except Exception as error:  # whatever it is, the broker did not answer
-            log.debug("no answer from Kafka: %r", error)
+            if not self._away:
+                log.warning("Kafka at %s does not answer (%r); waiting for it", self._app.settings.bootstrap, error)
+            self._away = True
             return None
+        if self._away:
+            log.info("Kafka at %s answers again", self._app.settings.bootstrap)
+        self._away = False
         return answer
 
     async def _look_at_silence(self) -> None:

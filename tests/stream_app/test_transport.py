@@ -10,7 +10,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream_app.transport import Consumer, ConsumerThread, assignment_of, positions_of
+from stream_app.transport import (
+    FETCH_WAIT_MS,
+    IDLE_FETCH_WAIT_MS,
+    Consumer,
+    ConsumerThread,
+    assignment_of,
+    positions_of,
+)
 
 CHANGELOG = TopicPartition("changelog", 0)
 RECORDS = [SimpleNamespace(offset=offset) for offset in range(142)]
@@ -107,3 +114,31 @@ async def test_what_is_fetched_while_frames_flow_is_handed_on(
     thread = fetching(monkeypatch, lambda _: None)
     assert await thread._fetch_records(consumer, {CHANGELOG}) == {CHANGELOG: RECORDS}
     assert position(consumer) == 142
+
+
+FRAMES = [TopicPartition("frames", number) for number in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "flows", "wait_ms"),
+    [
+        ([*FRAMES, CHANGELOG], True, IDLE_FETCH_WAIT_MS),
+        (FRAMES, True, IDLE_FETCH_WAIT_MS),  # what the worker itself wrote lies there, unread
+        (FRAMES[:1], True, FETCH_WAIT_MS),  # the other one's last records are not consumed yet
+        (FRAMES, False, FETCH_WAIT_MS),  # a recovery, which goes elsewhere soon
+    ],
+)
+def test_only_a_fetch_that_leaves_no_frames_out_waits_longer(
+    asked: list[TopicPartition], flows: bool, wait_ms: int
+) -> None:
+    """A partition that is left out has to wait until the fetch returns."""
+    request = SimpleNamespace(topics=[(tp.topic, [(tp.partition, 0, 1)]) for tp in asked], _max_wait_ms=FETCH_WAIT_MS)
+    fetcher = SimpleNamespace(
+        _get_actions_per_node=lambda _assignment: ([(1, request)], {}, 0, False, []), _select_read_replica=lambda _tp: 1
+    )
+    thread = object.__new__(ConsumerThread)
+    is_changelog = lambda tp: tp.topic == CHANGELOG.topic  # noqa: E731
+    thread.consumer = SimpleNamespace(flow_active=flows, _is_changelog_tp=is_changelog)  # type: ignore[assignment]
+    thread.make_patient(fetcher)
+    fetcher._get_actions_per_node(SimpleNamespace(tps={*FRAMES, CHANGELOG}))
+    assert request._max_wait_ms == wait_ms

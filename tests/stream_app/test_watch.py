@@ -216,3 +216,17 @@ async def test_a_partition_held_back_by_costly_frames_is_no_stall_while_they_are
         await asyncio.sleep(0.05)
     assert not watching.done()
     watching.cancel()
+
+
+async def test_it_is_told_once_that_kafka_is_away_and_once_that_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    worker = app()
+    watch = Watch(worker, UNCHANGED)
+    worker.consumer.committed = worker.consumer.ends = None
+    for _ in range(3):
+        await watch._look_at_progress()
+    worker.consumer.committed, worker.consumer.ends = {}, {}
+    for _ in range(3):
+        await watch._look_at_progress()
+    assert caplog.text.count("does not answer") == 1
+    assert caplog.text.count("answers again") == 1
