@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from schemas.registry import ModelUri
+from stream_app.pipeline.model import model_bytes
 from stream_app.registry import Registry, Version
 from whirr.errors import ModelError, ServiceUnavailable
 
@@ -150,9 +151,8 @@ class RegisteredFiles(ModelFiles):
 
 
 def file_digest(path: Path) -> str | None:
-    """Return the SHA-256 of a file, in hex, or None where it can't be read."""
+    """Return the SHA-256 of a model file, in hex, or None where it can't be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+        return hashlib.sha256(model_bytes(path)).hexdigest()
+    except ModelError:
         return None

@@ -53,6 +53,11 @@ class HeldOutFrame:
     signals: int
     windows: int
 
+    def score(self, scores: NDArray[np.float32]) -> float:
+        """Return the frame's score of all held-out windows' scores, float32 [window]: the worst signal's mean."""
+        own = scores[self.first : self.first + self.signals * self.windows].astype(np.float64)
+        return float(own.reshape(self.signals, self.windows).mean(axis=1).max())
+
 
 @dataclass(frozen=True, slots=True)
 class HeldOutSet:
@@ -64,14 +69,10 @@ class HeldOutSet:
     def frame_scores(self, scores: NDArray[np.float32]) -> dict[str | None, list[NDArray[np.float64]]]:
         """Return the frames' scores per machine, one array a recording, in time order.
 
-        A frame's score is the mean over its windows; of a one-channel model's signals the worst counts.
-
         Args:
             scores: The windows' scores, float32 [window].
         """
         runs: dict[str | None, dict[str, list[float]]] = {}
         for frame in self.frames:
-            own = scores[frame.first : frame.first + frame.signals * frame.windows].astype(np.float64)
-            score = float(own.reshape(frame.signals, frame.windows).mean(axis=1).max())
-            runs.setdefault(frame.machine, {}).setdefault(frame.recording, []).append(score)
+            runs.setdefault(frame.machine, {}).setdefault(frame.recording, []).append(frame.score(scores))
         return {machine: [np.array(run) for run in by_name.values()] for machine, by_name in runs.items()}

@@ -22,7 +22,7 @@ from trainer.feature_choice import Choice, FeatureOptions, choose_features, fram
 from trainer.feature_files import FrameRow, FrameTable, GrowingArray, growing_array
 from trainer.reading import Float32, computed, frame_bounds, samples_of
 from trainer.recordings import Found, OnError, Part, find_recordings
-from whirr.errors import SettingsError
+from whirr.outputs import check_folder
 from whirr.recordings.find import Problem
 from whirr.recordings.naming import Naming
 
@@ -143,13 +143,13 @@ def extract_features(config: ExtractConfig, observer: ExtractionObserver | None 
         SettingsError: Options contradict each other or the data, or the output folder can't be made.
         RecordingError: The folder holds no usable audio, or a file can't be used and ``on_error`` is ``fail``.
     """
+    check_folder(config.out, "--out")
     observer = observer or ExtractionObserver()
     found = find_recordings(config.folder, config.naming, config.on_error, normal_only=False, columns=config.columns)
     observer.on_found(found)
     choice = choose_features(found, config.features, config.frame_s)
     frame_s = frame_length(found, choice.features, config.frame_s)
     observer.on_features(choice, frame_s)
-    _make_folder(config.out)
     problems: list[Problem] = []
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=config.out) as folder:
         counts = _write(Path(folder), found, choice.features, frame_s, problems, observer)
@@ -242,10 +242,3 @@ def _frames(part: Part, features: Features, frame_s: float) -> list[_Frame]:
         statistics = features.statistics_of(spectrum)
         frames.append(_Frame(start / rate_hz, (stop - start) / rate_hz, statistics, spectrograms))
     return frames
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"--out is {str(out)!r}; expected a folder that can be written to ({error})") from None

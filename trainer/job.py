@@ -15,6 +15,7 @@ from trainer.detector import CANDIDATES, DEFAULT, EpochLoss, find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice, FeatureOptions
 from trainer.recordings import Found, OnError
+from trainer.screening import LeftOut
 from whirr.errors import SettingsError
 from whirr.recordings.find import Problem
 from whirr.recordings.naming import Naming
@@ -157,6 +158,9 @@ class TrainResult:
         best: The epoch whose weights were kept, or None.
         check: What the thresholds let through, expected and observed.
         seconds: From the first look at the folder to the model file.
+        stretches_left_out: Stretches of recordings that were not used, and why.
+        remarks: Recordings that were used and differ from the others in something.
+        doubts: What makes a threshold hard to believe.
         registered: The version's number in the registry, or None.
     """
 
@@ -175,6 +179,9 @@ class TrainResult:
     best: EpochLoss | None
     check: FalseAlarmCheck
     seconds: float
+    stretches_left_out: tuple[LeftOut, ...] = ()
+    remarks: tuple[Problem, ...] = ()
+    doubts: tuple[str, ...] = ()
     registered: int | None = None
     detector_figures: Mapping[str, float] = field(default_factory=dict)
 
@@ -193,6 +200,9 @@ class Observer:
 
     def on_problems(self, problems: Sequence[Problem]) -> None:
         """All files have been read; these can't be used."""
+
+    def on_screened(self, left_out: Sequence[LeftOut], remarks: Sequence[Problem]) -> None:
+        """All files have been listened to; these stretches are not used, and these files differ from the others."""
 
     def on_windows(self, windows: int, held_out: int) -> None:
         """Spectrograms are ready: so many training windows an epoch, so many held out."""

@@ -31,7 +31,7 @@ from whirr.tracking_server import TrackingServer, is_missing, quiet
 Runs = Mapping[str | None, Sequence[NDArray[np.float64]]]
 
 
-def check_registry(settings: Settings, name: str | None) -> None:
+def check_registry(settings: Settings, name: str | None = None) -> None:
     """Look whether a run can be logged, and a model registered, before there is one.
 
     Args:
@@ -43,20 +43,17 @@ def check_registry(settings: Settings, name: str | None) -> None:
         MissingExtra: It is a database, and what talks to one is not installed.
     """
     server = TrackingServer(settings)
-    try:
-        with quiet(), server.client() as client:
-            experiment = client.get_experiment_by_name(settings.mlflow_experiment)
-            if experiment is not None:
-                if experiment.lifecycle_stage != "active":
-                    raise ServiceUnavailable(
-                        f"MLflow at {server.shown}: experiment {settings.mlflow_experiment!r} is deleted; restore it "
-                        "(`mlflow experiments restore`), or name another one: WHIRR_MLFLOW_EXPERIMENT"
-                    )
-                server.check_place(experiment.artifact_location)
-            if name is not None:
-                client.search_model_versions(filter_string=f"name='{name}'", max_results=1)
-    except ServiceUnavailable as error:
-        raise ServiceUnavailable(f"{error}. Nothing has been trained yet; --no-mlflow trains without it") from error
+    with quiet(), server.client() as client:
+        experiment = client.get_experiment_by_name(settings.mlflow_experiment)
+        if experiment is not None:
+            if experiment.lifecycle_stage != "active":
+                raise ServiceUnavailable(
+                    f"MLflow at {server.shown}: experiment {settings.mlflow_experiment!r} is deleted; restore it "
+                    "(`mlflow experiments restore`), or name another one: WHIRR_MLFLOW_EXPERIMENT"
+                )
+            server.check_place(experiment.artifact_location)
+        if name is not None:
+            client.search_model_versions(filter_string=f"name='{name}'", max_results=1)
 
 
 def publish(result: TrainResult, runs: Runs, register: bool, settings: Settings) -> TrainResult:

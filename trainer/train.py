@@ -24,6 +24,7 @@ from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.graph import Float32, Graph
 from trainer.job import Observer, TrainConfig, TrainResult
 from trainer.recordings import Found, data_hash, find_recordings, split
+from trainer.screening import Screened, check_enough, doubts, screen
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
 from whirr.errors import MissingExtra, ServiceUnavailable
@@ -41,7 +42,7 @@ GOLDEN_WINDOWS = 8
 class _Ground:
     """What a training stands on."""
 
-    found: Found
+    screened: Screened
     choice: Choice
     calibration: Calibration
     prepared: Prepared
@@ -76,8 +77,8 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     Raises:
         SettingsError: An option is out of its range, or options contradict each other; or there is no checkpoint to
             resume from, or it is of another training.
-        RecordingError: The folder holds too little that can be used, or a file can't be used and ``on_error`` is
-            ``fail``.
+        RecordingError: The folder holds too little that can be used, or mostly sensor faults; or a file can't be used
+            and ``on_error`` is ``fail``.
         ModelError: The exported graph doesn't give the trained module's scores.
         FeatureStoreError: Reference statistics are wanted, and the history has none.
         ServiceUnavailable: MLflow can't be used, as is noticed before training; or not any more, and then the model has
@@ -117,7 +118,10 @@ def _check_ends(config: TrainConfig, settings: Settings) -> None:
         raise MissingExtra("logging the run in MLflow", "train", "without it: --no-mlflow")
     from trainer.registration import check_registry
 
-    check_registry(settings, config.model_name if config.register else None)
+    try:
+        check_registry(settings, config.model_name if config.register else None)
+    except ServiceUnavailable as error:
+        raise ServiceUnavailable(f"{error}. Nothing has been trained yet; --no-mlflow trains without it") from error
 
 
 def _prepare(
@@ -129,16 +133,23 @@ def _prepare(
     choice = choose_features(found, config.features, config.frame_s, find_detector(config.detector).sound_rate_hz)
     calibration = _calibration(config, found, choice.features)
     observer.on_features(choice, calibration.frame_s)
+    screened = screen(found, choice.features, calibration.frame_s, config.on_error)
     while True:
-        parts = split(found.recordings, calibration.frame_s, config.held_out_share)
+        train, held_out = split(screened.found.recordings, calibration.frame_s, config.held_out_share)
+        if not held_out:
+            check_enough(0, 0, screened.found, calibration.frame_s)
+        parts = screened.of(train), screened.of(held_out)
         prepared = prepare(*parts, choice.features, calibration.frame_s, folder, observer.on_recording)
         if isinstance(prepared, Prepared):
             break
         # A header may promise what the file doesn't hold; without such files the split is another.
-        found = found.without(prepared, config.on_error)
-    observer.on_problems(found.problems)
+        screened = screened.without(prepared, config.on_error)
+    observer.on_problems(screened.found.problems)
+    observer.on_screened(screened.left_out, screened.remarks)
+    check_enough(len(prepared.train), len(prepared.held_out.frames), screened.found, calibration.frame_s)
     observer.on_windows(len(prepared.train), len(prepared.held_out.windows))
-    return _Ground(found, choice, calibration, replace(prepared, data_hash=data_hash(found.recordings)), reference)
+    prepared = replace(prepared, data_hash=data_hash(screened.found.recordings))
+    return _Ground(screened, choice, calibration, prepared, reference)
 
 
 def _reference(config: TrainConfig, found: Found, settings: Settings, now: datetime) -> dict[str, StatisticsReference]:
@@ -191,7 +202,7 @@ def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_a
         normal_band_error=trained.band_error.mean(axis=0, dtype=np.float64).tolist(),
         golden=list(_golden(ground.prepared.held_out.windows, trained)),
         statistics_reference=ground.reference,
-        machines=_machines(ground.found),
+        machines=_machines(ground.screened.found),
     )
 
 
@@ -211,10 +222,13 @@ def _result(
         metadata=metadata,
         why=ground.choice.why,
         detector_why=trained.fitted.why,
-        recordings=len(ground.found.recordings),
-        problems=ground.found.problems,
-        left_out=ground.found.left_out,
-        notes=tuple(ground.found.notes),
+        recordings=len(ground.screened.found.recordings),
+        problems=ground.screened.found.problems,
+        left_out=ground.screened.found.left_out,
+        notes=tuple(ground.screened.found.notes),
+        stretches_left_out=ground.screened.left_out,
+        remarks=ground.screened.remarks,
+        doubts=doubts(trained.calibrated, prepared.held_out, trained.scores),
         windows=len(prepared.train),
         held_out_windows=len(prepared.held_out.windows),
         history=trained.fitted.history,

@@ -25,6 +25,7 @@ from edge_agent.simulator.machine import Machine
 from edge_agent.simulator.plant import Plant
 from edge_agent.simulator.spec import MachineSpec
 from whirr.errors import RecordingError, SettingsError
+from whirr.outputs import check_folder
 
 RUNNING_MARGIN_DB = 9.0  # a machine this far below its level is switched off
 TRUTH_STEP_S = 5.0
@@ -83,8 +84,8 @@ def write_plant(
     The same arguments write the same bytes.
 
     Raises:
-        RecordingError: ``out`` holds something already, or can't be written.
-        SettingsError: A length that gives no recording.
+        RecordingError: ``out`` holds something already.
+        SettingsError: A length that gives no recording, or ``out`` can't be written to.
     """
     if recording_s < 0.1 or train_seconds < 0:
         raise SettingsError(
@@ -110,12 +111,9 @@ def write_plant(
 
 
 def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise RecordingError(f"{out} is not empty; expected a new or an empty folder")
-    except OSError as error:
-        raise RecordingError(f"can't write to {out}: {error.strerror}") from None
+    check_folder(out, "out")
+    if any(out.iterdir()):
+        raise RecordingError(f"{out} is not empty; expected a new or an empty folder")
 
 
 def _write_run(machine: Machine, part: Literal["train", "test"], seconds: float, form: _Form) -> Iterator[Written]:

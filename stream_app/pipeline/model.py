@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ GOLDEN_TOLERANCE = 1e-4
 MAX_METADATA_CHARS = 1 << 26
 MAX_WINDOW_VALUES = 1 << 24  # a window is made to try the model with
 _SHOWN_CHARS = 120
+MAX_BYTES = 256 << 20  # of a model file; the largest that whirr train writes has some 20 MB
 
 Float32 = NDArray[np.float32]
 _METADATA: TypeAdapter[ModelMetadata] = TypeAdapter(ModelMetadata)
@@ -63,10 +66,7 @@ class Model:
                 has other inputs or outputs than the metadata says, or gives other scores for its golden windows.
         """
         path = Path(path)
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"model {str(path)!r} can't be read: {error.strerror}") from None
+        raw = model_bytes(path)
         try:
             session = _session(raw, path)
             metadata = _metadata(session, path)
@@ -118,6 +118,27 @@ class Model:
             )
 
 
+def model_bytes(path: Path) -> bytes:
+    """Return what a model file holds; a pipe or a device is not waited for, and nothing that is too large is read.
+
+    Raises:
+        ModelError: It is missing, no ordinary file, larger than :data:`MAX_BYTES`, or can't be read.
+    """
+    try:
+        # Without blocking: opening a pipe would wait for whoever writes to it.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ModelError(f"model {str(path)!r} is a pipe, a socket or a device; expected a file")
+            raw = file.read(MAX_BYTES + 1) if found.st_size <= MAX_BYTES else b""
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ModelError(f"model {str(path)!r} can't be read: {reason}") from None
+    if found.st_size > MAX_BYTES or len(raw) > MAX_BYTES:
+        raise ModelError(f"model {str(path)!r} has {found.st_size} bytes; expected at most {MAX_BYTES}")
+    return raw
+
+
 def golden_array(window: GoldenWindow) -> Float32:
     """Return a golden window as float32 [channel, band, time]."""
     raw = base64.b64decode(window.log_mel_base64)
@@ -138,9 +159,14 @@ def _session(raw: bytes, path: Path) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
+    # Weights in other files would be looked for where we stand: in a place where no file can be, there are none.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a class of its own for each status code
+        if "xternal data" in str(error):
+            raise ModelError(f"model {str(path)!r} keeps weights in another file; expected all in one") from None
         raise ModelError(f"model {str(path)!r} is no ONNX file that can be computed here: {_brief(error)}") from None
 
 

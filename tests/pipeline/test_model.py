@@ -1,5 +1,6 @@
 """Loading models: what is refused, and that a score does not depend on its batch."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import orjson
 import pytest
 
 from stream_app.pipeline import Model, golden_array, golden_window
+from stream_app.pipeline.model import MAX_BYTES
 from tests.models import noise, tiny_metadata, tiny_model
 from whirr.errors import ModelError
 
@@ -137,3 +139,69 @@ def test_renamed_outputs(tmp_path):
     onnx.save(proto, path)
     with pytest.raises(ModelError, match="no input or output 'score'"):
         Model.load(path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"m\.onnx' is a pipe, a socket or a device; expected a file"):
+        Model.load(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/dev/zero", "is a pipe, a socket or a device; expected a file"),
+        ("/tmp", "can't be read: Is a directory"),
+        ("a\0b.onnx", "can't be read: embedded null byte"),
+    ],
+)
+def test_what_is_no_file_is_refused(path, message):
+    with pytest.raises(ModelError, match=message):
+        Model.load(path)
+
+
+def test_a_link_is_followed_to_a_file_and_no_further_than_that(tmp_path):
+    (tmp_path / "link.onnx").symlink_to(tiny_model(tmp_path / "m.onnx"))
+    assert Model.load(tmp_path / "link.onnx").metadata == tiny_metadata()
+    (tmp_path / "zero.onnx").symlink_to("/dev/zero")
+    (tmp_path / "loop.onnx").symlink_to("loop.onnx")
+    with pytest.raises(ModelError, match="a device; expected a file"):
+        Model.load(tmp_path / "zero.onnx")
+    with pytest.raises(ModelError, match=r"loop\.onnx' can't be read: Too many levels of symbolic links"):
+        Model.load(tmp_path / "loop.onnx")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "m.onnx").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ModelError, match=rf"has {1 << 40} bytes; expected at most {MAX_BYTES}"):
+        Model.load(tmp_path / "m.onnx")
+
+
+def test_weights_in_another_file_are_not_looked_for_where_we_stand(tmp_path, monkeypatch):
+    proto = onnx.load(tiny_model(tmp_path / "m.onnx"))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((40, 40), np.float32), "weights"))
+    proto.graph.node.append(onnx.helper.make_node("Identity", ["weights"], ["unused"]))
+    onnx.save(proto, tmp_path / "ext.onnx", save_as_external_data=True, location="w.bin", size_threshold=1024)
+    assert (tmp_path / "w.bin").is_file()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"ext\.onnx' keeps weights in another file; expected all in one"):
+        Model.load("ext.onnx")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda proto: setattr(proto.graph.node[0], "domain", "com.example"), id="an unknown domain"),
+        pytest.param(lambda proto: setattr(proto.graph.node[0], "op_type", "Exfiltrate"), id="an unknown operator"),
+        pytest.param(lambda proto: setattr(proto.opset_import[0], "version", 999), id="an operator set to come"),
+        pytest.param(lambda proto: setattr(proto, "ir_version", 999), id="a format to come"),
+        pytest.param(lambda proto: proto.graph.node[0].input.__setitem__(0, "nowhere"), id="an input from nowhere"),
+    ],
+)
+def test_a_graph_that_cannot_be_computed_is_refused_with_a_reason(tmp_path, change):
+    proto = onnx.load(tiny_model(tmp_path / "m.onnx"))
+    change(proto)
+    onnx.save(proto, tmp_path / "odd.onnx")
+    with pytest.raises(ModelError, match=r"odd\.onnx' is no ONNX file that can be computed here: "):
+        Model.load(tmp_path / "odd.onnx")

@@ -46,7 +46,7 @@ def test_it_says_what_each_candidate_made_of_normals_that_it_had_not_seen():
 
 
 def test_a_single_recording_of_a_few_windows_is_enough(tmp_path: Path):
-    (tmp_path / "only.wav").write_bytes(encoded(noise(3.0)))
+    (tmp_path / "only.wav").write_bytes(encoded(noise(12.0)))
     options = FeatureOptions(bands=24, n_fft=512, hop=256)
     result = train_model(
         replace(CONFIG, normal=tmp_path, out=tmp_path / "m.onnx", detector="auto", candidates=CHEAP, features=options)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from trainer.feature_choice import Choice
 from trainer.recordings import Found
+from trainer.screening import LeftOut
 from whirr.cli._output import print_line, print_warning
 from whirr.recordings.find import Problem
 
@@ -49,3 +50,18 @@ def warn_of(problems: Sequence[Problem]) -> None:
     if len(problems) > NAMED:
         reasons = Counter(problem.reason.partition(" (")[0] for problem in problems)
         print_warning(f"{len(problems)} files not used: {', '.join(f'{n} {why}' for why, n in reasons.most_common(3))}")
+
+
+def warn_of_screening(left_out: Sequence[LeftOut], remarks: Sequence[Problem]) -> None:
+    """Name the first stretches that are not used, and the first files that differ from the others; count them all."""
+    for one in left_out[:NAMED]:
+        print_warning(f"{one.name}: {one.reason} from {one.start_s:.4g} to {one.stop_s:.4g} s; that is left out")
+    if len(left_out) > NAMED:
+        reasons = Counter(one.reason.partition(" of ")[0] for one in left_out)
+        files = len({one.name for one in left_out})
+        told = ", ".join(f"{count} {why}" for why, count in reasons.most_common(3))
+        print_warning(f"{len(left_out)} stretches of {files} files left out: {told}")
+    for remark in remarks[:NAMED]:
+        print_warning(f"{remark.name}: {remark.reason}; used all the same")
+    if len(remarks) > NAMED:
+        print_warning(f"{len(remarks)} files differ from the others")

@@ -13,7 +13,8 @@ from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
 from trainer.job import Observer, TrainConfig, TrainResult
 from trainer.recordings import Found
-from whirr.cli._found import NAMED, feature_lines, found_lines, print_lines, warn_of
+from trainer.screening import LeftOut
+from whirr.cli._found import NAMED, feature_lines, found_lines, print_lines, warn_of, warn_of_screening
 from whirr.cli._output import print_notes, print_warning, stdout
 from whirr.recordings.find import Problem
 
@@ -62,6 +63,10 @@ class PrintingObserver(Observer):
         """Name files that can't be used."""
         warn_of(problems)
 
+    def on_screened(self, left_out: Sequence[LeftOut], remarks: Sequence[Problem]) -> None:
+        """Name what is left out of files that are used, and what sets some apart."""
+        warn_of_screening(left_out, remarks)
+
     def on_windows(self, windows: int, held_out: int) -> None:
         """Say how much there is to train on, and start the progress bar anew."""
         print_lines([f"windows    {windows} to train on, {held_out} held out for thresholds"])
@@ -77,6 +82,8 @@ class PrintingObserver(Observer):
         """Say how it went and where the model is."""
         self._progress.stop()
         print_lines(_result_lines(result))
+        for doubt in result.doubts:
+            print_warning(doubt)
         if result.check.exceeded:
             print_warning(
                 "more false alarms on left-out normals than allowed: the held-out normals change over time; record more"

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from whirr.cli._output import print_json, print_json_text, print_line, print_warning, stdout
 from whirr.errors import SettingsError
+from whirr.outputs import check_file
 from whirr.settings import load_settings
 from whirr.terminal import printable
 
@@ -71,6 +72,8 @@ def audio(
     """
     from whirr.alert_audio import fetch
 
+    if out is not None:
+        check_file(out, "--out")
     found = asyncio.run(fetch(load_settings(kafka_bootstrap_servers=bootstrap), alert_id))
     alert = found.alert
     # Colons and such in file names trouble other systems than this.

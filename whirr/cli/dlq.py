@@ -16,6 +16,7 @@ from rich.table import Table
 from schemas.dead_letter import ERROR_CODES
 from whirr.cli._output import cell, print_json, print_line, print_warning, stdout
 from whirr.errors import SettingsError
+from whirr.outputs import check_folder
 from whirr.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def show(
     """Show one dead letter with its reason and headers; --out writes what the gateway sent as a file."""
     from whirr.dead_letters import read_letter
 
+    if out is not None:
+        check_folder(out.parent, "--out")
     settings = load_settings(kafka_bootstrap_servers=bootstrap)
     letter = asyncio.run(read_letter(settings, place))
     written = None if out is None else _write(letter, out, force)

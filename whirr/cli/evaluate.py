@@ -10,7 +10,7 @@ import typer
 
 from whirr.cli._options import ColumnsOption, PatternOption, columns_of
 from whirr.cli._output import print_json, print_line
-from whirr.errors import SettingsError
+from whirr.outputs import check_file
 
 _DATA, _RULE, _OUTPUT = "Data", "Alert rule", "Output"
 
@@ -80,8 +80,8 @@ def evaluate(
     from whirr.cli._evaluation import PrintingEvaluationObserver, QuietEvaluationObserver, print_evaluation
     from whirr.settings import load_settings
 
-    if report is not None and report.is_dir():
-        raise SettingsError(f"--report is {str(report)!r}; expected a file such as report.html")
+    if report is not None:
+        check_file(report, "--report")
     config = EvaluateConfig(
         folder=folder,
         model=model,
@@ -97,6 +97,10 @@ def evaluate(
         seed=seed,
     )
     settings = load_settings()
+    if mlflow:
+        from trainer.registration import check_registry
+
+        check_registry(settings)
     with nullcontext(QuietEvaluationObserver()) if as_json else PrintingEvaluationObserver() as observer:
         result = run_evaluation(config, observer, settings)
     logged: str | None = None

@@ -28,6 +28,7 @@ from whirr.cli._options import (
 )
 from whirr.cli._output import print_json, print_warning
 from whirr.errors import SettingsError
+from whirr.outputs import check_folder
 from whirr.settings import load_settings
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def features(
         )
     if start is not None and not to_feast:
         raise SettingsError(f"--start is {start!r}; expected --to-feast with it")
-    if out is not None and out.exists() and not out.is_dir():
-        raise SettingsError(f"--out is the file {str(out)!r}; expected a folder")
+    if out is not None:
+        check_folder(out, "--out")
     start_us = None if start is None else _start_us(start)
     naming = Naming(machine=machine, pattern=pattern, zone=zone)
     if to_feast:  # before an hour is spent on features whose times are not known

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from whirr.cli._output import print_json, print_line, print_warning
+from whirr.outputs import check_folder
 
 
 def record(
@@ -37,6 +38,7 @@ def record(
     from whirr.replay.rescoring import Range, records_of
     from whirr.settings import load_settings
 
+    check_folder(out, "--out")
     settings = load_settings(kafka_bootstrap_servers=bootstrap, frames_topic=topic)
     now_us = time.time_ns() // 1000
     wanted = Range(

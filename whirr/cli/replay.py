@@ -13,6 +13,7 @@ import typer
 from whirr.cli._options import ColumnsOption, columns_of
 from whirr.cli._output import print_error, print_json, print_line, print_warning
 from whirr.errors import ReplayFailed, SettingsError
+from whirr.outputs import check_file, check_folder
 
 if TYPE_CHECKING:
     from stream_app.models import Champions
@@ -179,6 +180,10 @@ def replay(
     _check(folder, to, from_, compare)
     if report is not None and (to or from_):
         raise SettingsError("--report is for a folder that is scored in process")
+    if not to or compare:
+        check_folder(out, "--out")
+    if report is not None:
+        check_file(report, "--report")
     gates = [parse_gate(text) for text in fail_if or ()]
     settings = settings_of(routes, kafka_bootstrap_servers=bootstrap, frames_topic=topic)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from whirr.cli._output import print_json, print_line
 from whirr.errors import SettingsError
+from whirr.outputs import check_file
+
+if TYPE_CHECKING:
+    from whirr.settings import Route
 
 _GRID, _OUTPUT = "What is tried", "Output"
 
@@ -54,15 +59,18 @@ def sweep(
     from whirr.sweep.load import load_courses
     from whirr.sweep.outcome import outcomes
 
+    if write is not None:
+        check_file(write, "--write")
     grid = _grid(factor, k_of_n, m, hysteresis)
     loaded = load_courses(folder)
+    routes = _routes(loaded.thresholds, model) if write is not None else {}
     began_s = time.perf_counter()
     tried = outcomes(loaded.courses, grid)
     took_s = time.perf_counter() - began_s
     choice, front = recommend(tried, max_false_alerts), pareto(tried)
     has_labels = labelled(loaded.courses)
     if write is not None:
-        _write(write, folder, choice, loaded.thresholds, model)
+        _write(write, folder, choice, loaded.thresholds, routes)
     if as_json:
         print_json(
             {
@@ -124,17 +132,24 @@ def _as_dict(outcome: Any) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, folder: Path, choice: Any, thresholds: dict[str, float], model: str | None) -> None:
-    from whirr.settings import Route, load_settings
-    from whirr.sweep.routes import recommended_toml
+def _routes(machines: Iterable[str], model: str | None) -> dict[str, Route]:
+    """Return each machine's route, with the model that is named or that whirr.toml gives it."""
+    from whirr.settings import Route as OwnRoute
+    from whirr.settings import load_settings
 
-    known = (Route(model=model),) if model is not None else load_settings().route
-    routes = {machine: next((one for one in known if one.matches(machine)), None) for machine in thresholds}
+    known = (OwnRoute(model=model),) if model is not None else load_settings().route
+    routes = {machine: next((one for one in known if one.matches(machine)), None) for machine in machines}
     missing = [machine for machine, route in routes.items() if route is None]
     if missing:
         raise SettingsError(f"no route in whirr.toml matches machine {missing[0]!r}; name the model with --model")
+    return {machine: route for machine, route in routes.items() if route is not None}
+
+
+def _write(path: Path, folder: Path, choice: Any, thresholds: dict[str, float], routes: dict[str, Route]) -> None:
+    from whirr.sweep.routes import recommended_toml
+
     note = f"Recommended by `whirr sweep {folder}`, with the labels of the recordings replayed there."
-    text = recommended_toml(choice, {name: one for name, one in routes.items() if one}, thresholds, note)
+    text = recommended_toml(choice, routes, thresholds, note)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
