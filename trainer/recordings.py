@@ -12,7 +12,7 @@ from typing import Literal
 
 from schemas.frame import MIN_FRAME_S
 from whirr.errors import RecordingError
-from whirr.recordings import SUFFIXES, Notes, RecordingInfo, is_recording, recording_info
+from whirr.recordings import SUFFIXES, Notes, RecordingInfo, is_recording, recording_info, without_rate
 from whirr.recordings.find import Problem, checked_folder, sort_key, walk
 from whirr.recordings.naming import Known, Namer, Naming
 from whirr.recordings.times import NoTime
@@ -174,7 +174,8 @@ def find_recordings(
     recordings = tuple(one for one in looked_at if isinstance(one, Recording))
     if not walked or not (recordings or problems):
         why = f" but {_counted(left_out)}, which are left out" if left_out else ""
-        raise RecordingError(f"no audio in {str(folder)!r}{why}; looked for {' '.join(SUFFIXES)}, in sub-folders too")
+        looked = f"no audio in {str(folder)!r}{why}; looked for {' '.join(SUFFIXES)}, in sub-folders too"
+        raise RecordingError(looked + without_rate(folder))
     found = Found(folder, recordings, tuple(problems), tuple(left_out.items()), tuple(namer.notes()))
     return found.checked(on_error)
 

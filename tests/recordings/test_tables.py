@@ -407,3 +407,15 @@ def test_whatever_a_table_holds_it_is_read_or_refused(
             assert str(path) in str(error)  # noqa: PT017
         else:
             assert np.isfinite(audio.samples).all()
+
+
+def test_tables_without_a_rate_are_named_where_nothing_else_is_found(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,label\n" + "a.wav,normal\n" * 30)
+    with pytest.raises(RecordingError, match="no audio") as caught:
+        find_recordings(tmp_path)
+    assert "labels.csv" not in str(caught.value)
+    (tmp_path / "run.csv").write_text(text_of(XYZ))
+    with pytest.raises(RecordingError, match=r"run\.csv holds numbers, but states no sample rate; expected"):
+        find_recordings(tmp_path)
+    (tmp_path / "sample_rate_hz").write_text("1600")
+    assert [one.rate_hz for one in find_recordings(tmp_path).recordings] == [RATE]

@@ -43,6 +43,11 @@ _RATE_IN_NAME = re.compile(r"(?<![a-z\d.])(\d+(?:\.\d+)?)(k(?:hz)?|hz)(?![a-z\d]
 # Columns of lists that are kept beside recordings: of labels, times, scores and statistics.
 _LISTS: Final = frozenset({"path", "file", "filename", "recording", "machine", "machine_id", "frame_id"})
 _RATES_DIFFER: Final = 0.02
+_LOOKED_AT: Final = 100
+NO_RATE: Final = (
+    f"states no sample rate; expected one of {', '.join(_RATE_NAMES)} in it (`# sample_rate_hz: 25600`), a column of "
+    f"times, a file {RATE_FILE!r} beside it, or its name or a folder's to say 12k, 48kHz or 25600hz"
+)
 
 Columns = dict[str, NDArray[np.float64] | None]
 
@@ -81,6 +86,22 @@ def is_table(path: Path) -> bool:
         return False
 
 
+def without_rate(folder: Path) -> str:
+    """Name the first table of numbers under a folder that states no rate, as the end of a message; '' where none is.
+
+    For where nothing else was found: such a table is passed over, since lists of labels are tables too.
+    """
+    for path, _ in zip(sorted(folder.rglob("*.csv")), range(_LOOKED_AT), strict=False):
+        try:
+            with File(path) as source:
+                layout = text.layout_of(text.decoded(source.read(0, text.HEAD_BYTES)))
+        except (OSError, RecordingError):
+            continue
+        if not _LISTS & {name.lower() for name in layout.names} and not is_table(path):
+            return f"; {path.relative_to(folder).as_posix()} holds numbers, but {NO_RATE}"
+    return ""
+
+
 def read_table(path: Path, columns: Sequence[str] = ()) -> Table:
     """Return the signal of a table.
 
@@ -104,10 +125,7 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> Table:
     if len(values) > MAX_CHANNELS:
         raise RecordingError(f"{path}: {len(values)} channels; expected at most {MAX_CHANNELS}")
     if rate_hz is None:
-        raise RecordingError(
-            f"{path}: states no sample rate; expected one of {', '.join(_RATE_NAMES)} in it, a file {RATE_FILE!r} "
-            "beside it, or its name or a folder's to say 12k, 48kHz or 25600hz"
-        )
+        raise RecordingError(f"{path}: {NO_RATE}")
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         slow = "; are its times milliseconds? Then name the column time_ms" if rate_hz < MIN_RATE_HZ else ""
         raise RecordingError(f"{path}: sample rate is {rate_hz:g} Hz; expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz{slow}")
