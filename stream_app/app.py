@@ -23,7 +23,7 @@ from stream_app.lease import Lease
 from stream_app.ledger import Taken
 from stream_app.metrics import Metrics
 from stream_app.model_files import ModelFiles
-from stream_app.models import Champions, ModelWatcher
+from stream_app.models import Champions, ModelTrial, ModelWatcher
 from stream_app.pipeline import Engine, frame_cost
 from stream_app.placement import Placement
 from stream_app.processor import BatchProcessor, StreamLimits
@@ -118,6 +118,8 @@ def create_app(
         limits=StreamLimits(settings.max_streams, settings.max_new_streams_per_min, settings.silence_summary_from),
     )
     compute.observe = app.metrics.compute_seconds.observe
+    compute.on_lost = lambda reason: app.metrics.compute_restarts.labels(reason).inc()
+    compute.on_progress = app.processor.ledger.moved
     app.room.ahead = app.processor.ledger.ahead
     app.flow = Flow(
         compute,
@@ -129,7 +131,16 @@ def create_app(
         budget=settings.machine_samples_per_s,
     )
     app.processor.waits = app.flow.waits
-    app.watch = Watch(app, ModelWatcher(settings.route, champions, app.metrics.model_refused.inc, files))
+    app.watch = Watch(
+        app,
+        ModelWatcher(
+            settings.route,
+            champions,
+            app.metrics.model_refused.inc,
+            files,
+            lambda: ModelTrial(settings.model_timeout_s),
+        ),
+    )
     states_table = table.make_table(app, partitions, app.states)
     app.features = _features(app, states_table) if feature_store.is_wanted(settings) else None
     _add_agent(app)
@@ -252,8 +263,8 @@ def _add_agent(app: WorkerApp) -> None:
 def _taken(event: EventT) -> Taken:
     message = event.message
     taken = Taken(_record(message), message.generation_id, event.ack)
-    # Its acknowledgement may wait for that of an earlier frame, long after its answer; its value need not.
-    message.value = event.value = None
+    # Its acknowledgement may wait for that of an earlier frame, long after its answer; what it holds need not.
+    message.value = event.value = message.headers = event.headers = message.key = event.key = None
     return taken
 
 

@@ -1,11 +1,11 @@
-"""The computing process: ``python -m stream_app.compute_child SOCKET MEMORY LEVEL FORMAT``, see ``ComputeProcess``."""
+"""The computing process: ``python -m stream_app.compute_child PARENT SOCKET MEMORY LEVEL FORMAT``."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
@@ -14,8 +14,9 @@ from schemas.frame import FrameRecord
 from stream_app.compute import Answers, Refused, Scored
 from stream_app.logs import LogFormat, configure_logging
 from stream_app.models import load_model
-from stream_app.pipeline import Computed, Engine, Router
+from stream_app.pipeline import Computed, Engine, Model, Router
 from stream_app.slots import SharedSlots
+from whirr import process
 from whirr.errors import ModelError, SettingsError
 from whirr.settings import Route
 
@@ -23,7 +24,7 @@ from whirr.settings import Route
 class Server:
     """Answers one request after the other; the next one's frames are in the shared memory meanwhile."""
 
-    def __init__(self, connection: Connection, slots: SharedSlots) -> None:
+    def __init__(self, connection: Connection, slots: SharedSlots | None) -> None:
         self._connection = connection
         self._slots = slots
         self._engine = Engine(Router(()))
@@ -31,25 +32,40 @@ class Server:
 
     def serve(self) -> None:
         """Answer until the other end is closed."""
+        answer: dict[str, Callable[..., Any]] = {
+            "begin": lambda: None,
+            "load": self._load,
+            "compute": self._compute,
+            "try": self._try,
+        }
         with contextlib.suppress(EOFError, OSError):  # the worker has gone
             while True:
                 kind, *rest = self._connection.recv()
-                self._connection.send(self._load(*rest) if kind == "load" else self._compute(*rest))
+                self._connection.send(answer[kind](*rest))
 
     def _load(
-        self, version: int, routes: Sequence[Mapping[str, Any]], files: Mapping[str, tuple[str, str]]
+        self, version: int, routes: Sequence[Mapping[str, Any]], models: Mapping[str, tuple[str, bytes]]
     ) -> str | None:
         """Load models; return why not, or None."""
         try:
-            models = {key: load_model(path, digest)[0] for key, (path, digest) in files.items()}
-            self._engine.router = Router.from_routes([Route(**route) for route in routes], models)
+            loaded = {key: Model.load(path, raw) for key, (path, raw) in models.items()}
+            self._engine.router = Router.from_routes([Route(**route) for route in routes], loaded)
         except (ModelError, SettingsError) as error:
             return str(error)
         self._version = version
         return None
 
+    def _try(self, path: str) -> tuple[str, str, str | None]:
+        """Load and try a model; return its metadata and digest, or else why it can't be used."""
+        try:
+            model, digest = load_model(path)
+        except ModelError as error:
+            return "", "", str(error)
+        return model.metadata_json(), digest, None
+
     def _compute(self, records: Sequence[tuple[Any, ...]]) -> Answers:
         began = time.perf_counter()
+        assert self._slots is not None
         places = {id(routed): index for index, routed in enumerate(self._engine.router.routed)}
         answers = self._engine.compute(
             [FrameRecord(key, self._slots.get(place), *rest) for key, place, *rest in records]
@@ -81,11 +97,12 @@ def _packed(answer: Computed | DeadLetter, places: Mapping[int, int]) -> Scored 
 
 
 def main() -> None:
-    """Serve on the socket and the shared memory whose descriptors are the first arguments."""
-    socket, memory, level, log_format = sys.argv[1:]
+    """Serve on the socket and the shared memory whose descriptors are given after the parent's process id."""
+    parent, socket, *memory, level, log_format = sys.argv[1:]
+    process.end_with(int(parent))
     configure_logging(level, cast("LogFormat", log_format))
     with Connection(int(socket)) as connection:
-        Server(connection, SharedSlots(int(memory))).serve()
+        Server(connection, SharedSlots(int(memory[0])) if memory else None).serve()
 
 
 if __name__ == "__main__":

@@ -44,6 +44,15 @@ class Progress:
         self._waiting_since_s.clear()
 
 
+_REASONS = {
+    "partitions_assigned": "no partitions have been assigned yet",
+    "tables_recovered": "stream states are still being read",
+    "models_loaded": "no models are loaded",
+    "commits_moving": "acknowledged frames wait for a commit",
+    "frames_answered": "frames were taken and none is answered: the computation hangs, or answers can't be sent",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """What must hold before frames can be expected to be answered.
@@ -53,18 +62,25 @@ class Readiness:
         tables_recovered: The stream states of that share are here.
         models_loaded: Every route has its model.
         commits_moving: What was acknowledged is committed, or about to be.
+        frames_answered: Of the frames that were taken, some are answered, or none waits.
     """
 
     partitions_assigned: bool
     tables_recovered: bool
     models_loaded: bool
     commits_moving: bool
+    frames_answered: bool
 
     @property
     def ready(self) -> bool:
         """Whether all of it holds."""
-        return self.partitions_assigned and self.tables_recovered and self.models_loaded and self.commits_moving
+        return not self.reasons
+
+    @property
+    def reasons(self) -> list[str]:
+        """What keeps frames from being answered, in words."""
+        return [_REASONS[name] for name, holds in asdict(self).items() if not holds]
 
     def to_json(self, **more: Any) -> dict[str, Any]:
         """Return what /ready answers."""
-        return {"ready": self.ready, **asdict(self), **more}
+        return {"ready": self.ready, "reasons": self.reasons, **asdict(self), **more}

@@ -73,6 +73,12 @@ class Metrics:
         self.commit_age_seconds = Gauge(
             "whirr_commit_age_seconds", "How long acknowledged frames wait for a commit to move", registry=registry
         )
+        self.oldest_unanswered_seconds = Gauge(
+            "whirr_oldest_unanswered_seconds", "Age of the oldest frame taken and not answered", registry=registry
+        )
+        self.compute_restarts = Counter(
+            "whirr_compute_restarts", "Computing processes lost and started anew", ["reason"], registry=registry
+        )
         self.lag_frames = Gauge(
             "whirr_lag_frames", "Frames stored but not yet answered", ["partition"], registry=registry
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from stream_app.child import START_S, Child, ChildLost
 from stream_app.model_files import ModelFiles, file_digest
 from stream_app.pipeline import Model, Router
 from whirr.errors import MissingExtra, ModelError, ServiceUnavailable, SettingsError
@@ -67,12 +69,61 @@ def load_model(path: str, digest: str | None = None) -> tuple[Model, str]:
     return model, after
 
 
-def load_champions(routes: Sequence[Route], files: ModelFiles | None = None) -> Champions:
+class ModelTrial:
+    """Loads and tries models in a process of its own, which is killed when one takes too long.
+
+    A model is somebody else's program. One whose golden windows never end, or that ends the process, is refused like
+    any other that can't be used. What comes back describes the model and can't score: another process does.
+
+    Args:
+        limit_s: How long one model may take.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._child: Child | None = None
+
+    def __call__(self, path: str) -> tuple[Model, str]:
+        """Load a model, as :func:`load_model` does.
+
+        Raises:
+            ModelError: It can't be used.
+        """
+        if self._child is None:
+            self._child = Child("stream_app.compute_child", ("error", "auto"))
+        try:
+            self._child.ask_now(("begin",), START_S)
+            metadata, digest, refusal = self._child.ask_now(("try", path), self._limit_s)
+        except ChildLost as lost:
+            self.close()
+            raise ModelError(f"model {path!r} can't be used: loading and trying it, {lost}") from None
+        if refusal is not None:
+            raise ModelError(refusal)
+        return Model.described(metadata, path, digest), digest
+
+    def close(self) -> None:
+        """End the process; the next model has a new one."""
+        if self._child is not None:
+            self._child.stop()
+        self._child = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+Load = Callable[[str], tuple[Model, str]]
+
+
+def load_champions(routes: Sequence[Route], files: ModelFiles | None = None, load: Load = load_model) -> Champions:
     """Load every route's model; where a registered one can't be had or used, the copy that was used last.
 
     Args:
         routes: The routing table.
         files: Finds the models; default: paths alone.
+        load: Loads one; default: into this process.
 
     Raises:
         SettingsError: There are no routes.
@@ -82,24 +133,24 @@ def load_champions(routes: Sequence[Route], files: ModelFiles | None = None) -> 
     if not routes:
         raise SettingsError(NO_ROUTES)
     files = files or ModelFiles()
-    loaded = {key: _load_first(key, files) for key in dict.fromkeys(route.model for route in routes)}
+    loaded = {key: _load_first(key, files, load) for key in dict.fromkeys(route.model for route in routes)}
     router = Router.from_routes(routes, {key: model for key, (model, _) in loaded.items()})
     return Champions(router, {key: file for key, (_, file) in loaded.items()})
 
 
-def _load_first(key: str, files: ModelFiles) -> tuple[Model, ModelFile]:
+def _load_first(key: str, files: ModelFiles, load: Load) -> tuple[Model, ModelFile]:
     try:
-        return _load(key, files.locate(key), files)
+        return _load(key, files.locate(key), files, load)
     except (ModelError, ServiceUnavailable) as error:
         path = files.last_used(key)
         if path is None:
             raise
         log.warning("%s; starting with the copy used last, %s", error, path)
-        return _load(key, path, files)
+        return _load(key, path, files, load)
 
 
-def _load(key: str, path: Path, files: ModelFiles) -> tuple[Model, ModelFile]:
-    model, digest = load_model(str(path))
+def _load(key: str, path: Path, files: ModelFiles, load: Load) -> tuple[Model, ModelFile]:
+    model, digest = load(str(path))
     files.used(key, path)
     return model, ModelFile(str(path), digest)
 
@@ -114,6 +165,7 @@ class ModelWatcher:
         champions: What is in use.
         refused: Called for each model that is refused.
         files: Finds the models; default: paths alone.
+        trial: Makes what loads models, for one look; default: into this process.
     """
 
     def __init__(
@@ -122,11 +174,13 @@ class ModelWatcher:
         champions: Champions,
         refused: Callable[[], None],
         files: ModelFiles | None = None,
+        trial: Callable[[], AbstractContextManager[Load]] = lambda: nullcontext(load_model),
     ) -> None:
         self._routes = routes
         self._champions = champions
         self._refused = refused
         self._files = files or ModelFiles()
+        self._trial = trial
         # Of no file: so the first look always compares digests, and notices a file that has gone since it was loaded.
         self._stats: dict[str, tuple[Path, _Stat | None]] = {}
         self._seen: dict[str, str | None] = {key: file.digest for key, file in champions.files.items()}
@@ -135,7 +189,8 @@ class ModelWatcher:
 
     def check(self) -> Champions | None:
         """Look for changes; return the models with what is new among them, or None. Blocks: run it in a thread."""
-        changed = {key: found for key in self._seen if (found := self._reload(key)) is not None}
+        with self._trial() as load:
+            changed = {key: found for key in self._seen if (found := self._reload(key, load)) is not None}
         if not changed:
             return None
         models = self._champions.router.models | {key: model for key, (model, _) in changed.items()}
@@ -143,7 +198,7 @@ class ModelWatcher:
         self._champions = Champions(Router.from_routes(self._routes, models), files)
         return self._champions
 
-    def _reload(self, key: str) -> tuple[Model, ModelFile] | None:
+    def _reload(self, key: str, load: Load) -> tuple[Model, ModelFile] | None:
         path = self._locate(key)
         if path is None:
             return None
@@ -155,12 +210,12 @@ class ModelWatcher:
         if digest == self._seen[key]:
             return None
         self._seen[key] = digest
-        return self._load(key, path)
+        return self._load(key, path, load)
 
-    def _load(self, key: str, path: Path) -> tuple[Model, ModelFile] | None:
+    def _load(self, key: str, path: Path, load: Load) -> tuple[Model, ModelFile] | None:
         in_use = self._champions.router.models[key]
         try:
-            model, file = _load(key, path, self._files)
+            model, file = _load(key, path, self._files, load)
         except ModelError as error:
             self._refuse(key, error)
             return None

@@ -13,11 +13,11 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from stream_app.app import SETTLE_S, WorkerApp, create_app, release
-from stream_app.compute import ComputeProcess
+from stream_app.compute import ComputeFailed, ComputeProcess
 from stream_app.health import STALLED_EXIT_CODE
 from stream_app.logs import configure_logging
 from stream_app.model_files import ModelFiles, RegisteredFiles
-from stream_app.models import Champions, describe, load_champions
+from stream_app.models import Champions, ModelTrial, describe, load_champions
 from stream_app.registry import MlflowRegistry
 from stream_app.topics import ensure_topics
 from stream_app.watch import Stalled
@@ -39,8 +39,8 @@ _LONGEST_WAIT_S = 30.0
 def run_worker(settings: Settings) -> int:
     """Run a worker until it is told to stop (SIGTERM, SIGINT) or can't go on; return its exit code.
 
-    0: stopped cleanly. 1: something could not be sent, or Faust failed. 5: Kafka refuses this user. 70: commits did
-    not move.
+    0: stopped cleanly. 1: something could not be sent, or Faust failed. 5: Kafka refuses this user. 70: frames were not
+    answered, or commits did not move.
 
     Raises:
         SettingsError: No routes, topics that don't fit, or a web port that is taken.
@@ -48,10 +48,19 @@ def run_worker(settings: Settings) -> int:
         AccessRefused: Kafka lets this worker not in, or not make a topic that is missing.
     """
     configure_logging(settings.log_level, settings.log_format)
-    compute = ComputeProcess(settings.route, settings.log_level, log_format=settings.log_format)
+    compute = ComputeProcess(
+        settings.route,
+        settings.log_level,
+        log_format=settings.log_format,
+        timeout_s=settings.compute_timeout_s,
+        model_timeout_s=settings.model_timeout_s,
+    )
     compute.start()
     try:
         return asyncio.run(_run(settings, compute))
+    except ComputeFailed as error:  # before frames were taken
+        log.critical("%s", error)
+        return STALLED_EXIT_CODE
     finally:
         compute.stop()
 
@@ -71,7 +80,9 @@ async def _run(settings: Settings, compute: ComputeProcess) -> int:
     champions = await _unless(stop, _champions(settings, files))
     if champions is None:
         return 0
-    await compute.load(champions.router, champions.files)
+    loaded = await _unless(stop, _loaded(compute, champions))
+    if loaded is None:
+        return 0
     partitions = await _unless(stop, ensure_topics(settings))
     if partitions is None:
         return 0
@@ -83,15 +94,25 @@ async def _run(settings: Settings, compute: ComputeProcess) -> int:
 async def _champions(settings: Settings, files: ModelFiles) -> Champions:
     """Load the models; while the registry is away, say so once and ask again, ever more seldom."""
     wait_s, told = _FIRST_WAIT_S, False
+
+    def load() -> Champions:
+        with ModelTrial(settings.model_timeout_s) as trial:
+            return load_champions(settings.route, files, trial)
+
     while True:
         try:
-            return await asyncio.to_thread(load_champions, settings.route, files)
+            return await asyncio.to_thread(load)
         except ServiceUnavailable as error:
             if not told:
                 log.warning("%s; waiting for it", error)
             told = True
         await asyncio.sleep(wait_s)
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+
+async def _loaded(compute: ComputeProcess, champions: Champions) -> bool:
+    await compute.load(champions.router, champions.files)
+    return True
 
 
 async def _serve(app: WorkerApp, stop: asyncio.Event) -> int:
@@ -129,7 +150,7 @@ def _exit_code(app: WorkerApp, *tasks: asyncio.Task[None]) -> int:
         error = None if task.cancelled() else task.exception()
         if error is None:
             error = app.crash_reason
-        stalled = error.subgroup(Stalled) if isinstance(error, BaseExceptionGroup) else None
+        stalled = error.subgroup((Stalled, ComputeFailed)) if isinstance(error, BaseExceptionGroup) else None
         if stalled is not None:
             log.critical("%s; exiting so that a new worker can take over", stalled.exceptions[0])
             return STALLED_EXIT_CODE

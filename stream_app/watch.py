@@ -1,4 +1,4 @@
-"""What a worker looks at once a second: silent streams, commits, the fetcher, models."""
+"""What a worker looks at once a second: silent streams, answers, commits, the fetcher, models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ASK_S = 3.0
 
 
 class Stalled(Exception):
-    """Commits, the fetcher or a start have not moved for too long; the supervisor must start a new worker."""
+    """Answers, commits, the fetcher or a start have not moved for too long; the supervisor must start a new worker."""
 
 
 class Watch:
@@ -79,6 +79,7 @@ class Watch:
             tables_recovered=assigned and bool(app.tables.actives_ready) and not app.in_recovery,
             models_loaded=bool(app.engine.router.routed),
             commits_moving=self.commit_age_s < app.settings.commit_stall_s / 2,
+            frames_answered=app.processor.ledger.stuck_s() < app.settings.commit_stall_s / 2,
         )
 
     def details(self) -> dict[str, Any]:
@@ -86,6 +87,7 @@ class Watch:
         return {
             "partitions": sorted(self._partitions()),
             "commit_age_s": round(self.commit_age_s, 3),
+            "oldest_unanswered_s": round(self._app.processor.ledger.oldest_s(), 3),
             "models": {routed.route.match: routed.route.model for routed in self._app.engine.router.routed},
         }
 
@@ -99,6 +101,7 @@ class Watch:
             self._look_at_start(time.monotonic())
             return
         self._start = None
+        self._look_at_answers()
         committed = await self._asked(app.consumer.committed_offsets(topic, _ASK_S))
         now_s = time.monotonic()
         # No answer is no movement.
@@ -119,6 +122,14 @@ class Watch:
             )
         if fetch_age_s > limit_s:
             raise Stalled(f"frames have waited {fetch_age_s:.0f} s to be fetched; limit {limit_s:g} s")
+
+    def _look_at_answers(self) -> None:
+        """Notice that frames were taken and none is answered: the computation, or what comes after it, hangs."""
+        ledger, limit_s = self._app.processor.ledger, self._app.settings.commit_stall_s
+        self._app.metrics.oldest_unanswered_seconds.set(ledger.oldest_s())
+        age_s = ledger.stuck_s()
+        if age_s > limit_s:
+            raise Stalled(f"frames have waited {age_s:.0f} s without any being answered; limit {limit_s:g} s")
 
     def _look_at_start(self, now_s: float) -> None:
         """Notice a rebalance, or a recovery of states, that gets nowhere: its partitions would stand still for good."""

@@ -91,11 +91,16 @@ def tiny_metadata(features: FeatureConfig | None = None, **changes: Any) -> Mode
 
 
 def tiny_model(
-    path: Path, metadata: ModelMetadata | None = None, scale: float = 1.0, metadata_json: bytes | None = None
+    path: Path,
+    metadata: ModelMetadata | None = None,
+    scale: float = 1.0,
+    metadata_json: bytes | None = None,
+    endless_from: float | None = None,
 ) -> Path:
     """Write a model whose score is the mean distance of the log-mel from that of white noise at ``NORMAL_RMS``.
 
-    Normal noise scores about 0.5, noise ten times as loud about 4.6, digital silence about 17; times ``scale``.
+    Normal noise scores about 0.5, noise ten times as loud about 4.6, digital silence about 17; times ``scale``. Windows
+    that are louder in any band than ``endless_from`` nepers above normal noise are computed for ever.
     """
     metadata = metadata or tiny_metadata()
     features = metadata.features
@@ -108,11 +113,17 @@ def tiny_model(
         helper.make_node("Abs", ["difference"], ["distance"]),
         helper.make_node("Mul", ["distance", "scale"], ["scaled"]),
         helper.make_node("ReduceMean", ["scaled", "time_axis"], ["band_error"], keepdims=0),
-        helper.make_node("ReduceMean", ["band_error", "band_axes"], ["score"], keepdims=0),
+        helper.make_node("ReduceMean", ["band_error", "band_axes"], ["mean"], keepdims=0),
+        helper.make_node("ReduceMax", ["difference"], ["loudest"], keepdims=0),
+        helper.make_node("Greater", ["loudest", "endless_from"], ["endless"]),
+        helper.make_node("Loop", ["", "endless", "zero"], ["nothing"], body=_for_ever()),
+        helper.make_node("Add", ["mean", "nothing"], ["score"]),
     ]
     constants = {
         "reference": reference,
         "scale": np.float32(scale),
+        "endless_from": np.float32(np.inf if endless_from is None else endless_from),
+        "zero": np.float32(0),
         "time_axis": np.array([3], np.int64),
         "band_axes": np.array([1, 2], np.int64),
     }
@@ -131,3 +142,12 @@ def tiny_model(
     helper.set_model_props(model, {"whirr": (metadata_json or orjson.dumps(metadata)).decode()})
     onnx.save(model, str(path))
     return path
+
+
+def _for_ever() -> onnx.GraphProto:
+    """The body of a loop that goes on as long as it was told to begin."""
+    names = ("turn", TensorProto.INT64), ("go_on", TensorProto.BOOL), ("value", TensorProto.FLOAT)
+    inputs = [helper.make_tensor_value_info(name, kind, []) for name, kind in names]
+    outputs = [helper.make_tensor_value_info(f"{name}_after", kind, []) for name, kind in names[1:]]
+    nodes = [helper.make_node("Identity", [name], [f"{name}_after"]) for name, _ in names[1:]]
+    return helper.make_graph(nodes, "for_ever", inputs, outputs)

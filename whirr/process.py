@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -103,6 +105,29 @@ def _identity(user: str | None) -> tuple[int | None, int | None, list[int] | Non
     entry = pwd.getpwnam(user)
     extra = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
     return entry.pw_uid, entry.pw_gid, extra
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent ends, whatever either does then: called by a child as soon as it runs.
+
+    On Linux the kernel sees to it, also where this process is stopped or in a loop that never comes back to Python;
+    "parent" is the thread that started it. Elsewhere a thread looks once a second.
+
+    Args:
+        parent: The parent's process id, as the parent told it: it may have ended already.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    if _LIBC is None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _die_with_parent() -> Callable[[], None] | None:

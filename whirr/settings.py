@@ -209,6 +209,10 @@ class Settings(BaseSettings):
         100, ge=2, description="so many streams that fall silent within a minute are told by one alert"
     )
     commit_stall_s: Seconds = Field(60.0, description="the worker exits when its commits stop moving for so long")
+    compute_timeout_s: Seconds = Field(
+        15.0, description="a batch that takes longer is stopped, and computed again frame by frame"
+    )
+    model_timeout_s: Seconds = Field(60.0, description="a model that takes longer to be loaded and tried is refused")
     model_poll_s: Seconds = Field(
         5.0, ge=0.01, description="how often model files and the registry are looked at for a change"
     )

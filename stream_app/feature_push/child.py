@@ -1,4 +1,4 @@
-"""The pushing process: ``python -m stream_app.feature_push.child SOCKET``, see :class:`FeaturePush`."""
+"""The pushing process: ``python -m stream_app.feature_push.child PARENT SOCKET``, see :class:`FeaturePush`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from feature_repo.rows import FeatureRow, HistorySink
 from stream_app.feature_push.online import OnlineStore
 from stream_app.feature_push.pusher import Pusher
 from stream_app.logs import configure_logging
+from whirr import process
 from whirr.feature_store import repo_folder
 from whirr.settings import Settings
 
@@ -87,10 +88,11 @@ class Server:
 
 
 def main() -> None:
-    """Serve on the socket whose descriptor is the argument; the settings come first."""
+    """Serve on the socket whose descriptor is the second argument; the settings come first."""
+    process.end_with(int(sys.argv[1]))
     os.nice(_NICENESS)
     os.environ.setdefault("PGCONNECT_TIMEOUT", "5")  # libpq's own default is minutes
-    with Connection(int(sys.argv[1])) as connection:
+    with Connection(int(sys.argv[2])) as connection:
         settings: Settings = connection.recv()
         configure_logging(settings.log_level)
         history = _history(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -35,8 +36,9 @@ class Link:
     def __init__(self, settings: Settings, on_answer: Callable[[str, Any], None]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "stream_app.feature_push.child", str(theirs.fileno())]
-            # A session of its own: Ctrl-C is for the worker. The child ends when it reads the end of the file.
+            command = [sys.executable, "-m", "stream_app.feature_push.child", str(os.getpid()), str(theirs.fileno())]
+            # A session of its own: Ctrl-C is for the worker. The child ends when it reads the end of the file, or when
+            # the worker ends without closing it.
             self._child = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
             )

@@ -46,7 +46,7 @@ class Model:
         highest_band_from_hz: Where its highest band begins.
     """
 
-    def __init__(self, session: ort.InferenceSession, metadata: ModelMetadata, path: Path, digest: str) -> None:
+    def __init__(self, session: ort.InferenceSession | None, metadata: ModelMetadata, path: Path, digest: str) -> None:
         self._session = session
         self.metadata = metadata
         self.features = Features(metadata.features)
@@ -58,15 +58,34 @@ class Model:
         self.normal_band_error = np.asarray(metadata.normal_band_error, np.float64)
 
     @classmethod
-    def load(cls, path: str | Path) -> Model:
+    def described(cls, metadata: str, path: str | Path, digest: str) -> Model:
+        """Return a model that another process has loaded and computes; here it tells what it is, and can't score.
+
+        Args:
+            metadata: As :meth:`metadata_json` gave it.
+            path: Of the file.
+            digest: Its SHA-256, in hex.
+        """
+        return cls(None, _METADATA.validate_json(metadata), Path(path), digest)
+
+    def metadata_json(self) -> str:
+        """Return the metadata as JSON."""
+        return _METADATA.dump_json(self.metadata).decode()
+
+    @classmethod
+    def load(cls, path: str | Path, raw: bytes | None = None) -> Model:
         """Return the model in a file, after it has reproduced the scores of its golden windows.
+
+        Args:
+            path: Of the file.
+            raw: What the file holds; default: it is read.
 
         Raises:
             ModelError: The file is missing, is no ONNX file that can be computed here, carries no valid metadata,
                 has other inputs or outputs than the metadata says, or gives other scores for its golden windows.
         """
         path = Path(path)
-        raw = model_bytes(path)
+        raw = model_bytes(path) if raw is None else raw
         try:
             session = _session(raw, path)
             metadata = _metadata(session, path)
@@ -90,6 +109,8 @@ class Model:
             Scores, float32 [window], at least 0, larger is worse; and what each band contributed, float32
             [window, channel, band].
         """
+        if self._session is None:
+            raise RuntimeError(f"model {str(self.path)!r} is computed by another process")
         parts = [
             self._session.run(OUTPUTS, {INPUT: windows[i : i + _AT_ONCE]}) for i in range(0, len(windows), _AT_ONCE)
         ]

@@ -1,12 +1,17 @@
-"""The computing process: it answers as the engine does, takes new models, and neither process outlives the other."""
+"""The computing process: it answers as the engine does, takes new models, is replaced when it dies or hangs."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +20,9 @@ from stream_app.compute import ComputeFailed, ComputeProcess
 from stream_app.models import load_champions
 from stream_app.pipeline import Engine
 from stream_app.slots import SLOT_BYTES
-from tests.helpers import eventually
+from tests.helpers import eventually_async
 from tests.models import course, encoded, noise, record, tiny_metadata, tiny_model
+from tests.stream_app.crashing_child import DEADLY
 from whirr.errors import ModelError
 from whirr.settings import Route
 
@@ -89,17 +95,159 @@ async def test_it_takes_new_models_and_refuses_others_than_the_ones_meant(comput
     assert after.routed.model.metadata.version == "2"
 
 
-async def test_its_end_is_an_error(compute, path):
+async def test_a_child_that_dies_while_nobody_asks_is_replaced(compute, path):
     await loaded(compute, path)
+    lost: list[str] = []
+    compute.on_lost = lost.append
+    before = compute.pid
+    os.kill(before, signal.SIGKILL)
+    (answer,) = await compute(course([1]))
+    assert answer.score > 0
+    assert compute.pid != before
+
+
+async def test_a_child_that_hangs_is_replaced_and_every_frame_is_answered(path):
+    async with started(path, timeout_s=4.0) as (compute, engine):
+        lost: list[str] = []
+        compute.on_lost = lost.append
+        before = compute.pid
+        os.kill(before, signal.SIGSTOP)
+        batches = [course([1, 5, 10], f"pump-{number}") for number in range(4)]
+        for answers, records in zip(await asyncio.gather(*map(compute, batches)), batches, strict=True):
+            assert [a.score for a in answers] == [a.score for a in engine.compute(records)]
+        assert lost == ["timed_out"]
+        await gone(before)
+
+
+async def test_a_frame_that_hangs_the_computation_becomes_a_dead_letter_and_the_others_are_scored(path):
+    tiny_model(path, endless_from=3.0)
+    progress: list[int] = []
+    async with started(path, timeout_s=4.0) as (compute, _):
+        compute.on_progress = lambda: progress.append(1)
+        records = course([1, 10, 1])  # ten times as loud is 4.6 nepers
+        beside = course([1, 1], "pump-2")
+        answers, others = await asyncio.gather(compute(records), compute(beside))
+        letter = answers[1]
+        assert isinstance(letter, DeadLetter)
+        assert letter.code == "computation_timed_out"
+        assert letter.record is records[1]
+        assert "took more than 4 s" in letter.detail
+        for answer in (answers[0], answers[2], *others):
+            assert 0 < answer.score < 1
+        assert len(progress) == 3, "the watchdog is told that it gets on"
+
+
+async def test_a_frame_that_kills_the_computing_process_becomes_a_dead_letter(path, monkeypatch):
+    monkeypatch.setattr("stream_app.compute.CHILD", "tests.stream_app.crashing_child")
+    async with started(path) as (compute, _):
+        lost: list[str] = []
+        compute.on_lost = lost.append
+        answers = await compute([*course([1, 1]), record(DEADLY), *course([1])])
+        assert [getattr(answer, "code", None) for answer in answers] == [None, None, "computation_crashed", None]
+        assert "signal 9" in answers[2].detail
+        assert lost == ["crashed", "crashed"]
+
+
+async def test_a_model_that_hangs_on_every_frame_ends_the_worker_and_makes_no_dead_letters(path):
+    """Else each frame would be one, after a long wait, for as long as nobody looks."""
+    tiny_model(path, endless_from=-6.0)  # silence, which is tried at load, is quieter
+    async with started(path, timeout_s=1.0) as (compute, _):
+        with pytest.raises(ComputeFailed, match="also for a healthy frame"):
+            await compute(course([1]))
+
+
+async def test_a_process_that_can_not_be_started_anew_ends_the_worker(path, monkeypatch):
+    async with started(path) as (compute, _):
+        os.kill(compute.pid, signal.SIGKILL)
+        monkeypatch.setattr("stream_app.compute.CHILD", "stream_app.no_such_module")
+        with pytest.raises(ComputeFailed, match="can't compute"):
+            await compute(course([1]))
+
+
+async def test_a_new_child_has_the_models_in_use_whatever_has_become_of_their_files(compute, path):
+    await loaded(compute, path)
+    (before,) = await compute(course([1]))
+    path.write_bytes(b"no model")
     os.kill(compute.pid, signal.SIGKILL)
-    with pytest.raises(ComputeFailed, match="has gone"):
-        await compute(course([1]))
+    (after,) = await compute(course([1]))
+    assert after.score == before.score
 
 
-async def test_stopping_ends_it(path):
+async def test_models_that_can_not_be_loaded_in_time_are_refused_and_the_ones_in_use_go_on(path, tmp_path):
+    async with started(path, model_timeout_s=4.0) as (compute, _):
+        endless = tiny_model(tmp_path / "endless.onnx", endless_from=-1e9)
+        digest = hashlib.sha256(endless.read_bytes()).hexdigest()
+        router = load_champions((Route(model=str(path)),)).router
+        with pytest.raises(ModelError, match="took more than 4 s"):
+            await compute.load(router, {str(path): (str(endless), digest)})
+        (answer,) = await compute(course([1]))
+        assert 0 < answer.score < 1
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGSTOP], ids=["idle", "stopped"])
+async def test_stopping_ends_it(path, number):
     compute = ComputeProcess((Route(model=str(path)),), "warning")
     compute.start()
     await loaded(compute, path)
     pid = compute.pid
+    if number is not None:
+        os.kill(pid, number)
     compute.stop()
-    eventually(lambda: not Path(f"/proc/{pid}").exists() if Path("/proc").exists() else True)
+    await gone(pid)
+
+
+PARENT = """
+import asyncio, sys, time
+from stream_app.compute import ComputeProcess
+from stream_app.models import load_champions
+from tests.models import course
+from whirr.settings import Route
+async def main(path):
+    routes = (Route(model=path),)
+    compute = ComputeProcess(routes, "warning", timeout_s=600)
+    compute.start()
+    champions = load_champions(routes)
+    await compute.load(champions.router, champions.files)
+    print(compute.pid, flush=True)
+    await compute(course([10]))  # never ends
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child in a loop looks once a second, if it can")
+@pytest.mark.parametrize("number", [None, signal.SIGSTOP], ids=["computing", "stopped"])
+async def test_the_child_ends_with_its_parent_whatever_it_does(path, number):
+    tiny_model(path, endless_from=3.0)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    if number is not None:
+        os.kill(pid, number)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    await gone(pid)
+
+
+@asynccontextmanager
+async def started(path: Path, **options: Any):
+    """A computing process that has the model, and an engine that has it too."""
+    compute = ComputeProcess((Route(model=str(path)),), "warning", **options)
+    compute.start()
+    try:
+        yield compute, await loaded(compute, path)
+    finally:
+        await asyncio.to_thread(compute.stop)
+
+
+async def gone(pid: int) -> None:
+    await eventually_async(lambda: not is_running(pid), 20)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there; one that nobody has waited for yet is not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

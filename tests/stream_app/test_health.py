@@ -55,11 +55,12 @@ def test_a_rebalance_starts_over() -> None:
     assert progress.observe(50.0, {0: 5}, {}) == 0
 
 
-@pytest.mark.parametrize("held", list(product([True, False], repeat=4)))
-def test_ready_means_all_of_it(held: tuple[bool, bool, bool, bool]) -> None:
+@pytest.mark.parametrize("held", list(product([True, False], repeat=5)))
+def test_ready_means_all_of_it(held: tuple[bool, bool, bool, bool, bool]) -> None:
     readiness = Readiness(*held)
     assert readiness.ready == all(held)
     shown = readiness.to_json(partitions=[1])
     assert shown["ready"] == all(held)
     assert shown["partitions"] == [1]
+    assert len(shown["reasons"]) == held.count(False)
     assert sum(value is False for name, value in shown.items() if name != "ready") == held.count(False)

@@ -7,9 +7,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from stream_app.models import ModelWatcher, describe, load_champions
+from stream_app.models import ModelTrial, ModelWatcher, describe, load_champions, load_model
 from tests.models import tiny_metadata, tiny_model
 from whirr.errors import ModelError, SettingsError
 from whirr.settings import Route
@@ -100,3 +101,44 @@ def test_a_file_that_vanishes_is_refused_once(path: Path) -> None:
     assert watching.check() is None
     assert watching.check() is None
     assert refusals == [1]
+
+
+def test_a_model_whose_trial_never_ends_is_refused_and_the_one_in_use_goes_on(path: Path) -> None:
+    refusals: list[int] = []
+    routes = (Route(model=str(path)),)
+    with ModelTrial(30.0) as trial:
+        champions = load_champions(routes, load=trial)
+    watcher = ModelWatcher(routes, champions, lambda: refusals.append(1), trial=lambda: ModelTrial(4.0))
+    assert watcher.check() is None
+    tiny_model(path, endless_from=-1e9)
+    assert watcher.check() is None
+    assert refusals == [1]
+    tiny_model(path, replace(tiny_metadata(), version="3"))
+    changed = watcher.check()
+    assert changed is not None
+    assert changed.router.routed[0].model.metadata.version == "3"
+
+
+def test_at_the_start_such_a_model_is_an_error_that_says_so(path: Path) -> None:
+    tiny_model(path, endless_from=-1e9)
+    with ModelTrial(4.0) as trial, pytest.raises(ModelError, match="loading and trying it, it took more than 4 s"):
+        load_champions((Route(model=str(path)),), load=trial)
+
+
+def test_a_model_that_was_tried_elsewhere_tells_all_but_scores(path: Path) -> None:
+    here, digest = load_model(str(path))
+    with ModelTrial(30.0) as trial:
+        there, its_digest = trial(str(path))
+        with pytest.raises(ModelError, match="no ONNX file"):
+            trial(str(_broken(path.with_name("broken.onnx"))))
+        assert trial(str(path))[1] == digest, "and the process goes on after a refusal"
+    assert its_digest == digest
+    assert there.metadata == here.metadata
+    assert (there.features.band_edges_hz == here.features.band_edges_hz).all()
+    with pytest.raises(RuntimeError, match="by another process"):
+        there.score(np.zeros((1, 1, 128, 30), np.float32))
+
+
+def _broken(path: Path) -> Path:
+    path.write_bytes(b"no model")
+    return path

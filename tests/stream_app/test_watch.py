@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from schemas import FrameRecord
+from stream_app.compute import ComputeFailed
 from stream_app.ledger import Ledger, Taken
 from stream_app.metrics import Metrics
 from stream_app.runner import _exit_code
 from stream_app.watch import Stalled, Watch
+from tests.helpers import eventually_async
 from whirr.settings import Route, Settings
 
 TOPIC = "vibration-frames"
@@ -108,6 +110,19 @@ async def test_frames_that_are_not_fetched_end_the_worker() -> None:
     assert "fetched" in await _stalled(worker)
 
 
+async def test_frames_that_are_taken_and_not_answered_end_the_worker_and_it_is_not_ready_before() -> None:
+    worker = app()
+    worker.processor.ledger.take([Taken(FrameRecord(b"pump-1", b"x"), 1, lambda: None)])
+    watch = Watch(worker, UNCHANGED)
+    assert watch.readiness().ready
+    await eventually_async(lambda: not watch.readiness().ready)
+    assert watch.readiness().reasons == [
+        "frames were taken and none is answered: the computation hangs, or answers can't be sent"
+    ]
+    assert watch.details()["oldest_unanswered_s"] > 0
+    assert "without any being answered" in await _stalled(worker)
+
+
 async def test_a_worker_that_gets_on_lives() -> None:
     worker = app()
     worker.consumer.done = {0: 9}
@@ -146,7 +161,7 @@ async def test_a_stall_has_an_exit_code_of_its_own() -> None:
     async def fail(error: BaseException) -> None:
         raise ExceptionGroup("watch", [error])
 
-    for error, code in ((Stalled("commits"), 70), (ConnectionError("away"), 1)):
+    for error, code in ((Stalled("commits"), 70), (ComputeFailed("hangs"), 70), (ConnectionError("away"), 1)):
         task = asyncio.create_task(fail(error))
         await asyncio.wait({task})
         assert _exit_code(app(), task) == code
