@@ -208,7 +208,7 @@ class _Run:
 
     async def _answered(self) -> None:
         """Return when every frame has an answer, or when none has come for long."""
-        wanted = len(self._expected.frames) + len(self._ground.poisoned)
+        wanted = len(self._expected.frames) + len(self._ground.poisoned) + len(self._ground.hostile)
         seen, since_s = -1, time.monotonic()
         while (found := self._watcher.tally.answered) < wanted and time.monotonic() < since_s + PATIENCE_S:
             if found != seen:
@@ -224,7 +224,7 @@ class _Run:
         tally = await self._watcher.read_to_end()
         unanswered = (expected.frames.keys() - tally.scored.keys()) | (ground.poisoned.keys() - tally.buried.keys())
         seen = await frames_on_topic(ground.settings, unanswered) if unanswered else {}
-        verdict = judge(self._course.seed, expected, ground.poisoned, tally, self._phases, seen)
+        verdict = judge(self._course.seed, expected, ground.poisoned, tally, self._phases, seen, hostile=ground.hostile)
         verdict.failures = [*self._failures, *ground.fleet.wrong, *verdict.failures]
         verdict.restarts, verdict.exits = ground.fleet.restarts, ground.fleet.exits
         return verdict

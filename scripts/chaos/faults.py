@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from scripts.chaos import brokers, poison
+from scripts.chaos import brokers, hostile, poison
 from scripts.chaos.disk import SmallDisk
 from scripts.chaos.link import Cut, Link
 from scripts.chaos.workers import Fleet, Worker
@@ -18,6 +18,7 @@ from whirr.settings import Settings
 
 TAKEN_OVER_S = 120.0
 POISON_AT_ONCE = 12
+WORKER_MOST_MB = 1000  # what docker-compose.kafka.yml gives a worker
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class Ground:
     Attributes:
         machine_ids: Whose keys poison may carry.
         poisoned: The poison that was sent, by identity, with the reason that is expected.
+        hostile: What a hostile gateway has put onto the frames topic.
     """
 
     settings: Settings
@@ -39,6 +41,7 @@ class Ground:
     redis: Redis
     disk: SmallDisk | None
     poisoned: dict[str, str] = field(default_factory=dict)
+    hostile: list[hostile.Sent] = field(default_factory=list)
 
     def worker(self) -> Worker:
         """Return one that runs, chosen by chance."""
@@ -113,6 +116,16 @@ async def poisoned(ground: Ground) -> None:
     await poison.send(ground.settings, records)
 
 
+async def attacked(ground: Ground) -> None:
+    """Let a gateway loose that sends whatever a gateway can (:mod:`scripts.chaos.hostile`); it may end no worker."""
+    await ground.fleet.settled()
+    before = len(ground.fleet.exits)
+    ground.hostile += await hostile.attack(ground.settings, ground.random)
+    await ground.fleet.settled()
+    ground.fleet.wrong += [f"under a hostile gateway: {exit_}" for exit_ in ground.fleet.exits[before:]]
+    ground.fleet.wrong += ground.fleet.swollen(WORKER_MOST_MB)
+
+
 async def registry_away(ground: Ground) -> None:
     """Kill MLflow, and a worker that has to start without it."""
     ground.mlflow.kill()
@@ -185,6 +198,7 @@ def schedule(random: Random, nodes: int, times: int, *, disk: bool = True) -> li
         cut("refused"),
         cut("stalled"),
         Fault("poison", poisoned),
+        Fault("hostile gateway", attacked),
         Fault("MLflow away", registry_away),
         Fault("Redis away", store_away),
     ]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from scripts.chaos.hostile import Sent
 from scripts.chaos.plant import Expected
 from scripts.chaos.watch import Tally
 
@@ -111,6 +112,8 @@ def judge(
     tally: Tally,
     phases: Sequence[Phase],
     seen: Mapping[str, str],
+    *,
+    hostile: Sequence[Sent] = (),
 ) -> Verdict:
     """Compare.
 
@@ -121,6 +124,7 @@ def judge(
         tally: What came out.
         phases: In order.
         seen: Where on the frames topic a frame without an answer is, by id.
+        hostile: What the hostile gateway sent.
     """
     verdict = Verdict(seed=seed, rows={CALM: Row()})
     for phase in phases:
@@ -132,6 +136,7 @@ def judge(
 
     _judge_frames(verdict, expected, tally, row, seen)
     _judge_poison(verdict, poison, tally, seen)
+    _judge_hostile(verdict, hostile, tally)
     for identity in tally.buried.keys() - poison.keys() - expected.frames.keys():
         verdict.failures.append(f"dead letter of {identity}, which nobody sent, {tally.places[identity]}")
     _judge_alerts(verdict, expected, tally, row)
@@ -172,6 +177,18 @@ def _judge_poison(verdict: Verdict, poison: Mapping[str, str], tally: Tally, see
             verdict.failures.append(f"{identity} has no dead letter; last seen: {where}")
         elif tally.reasons[identity] != reason:
             verdict.failures.append(f"{identity} is a dead letter for {tally.reasons[identity]}; expected {reason}")
+
+
+def _judge_hostile(verdict: Verdict, hostile: Sequence[Sent], tally: Tally) -> None:
+    """Hold that each of its records has an answer; what the answer is, the tests of the worker say."""
+    mine = verdict.rows.setdefault("hostile gateway", Row()) if hostile else Row()
+    for partition, offset, what in hostile:
+        mine.published += 1
+        if (partition, offset) in tally.hostile:
+            mine.scored += 1
+        else:
+            mine.missing_frames += 1
+            verdict.failures.append(f"a hostile record has no answer: {what}, partition {partition}, offset {offset}")
 
 
 def _judge_alerts(verdict: Verdict, expected: Expected, tally: Tally, row: Callable[[int], Row]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,7 +13,9 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from scripts.chaos.hostile import PREFIX
 from whirr.settings import Settings
+from whirr.topic_reader import read_topic
 
 FETCH_BYTES = 4 * 1024 * 1024
 AGAIN_S = 1.0
@@ -37,6 +39,7 @@ class Tally:
         buried: How often each id (``ce_id``) has a dead letter; its reason is in ``reasons``.
         alerts: By alert id, each that came, repeats included.
         places: Where an id was last seen: topic, partition, offset.
+        hostile: Of the hostile gateway's records, those that have an answer: partition and offset.
     """
 
     scored: Counter[str] = field(default_factory=Counter)
@@ -45,32 +48,48 @@ class Tally:
     reasons: dict[str, str] = field(default_factory=dict)
     alerts: dict[str, list[ToldAlert]] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
+    hostile: set[tuple[int, int]] = field(default_factory=set)
 
     @property
     def answered(self) -> int:
-        """How many different frames have an answer."""
-        return len(self.scored) + len(self.buried)
+        """How many different records have an answer."""
+        return len(self.scored) + len(self.buried) + len(self.hostile)
 
     def take(self, record: ConsumerRecord, settings: Settings) -> None:
         """Count one record."""
         if record.topic == settings.dead_letter_topic:
             headers = dict(record.headers)
-            identity = headers.get("ce_id", b"?").decode()
+            if "ce_id" not in headers:  # honest frames and poison have one
+                self.hostile |= _told_of(headers)
+                return
+            identity = headers["ce_id"].decode()
             self.buried[identity] += 1
             self.reasons[identity] = headers["whirr_error"].decode()
         elif record.topic == settings.scores_topic:
             score = orjson.loads(record.value)
+            if score["machine_id"].startswith(PREFIX):
+                self.hostile.add((score["partition"], score["offset"]))
+                return
             identity = score["frame_id"]
             self.scored[identity] += 1
             self.late[identity] += score["status"] == "late"
         else:
             alert = orjson.loads(record.value)
+            if alert["machine_id"].startswith(PREFIX):  # what it says of machines that it made up is its own affair
+                return
             identity = alert["alert_id"]
             what = f"{alert['kind']} {alert['state']}, {alert['severity']}, of {alert['machine_id']}"
             number = (alert["frame"] or {}).get("sequence") or 0
             told = ToldAlert(alert["state"], alert["incident_id"], what, number)
             self.alerts.setdefault(identity, []).append(told)
         self.places[identity] = f"{record.topic}/{record.partition} at offset {record.offset}"
+
+
+def _told_of(headers: Mapping[str, bytes]) -> set[tuple[int, int]]:
+    """Return which records a dead letter answers: one, or all that could not be read together."""
+    partition, last = int(headers["whirr_partition"]), int(headers["whirr_offset"])
+    first = int(headers.get("whirr_first_offset", last))
+    return {(partition, offset) for offset in range(first, last + 1)}
 
 
 class Watcher:
@@ -123,19 +142,8 @@ class Watcher:
 async def frames_on_topic(settings: Settings, wanted: Iterable[str]) -> dict[str, str]:
     """Return where on the frames topic the frames with these ids (``ce_id``) are."""
     missing, found = set(wanted), {}
-    async with AIOKafkaConsumer(
-        settings.frames_topic,
-        bootstrap_servers=settings.bootstrap,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=FETCH_BYTES,
-    ) as consumer:
-        while not consumer.assignment():
-            await asyncio.sleep(0.1)
-        ends = await consumer.end_offsets(list(consumer.assignment()))
-        while any([await consumer.position(at) < end for at, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                for record in records:
-                    identity = dict(record.headers).get("ce_id", b"").decode()
-                    if identity in missing:
-                        found[identity] = f"{record.topic}/{record.partition} at offset {record.offset}"
+    async for record in read_topic(settings, settings.frames_topic):
+        identity = (dict(record.headers).get("ce_id") or b"").decode()
+        if identity in missing:
+            found[identity] = f"{record.topic}/{record.partition} at offset {record.offset}"
     return found

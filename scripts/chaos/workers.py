@@ -116,6 +116,11 @@ class Fleet:
                 raise TimeoutError(f"workers were not ready within {deadline_s:g} s: {lacks}; logs: {self.folder}")
             await asyncio.sleep(0.3)
 
+    def swollen(self, most_mb: int) -> list[str]:
+        """Return which workers have ever had more memory than ``most_mb``, in words; none where that can't be told."""
+        peaks = {worker.name: _peak_mb(worker.running.pid) for worker in self.workers if worker.alive}
+        return [f"{name} had {peak} MB of memory; at most {most_mb}" for name, peak in peaks.items() if peak > most_mb]
+
     async def terminate(self, worker: Worker, keep: bool = True) -> None:
         """Ask a worker to stop and wait until it has; ``keep`` starts another in its place."""
         # A worker that is still being loaded knows no SIGTERM yet.
@@ -185,3 +190,12 @@ class Fleet:
         command = [sys.executable, "-m", "whirr", "worker", "--web-port", str(port)]
         with log.open("ab") as output:
             return process.start(command, output=output, env=self.environment)
+
+
+def _peak_mb(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+    return int(peak.split()[1]) // 1024

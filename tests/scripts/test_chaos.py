@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from schemas import DeadLetter, FrameRecord
 from scripts.chaos.disk import small_disk
 from scripts.chaos.faults import schedule
 from scripts.chaos.gateway import Pace, PacedTimes
+from scripts.chaos.hostile import Sent, batches
 from scripts.chaos.link import Link
 from scripts.chaos.plant import SOURCE, Expected, ExpectedAlert, PlantFrame, frames_of, start_us, write_plant
 from scripts.chaos.poison import poison
@@ -26,7 +28,7 @@ from scripts.chaos.watch import Tally, ToldAlert
 from stream_app.pipeline import Model, backtest
 from tests.edge_agent.doubles import FakeSink
 from tests.models import tiny_model
-from whirr.settings import Route
+from whirr.settings import Route, load_settings
 
 FRAMES = {f"{number:032x}": PlantFrame("pump-1", number) for number in range(10)}
 EXPECTED = Expected(FRAMES, {"a1": ExpectedAlert("opened", "a1", "machine opened", PlantFrame("pump-1", 4))})
@@ -209,3 +211,35 @@ async def test_a_link_that_stalls_delivers_once_it_is_mended() -> None:
         await link.mend()
         assert await asked == b"ping"
         link.close()
+
+
+HOSTILE = [Sent(0, 7, "a frame in lz4"), Sent(0, 8, "noise"), Sent(0, 9, "noise"), Sent(3, 1, "a costly frame")]
+
+
+def _message(topic: str, value: bytes | None, headers: dict[str, bytes]) -> Any:
+    return SimpleNamespace(topic=topic, value=value, headers=tuple(headers.items()), partition=0, offset=0)
+
+
+def test_each_hostile_record_needs_an_answer_and_one_letter_may_answer_for_several() -> None:
+    tally, settings = all_well(), load_settings()
+    score = b'{"machine_id": "hostile-1", "partition": 0, "offset": 7}'
+    tally.take(_message(settings.scores_topic, score, {}), settings)
+    where = {
+        "whirr_partition": b"0",
+        "whirr_first_offset": b"8",
+        "whirr_offset": b"9",
+        "whirr_error": b"batch_unreadable",
+    }
+    tally.take(_message(settings.dead_letter_topic, None, where), settings)
+    found = judge(7, EXPECTED, POISON, tally, PHASES, {}, hostile=HOSTILE)
+    assert found.failures == ["a hostile record has no answer: a costly frame, partition 3, offset 1"]
+    assert (found.rows["hostile gateway"].published, found.rows["hostile gateway"].scored) == (4, 3)
+
+
+def test_a_hostile_gateway_sends_every_codec_and_what_none_can_read() -> None:
+    made = list(batches(Random(1)))
+    kinds = {one.what for one in made}
+    assert {f"a frame in {codec}" for codec in ("gzip", "snappy", "lz4", "zstd")} <= kinds
+    assert {"a bomb in gzip", "a bomb in zstd", "a header's name in no encoding", "a record of noise"} <= kinds
+    largest = max(one.data for one in made if "bomb" in one.what)
+    assert len(largest) < 1_000_000
