@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -124,7 +124,7 @@ class AlertReader:
         self._tell = tell
         self._seen: OrderedDict[str, None] = OrderedDict()
 
-    async def read(self) -> AsyncIterator[ReceivedAlert]:
+    async def read(self) -> AsyncGenerator[ReceivedAlert, None]:
         """Yield the alerts that are there now, in the order in which they were stored.
 
         Raises:
@@ -136,7 +136,7 @@ class AlertReader:
                 for received in await self._until_end(consumer):
                     yield received
 
-    async def follow(self) -> AsyncIterator[ReceivedAlert]:
+    async def follow(self) -> AsyncGenerator[ReceivedAlert, None]:
         """Yield the alerts that are there, then each one as it comes, for ever; waits while Kafka is away."""
         told = False
         while True:

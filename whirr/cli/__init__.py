@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from whirr import __version__
 from whirr.__main__ import INTERRUPTED
-from whirr.cli._output import print_error, print_line, print_warning, reader_gone
+from whirr.cli._output import print_error, print_line, print_warning, reader_gone, stderr
 from whirr.errors import MissingExtra, WhirrError
 from whirr.terminal import printable, show_safely
 
@@ -60,6 +60,8 @@ COMMANDS: Final = MappingProxyType(
         "settings": _Command("whirr.cli.settings:settings", "Show every setting and where it came from."),
     }
 )
+
+MOST: Final = 1e12  # of any number that an option takes
 
 # Which extra brings a module that may be missing; a command's own extra wins where several do.
 _EXTRAS_OF: Final = MappingProxyType(
@@ -116,11 +118,30 @@ def load_command(name: str) -> Any:
         if error.name == module:
             raise WhirrError(f"this installation has no command {name!r}") from None
         raise
-    if isinstance(target, typer.Typer):
-        return typer.main.get_command(target)
-    alone = typer.Typer(add_completion=False)
-    alone.command(name)(target)
-    return typer.main.get_command(alone)
+    if not isinstance(target, typer.Typer):
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(target)
+        target = alone
+    command = typer.main.get_command(target)
+    for part in (command, *getattr(command, "commands", {}).values()):
+        _bound_numbers(part)
+    return command
+
+
+def _bound_numbers(command: Any) -> None:
+    """Let a command's options take no infinity, no NaN and nothing astronomical: they end in an overflow somewhere."""
+    for parameter in command.params:
+        parameter.callback = _bounded(parameter.callback)
+
+
+def _bounded(callback: Callable[..., Any] | None) -> Callable[..., Any]:
+    def checked(context: Any, parameter: Any, value: Any) -> Any:
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, int | float) and not abs(number) <= MOST:
+                raise typer.BadParameter(f"{number} is no number between -{MOST:g} and {MOST:g}", context, parameter)
+        return value if callback is None else callback(context, parameter, value)
+
+    return checked
 
 
 app = typer.Typer(
@@ -156,7 +177,10 @@ def run(args: Sequence[str]) -> int:
         code = error.code
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except (ModuleNotFoundError, TyperException, WhirrError, typer.Abort) as error:
+    except typer.Abort:  # Ctrl-C or Ctrl-D in place of an answer
+        stderr.print()
+        code = INTERRUPTED
+    except (ModuleNotFoundError, TyperException, WhirrError) as error:
         code = _explained(error, args)
     return code if isinstance(code, int) else int(code is not None)
 
@@ -175,7 +199,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _explained(error: Exception, args: Sequence[str]) -> int:
+def _explained(error: ModuleNotFoundError | TyperException | WhirrError, args: Sequence[str]) -> int:
     """Say what went wrong; return the exit code. What is a bug is raised on."""
     if isinstance(error, TyperException):
         from typer.rich_utils import rich_format_error
@@ -186,8 +210,8 @@ def _explained(error: Exception, args: Sequence[str]) -> int:
     told = _missing_extra(error, args) if isinstance(error, ModuleNotFoundError) else error
     if told is None:
         raise error
-    print_error("aborted" if isinstance(told, typer.Abort) else told)
-    return told.exit_code if isinstance(told, WhirrError) else 1
+    print_error(told)
+    return told.exit_code
 
 
 def _missing_extra(error: ModuleNotFoundError, args: Sequence[str]) -> MissingExtra | None:

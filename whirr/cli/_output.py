@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from typing import IO, Any, Final, NoReturn
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from whirr.errors import WhirrError
 from whirr.terminal import json_line, json_text, printable
 
 READER_GONE: Final = 141  # as a shell says it of a program that SIGPIPE ended: 128 and the signal's number
+_WIDE: Final = 1000  # columns
 _LINES: Final = "\n\t"  # what a renderable may make of its own
 
 
@@ -48,6 +51,19 @@ class Terminal(Console):
         """
         with _written():
             super().print(*objects, **options)
+
+    def print_table(self, table: Table) -> bool:
+        """Print a table if it fits without a word being broken or cut; return whether it did.
+
+        What goes to a file or another program is as wide as it needs: nobody wraps it.
+        """
+        wide = self.options.update(width=_WIDE)
+        fits = not self.is_terminal or Measurement.get(self, wide, table).maximum <= self.width
+        if fits:
+            before, self._width = self._width, None if self.is_terminal else _WIDE
+            self.print(table)
+            self._width = before
+        return fits
 
     def on_broken_pipe(self) -> NoReturn:
         """End as a program does that writes to a pipe with nobody at its other end."""
@@ -111,6 +127,23 @@ def print_json_text(text: str) -> None:
     with _written():
         sys.stdout.write(json_line(text) + "\n")
         sys.stdout.flush()
+
+
+@contextmanager
+def working(what: str, *, quiet: bool = False) -> Iterator[None]:
+    """Say on stderr what takes a while: a moving sign on a terminal, else one line at once.
+
+    Args:
+        what: Such as ``opening the feature store``.
+        quiet: Say nothing where nobody looks: a program that asked for JSON wants nothing else.
+    """
+    if stderr.is_terminal:
+        with stderr.status(Text(f"{printable(what)} …")):
+            yield
+        return
+    if not quiet:
+        stderr.print(Text(f"{printable(what)} …"))
+    yield
 
 
 def print_line(*parts: object | tuple[object, str], style: str = "") -> None:

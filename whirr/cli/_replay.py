@@ -74,7 +74,8 @@ class PrintingReplayObserver(ReplayObserver):
         elapsed_s = self._progress.tasks[0].elapsed
         if elapsed_s:
             task = self._progress.tasks[0]
-            shown = f"{task.completed:.0f}/{task.total:.0f} frames, {self._audio_s / elapsed_s:.0f} times real time"
+            of = "" if task.total is None else f"/{task.total:.0f}"  # how many a topic retains is known at its end
+            shown = f"{task.completed:.0f}{of} frames, {self._audio_s / elapsed_s:.0f} times real time"
             self._progress.update(self._task, shown=shown)
 
     def on_judged(self, frames: int) -> None:

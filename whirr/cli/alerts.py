@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,12 +90,13 @@ def audio(
         print_line(f"{path}: {len(found.value)} bytes, {alert['frame']['duration_s']:g} s")
 
 
-async def _print_all(received: AsyncIterator[ReceivedAlert], as_json: bool) -> None:
-    async for item in received:
-        if as_json:
-            print_json_text(item.value.decode())
-        else:
-            stdout.print(alert_line(item.alert))
+async def _print_all(received: AsyncGenerator[ReceivedAlert, None], as_json: bool) -> None:
+    async with contextlib.aclosing(received):  # also when the reader at the other end of a pipe has gone
+        async for item in received:
+            if as_json:
+                print_json_text(item.value.decode())
+            else:
+                stdout.print(alert_line(item.alert))
 
 
 def alert_line(alert: dict[str, Any]) -> Text:

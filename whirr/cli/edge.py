@@ -284,10 +284,10 @@ def _run(agent: EdgeAgent, config: EdgeConfig, as_json: bool) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if not as_json:
+            print_line(f"{config.machine_id}: publishing to {config.topic} at {config.bootstrap}; Ctrl-C stops")
         await agent.run(stop)
 
-    if not as_json:
-        print_line(f"{config.machine_id}: publishing to {config.topic} at {config.bootstrap}; Ctrl-C stops")
     try:
         asyncio.run(main())
     finally:

@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from whirr.cli._output import cell, print_json, print_line, print_warning, stdout
+from whirr.cli._output import cell, print_json, print_line, print_warning, stdout, working
 from whirr.durations import duration_s, spoken
 from whirr.errors import FeatureStoreError
 from whirr.settings import Settings, load_settings
@@ -52,7 +52,8 @@ def apply_command(yaml: StoreYaml = None, as_json: AsJson = False) -> None:
     from whirr.feature_store import open_store, repo_folder
 
     settings = _settings(yaml)
-    store = open_store(settings, applied=False)
+    with working("opening the feature store", quiet=as_json):
+        store = open_store(settings, applied=False)
     repo = repo_folder(settings)
     if not any(repo.glob("*.py")):
         raise FeatureStoreError(f"{repo} holds no definitions; expected a Feast repository, such as feature_repo")
@@ -96,7 +97,8 @@ def materialize_command(
     if since is not None:
         start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=parse_since(since, time.time_ns() // 1000))
     history = History(fields.history_folder(repo_folder(settings)))
-    store = OnlineStore.open(settings)
+    with working("opening the feature store", quiet=as_json):
+        store = OnlineStore.open(settings)
     done = materialize(store, history, start=start, match=machine)
     if as_json:
         print_json({"store": store.shown, "history": str(history.folder), "found": done.found, "written": done.written})
@@ -132,7 +134,9 @@ def status_command(
     silent_s = None if silent_after is None else duration_s(silent_after, "--silent-after")
     gone_s = duration_s(gone_after, "--gone-after")
     settings = _settings(yaml)
-    with FeatureClient(settings) as client:
+    with working("opening the feature store", quiet=as_json):
+        opened = FeatureClient(settings)
+    with opened as client:
         status = store_status(client, settings, datetime.now(UTC), machine, silent_s, gone_s)
     if as_json:
         print_json(

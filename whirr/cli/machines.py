@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from whirr.cli._output import cell, print_json, print_warning, stdout
+from whirr.cli._output import cell, print_json, print_warning, stdout, working
 from whirr.durations import duration_s, spoken
 from whirr.errors import ServiceUnavailable
 from whirr.settings import Settings, load_settings
@@ -59,12 +59,10 @@ def machines(
     Reads the feature store alone, so any number of people may look. Exit code 2: the store's definitions have not been
     applied; 3: it can't be reached (on a screen it is waited for).
     """
-    from whirr.feature_client import FeatureClient
-
     silent_s = None if silent_after is None else duration_s(silent_after, "--silent-after")
     settings = load_settings(feature_store_yaml=yaml)
     live = stdout.is_terminal and not (as_json or once)
-    with _waited_for(settings) if live else FeatureClient(settings) as client:
+    with _waited_for(settings) if live else _opened(settings, quiet=as_json) as client:
         board = Board(client, settings, machine, silent_s)
         if as_json:
             print_json(board.summary())
@@ -182,15 +180,20 @@ class Board:
         return sorted(self._seen, key=urgency)
 
 
-def _waited_for(settings: Settings) -> FeatureClient:
-    """Return a client, as soon as the store can be reached."""
+def _opened(settings: Settings, *, quiet: bool = False) -> FeatureClient:
+    """Return a client; to import Feast alone takes seconds."""
     from whirr.feature_client import FeatureClient
 
+    with working("opening the feature store", quiet=quiet):
+        return FeatureClient(settings)
+
+
+def _waited_for(settings: Settings) -> FeatureClient:
+    """Return a client, as soon as the store can be reached."""
     told = ""
     while True:
         try:
-            with stdout.status("opening the feature store"):
-                return FeatureClient(settings)
+            return _opened(settings)
         except ServiceUnavailable as error:
             if str(error) != told:
                 print_warning(f"{error}; trying again until Ctrl-C")

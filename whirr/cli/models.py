@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from whirr.cli._output import cell, print_json, print_line, print_warning, stdout
+from whirr.cli._output import cell, print_json, print_line, print_warning, stdout, working
 from whirr.settings import load_settings
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_COLUMNS = ("model", "version", "aliases", "detector", "alert", "decision", "false alarms", "created", "run")
+
 _Name = Annotated[str, typer.Argument(help="Name of the registered model.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 
@@ -30,11 +32,12 @@ def list_(
     as_json: _Json = False,
 ) -> None:
     """List versions, newest first, with their aliases."""
-    found = _registry().versions(name)
+    with working("asking the registry", quiet=as_json):
+        found = _registry().versions(name)
     if as_json:
         print_json({"versions": found})
     elif found:
-        stdout.print(_table(found))
+        _print_versions(found)
     else:
         print_line("no model is registered; `whirr train --register` does that")
 
@@ -46,7 +49,8 @@ def show(
     as_json: _Json = False,
 ) -> None:
     """Show all that one version carries."""
-    found = _registry().version(name, version)
+    with working("asking the registry", quiet=as_json):
+        found = _registry().version(name, version)
     if as_json:
         print_json(found)
         return
@@ -102,25 +106,35 @@ def _tell(promotion: Promotion, as_json: bool) -> None:
     print_line(f"version {champion.version} of {champion.name} is the champion{stead}")
 
 
-def _table(versions: list[Registered]) -> Table:
+def _print_versions(versions: list[Registered]) -> None:
+    """Print a table where it fits without a word being broken, else each version by itself."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("model", "version", "aliases", "detector", "alert", "decision", "false alarms", "created", "run"):
-        table.add_column(column, no_wrap=column in ("model", "version", "aliases"), overflow="fold")
-    for one in versions:
-        rate = "-" if one.false_alarms is None else f"{one.false_alarms.rate:.2%} of {one.false_alarms.normals}"
-        shown = (
-            one.name,
-            str(one.version),
-            ", ".join(one.aliases) or "-",
-            one.detector or "-",
-            _short(one.alert_threshold),
-            _short(one.decision_threshold),
-            rate,
-            one.created_at[:19] + "Z",
-            (one.run_id or "-")[:8],
-        )
-        table.add_row(*map(cell, shown))
-    return table
+    for column in _COLUMNS:
+        table.add_column(column, no_wrap=True)
+    rows = [_shown(one) for one in versions]
+    for row in rows:
+        table.add_row(*map(cell, row))
+    if stdout.print_table(table):
+        return
+    for row in rows:
+        print_line((f"{row[0]} {row[1]}", "bold"), "" if row[2] == "-" else f"  {row[2]}")
+        for label, value in list(zip(_COLUMNS, row, strict=True))[3:]:
+            print_line((f"  {label:12}  ", "dim"), value)
+
+
+def _shown(one: Registered) -> tuple[str, ...]:
+    rate = "-" if one.false_alarms is None else f"{one.false_alarms.rate:.2%} of {one.false_alarms.normals}"
+    return (
+        one.name,
+        str(one.version),
+        ", ".join(one.aliases) or "-",
+        one.detector or "-",
+        _short(one.alert_threshold),
+        _short(one.decision_threshold),
+        rate,
+        one.created_at[:19] + "Z",
+        (one.run_id or "-")[:8],
+    )
 
 
 def _lines(one: Registered) -> list[tuple[str, Any]]:
