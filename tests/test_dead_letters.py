@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 
 from schemas import DeadLetter, FrameRecord, frame_headers, parse_frame
 from tests.helpers import KafkaUnderTest
 from whirr import process
-from whirr.cli import run
+from whirr.cli import dlq, run
 from whirr.dead_letter_replay import REPLAYED_FROM, plan, replay
 from whirr.dead_letters import Letter, letter_of, parse_place, read_letters
 from whirr.errors import SettingsError
@@ -171,6 +172,20 @@ def test_what_the_headers_say_is_not_believed() -> None:
 
     letter = letter_of(Record())  # type: ignore[arg-type]
     assert (letter.original_offset, letter.machine, letter.detail, letter.suffix) == (None, "", "", ".bin")
+
+
+def test_a_long_name_leaves_the_other_columns_their_room() -> None:
+    class Record:
+        partition, offset, timestamp, key, value = 0, 1, 1_750_000_000_000, b"k" * 5000, None
+        headers = (("ce_source", b"s" * 5000), ("whirr_error", b"header_invalid"), ("whirr_detail", b"d" * 5000))
+
+    console = Console(file=io.StringIO(), width=80)
+    console.print(dlq._table([letter_of(Record())]))  # type: ignore[arg-type]
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[1].startswith("0:1")
+    assert "2025-06-15 15:06:40" in lines[1]
+    assert "header_invalid" in lines[1]
+    assert len(lines) < 20
 
 
 @pytest.mark.parametrize("text", ["", "1", "1:", ":1", "a:1", "-1:2", "1:2:3"])

@@ -29,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
 )
 _DETAIL_CHARS = 90
+_NAME_CHARS = 40
 
 _Machine = Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? \\[abc]).")]
 _Reason = Annotated[
@@ -194,15 +195,19 @@ def _narrowed(machine: str, reason: str | None, since: str | None) -> str:
 
 def _table(letters: Sequence[Letter]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("which", "stored (UTC)", "machine", "reason"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("detail", overflow="fold")
+    # What a gateway chooses is cut and folded, so that it leaves the other columns their room.
+    for name in ("which", "stored (UTC)", "machine", "reason", "detail"):
+        table.add_column(name, overflow="fold", no_wrap=name not in ("machine", "detail"))
     for letter in letters:
         stored = letter.as_json()["stored_at"].replace("T", " ")[:19]
-        detail = letter.detail if len(letter.detail) <= _DETAIL_CHARS else letter.detail[: _DETAIL_CHARS - 1] + "…"
-        machine = letter.machine[:40] + (f"/{letter.header('ce_source')}" if letter.header("ce_source") else "")
-        table.add_row(letter.place, stored, cell(machine), cell(letter.code), cell(detail))
+        source = letter.header("ce_source")
+        machine = _cut(letter.machine, _NAME_CHARS) + (f"/{_cut(source, _NAME_CHARS)}" if source else "")
+        table.add_row(letter.place, stored, cell(machine), cell(letter.code), cell(_cut(letter.detail, _DETAIL_CHARS)))
     return table
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _lines(letter: Letter) -> list[tuple[str, str]]:
