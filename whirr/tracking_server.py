@@ -144,7 +144,10 @@ class TrackingServer:
         """Fail at once where nothing listens, in place of MLflow's long series of retries."""
         database = _sqlite_file(self.uri)
         if must_exist and database is not None and not database.is_file():
-            raise ServiceUnavailable(f"MLflow at {self.shown} can't be reached: {str(database)!r} is no file")
+            raise ServiceUnavailable(
+                f"MLflow at {self.shown} can't be reached: {str(database)!r} is no file. `whirr train` without "
+                "--no-mlflow makes it; mlflow_tracking_uri (WHIRR_MLFLOW_TRACKING_URI) says where another one is"
+            )
         parts = urlsplit(self.uri)
         port = _PORTS.get(parts.scheme.partition("+")[0])
         if port is None or not parts.hostname:
