@@ -63,6 +63,14 @@ class EverybodyKnown:
         return True
 
 
+class _Waiting(NamedTuple):
+    """A frame that waits, and what is asked of it more than once."""
+
+    taken: Taken
+    stream: Stream
+    size: int
+
+
 class _Home(NamedTuple):
     """Where a stream's frames wait, so that they stay in order."""
 
@@ -70,7 +78,7 @@ class _Home(NamedTuple):
     frames: int
 
 
-_Scored = tuple[list[Taken], asyncio.Future[list[Answer]] | asyncio.Task[list[Answer]]]
+_Scored = tuple[list[_Waiting], asyncio.Future[list[Answer]] | asyncio.Task[list[Answer]]]
 
 
 class Flow:
@@ -111,7 +119,7 @@ class Flow:
         self._owners = owners or EverybodyKnown()
         self._room = room or Room()
         self._budgets = Budgets(budget)
-        self._waiting: FairQueue[Taken] = FairQueue()
+        self._waiting: FairQueue[_Waiting] = FairQueue()
         self._homes: dict[Stream, _Home] = {}
         self._changed = asyncio.Condition()
         self._in_computation: list[int] = []  # what each batch costs
@@ -122,16 +130,18 @@ class Flow:
         refused = []
         async with self._changed:
             for taken in frames:
-                self._room.enter(*_place(taken))
-                cost = self._owners.cost(taken.record)
-                if self._budgets.admits(taken.record, cost):
-                    self._push(taken, cost)
+                record = taken.record
+                waiting = _Waiting(taken, stream_of_record(record), size_of(record))
+                self._room.enter(record.partition, waiting.size)
+                cost = self._owners.cost(record)
+                if self._budgets.admits(record, cost):
+                    self._push(waiting, cost)
                 else:
-                    refused.append(taken)
+                    refused.append(waiting)
             self._changed.notify_all()
         if refused:
             answered: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
-            answered.set_result([_too_costly(taken.record, self._budgets) for taken in refused])
+            answered.set_result([_too_costly(waiting.taken.record, self._budgets) for waiting in refused])
             self._scored.put_nowait((refused, answered))
 
     def waits(self, partition: int, key: bytes) -> bool:
@@ -154,54 +164,52 @@ class Flow:
             self._metrics.batch_frames.observe(len(batch))
             self._scored.put_nowait((batch, stages.create_task(self._computed(batch, cost))))
 
-    async def _computed(self, batch: Sequence[Taken], cost: int) -> list[Answer]:
+    async def _computed(self, batch: Sequence[_Waiting], cost: int) -> list[Answer]:
         # What is not wanted is not computed, and the processor, which knows that too, will drop it.
-        wanted = [self._owners.is_wanted(taken) for taken in batch]
-        records = [taken.record for taken, is_wanted in zip(batch, wanted, strict=True) if is_wanted]
+        wanted = [self._owners.is_wanted(waiting.taken) for waiting in batch]
+        records = [waiting.taken.record for waiting, is_wanted in zip(batch, wanted, strict=True) if is_wanted]
         computed = iter(await self._compute(records) if records else [])
         async with self._changed:
             self._in_computation.remove(cost)
             self._changed.notify_all()
         return [
-            next(computed) if is_wanted else _unwanted(taken.record)
-            for taken, is_wanted in zip(batch, wanted, strict=True)
+            next(computed) if is_wanted else _unwanted(waiting.taken.record)
+            for waiting, is_wanted in zip(batch, wanted, strict=True)
         ]
 
     async def _finish_all(self) -> None:
         while True:
             batch, answers = await self._scored.get()
-            await self._processor.finish(batch, await answers)
-            for taken in batch:
-                self._room.leave(*_place(taken))
+            await self._processor.finish([waiting.taken for waiting in batch], await answers)
+            for waiting in batch:
+                self._room.leave(waiting.taken.record.partition, waiting.size)
             self._room.look()
 
-    def _push(self, taken: Taken, cost: int) -> None:
-        stream = stream_of_record(taken.record)
+    def _push(self, waiting: _Waiting, cost: int) -> None:
+        stream = waiting.stream
         home = self._homes.get(stream) or _Home(self._owners.is_known(stream), 0)
-        self._homes[stream] = home._replace(frames=home.frames + 1)
-        (self._waiting.push if home.known else self._waiting.push_new)(taken.record.key, taken, cost)
+        self._homes[stream] = _Home(home.known, home.frames + 1)
+        (self._waiting.push if home.known else self._waiting.push_new)(waiting.taken.record.key, waiting, cost)
 
-    def _pop(self) -> tuple[Taken, int]:
-        taken, cost = self._waiting.pop()
-        stream = stream_of_record(taken.record)
+    def _pop(self) -> None:
+        stream = self._waiting.pop().item.stream
         home = self._homes.pop(stream)
         if home.frames > 1:
-            self._homes[stream] = home._replace(frames=home.frames - 1)
-        return taken, cost
+            self._homes[stream] = _Home(home.known, home.frames - 1)
 
-    async def _next_batch(self) -> tuple[list[Taken], int]:
+    async def _next_batch(self) -> tuple[list[_Waiting], int]:
         """Return what is next, and what it costs: up to 8 MiB and what half of the costliest frame costs, or one."""
         async with self._changed:
             await self._changed.wait_for(self._may_begin)
-            batch: list[Taken] = []
+            batch: list[_Waiting] = []
             size = total = 0
             while self._waiting and len(batch) < self._batch_frames:
-                taken, cost = self._waiting.peek()
-                size += len(taken.record.value or b"")
+                waiting, cost = self._waiting.peek()
+                size += len(waiting.taken.record.value or b"")
                 if batch and (cost > COSTLY or total + cost > BATCH_COST or size > BATCH_VALUE_BYTES):
                     break
                 self._pop()
-                batch.append(taken)
+                batch.append(waiting)
                 total += cost
                 if cost > COSTLY:
                     break
@@ -226,10 +234,6 @@ def stream_of_record(record: FrameRecord) -> Stream:
         if name == "ce_source":
             source = raw or b""
     return record.partition, (record.key or b"") + b"\0" + source
-
-
-def _place(taken: Taken) -> tuple[int, int]:
-    return taken.record.partition, size_of(taken.record)
 
 
 def _too_costly(record: FrameRecord, budgets: Budgets) -> DeadLetter:
