@@ -20,6 +20,7 @@ import pytest
 
 CTRL_C = b"\x03"
 DEADLINE_S = 240.0  # importing Feast takes seconds, and many on a busy machine
+_AGAIN_S = 20.0
 _WHIRR = (sys.executable, "-m", "whirr")
 # What rich draws with: colours, moves of the cursor, lines that are cleared, the other screen, a hidden cursor.
 _DRAWING = re.compile(rb"\x1b\[[0-9;]*[mAKGH]|\x1b\[\?(?:25|1049)[hl]|\x1b\[2J(?=\x1b\[H)")
@@ -78,7 +79,8 @@ def on_a_terminal(
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
     )
     os.close(theirs)
-    output, typed, end = b"", not interrupt_at, time.monotonic() + deadline_s
+    output, end = b"", time.monotonic() + deadline_s
+    again_at = float("inf")  # a key that is typed while the line editor starts is lost: a person types it again
     os.write(ours, keys)
     try:
         while True:
@@ -91,9 +93,12 @@ def on_a_terminal(
                     break
             elif process.poll() is not None:
                 break
-            if not typed and interrupt_at is not None and interrupt_at.encode() in output:
+            if interrupt_at is not None and interrupt_at.encode() in output:
                 os.write(ours, CTRL_C)
-                typed = True
+                interrupt_at, again_at = None, time.monotonic() + _AGAIN_S
+            elif time.monotonic() > again_at:
+                os.write(ours, CTRL_C)
+                again_at += _AGAIN_S
         return Ran(process.wait(10), output)
     finally:
         process.kill()

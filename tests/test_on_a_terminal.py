@@ -296,3 +296,13 @@ def test_no_option_takes_an_infinity(value: str, tmp_path: Path, capsys: pytest.
     ):
         assert run(args) == 2, args
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full, as Linux has")
+@pytest.mark.parametrize("args", [["settings"], ["settings", "--json"], ["--help"]], ids=" ".join)
+def test_an_output_that_is_full_is_told(args: list[str]):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "whirr", *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "error: the output can't be written (No space left on device)\n")

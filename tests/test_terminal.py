@@ -106,6 +106,13 @@ from whirr.terminal import show_safely
 show_safely()
 logging.getLogger("x").warning("log \\x1b[2J")
 print("out \\xfc")
+class Odd:
+    def __del__(self):
+        raise OSError("\\x1b[2J")
+Odd()
+import asyncio
+loop = asyncio.SelectorEventLoop.__new__(asyncio.SelectorEventLoop)  # as Ctrl-C leaves one
+del loop
 raise ValueError("\\x1b]0;t\\x07")
 """
 
@@ -115,5 +122,7 @@ def test_what_python_itself_prints_is_safe_and_fits_any_encoding():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 1
     assert done.stdout == "out \\xfc\n"
-    assert done.stderr.startswith("log \\x1b[2J\nTraceback")
+    assert done.stderr.startswith("log \\x1b[2J\nException ignored in: <function Odd.__del__")
+    assert "OSError: \\x1b[2J\n" in done.stderr
+    assert "EventLoop" not in done.stderr
     assert done.stderr.endswith("ValueError: \\x1b]0;t\\x07\n")

@@ -112,8 +112,18 @@ def show_safely() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     sys.excepthook = _print_traceback
+    sys.unraisablehook = _print_unraisable
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter())
+
+
+def _print_unraisable(args: Any) -> None:
+    """Print what was raised where nobody can catch it, but not of an event loop that Ctrl-C kept from being made."""
+    if getattr(args.object, "__qualname__", "") == "BaseEventLoop.__del__" and args.exc_type is AttributeError:
+        return
+    if sys.stderr is not None:
+        said = "".join(traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback))
+        sys.stderr.write(printable(f"{args.err_msg or 'Exception ignored in'}: {args.object!r}\n{said}", keep="\n"))
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:

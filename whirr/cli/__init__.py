@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from errno import ENOSPC
 from importlib import import_module
 from types import MappingProxyType
 from typing import Annotated, Any, Final
@@ -182,6 +183,10 @@ def run(args: Sequence[str]) -> int:
         code = INTERRUPTED
     except (ModuleNotFoundError, TyperException, WhirrError) as error:
         code = _explained(error, args)
+    except OSError as error:  # help, which Typer prints
+        if error.errno != ENOSPC or error.filename is not None:
+            raise
+        code = _explained(WhirrError(f"the output can't be written ({error.strerror})"), args)
     return code if isinstance(code, int) else int(code is not None)
 
 
