@@ -12,7 +12,7 @@ from typing import Literal
 
 from schemas.frame import MIN_FRAME_S
 from whirr.errors import RecordingError
-from whirr.recordings import SUFFIXES, Notes, RecordingInfo, is_recording, recording_info, without_rate
+from whirr.recordings import SUFFIXES, Notes, RecordingInfo, is_recording, recording_info
 from whirr.recordings.find import Problem, checked_folder, sort_key, walk
 from whirr.recordings.naming import Known, Namer, Naming
 from whirr.recordings.times import NoTime
@@ -175,7 +175,7 @@ def find_recordings(
     if not walked or not (recordings or problems):
         why = f" but {_counted(left_out)}, which are left out" if left_out else ""
         looked = f"no audio in {str(folder)!r}{why}; looked for {' '.join(SUFFIXES)}, in sub-folders too"
-        raise RecordingError(looked + without_rate(folder))
+        raise RecordingError(looked)
     found = Found(folder, recordings, tuple(problems), tuple(left_out.items()), tuple(namer.notes()))
     return found.checked(on_error)
 
@@ -215,7 +215,7 @@ def describe_problems(folder: Path, problems: Sequence[Problem], most: int = 5) 
     """Return one line that counts and names files that can't be used."""
     shown = "; ".join(f"{problem.name}: {problem.reason}" for problem in problems[:most])
     more = f"; and {len(problems) - most} more" if len(problems) > most else ""
-    return f"{len(problems)} of the files in {str(folder)!r} can't be used: {shown}{more}"
+    return f"{sum(problem.count for problem in problems)} of the files in {str(folder)!r} can't be used: {shown}{more}"
 
 
 def notes_of(recordings: Iterable[Recording]) -> list[str]:

@@ -21,13 +21,25 @@ from edge_agent.encoder import encode
 from edge_agent.sources import FolderSource
 from edge_agent.stretch import Stretch
 from schemas.frame import FrameRecord
-from tests.recordings.kinds import FILES_OF, FRAMES_OF, I24, REFUSED, chunk, fmt, riff, with_total
+from tests.recordings.kinds import (
+    FILES_OF,
+    FRAMES,
+    FRAMES_OF,
+    I24,
+    REFUSED,
+    chunk,
+    fmt,
+    pcm16,
+    riff,
+    with_total,
+    written,
+)
 from tests.recordings.kinds import FLAC as FLAC_BYTES
 from trainer.evaluation.framing import cut
 from trainer.reading import samples_of
 from trainer.recordings import Part, Problem, describe, find_recordings
 from whirr.errors import FrameRejected, RecordingError
-from whirr.recordings import decode, read_recording
+from whirr.recordings import decode, read_recording, recording_info
 from whirr.recordings.naming import Known
 from whirr.replay.cutting import Piece, records
 from whirr.replay.headers import frame_count, read_header
@@ -226,6 +238,41 @@ def test_what_looks_wrong_is_said(tmp_path: Path, name: str, words: str) -> None
     (note,) = find_recordings(tmp_path).notes
     assert re.search(words, note)
     assert note.startswith(f"{name}: ")
+
+
+_PART = 4000
+LONG_FLAC = written("FLAC", "PCM_16", np.random.default_rng(2).normal(0, 0.1, 32_000))
+_LIST = chunk(b"LIST", b"INFOISFT\x04\0\0\0whir")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "unread"),
+    [
+        ("early.wav", pcm16(_PART, 36 + _PART), 2 * FRAMES - _PART),
+        ("early alone.wav", pcm16(_PART), 2 * FRAMES - _PART),
+        ("second data.wav", pcm16(after=_LIST + chunk(b"data", bytes(4000))), 4008),
+        ("two.wav", pcm16() + pcm16(), len(pcm16())),
+        ("half.flac", with_total(LONG_FLAC, 16_000), None),
+        ("two.flac", FLAC_BYTES + FLAC_BYTES, len(FLAC_BYTES)),
+        ("list.wav", pcm16(after=_LIST + chunk(b"bext", bytes(700)) + chunk(b"id3 ", bytes(33))), 0),
+        ("odd.wav", pcm16(after=_LIST + b"\0"), 0),
+        ("tag.wav", pcm16() + b"TAG".ljust(128, b"\0"), 0),
+        ("ape.wav", pcm16() + b"APETAGEX".ljust(128, b"\1"), 0),
+        ("whole.flac", FLAC_BYTES, 0),
+        ("tag.flac", FLAC_BYTES + b"TAG".ljust(128, b"\0"), 0),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_of_a_file_is_not_read_is_said(tmp_path: Path, name: str, value: bytes, unread: int | None) -> None:
+    path = _written(tmp_path, name, value)
+    doubt = recording_info(path).doubt
+    if unread == 0:
+        assert doubt is None
+    else:
+        said = re.match(r"(\d+) bytes after the data that the header states are not read", doubt or "")
+        assert said is not None
+        assert int(said[1]) == unread if unread else len(LONG_FLAC) // 3 < int(said[1]) < len(LONG_FLAC) // 2
+    np.testing.assert_array_equal(as_read(path), decode(value).samples)
 
 
 def test_a_header_that_claims_gigabytes_costs_no_memory(tmp_path: Path) -> None:

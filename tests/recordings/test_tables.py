@@ -19,6 +19,9 @@ from tests.helpers import REPOSITORY
 from trainer.recordings import find_recordings
 from whirr.errors import RecordingError
 from whirr.recordings import is_table, matlab, read_recording, recording_info
+from whirr.recordings.columns import time_unit_s
+from whirr.recordings.tables import rate_in_name
+from whirr.recordings.text import rate_in
 
 RNG = np.random.default_rng(5)
 SIGNAL_G = RNG.normal(0, 3, 4000)
@@ -409,13 +412,110 @@ def test_whatever_a_table_holds_it_is_read_or_refused(
             assert np.isfinite(audio.samples).all()
 
 
+def test_tables_without_a_rate_are_named_beside_others_that_state_theirs(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"a{number}.csv").write_text("# fs: 8000\n" + text_of(XYZ))
+        (tmp_path / f"b{number}.csv").write_text(text_of(XYZ))
+    (tmp_path / "labels.csv").write_text(text_of({"a": X}, head=""))
+    (tmp_path / "README.csv").write_text("what,this\nis,words\n" * 20)
+    (tmp_path / "faults.csv").write_text(text_of({"id": np.arange(99), "label": np.arange(99) % 2}))
+    (problem,) = find_recordings(tmp_path).problems
+    assert (problem.name, problem.count) == ("b0.csv and 3 more", 4)
+    assert problem.reason.startswith("hold numbers but state no sample rate; expected one of sr, fs")
+    with pytest.raises(RecordingError, match=r"^4 of the files in .*b0\.csv and 3 more: hold numbers"):
+        find_recordings(tmp_path, on_error="fail")
+
+
+def test_a_rate_beside_that_can_not_be_taken_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.csv").write_text(text_of(XYZ))
+    (tmp_path / "sample_rate_hz").write_text("many")
+    with pytest.raises(RecordingError, match=r"run\.csv.* is 'many'; expected a number of samples per second"):
+        find_recordings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate_hz"),
+    [
+        *(
+            (name, None)
+            for name in ("pump_3k_rpm", "nofs_10k_hours", "p-5k-km", "2k_cycles", "3k_load", "run_4k_n", "8k_h")
+        ),
+        *(
+            (name, None)
+            for name in ("rpm_3k", "after_10k", "hours-10k", "load_2k_1", "pump_3k_psi", "10k_units", "x12k")
+        ),
+        *((name, 12_000) for name in ("12k", "run_12k", "12k_Drive_End_IR007_0", "12k Drive End Bearing Fault Data")),
+        *((name, 12_000) for name in ("12k_fan_end", "normal_12k_3", "12kHz", "3k_rpm_12kHz", "12.000kHz", "12,000hz")),
+        ("motor_25.6k", 25_600),
+    ],
+)
+def test_a_bare_k_in_a_name_is_a_rate_only_where_nothing_else_is_meant(name: str, rate_hz: float | None) -> None:
+    found = rate_in_name(name)
+    assert (None if found is None else found[1]) == rate_hz
+
+
+def test_that_a_rate_comes_from_a_name_is_said_once(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"run_12k_{number}.csv").write_text(text_of(XYZ))
+    notes = find_recordings(tmp_path).notes
+    (note,) = (note for note in notes if "rate" in note)
+    assert note.startswith(
+        "run_12k_0.csv, run_12k_1.csv, run_12k_2.csv: the sample rate is taken from a name ('12k' in "
+    )
+
+
+@pytest.mark.parametrize(("name", "factor"), [("ts", 1000), ("ts", 1), ("times", 1), ("unix_timestamp", 1000)])
+def test_times_without_a_unit_since_1970_are_told_by_their_size(tmp_path: Path, name: str, factor: int) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text(text_of({name: (1_706_702_400 + TIMES) * factor, **XYZ}))
+    assert recording_info(path).rate_hz == RATE
+
+
+@pytest.mark.parametrize(
+    ("name", "unit_s"),
+    [
+        *(("t_s", 1), ("t s", 1), ("t(s)", 1), ("time[s]", 1), ("seconds", 1), ("t_ms", 1e-3), ("timems", 1e-3)),
+        *(("ts", 0), ("times", 0), ("t", 0), ("s", None), ("axis", None), ("counts", None)),
+    ],
+)
+def test_names_of_times_state_their_unit(name: str, unit_s: float | None) -> None:
+    assert time_unit_s(name) == unit_s
+
+
+@pytest.mark.parametrize(
+    ("line", "rate_hz"),
+    [
+        ("# fs: 25,600 Hz", 25_600),
+        ("# fs: 25.600 Hz", 25_600),
+        ("# sample rate: 1,024,000", 1_024_000),
+        ("# fs: 25,600.5 Hz", 25_600.5),
+        ("# fs: 1,600 kHz", 1600),
+        ("# fs: 48.000 kHz", 48_000),
+        ("# fs: 25,6 kHz", 25_600),
+        ("# fs: 8000.000", 8000),
+        ("# fs: 1600,5", 1600.5),
+    ],
+)
+def test_a_mark_before_three_digits_is_read_as_what_can_be_a_rate(line: str, rate_hz: float) -> None:
+    assert rate_in(line) == rate_hz
+
+
+@pytest.mark.parametrize("stated", ["192,000", "192.000"])
+def test_a_stated_rate_that_may_be_two_is_refused_by_name(tmp_path: Path, stated: str) -> None:
+    (tmp_path / "run.csv").write_text(f"# fs: {stated} Hz\n" + text_of(XYZ))
+    with pytest.raises(
+        RecordingError, match=rf"run\.csv: sample rate is stated as '{stated}', which may be 192 or 192000"
+    ):
+        find_recordings(tmp_path)
+
+
 def test_tables_without_a_rate_are_named_where_nothing_else_is_found(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("path,label\n" + "a.wav,normal\n" * 30)
     with pytest.raises(RecordingError, match="no audio") as caught:
         find_recordings(tmp_path)
     assert "labels.csv" not in str(caught.value)
     (tmp_path / "run.csv").write_text(text_of(XYZ))
-    with pytest.raises(RecordingError, match=r"run\.csv holds numbers, but states no sample rate; expected"):
+    with pytest.raises(RecordingError, match=r"run\.csv: holds numbers but states no sample rate; expected"):
         find_recordings(tmp_path)
     (tmp_path / "sample_rate_hz").write_text("1600")
     assert [one.rate_hz for one in find_recordings(tmp_path).recordings] == [RATE]

@@ -11,7 +11,7 @@ from typing import Final
 from trainer.recordings import OnError, Recording, describe, notes_of
 from trainer.recordings import describe_problems as describe_problems_of
 from whirr.errors import RecordingError
-from whirr.recordings import SUFFIXES, is_recording, without_rate
+from whirr.recordings import SUFFIXES, is_recording
 from whirr.recordings.find import Problem, checked_folder, sort_key, walk
 from whirr.recordings.naming import Known, Namer, Naming
 from whirr.recordings.words import Label
@@ -167,7 +167,6 @@ def without(found: LabelledSet, problems: Mapping[str, Sequence[Problem]]) -> La
 
 def _nothing(folder: Path, in_train: int) -> str:
     looked = f"no audio to evaluate in {str(folder)!r}; looked for {' '.join(SUFFIXES)}, in sub-folders too"
-    looked += without_rate(folder)
     if not in_train:
         return looked
     return f"{looked}, but for the {in_train} recordings in folders named 'train': name such a folder itself"

@@ -15,7 +15,7 @@ from whirr.recordings.recording import (
     recording_info,
 )
 from whirr.recordings.samples import SAMPLE_LIMIT, Audio, SampleKind, as_float
-from whirr.recordings.tables import TABLE_SUFFIXES, is_table, without_rate
+from whirr.recordings.tables import TABLE_SUFFIXES, is_table
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -36,5 +36,4 @@ __all__ = [
     "is_table",
     "read_recording",
     "recording_info",
-    "without_rate",
 ]

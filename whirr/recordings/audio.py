@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from schemas.frame import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 from whirr.errors import FrameRejected
 from whirr.recordings.columns import Selection
-from whirr.recordings.flac import FlacHeader, parse_flac
+from whirr.recordings.flac import FlacHeader, parse_flac, unread_after
 from whirr.recordings.library import ERRORS, LibraryFile
 from whirr.recordings.magic import kind_of
 from whirr.recordings.samples import SampleKind
@@ -103,6 +103,13 @@ class AudioFile:
         except ERRORS as error:
             raise undecodable(self.info.encoding, error) from None
 
+    def unread(self) -> int:
+        """Return how many bytes after the samples are not read, texts and marks aside; a FLAC is looked through."""
+        if self._wav is not None:
+            return self._wav.unread
+        begin, end = extent(self._source)
+        return unread_after(self._source, begin, end) if self._source.read(begin, 4) == b"fLaC" else 0
+
     def _flac(self, path: Path | None, begin: int, end: int) -> RecordingInfo:
         header = parse_flac(self._source, begin, end)
         whole = path is not None and (begin, end) == (0, self._source.size)
@@ -158,6 +165,16 @@ def _wav_info(header: WavHeader) -> RecordingInfo:
     assert header.encoding is not None
     kind, unfit = KINDS[header.encoding], wav_unfit(header)
     return RecordingInfo(header.rate_hz, header.channels, header.frames, kind, header.name, True, unfit)
+
+
+def unread_words(unread: int) -> str | None:
+    """Say how much of a file lies behind the data that its header states; None where nothing does."""
+    if not unread:
+        return None
+    return (
+        f"{unread} bytes after the data that the header states are not read; was it written before the recording "
+        "ended, or are there several recordings in one file?"
+    )
 
 
 def _library_info(library: LibraryFile, samples: int, seekable: bool, unfit: str | None) -> RecordingInfo:

@@ -19,8 +19,14 @@ _BESIDE: Final = re.compile(
     r"temp(erature)?|humidity|rpm|speed|labels?|class|target|faults?|anomaly|state|status|index|idx|id|"
     r"sample|samples?no|samplenumber|count|counter|seq|sequence|row|line|packet|frame|battery|latitude|longitude|unnamed"
 )
-_TIME: Final = re.compile(r"(time|t|timestamp|datetime|zeit|elapsed|elapsedtime|timeelapsed|unixtime|epoch|timeaxis)")
-_UNIT: Final = re.compile(r"^(?P<base>.*?)[\s_,/]*[(\[]?(?P<unit>ns|us|µs|μs|ms|s|sec|secs|second|seconds)[)\]]?$")
+_TIME: Final = re.compile(
+    r"times?|ts?|timestamps?|datetime|zeit|elapsed|elapsedtime|timeelapsed|timeaxis|"
+    r"unix|unixts|unixtime|unixtimestamp|epoch|epochtime"
+)
+# A lone `s` needs something before it: `ts` and `times` state no unit.
+_UNIT: Final = re.compile(
+    r"(?P<base>.*?)(?:[\s_,/]*[(\[]?(?P<unit>ns|us|µs|μs|ms|secs?|seconds?)|(?:^|[\s_,/]+|[\s_,/]*[(\[])(?P<s>s))[)\]]?"
+)
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3}
 # Seconds since 1970 with some digits more; no recording is 3 years long.
 _SINCE_1970_S: Final = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))
@@ -49,8 +55,9 @@ def time_unit_s(name: str) -> float | None:
     lowered = name.strip().lower()
     if match := _UNIT.fullmatch(lowered):
         base = re.sub(r"[^a-z]", "", match["base"])
-        if _TIME.fullmatch(base) or (base == "" and match["unit"] in ("sec", "second", "seconds")):
-            return _UNITS_S.get(match["unit"], 1.0)
+        unit = match["unit"] or match["s"]
+        if _TIME.fullmatch(base) or (base == "" and unit in ("sec", "second", "seconds")):
+            return _UNITS_S.get(unit, 1.0)
     return 0.0 if _TIME.fullmatch(re.sub(r"[^a-z]", "", lowered)) else None
 
 

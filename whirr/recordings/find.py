@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from whirr.errors import RecordingError
+from whirr.recordings.tables import NO_RATE
 from whirr.recordings.words import unlabelled
 
 # Control characters, and halves of surrogate pairs (bytes that are no UTF-8), have no place in the name of a recording.
@@ -27,10 +28,14 @@ _SPECIAL: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file that was not used, and why. The name is fit to be printed, whatever the file's own is."""
+    """A file that was not used, and why. The name is fit to be printed, whatever the file's own is.
+
+    Where many files have one reason, it names the first, and ``count`` says how many there are.
+    """
 
     name: str
     reason: str
+    count: int = 1
 
 
 def checked_folder(folder: Path, expected: str) -> Path:
@@ -49,7 +54,7 @@ def checked_folder(folder: Path, expected: str) -> Path:
 def walk(
     folder: Path,
     suffixes: Collection[str],
-    wanted: Callable[[Path], bool] | None = None,
+    wanted: Callable[[Path], bool | None] | None = None,
     *,
     deep: bool = True,
     leave: Path | None = None,
@@ -58,12 +63,14 @@ def walk(
 
     Hidden files and folders are left alone. Links are followed, but none into the folder itself or to one that was
     searched already. What has one of the suffixes but is no file (devices, FIFOs, links to nothing), names that aren't
-    UTF-8 or hold control characters, and folders that can't be read are problems.
+    UTF-8 or hold control characters, and folders that can't be read are problems. So are, as one, the tables that look
+    like samples and state no rate.
 
     Args:
         folder: Where to look.
         suffixes: Of the files that may be recordings, in lower case.
-        wanted: Says of such a file, which may be opened, whether it is a recording; default: they all are.
+        wanted: Says of such a file, which may be opened, whether it is a recording, or None: it would be,
+            if it stated its rate; default: they all are.
         deep: Search the folders in it too.
         leave: A folder to leave alone.
     """
@@ -71,6 +78,7 @@ def walk(
     searched = {_identity(root)}
     left = None if leave is None else os.path.realpath(leave)
     folders: list[tuple[str, str]] = [("", os.fspath(folder))]
+    no_rate: list[str] = []
     while folders:
         inside, path = folders.pop()
         try:
@@ -86,7 +94,7 @@ def walk(
                 continue
             if not _is_folder(entry):
                 if PurePosixPath(entry.name).suffix.lower() in suffixes:
-                    yield from _file(entry, name, wanted)
+                    yield from _file(entry, name, wanted, no_rate)
             elif deep and os.path.realpath(entry.path) != left:
                 if problem := _folder_problem(entry, name, root, searched):
                     yield problem
@@ -94,6 +102,7 @@ def walk(
                     searched.add(_identity(entry.path))
                     within.append((f"{name}/", entry.path))
         folders += reversed(within)
+    yield from _unrated(no_rate)
 
 
 def sort_key(name: str) -> str:
@@ -110,6 +119,15 @@ def printable(name: str) -> str:
     return "".join(
         char.encode("unicode_escape").decode() if unicodedata.category(char) in _UNFIT else char for char in text
     )
+
+
+def _unrated(names: list[str]) -> Iterator[Problem]:
+    """Yield one problem for all tables that state no rate."""
+    if len(names) == 1:
+        yield Problem(printable(names[0]), f"holds numbers but {NO_RATE}")
+    elif names:
+        reason = f"hold numbers but {NO_RATE.replace('states', 'state', 1)}"
+        yield Problem(f"{printable(names[0])} and {len(names) - 1} more", reason, len(names))
 
 
 def _number(digits: re.Match[str]) -> str:
@@ -136,8 +154,13 @@ def _unfit(name: str) -> str | None:
     return "its name isn't UTF-8" if unicodedata.category(unfit) == "Cs" else "its name holds a control character"
 
 
-def _file(entry: os.DirEntry[str], name: str, wanted: Callable[[Path], bool] | None) -> Iterator[str | Problem]:
-    """Yield the name of a file that is a recording, or what is wrong with one that should be."""
+def _file(
+    entry: os.DirEntry[str], name: str, wanted: Callable[[Path], bool | None] | None, no_rate: list[str]
+) -> Iterator[str | Problem]:
+    """Yield the name of a file that is a recording, or what is wrong with one that should be.
+
+    One that would be if it stated its rate is added to ``no_rate``.
+    """
     try:
         kind = entry.stat().st_mode
     except OSError as error:
@@ -147,7 +170,11 @@ def _file(entry: os.DirEntry[str], name: str, wanted: Callable[[Path], bool] | N
     if not stat.S_ISREG(kind):
         what = next((text for test, text in _SPECIAL if test(kind)), "something else")
         yield Problem(printable(name), f"{what}; expected a file")
-    elif wanted is None or wanted(Path(entry.path)):
+        return
+    is_wanted = wanted is None or wanted(Path(entry.path))
+    if is_wanted is None:
+        no_rate.append(name)
+    elif is_wanted:
         reason = _unfit(entry.name)
         yield Problem(printable(name), f"{reason}; rename it") if reason else name
 

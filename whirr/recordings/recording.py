@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whirr.errors import FrameRejected, RecordingError
-from whirr.recordings.audio import AudioFile, RecordingInfo
+from whirr.recordings.audio import AudioFile, RecordingInfo, unread_words
 from whirr.recordings.samples import Audio, Float32, as_float, first_not_finite, limited
 from whirr.recordings.sources import File
 from whirr.recordings.tables import TABLE_SUFFIXES, Table, is_table, read_table
@@ -31,8 +31,11 @@ _LOWER_24_BITS: Final = (
 )
 
 
-def is_recording(path: Path) -> bool:
-    """Return whether a file holds samples, by its suffix: audio, or a table of samples that states its rate."""
+def is_recording(path: Path) -> bool | None:
+    """Return whether a file holds samples, by its suffix: audio, or a table of samples that states its rate.
+
+    None for a table that looks like samples, but states no rate.
+    """
     suffix = path.suffix.lower()
     return suffix in AUDIO_SUFFIXES or (suffix in TABLE_SUFFIXES and is_table(path))
 
@@ -108,12 +111,18 @@ class Recording:
         return samples
 
     def doubt(self) -> str | None:
-        """Say what looks wrong about the first samples, though they are read as they are; None if nothing does.
+        """Say what looks wrong about the samples, though they are read as they are; None if nothing does.
 
         Raises:
             RecordingError: They can't be decoded.
         """
-        if self._table is not None or self.info.kind not in ("float32", "pcm32"):
+        if self._audio is None:
+            return None
+        doubts = [unread_words(self._audio.unread()), self._odd_scale()]
+        return "; ".join(filter(None, doubts)) or None
+
+    def _odd_scale(self) -> str | None:
+        if self.info.kind not in ("float32", "pcm32"):
             return None
         head = self.read(0, max(1, _LOOKED_AT // self.info.channels))
         if self.info.kind == "float32":

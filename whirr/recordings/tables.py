@@ -6,7 +6,8 @@ stated, in the first of these places that does:
 1. in the file: a variable or field ``sr``, ``fs``, ``sample_rate``, ``sampling_rate`` or ``sample_rate_hz`` of a .mat;
    a line such as ``# sample_rate_hz: 25600`` or a column of times of a .csv;
 2. in a file named ``sample_rate_hz`` beside it that holds the number;
-3. in the file's name, its folder's or that one's folder's: ``12k``, ``48kHz``, ``25600hz``.
+3. in the file's name, its folder's or that one's folder's: ``48kHz``, ``25600hz``, or ``12k`` where what is around it
+   gives it no other meaning, as in ``12k_drive_end``. Since a name may mean something else, a remark says so.
 
 Understood are the bearing data of MFPT (a struct ``bearing`` with ``gs`` and ``sr``) and of CWRU (``X097_DE_time``: the
 drive end's sensor, else the fan end's, else the base's), any .mat with signals of one length, and a .csv with a column
@@ -39,15 +40,28 @@ RATE_FILE: Final = "sample_rate_hz"
 MOST_TEXT_BYTES: Final = 2 << 30
 _RATE_NAMES: Final = ("sr", "fs", "sample_rate", "sampling_rate", "sample_rate_hz")
 _CWRU = re.compile(r"X(\d+)_(DE|FE|BA)_time")
-_RATE_IN_NAME = re.compile(r"(?<![a-z\d.])(\d+(?:\.\d+)?)(k(?:hz)?|hz)(?![a-z\d])", re.IGNORECASE)
+_RATE_IN_NAME = re.compile(r"(?<![a-z\d.,])(\d+(?:[.,]\d+)?) ?(k?hz)(?![a-z\d])", re.IGNORECASE)
+_K_IN_NAME = re.compile(r"(?<![^ ])(\d+(?:[.,]\d+)?)k(?![^ ])", re.IGNORECASE)
+# Words beside which a bare `12k` is a rate. Behind any other, as in `3k_rpm` or `10k_hours`, it may be anything.
+_BEHIND_K: Final = re.compile(
+    r"drive|fan|base|end|de|fe|ba|bearing|normal|baseline|healthy|good|ok|faults?|faulty|inner|outer|ball|race|ir|or|b|"
+    r"anomaly|abnormal|bad|data|sampling|sampled|sps|fs|sr|rate|vibration|acceleration|accel|acc|signal|raw|mono|stereo|"
+    r"x|y|z|train|test"
+)
+_BEFORE_K: Final = re.compile(
+    r"n|rpm|speed|loads?|hours?|hrs?|h|minutes?|min|days?|km|miles|cycles?|revs?|revolutions|steps?|epochs?|iters?|"
+    r"iterations?|torque|force|pressure|weight|mass|power|counts?|ohms?|samples?|rows|after|life|runtime|age|size"
+)
 # Columns of lists that are kept beside recordings: of labels, times, scores and statistics.
 _LISTS: Final = frozenset({"path", "file", "filename", "recording", "machine", "machine_id", "frame_id"})
 _RATES_DIFFER: Final = 0.02
-_LOOKED_AT: Final = 100
-NO_RATE: Final = (
-    f"states no sample rate; expected one of {', '.join(_RATE_NAMES)} in it (`# sample_rate_hz: 25600`), a column of "
-    f"times, a file {RATE_FILE!r} beside it, or its name or a folder's to say 12k, 48kHz or 25600hz"
+# Lists by their names, whatever their columns are called.
+_LIST_FILES: Final = frozenset({"labels", "label", "recordings", "readme", "times", "scores", "metadata", "results"})
+_HOW: Final = (
+    f"expected one of {', '.join(_RATE_NAMES)} in it (`# sample_rate_hz: 25600`), a column of times, a file "
+    f"{RATE_FILE!r} beside it, or its name or a folder's to say 48kHz or 25600hz"
 )
+NO_RATE: Final = f"states no sample rate; {_HOW}"
 
 Columns = dict[str, NDArray[np.float64] | None]
 
@@ -60,10 +74,11 @@ class Table:
     info: RecordingInfo
 
 
-def is_table(path: Path) -> bool:
+def is_table(path: Path) -> bool | None:
     """Return whether a file is a table of samples: any .mat, but of .csv only what states its rate.
 
-    Other tables are kept beside recordings as CSV: labels, times, statistics.
+    Other tables are kept beside recordings as CSV: labels, times, statistics. None for one that looks like samples, but
+    states no rate.
     """
     if path.suffix.lower() == ".mat":
         return True
@@ -74,32 +89,26 @@ def is_table(path: Path) -> bool:
         rows = len(head.splitlines()) - layout.skipped
         if _LISTS & {name.lower() for name in layout.names} or rows < LEAST_SAMPLES:
             return False
-        if layout.rate_hz is not None or _rate_beside(path) is not None:
+        if layout.rate_hz is not None or layout.rate_problem or _states_beside(path):
             return True
-        timed = _time_column(layout.names, layout.kinds)
-        if timed is None or "text" not in layout.kinds:
-            return timed is not None
-        # Where there is text too, only what has the pace of samples.
-        found, _ = text.columns_of(head.rpartition("\n")[0], layout)
-        return choice.rate_of(_numbers(found[timed]), choice.time_unit_s(timed) or 0.0)[0] >= MIN_RATE_HZ
+        return _is_timed_or_unrated(path, layout, head)
     except (OSError, RecordingError):
         return False
 
 
-def without_rate(folder: Path) -> str:
-    """Name the first table of numbers under a folder that states no rate, as the end of a message; '' where none is.
-
-    For where nothing else was found: such a table is passed over, since lists of labels are tables too.
-    """
-    for path, _ in zip(sorted(folder.rglob("*.csv")), range(_LOOKED_AT), strict=False):
-        try:
-            with File(path) as source:
-                layout = text.layout_of(text.decoded(source.read(0, text.HEAD_BYTES)))
-        except (OSError, RecordingError):
-            continue
-        if not _LISTS & {name.lower() for name in layout.names} and not is_table(path):
-            return f"; {path.relative_to(folder).as_posix()} holds numbers, but {NO_RATE}"
-    return ""
+def _is_timed_or_unrated(path: Path, layout: text.Layout, head: str) -> bool | None:
+    """Return whether times give the rate of what states none; None of samples without times."""
+    timed = _time_column(layout.names, layout.kinds)
+    has_text = "text" in layout.kinds
+    if timed is not None and not has_text:
+        return True
+    if timed is None and (has_text or path.stem.lower() in _LIST_FILES):
+        return False
+    found, _ = text.columns_of(head.rpartition("\n")[0], layout)
+    if timed is not None:
+        # Where there is text too, only what has the pace of samples.
+        return choice.rate_of(_numbers(found[timed]), choice.time_unit_s(timed) or 0.0)[0] >= MIN_RATE_HZ
+    return None if any(choice.why_no_signal(name, found[name]) is None for name in found) else False
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> Table:
@@ -117,7 +126,10 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> Table:
         with File(path) as source:
             read = _read_mat if path.suffix.lower() == ".mat" else _read_csv
             values, selection, stated_hz = read(source, path, columns)
-            rate_hz = stated_hz if stated_hz is not None else _rate_beside(path)
+            rate_hz = stated_hz
+            if rate_hz is None and (beside := _rate_beside(path)) is not None:
+                rate_hz, remarks = beside
+                selection = replace(selection, remarks=(*selection.remarks, *remarks))
     except OSError as error:
         raise RecordingError(f"{path}: can't be read ({error.strerror})") from None
     except RecordingError as error:
@@ -138,20 +150,47 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> Table:
     return Table(samples, info)
 
 
-def _rate_beside(path: Path) -> float | None:
-    """Return the rate that a file beside the table, its name or its folders' names state."""
+def _states_beside(path: Path) -> bool:
+    try:
+        return _rate_beside(path) is not None
+    except RecordingError:  # it states one that can't be taken: said when it is read
+        return True
+
+
+def _rate_beside(path: Path) -> tuple[float, tuple[tuple[str, str], ...]] | None:
+    """Return the rate that a file beside the table, its name or its folders' names state, and remarks."""
     beside = path.parent / RATE_FILE
     if beside.is_file():
         with File(beside) as source:
             stated = source.read(0, 1000).decode(errors="replace").strip()
-        value = text.number(stated, "," in stated)
+        value = text.stated_rate(stated)
         if value is None:
             raise RecordingError(f"{beside} is {stated[:40]!r}; expected a number of samples per second")
-        return value
+        return value, ()
     folder = path.absolute().parent
     for name in (path.stem, folder.name, folder.parent.name):
-        if match := _RATE_IN_NAME.search(name.replace("_", " ").replace("-", " ")):
-            return float(match[1]) * (1000 if match[2].lower().startswith("k") else 1)
+        if found := rate_in_name(name):
+            said, rate_hz = found
+            return rate_hz, (("the sample rate is taken from a name", f"{said!r} in {name!r} is {rate_hz:g} Hz"),)
+    return None
+
+
+def rate_in_name(name: str) -> tuple[str, float] | None:
+    """Return what of a name states a rate, and that in Hz; None where nothing does.
+
+    ``48kHz`` and ``25600hz`` do. A bare ``12k`` does where it ends the name, or is followed by a number or a word that
+    belongs to recordings, and no word before it says what is counted.
+    """
+    plain = name.replace("_", " ").replace("-", " ")
+    if match := _RATE_IN_NAME.search(plain):
+        rate_hz = text.stated_rate(match[1], 1000 if match[2].lower() == "khz" else 1)
+        return None if rate_hz is None else (match[0], rate_hz)
+    for match in _K_IN_NAME.finditer(plain):
+        before, after = (part.lower().split() for part in (plain[: match.start()], plain[match.end() :]))
+        fits = not after or after[0].isdigit() or _BEHIND_K.fullmatch(after[0].rstrip("0123456789"))
+        if fits and not (before and _BEFORE_K.fullmatch(before[-1])):
+            rate_hz = text.stated_rate(match[1], 1000)
+            return None if rate_hz is None else (match[0], rate_hz)
     return None
 
 
@@ -249,6 +288,8 @@ def _read_csv(source: File, path: Path, wanted: Sequence[str]) -> tuple[NDArray[
         raise RecordingError(f"{source.size} bytes of text; at most {MOST_TEXT_BYTES} are read: convert it to WAV")
     content = text.decoded(source.read(0, source.size))
     layout = text.layout_of(content)
+    if layout.rate_problem:
+        raise RecordingError(layout.rate_problem)
     found, remarks = text.columns_of(content, layout)
     time = _time_column(layout.names, layout.kinds)
     if time not in found:

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.frame import MAX_RATE_HZ, MIN_RATE_HZ
 from whirr.errors import RecordingError
 
 HEAD_BYTES: Final = 1 << 16
@@ -40,6 +41,7 @@ class Layout:
         names: Of the columns; ``1``, ``2`` … where there are none.
         kinds: Of each column: ``number``, ``time`` (of a calendar or a clock) or ``text``.
         rate_hz: What a line before the rows states, or None.
+        rate_problem: Why what such a line states can't be taken; '' where nothing is wrong.
     """
 
     delimiter: str | None
@@ -48,6 +50,7 @@ class Layout:
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     rate_hz: float | None
+    rate_problem: str = ""
 
 
 def decoded(data: bytes) -> str:
@@ -168,8 +171,11 @@ def _laid_out(lines: Sequence[str], delimiter: str | None, comma: bool) -> Layou
     if width > 1 and names[-1] == str(width) and all(own[-1] == "missing" for own in table):
         # Each line ends with a delimiter.
         names, columns = _names(lines, start, width - 1, delimiter), columns[:-1]
-    rate_hz = next((rate for line in lines[:start] if (rate := rate_in(line)) is not None), None)
-    return Layout(delimiter, comma, start, tuple(names), tuple(columns), rate_hz)
+    try:
+        rate_hz, problem = next((rate for line in lines[:start] if (rate := rate_in(line)) is not None), None), ""
+    except RecordingError as error:
+        rate_hz, problem = None, str(error)
+    return Layout(delimiter, comma, start, tuple(names), tuple(columns), rate_hz, problem)
 
 
 def _begins(rows: list[list[str]], kinds: list[list[str]], lines: Sequence[str], at: int) -> bool:
@@ -196,7 +202,7 @@ def _names(lines: Sequence[str], start: int, width: int, delimiter: str | None) 
         fields = split(bare, delimiter)
         if fields and fields[-1] == "" and len(fields) == width + 1:
             fields.pop()
-        if len(fields) != width or rate_in(line) is not None:
+        if len(fields) != width or _states_rate(line):
             break
         found = fields
         if line.startswith(_COMMENT):
@@ -209,18 +215,59 @@ def rate_in(line: str) -> float | None:
     """Return the sample rate in Hz that a line states, such as ``# Sample rate: 1.6 kHz``; None for none.
 
     Raises:
-        RecordingError: It names one, and holds no number.
+        RecordingError: It names one, and holds no number or one that can be read in two ways.
     """
-    bare = line.strip().lstrip("#%/ ").strip()
+    bare = _bare(line)
     match = _RATE.fullmatch(bare)
     if match is None:
         return None
-    value = number(match["value"], "," in match["value"])
-    if value is None:
-        if line.strip().startswith(_COMMENT) and re.match(r"sample_rate_hz\s*[:=]", bare):
-            raise RecordingError(f"sample_rate_hz is {match['value']!r}; expected a number of samples per second")
-        return None
-    return value * (1000 if "k" in ((match["before"] or match["after"] or "").lower()) else 1)
+    value = stated_rate(match["value"], 1000 if "k" in ((match["before"] or match["after"] or "").lower()) else 1)
+    if value is None and line.strip().startswith(_COMMENT) and re.match(r"sample_rate_hz\s*[:=]", bare):
+        raise RecordingError(f"sample_rate_hz is {match['value']!r}; expected a number of samples per second")
+    return value
+
+
+def stated_rate(stated: str, factor: int = 1) -> float | None:
+    """Return a stated sample rate in Hz; None where it is no number.
+
+    A comma or a point before exactly three digits may part thousands: of the two readings, the one counts that can be a
+    rate.
+
+    Args:
+        stated: The number, such as ``25600``, ``25,6`` or ``25,600``.
+        factor: In Hz, what it is in.
+
+    Raises:
+        RecordingError: Both readings can be a rate.
+    """
+    marks = re.sub(r"[^.,]", "", stated)
+    if len(marks) > 1:
+        grouped = re.fullmatch(r"\d{1,3}(?:(?P<mark>[.,])\d{3})(?:(?P=mark)\d{3})*(?:(?!(?P=mark))[.,](\d+))?", stated)
+        if grouped is None:
+            return None
+        whole, fraction = (stated[: -len(grouped[2]) - 1], grouped[2]) if grouped[2] else (stated, "0")
+        return float(f"{re.sub('[.,]', '', whole)}.{fraction}") * factor
+    value = number(stated, "," in stated)
+    if value is None or not re.fullmatch(r"[1-9]\d{0,2}[.,]\d{3}", stated):
+        return None if value is None else value * factor
+    fits = [hz for hz in (value * factor, value * factor * 1000) if MIN_RATE_HZ <= hz <= MAX_RATE_HZ]
+    if len(fits) == 2:
+        raise RecordingError(
+            f"sample rate is stated as {stated!r}, which may be {fits[0]:g} or {fits[1]:g} Hz; "
+            f"write it without the mark, such as {fits[0]:g}"
+        )
+    return fits[0] if fits else value * factor
+
+
+def _states_rate(line: str) -> bool:
+    try:
+        return rate_in(line) is not None
+    except RecordingError:
+        return True
+
+
+def _bare(line: str) -> str:
+    return line.strip().lstrip("#%/ ").strip()
 
 
 def columns_of(text: str, layout: Layout) -> tuple[dict[str, NDArray[np.float64] | None], tuple[tuple[str, str], ...]]:

@@ -45,6 +45,7 @@ _KNOWN_CHUNKS: Final = frozenset(
 # What recorders that write to a pipe put where the data's length belongs lies within this many bytes of 2 or 4 GiB:
 # ffmpeg 0xFFFFFFFF, sox 0x7FFFF000, arecord 0x80000000 or 0x7FFFFF00, others 0x7FFFFFFF, some less the header's length.
 _STREAMED_WITHIN: Final = 1 << 16
+_TAGS: Final = (b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"TAG")  # some players put them behind the last chunk
 _BLOCK_BYTES: Final = 1 << 22
 
 
@@ -59,6 +60,7 @@ class WavHeader:
         rate_hz, channels: Of the signal.
         offset: Where the samples begin, in bytes from the source's beginning.
         frames: Samples per channel; 0 where ``encoding`` is None.
+        unread: Bytes after the data that are no chunks such as writers put there (texts, marks), and aren't read.
     """
 
     encoding: Encoding | None
@@ -68,6 +70,7 @@ class WavHeader:
     channels: int
     offset: int
     frames: int
+    unread: int = 0
 
     @property
     def sample_bytes(self) -> int:
@@ -166,11 +169,27 @@ class _Walk:
             stated = self.left
         if stated > self.left:
             raise FrameRejected("truncated", f"the data chunk claims {stated} bytes; {self.left} are there")
-        if fmt.encoding is None:
-            return WavHeader(None, fmt.name, self.order, fmt.rate_hz, fmt.channels, self._at, 0)
-        frames = stated // (fmt.channels * int(fmt.encoding[1]))
-        header = WavHeader(fmt.encoding, fmt.name, self.order, fmt.rate_hz, fmt.channels, self._at, frames)
+        frames = 0 if fmt.encoding is None else stated // (fmt.channels * int(fmt.encoding[1]))
+        begin = self._at
+        unread = self._unread_after(stated)
+        header = WavHeader(fmt.encoding, fmt.name, self.order, fmt.rate_hz, fmt.channels, begin, frames, unread)
         return _justified(self._source, header) if fmt.encoding == "i4low" else header
+
+    def _unread_after(self, size: int) -> int:
+        """Return how many bytes after the data, which begin here, are neither chunks of texts and marks nor tags."""
+        self.skip(size)
+        for _ in range(_MAX_CHUNKS):
+            head = self.read(12)
+            if len(head) < 8 or head.startswith(_TAGS):
+                return 0
+            name, size = struct.unpack_from(self.order + "4sI", head)
+            if name == b"data" or name in _MAGIC or not _is_name(name):
+                return self.left
+            if size > self.left - 8:  # cut off, or no chunk
+                return 0 if name in _KNOWN_CHUNKS else self.left
+            self._at += 8
+            self.skip(size)
+        return 0
 
     def _is_streamed(self, stated: int) -> bool:
         """Whether the data's stated length is a placeholder."""

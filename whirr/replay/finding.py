@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from schemas.times import format_rfc3339
 from stream_app.pipeline import Router
 from whirr.errors import FrameRejected, RecordingError, SettingsError
-from whirr.recordings import SUFFIXES, Notes, RecordingInfo, is_recording, without_rate
+from whirr.recordings import SUFFIXES, Notes, RecordingInfo, is_recording
 from whirr.recordings.find import Problem, checked_folder, sort_key, walk
 from whirr.recordings.naming import Known, Namer
 from whirr.recordings.times import NONE, NoTime
@@ -95,7 +95,7 @@ class Finder:
         if not count:
             left = f", but for {self._in_train} in folders named 'train'" if self._in_train else ""
             looked = f"no recordings in {str(folder)!r}{left}; looked for {' '.join(SUFFIXES)}"
-            raise RecordingError(looked + without_rate(folder))
+            raise RecordingError(looked)
         times = self._give_times()
         self._give_letters()
         self._store.commit()
