@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,6 +66,23 @@ def test_a_repository_that_was_not_applied_is_told_and_left_as_it_was(tmp_path: 
     with pytest.raises(FeatureStoreError, match=r"registry\.db is no file; `whirr feast apply`"):
         open_store(Settings(feature_repo=tmp_path))
     assert not (tmp_path / "data").exists()
+
+
+def test_a_store_that_was_not_applied_is_told_before_feast_is_imported(tmp_path: Path):
+    (tmp_path / "feature_store.yaml").write_text("project: whirr\nregistry: data/registry.db\n")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from whirr.cli import run; print(run(['feast', 'status']), 'feast' in sys.modules)",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "WHIRR_FEATURE_REPO": str(tmp_path)},
+    )
+    assert done.stdout == "2 False\n"
+    assert "registry.db is no file; `whirr feast apply`" in done.stderr
 
 
 def test_a_malformed_yaml_file_is_told(tmp_path: Path):

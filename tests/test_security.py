@@ -172,7 +172,7 @@ def make_topic(plant: Plant, settings: Settings) -> None:
 
 async def test_a_worker_whose_commits_are_refused_exits_and_another_goes_on(plant: Plant, tmp_path: Path) -> None:
     route = Route(match="*", model=str(tiny_model(tmp_path / "tiny.onnx")))
-    options = {"route": (route,), "worker_dir": tmp_path / "worker", "commit_stall_s": 6.0}
+    options = {"route": (route,), "worker_dir": tmp_path / "worker", "commit_stall_s": 6.0, "compute_timeout_s": 2.0}
     settings = plant.settings("worker", **options)
     frames = course([1.0] * 8, "pump-9", "mic")
     with WorkerProcess(settings, tmp_path) as worker:

@@ -49,8 +49,8 @@ def test_without_addresses_the_broker_is_the_embedded_one():
 
 def test_the_first_route_that_matches_counts(file: Path):
     file.write_text(
-        '[[route]]\nmatch = "pump-*"\nmodel = "pumps.onnx"\nk = 2\n'
-        '[[route]]\nmatch = "pump-7"\nmodel = "never.onnx"\n'
+        '[[route]]\nmatch = "pump-7"\nmodel = "pumps.onnx"\nk = 2\n'
+        '[[route]]\nmatch = "pump-*"\nmodel = "others.onnx"\n'
         '[[route]]\nmatch = "fan-[12]"\nmodel = "fans.onnx"\nmuted_until = 2026-01-31T12:00:00Z\n'
     )
     settings = load_settings()
@@ -231,8 +231,103 @@ def test_a_worker_commits_before_it_is_taken_for_stalled(file: Path):
     file.write_text("commit_stall_s = 10\ncommit_interval_s = 6")
     with pytest.raises(SettingsError, match="commit_interval_s is 6, commit_stall_s 10; expected at most half"):
         load_settings()
-    file.write_text("commit_stall_s = 10\ncommit_interval_s = 5")
+    file.write_text("commit_stall_s = 10\ncommit_interval_s = 5\ncompute_timeout_s = 3")
     assert load_settings().commit_interval_s == 5
+
+
+def test_a_long_batch_does_not_pass_for_a_stalled_worker(file: Path):
+    file.write_text("compute_timeout_s = 21")
+    with pytest.raises(SettingsError, match="compute_timeout_s is 21, commit_stall_s 60; expected at most a third"):
+        load_settings()
+    file.write_text("compute_timeout_s = 21\ncommit_stall_s = 63")
+    assert load_settings().compute_timeout_s == 21
+
+
+@pytest.mark.parametrize(
+    ("match", "told"),
+    [
+        ("", "match is '', which is no machine's id; expected a pattern such as"),
+        ("[pump", "match is '[pump', but no machine's id can have '['; ids are 1 to 128 of"),
+        ("pump 7", "no machine's id can have ' '"),
+        ("pump/*", "no machine's id can have '/'"),
+        ("pümpe-*", "no machine's id can have 'ü'"),
+        ("pump-[ äö]", "no machine's id can have '[ äö]'"),
+        ("pump-[!A-Za-z0-9._:-]", "no machine's id can have"),
+        ("pump-*\n", "no machine's id can have"),
+        ("a" * 129, "match needs ids of 129 characters or more; ids have at most 128"),
+    ],
+)
+def test_a_route_that_no_machine_can_have_is_refused(match: str, told: str):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(route=({"match": match, "model": "m.onnx"},))
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("match", ["*", "?", "a", "a" * 128, "*" * 200, "pump-[12]", "[!x]*", "a:b.c_d-?", "[]a]"])
+def test_a_route_that_a_machine_can_have_is_taken(match: str):
+    assert load_settings(route=({"match": match, "model": "m.onnx"},)).route[0].match == match
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("*", "pump-*"),
+        ("**", "?[ab]"),
+        ("pump-*", "pump-*"),
+        ("pump-*", "pump-7"),
+        ("pump-*", "pump-1*"),
+        ("*-a*", "pump-a?"),
+        ("pump-?", "pump-7"),
+        ("pump-[12]", "pump-2"),
+    ],
+)
+def test_a_route_that_is_never_reached_is_refused(first: str, second: str):
+    routes = [{"match": match, "model": "m.onnx"} for match in ("fan", first, second)]
+    with pytest.raises(SettingsError) as caught:
+        load_settings(route=routes)
+    assert f"route.2: match is {second!r}, and route.1 before it, with match {first!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("pump-7", "pump-*"),
+        ("pump-?", "pump-*"),
+        ("pump-*", "*"),
+        ("pump-*", "Pump-7"),
+        ("*a*", "x[ab]y"),
+        ("pump-[12]", "pump-[23]"),
+        ("pump-?", "pump-??"),
+    ],
+)
+def test_a_route_that_some_machine_reaches_is_taken(first: str, second: str):
+    routes = [{"match": match, "model": "m.onnx"} for match in (first, second)]
+    assert len(load_settings(route=routes).route) == 2
+
+
+@pytest.mark.parametrize("model", ["", "  ", "a\0b"])
+def test_a_route_needs_a_model(model: str):
+    with pytest.raises(SettingsError, match="expected the path of a file, or a model in the registry"):
+        load_settings(route=({"model": model},))
+
+
+def test_silence_is_told_before_a_stream_is_forgotten():
+    route = {"model": "m", "silent_after_s": 7201.0, "forget_after_h": 2.0}
+    with pytest.raises(SettingsError, match=r"silent_after_s is 7201, forget_after_h 2 \(7200 s\); expected"):
+        load_settings(route=(route,))
+    for harmless in ({"silent_after_s": 7200.0}, {"silent_after_s": None}, {"forget_after_h": None}):
+        assert load_settings(route=({**route, **harmless},)).route
+
+
+@pytest.mark.parametrize("host", ["not a host", "", "http://here", "here:80", "300.1.1.1", "[::1]", "-", "a..b"])
+def test_a_host_that_is_none_is_refused(host: str):
+    with pytest.raises(SettingsError, match=r"web_host: host is .*expected an address or a host's name"):
+        load_settings(web_host=host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::", "::1", "localhost", "edge_7.plant.example.", "a-b"])
+def test_a_host_is_an_address_or_a_name(host: str):
+    assert load_settings(web_host=host).web_host == host
 
 
 def test_every_variable_that_is_used_anywhere_is_known():

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +115,14 @@ def open_store(settings: Settings, *, applied: bool = True) -> OpenStore:
     """
     repo, yaml_file = repo_folder(settings), store_yaml(settings)
     _check_yaml(yaml_file)
+    if find_spec("feast") is None:
+        raise MissingExtra("The feature store", "stream")
+    if applied:  # before Feast is imported, which takes long
+        _check_registry(yaml_file, repo)
     logging.getLogger("feast").setLevel(logging.ERROR)  # it warns of what is meant to be so
-    try:
-        from feast import FeatureStore
-        from feast.repo_config import load_repo_config
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "feast":
-            raise
-        raise MissingExtra("The feature store", "stream") from None
+    from feast import FeatureStore
+    from feast.repo_config import load_repo_config
+
     try:
         config = load_repo_config(repo, yaml_file)
         store = OpenStore(FeatureStore(repo_path=str(repo), config=config))
@@ -129,15 +130,25 @@ def open_store(settings: Settings, *, applied: bool = True) -> OpenStore:
         text = _SECRET.sub(r"\1=***", _first_line(error))
         raise SettingsError(f"{yaml_file}: {text}") from None
     if applied:
-        _check_registry(config, repo)
         store.check_applied()
     return store
 
 
-def _check_registry(config: Any, repo: Path) -> None:
+def _check_registry(yaml_file: Path, repo: Path) -> None:
     """Refuse a registry that is no file where it should be one: Feast would write an empty one."""
-    path = str(config.registry.path)
-    if config.registry.registry_type == "file" and "://" not in path and not (repo / path).is_file():
+    import yaml
+
+    try:
+        said = yaml.safe_load(os.path.expandvars(yaml_file.read_text()))  # as Feast reads it
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return  # Feast tells
+    registry = said.get("registry") if isinstance(said, dict) else None
+    if isinstance(registry, str):
+        registry = {"path": registry}
+    if not isinstance(registry, dict) or registry.get("registry_type", "file") != "file":
+        return
+    path = registry.get("path")
+    if isinstance(path, str) and "://" not in path and not (repo / path).is_file():
         raise FeatureStoreError(f"{repo / path} is no file; {_APPLY} writes the definitions")
 
 

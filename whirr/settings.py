@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -34,6 +34,8 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from schemas.registry import ModelUri
 from schemas.score import Unfamiliar
 from whirr.errors import SettingsError
+from whirr.machine_patterns import check_pattern, covers
+from whirr.utf8 import EXPECTED, is_utf8
 
 DEFAULT_FILE = "whirr.toml"
 EMBEDDED_BOOTSTRAP = "127.0.0.1:9092"
@@ -44,6 +46,8 @@ _OF_TLS = ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile")
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
 MAX_TOPIC_CHARS = 249  # Kafka's own rule, as are the characters
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_-]+)*\.?")
+_OF_NUMBERS = re.compile(r"[0-9.]+")
 
 
 def _addresses(text: str) -> str:
@@ -69,6 +73,24 @@ def _topic(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    try:
+        ip_address(text)
+    except ValueError:
+        # What looks like an address is one, or none at all: 300.1.1.1 is nobody's name.
+        if not _HOST.fullmatch(text) or _OF_NUMBERS.fullmatch(text):
+            raise ValueError(
+                f"host is {text!r}; expected an address or a host's name, such as 0.0.0.0, ::1 or localhost"
+            ) from None
+    return text
+
+
+def _utf8(value: Any) -> Any:
+    if not is_utf8(value):
+        raise ValueError(EXPECTED)  # without the value: it may be a password
+    return value
+
+
 def _file_name(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError(f"path is {str(path)!r}; no path can hold the character 0")
@@ -82,6 +104,7 @@ Hours = Annotated[Number, Field(ge=1 / 60, le=1e6)]
 FileName = Annotated[Path, AfterValidator(_file_name)]
 Addresses = Annotated[str, AfterValidator(_addresses)]
 Topic = Annotated[str, AfterValidator(_topic)]
+Host = Annotated[str, AfterValidator(_host)]
 
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -119,9 +142,22 @@ class Route(BaseModel):
         "forgets one that it has not heard for twice as long",
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return _utf8(value)
+
+    @field_validator("match")
+    @classmethod
+    def _matchable(cls, match: str) -> str:
+        check_pattern(match)
+        return match
+
     @field_validator("model")
     @classmethod
     def _locatable(cls, model: str) -> str:
+        if not model.strip() or "\0" in model:
+            raise ValueError(f"model is {model!r}; expected the path of a file, or a model in the registry")
         ModelUri.parse(model)
         return model
 
@@ -131,6 +167,12 @@ class Route(BaseModel):
             raise ValueError(f"k is {self.k}, n is {self.n}; expected k of n with k at most n")
         if self.muted_until is not None and self.muted_until.tzinfo is None:
             raise ValueError(f"muted_until is {self.muted_until}; expected a time with an offset, such as …Z")
+        silent, forget = self.silent_after_s, self.forget_after_h
+        if silent is not None and forget is not None and silent > forget * 3600:
+            raise ValueError(
+                f"silent_after_s is {silent:g}, forget_after_h {forget:g} ({forget * 3600:g} s); expected silence to "
+                "be told before a stream is forgotten"
+            )
         return self
 
     def matches(self, machine_id: str) -> bool:
@@ -216,7 +258,7 @@ class Settings(BaseSettings):
     model_poll_s: Seconds = Field(
         5.0, ge=0.01, description="how often model files and the registry are looked at for a change"
     )
-    web_host: str = Field("127.0.0.1", description="address that /metrics and /ready are served on")
+    web_host: Host = Field("127.0.0.1", description="address that /metrics and /ready are served on")
     web_port: int = Field(6066, ge=0, le=65535, description="port that /metrics and /ready are served on")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["auto", "text", "json"] = Field(
@@ -270,6 +312,23 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take arguments, then the environment, then the file."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, read_settings_file())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return _utf8(value)
+
+    @model_validator(mode="after")
+    def _routes_reached(self) -> Settings:
+        """Refuse a route that no machine ever has: whoever wrote it counts on its model or its rule."""
+        for (first, earlier), (second, later) in combinations(enumerate(self.route), 2):
+            if covers(earlier.match, later.match):
+                raise ValueError(
+                    f"route.{second}: match is {later.match!r}, and route.{first} before it, with match "
+                    f"{earlier.match!r}, takes all its machines: the first that matches counts; put the narrower one "
+                    "first, or remove one"
+                )
+        return self
 
     @model_validator(mode="after")
     def _secure_as_meant(self) -> Settings:
@@ -327,6 +386,13 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"commit_interval_s is {self.commit_interval_s:g}, commit_stall_s {self.commit_stall_s:g}; expected at "
                 "most half of it, or a worker that is well would be taken for stalled"
+            )
+        # A batch that hangs takes it three times before anything is answered: all at once, its first frame alone, and
+        # a healthy frame.
+        if self.compute_timeout_s > self.commit_stall_s / 3:
+            raise ValueError(
+                f"compute_timeout_s is {self.compute_timeout_s:g}, commit_stall_s {self.commit_stall_s:g}; expected at "
+                "most a third of it, or the worker would exit while a long batch is computed"
             )
         return self
 
@@ -399,6 +465,8 @@ def load_settings(**overrides: Any) -> Settings:
             and for an unknown one the nearest that there is.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    if odd := [name for name in _PATHS_ELSEWHERE if not is_utf8(os.environ.get(name))]:
+        raise SettingsError(f"{odd[0]} {EXPECTED}")
     in_file = {name.lower() for name in read_settings_file()}
     try:
         return Settings(**given)
@@ -427,6 +495,7 @@ _OTHERS: Final = frozenset(
         "WHIRR_WORKERS",
     }
 )
+_PATHS_ELSEWHERE: Final = ("WHIRR_FEATURE_HISTORY", "FEAST_FS_YAML_FILE_PATH")  # which no setting holds
 _OWN: Final = ("WHIRR_TEST_", "WHIRR_BENCH_")  # what tests and benchmarks are told
 _SHOWN_CHARS: Final = 60
 

@@ -13,7 +13,7 @@ from tests.helpers import validate_message
 from tests.models import START_US, encoded, noise, tiny_metadata, tiny_model
 from tests.replay.results import alerts, as_json, lines, score_of, scores, told
 from whirr.cli._replay import notes
-from whirr.errors import SettingsError
+from whirr.errors import RecordingError, SettingsError
 from whirr.replay.config import ReplayConfig
 from whirr.replay.cutting import records
 from whirr.replay.finding import Finder
@@ -191,3 +191,12 @@ def test_frames_that_a_route_refuses_are_dead_letters_and_change_what_stored_sco
     assert "pump-2" not in summary["machines"]
     with pytest.raises(SettingsError, match="refuses another machine"):
         run(folder, tmp_path / "out", load((Route(model=model),), load_settings()), jobs=1)
+
+
+def test_a_restart_with_a_folder_that_is_none_forgets_nothing(folder: Path, tmp_path: Path, champions: Champions):
+    run(folder, tmp_path / "out", champions)
+    with pytest.raises(RecordingError, match="is no folder"):
+        run(tmp_path / "mistyped", tmp_path / "out", champions, restart=True)
+    again = Counting()
+    run(folder, tmp_path / "out", champions, again)
+    assert again.scored == 0

@@ -52,14 +52,22 @@ async def test_a_computing_process_that_hangs_is_replaced_and_a_frame_that_hangs
     eventually(lambda: not Path(f"/proc/{hung}").exists(), 10)
 
 
+# It would be ten minutes before the batch is given up: as if the watch over the computing process failed.
+_NEVER_GIVES_UP = """
+from stream_app.compute import ComputeProcess
+
+init = ComputeProcess.__init__
+ComputeProcess.__init__ = lambda self, *args, **options: init(self, *args, **{**options, "timeout_s": 600.0})
+"""
+
+
 async def test_a_worker_whose_computation_hangs_for_good_is_not_ready_and_ends(
     kafka: KafkaUnderTest, tmp_path: Path
 ) -> None:
-    # It would be ten minutes before the batch is given up.
     route = Route(match="*", model=str(tiny_model(tmp_path / "tiny.onnx")))
-    settings = kafka.settings(route=(route,), compute_timeout_s=600.0, commit_stall_s=8.0)
+    settings = kafka.settings(route=(route,), compute_timeout_s=2.0, commit_stall_s=8.0)
     await kafka.create_topics()
-    with WorkerProcess(settings, tmp_path) as worker:
+    with WorkerProcess(settings, tmp_path, first=_NEVER_GIVES_UP) as worker:
         worker.wait_until_ready()
         os.kill(computing(worker), signal.SIGSTOP)
         await kafka.produce(settings.frames_topic, course([1]))

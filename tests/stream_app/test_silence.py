@@ -278,7 +278,7 @@ async def test_where_there_is_no_room_short_lived_streams_make_it() -> None:
 
 
 async def test_a_worker_forgets_and_refuses_on_kafka(kafka: KafkaUnderTest, tmp_path: Path) -> None:
-    route = Route(match="*", model=str(tiny_model(tmp_path / "tiny.onnx")), forget_after_h=0.0005)  # 1.8 s
+    route = Route(match="*", model=str(tiny_model(tmp_path / "tiny.onnx")), silent_after_s=None, forget_after_h=0.0005)
     settings = kafka.settings(route=(route,), max_streams=2)
     await kafka.create_topics()
     records = [FrameRecord(f"pump-{number}".encode(), encoded(noise())) for number in range(3)]

@@ -74,7 +74,9 @@ class Processor:
 def app(stall_s: float = 0.2) -> Any:
     routed = SimpleNamespace(route=Route(model="tiny.onnx"))
     return SimpleNamespace(
-        settings=Settings(commit_stall_s=stall_s, commit_interval_s=stall_s / 4, frames_topic=TOPIC),
+        settings=Settings(
+            commit_stall_s=stall_s, commit_interval_s=stall_s / 4, compute_timeout_s=stall_s / 3, frames_topic=TOPIC
+        ),
         consumer=Broker(),
         processor=Processor(),
         metrics=Metrics(),

@@ -205,7 +205,9 @@ async def test_a_worker_whose_commits_stop_exits_and_the_next_one_goes_on(
 ) -> None:
     frames = plant(2, [1.0] * 4 + [10.0] * 4)
     settings = kafka.settings(route=(route,))
-    stuck = kafka.settings(route=(route,), commit_stall_s=8.0)  # the embedded broker forms a group in 3 s
+    stuck = kafka.settings(
+        route=(route,), commit_stall_s=8.0, compute_timeout_s=2.0
+    )  # the embedded broker forms a group in 3 s
     with WorkerProcess(stuck, tmp_path, first=_NEVER_COMMITS) as worker:
         worker.wait_until_ready()
         await kafka.produce(settings.frames_topic, sent_now(frames))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from errno import ENOSPC
 from importlib import import_module
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
@@ -21,6 +22,7 @@ from whirr.__main__ import INTERRUPTED
 from whirr.cli._output import print_error, print_line, print_warning, reader_gone, stderr
 from whirr.errors import MissingExtra, WhirrError
 from whirr.terminal import printable, show_safely
+from whirr.utf8 import EXPECTED, is_utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +127,29 @@ def load_command(name: str) -> Any:
         target = alone
     command = typer.main.get_command(target)
     for part in (command, *getattr(command, "commands", {}).values()):
-        _bound_numbers(part)
+        _bound_values(part)
     return command
 
 
-def _bound_numbers(command: Any) -> None:
-    """Let a command's options take no infinity, no NaN and nothing astronomical: they end in an overflow somewhere."""
+def _bound_values(command: Any) -> None:
+    """Let a command's options take only what all that comes after can take.
+
+    No infinity, no NaN and nothing astronomical, which end in an overflow somewhere; no text or path that is no UTF-8,
+    which neither JSON nor Parquet, SQLite or onnxruntime takes, and which would show only after hours of work. Files
+    that are listed one by one (``whirr edge *.wav``) are only read: one of them may have such a name.
+    """
     for parameter in command.params:
         parameter.callback = _bounded(parameter.callback)
 
 
 def _bounded(callback: Callable[..., Any] | None) -> Callable[..., Any]:
     def checked(context: Any, parameter: Any, value: Any) -> Any:
-        for number in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(number, int | float) and not abs(number) <= MOST:
-                raise typer.BadParameter(f"{number} is no number between -{MOST:g} and {MOST:g}", context, parameter)
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, int | float) and not abs(one) <= MOST:
+                raise typer.BadParameter(f"{one} is no number between -{MOST:g} and {MOST:g}", context, parameter)
+            listed = parameter.nargs == -1 and isinstance(one, Path)
+            if not listed and not is_utf8(one):
+                raise typer.BadParameter(f"{printable(one)} {EXPECTED}", context, parameter)
         return value if callback is None else callback(context, parameter, value)
 
     return checked

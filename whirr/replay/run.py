@@ -9,6 +9,7 @@ from typing import Any
 from stream_app.models import Champions
 from stream_app.pipeline import Router
 from whirr import __version__
+from whirr.recordings.find import checked_folder
 from whirr.replay.config import ReplayConfig
 from whirr.replay.finding import Finder
 from whirr.replay.judging import judge
@@ -48,6 +49,7 @@ def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver)
         RecordingError: The folder holds no recording, or a file of labels or times can't be used.
         WhirrError: A scoring process ended.
     """
+    checked_folder(config.folder, "recordings")  # before a restart forgets what is there
     depends_on = {**config.what_scores_depend_on, "model": identity(champions)}
     with opened(config.out, depends_on, restart=config.restart) as store:
         began_s = time.monotonic()
