@@ -44,3 +44,14 @@ def test_channels_are_named_once_and_can_be_chosen(folder: Path, tmp_path: Path,
     done = run_whirr(command, str(folder), *options, "--json", "--columns", "temperature", timeout_s=110)
     assert "channels are temperature; left out: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_replay_of_tables_without_a_rate_alone_is_refused_with_their_names(tmp_path: Path) -> None:
+    (tmp_path / "K").mkdir()
+    for number in range(2):
+        values = np.random.default_rng(number).normal(size=64)
+        (tmp_path / "K" / f"b{number}.csv").write_text("\n".join(f"{value:.5f}" for value in values))
+    model = str(tiny_model(tmp_path / "tiny.onnx"))
+    done = run_whirr("replay", str(tmp_path / "K"), "--model", model, "--jobs", "1", "--out", str(tmp_path / "out"))
+    assert done.returncode != 0
+    assert "b0.csv and 1 more: hold numbers but state no sample rate" in done.stderr

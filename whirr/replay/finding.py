@@ -92,10 +92,10 @@ class Finder:
                 self._looked(count)
         self._store.forget([row[0] for row in db.execute("SELECT id FROM files WHERE seen = 0").fetchall()])
         db.execute("DELETE FROM files WHERE seen = 0")
-        if not count:
+        if count == self._unseen:
             left = f", but for {self._in_train} in folders named 'train'" if self._in_train else ""
             looked = f"no recordings in {str(folder)!r}{left}; looked for {' '.join(SUFFIXES)}"
-            raise RecordingError(looked)
+            raise RecordingError(f"{looked}; {self._first_unseen}" if self._unseen else looked)
         times = self._give_times()
         self._give_letters()
         self._store.commit()
