@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from schemas.frame import MIN_FRAME_S
 from whirr.errors import RecordingError
 from whirr.recordings import SUFFIXES, Notes, RecordingInfo, is_recording, recording_info
 from whirr.recordings.find import Problem, checked_folder, sort_key, walk
+from whirr.recordings.layout import normals_level
 from whirr.recordings.naming import Known, Namer, Naming
 from whirr.recordings.times import NoTime
 from whirr.recordings.words import folder_name
@@ -155,7 +156,8 @@ def find_recordings(
 
     Raises:
         RecordingError: The folder is missing or holds no usable audio, a file can't be used and ``on_error`` is
-            ``fail``, or where only normal ones are wanted a recording's label is unclear.
+            ``fail``, or where only normal ones are wanted a recording's label is unclear, some are labelled normal and
+            others beside them are not labelled, or the names of those without a machine tell of several.
         SettingsError: ``naming`` makes no sense.
     """
     checked_folder(folder, "normal recordings" if normal_only else "recordings")
@@ -166,6 +168,8 @@ def find_recordings(
     left_out: Counter[str] = Counter()
     if normal_only:
         known = _normal(known, namer, left_out, problems)
+        if any(one.machine is None for one in known) and (mixed := namer.mixed()):
+            raise RecordingError(f"{str(folder)!r}: {mixed}")
     with ThreadPoolExecutor() as pool:
         looked_at = list(pool.map(lambda one: one.unplaced or describe(folder, one, None, columns), known))
     for one, found in zip(known, looked_at, strict=True):
@@ -204,7 +208,33 @@ def _normal(known: Sequence[Known], namer: Namer, left_out: Counter[str], proble
     if unclear:
         more = f"; and {len(unclear) - 3} more" if len(unclear) > 3 else ""
         raise RecordingError(f"{len(unclear)} recordings may be normal or not: {'; '.join(unclear[:3])}{more}")
+    if namer.labels is None:
+        _all_labelled_or_none(kept)
     return kept
+
+
+def _all_labelled_or_none(kept: Sequence[Known]) -> None:
+    """Refuse recordings without a label beside normal ones: what isn't called normal there may be a fault.
+
+    Raises:
+        RecordingError: There are some.
+    """
+    levels = {normals_level(one.name): one.name for one in reversed(kept) if one.label == "normal"}
+    bare: list[str] = []
+    beside = ""
+    for one in kept:
+        folders = tuple(one.name.split("/")[:-1])
+        level = next((folders[:end] for end in range(len(folders) + 1) if folders[:end] in levels), None)
+        if one.label is None and one.unplaced is None and level is not None:
+            bare.append(one.name)
+            beside = beside or levels[level]
+    if bare:
+        by_folder = list({PurePosixPath(name).parent: name for name in reversed(bare)}.values())[::-1]
+        shown = "; ".join(by_folder[:3]) + (f"; and {len(bare) - 3} more" if len(bare) > 3 else "")
+        raise RecordingError(
+            f"{len(bare)} recordings may be normal or not: {shown} carry no label beside those that are called normal, "
+            f"such as {beside}; label all of them with --labels, or name the folder of the normal ones alone"
+        )
 
 
 def _counted(counts: Counter[str]) -> str:

@@ -39,6 +39,17 @@ from whirr.replay.recording import record
         ("Test/Pump 2/anomaly_5.wav", "/data/plant", ("Pump-2", "anomaly", "test")),
         ("Normal/pump-2/5.wav", "/data/plant", ("pump-2", "normal", None)),
         ("pump-2/test/Abnormal/5.wav", "/data/plant", ("pump-2", "anomaly", "test")),
+        # Dates name no machine; the next folder does.
+        ("2024-05-01/7.wav", "/data/S", (None, None, None)),
+        ("2024-05-01/pump-1/7.wav", "/data/S", ("pump-1", None, None)),
+        ("pump-1/20240501/normal/7.wav", "/data/S", ("pump-1", "normal", None)),
+        ("2024/05/01/7.wav", "/data/S", (None, None, None)),
+        ("2024-05/pump-1/7.wav", "/data/S", ("pump-1", None, None)),
+        ("2024-05-01_10-00-00/7.wav", "/data/S", (None, None, None)),
+        ("31.05.2024/10-00/7.wav", "/data/S", (None, None, None)),
+        ("20249901/7.wav", "/data/S", ("20249901", None, None)),  # a number, no date
+        ("4711/7.wav", "/data/S", ("4711", None, None)),
+        ("2024-05-01 pump/7.wav", "/data/S", ("2024-05-01-pump", None, None)),
         # MIMII, as it is unpacked, with the folder of one noise level around it, and one unit alone.
         ("fan/id_00/normal/00000007.wav", "/data/mimii", ("fan-id_00", "normal", None)),
         ("fan/id_02/abnormal/00000007.wav", "/data/mimii", ("fan-id_02", "anomaly", None)),
@@ -71,6 +82,9 @@ def test_paths_tell_machine_label_and_part(name: str, folder: str, expected: tup
         ("/data/plant/Pump 1/Test/normal", "Pump-1"),
         ("/data/mimii/fan/id_00", "fan-id_00"),
         ("/data/mimii/fan/id_00/abnormal", "fan-id_00"),
+        ("/data/plant/pump-1/2024-05-01", "pump-1"),
+        ("/data/plant/pump-1/2024/05/01/normal", "pump-1"),
+        ("/2024-05-01", None),
         ("/test/normal", None),
         ("/", None),
     ],
@@ -145,6 +159,33 @@ def test_what_became_of_names_is_told():
     assert re.search(r"machine hall has recordings in 2 folders \(pump-1, pump-2\).*--pattern", notes)
     assert "fan and Fan are taken as different machines" in notes
     assert len(namer.notes()) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [
+        ([f"{pump}_2024-05-01_10-00-0{s}" for pump in ("pump-1", "pump-2") for s in (0, 1)], "'{machine}_{time}'"),
+        ([f"2024-05-01/normal_{pump}_{s:04}" for pump in ("pump-1", "pump-2") for s in (0, 1)], "'{machine}_*'"),
+        ([f"pump-1_2024-05-01_10-00-0{second}" for second in range(4)], None),
+        ([f"2024-05-01_10-00-0{second}_pump" for second in range(4)], None),
+        (["a_1", "b_1", "c_1"], None),
+        ([f"p/{pump}_{s}" for pump in ("a", "b") for s in (0, 1)], None),
+    ],
+)
+def test_names_that_tell_of_several_machines_are_told(names: list[str], note: str | None):
+    namer = _namer()
+    for name in names:
+        namer.known(f"{name}.wav")
+    notes = [one for one in namer.notes() if "without a machine begin in 2 ways ('pump-1', 'pump-2')" in one]
+    assert len(notes) == (note is not None)
+    assert note is None or note in notes[0]
+
+
+def test_folders_within_a_machine_may_be_faults():
+    namer = _namer()
+    for name in ("pump-1/before repair/1.wav", "pump-1/after repair/1.wav"):
+        namer.known(name)
+    assert "machines, or faults?" in "".join(namer.notes())
 
 
 def test_a_pattern_names_machines_in_its_own_way():

@@ -83,12 +83,12 @@ def test_a_folder_without_audio_is_named_with_what_was_looked_for(tmp_path: Path
 
 
 def test_files_that_cannot_be_used_are_named_and_skipped_or_fatal(tmp_path: Path) -> None:
-    write(tmp_path / "good.wav", vibration(1, 0))
+    write(tmp_path / "fine.wav", vibration(1, 0))
     write(tmp_path / "short.wav", vibration(0.05, 0))
     write(tmp_path / "anomaly_1.wav", vibration(1, 0))
     (tmp_path / "noise.flac").write_bytes(b"no flac at all")
     found = find_recordings(tmp_path)
-    assert [recording.name for recording in found.recordings] == ["good.wav"]
+    assert [recording.name for recording in found.recordings] == ["fine.wav"]
     reasons = {problem.name: problem.reason for problem in found.problems}
     assert set(reasons) == {"short.wav", "anomaly_1.wav", "noise.flac"}
     assert "0.05 s" in reasons["short.wav"]
@@ -186,3 +186,53 @@ def test_what_is_no_file_is_a_problem_and_hangs_nothing(tmp_path: Path) -> None:
     found = find_recordings(tmp_path)
     assert {problem.name for problem in found.problems} == {"p/fifo.csv", "p/zero.wav", "loop", r"p/\xff.wav"}
     assert len(found.recordings) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (("healthy/1.wav", "bearing/1.wav"), "bearing/1.wav"),  # two folders that look like machines
+        (("p/normal/1.wav", "p/before repair/1.wav"), "p/before repair/1.wav"),
+        (("p/gut/1.wav", "p/Wellenschlag/1.wav"), "p/Wellenschlag/1.wav"),
+        (("p/normal_1.wav", "p/rec_2.wav"), "p/rec_2.wav"),
+        (("p/normal/1.wav", "p/train/1.wav"), "p/train/1.wav"),  # to be in train is no label
+        (("p/train/normal_1.wav", "p/train/2.wav"), "p/train/2.wav"),
+    ],
+)
+def test_what_carries_no_label_beside_normals_never_trains(tmp_path: Path, names: tuple[str, ...], named: str) -> None:
+    _put(tmp_path, *names)
+    with pytest.raises(RecordingError, match=rf"^1 recordings may be normal or not: {named} .*--labels.*alone"):
+        find_recordings(tmp_path)
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"path,label\n{names[0]},normal\n{names[1]},anomaly\n")
+    assert [one.name for one in find_recordings(tmp_path, Naming(labels=labels)).recordings] == [names[0]]
+
+
+@pytest.mark.parametrize(
+    "names", [("p/normal/1.wav", "q/1.wav"), ("train/1.wav", "2.wav"), ("p/healthy/1.wav", "p/cavitation/1.wav")]
+)
+def test_labels_count_for_what_lies_beside_them(tmp_path: Path, names: tuple[str, ...]) -> None:
+    _put(tmp_path, *names)
+    found = find_recordings(tmp_path, on_error="fail")
+    assert {one.name for one in found.recordings} == {name for name in names if "cavitation" not in name}
+
+
+@pytest.mark.parametrize("fault", ["failure", "failed", "leak", "cavitation", "imbalance", "kaputt", "worn", "crack"])
+def test_a_fault_among_unlabelled_recordings_never_trains(tmp_path: Path, fault: str) -> None:
+    _put(tmp_path, "fan/rec_013.wav", f"fan/rec_014_{fault}.wav", f"fan/{fault}/1.wav", f"fan/{fault}_2/1.wav")
+    found = find_recordings(tmp_path)
+    assert [one.name for one in found.recordings] == ["fan/rec_013.wav"]
+
+
+def test_recordings_without_a_machine_beside_others_are_named(tmp_path: Path) -> None:
+    _put(tmp_path, "p/1.wav", "2.wav")
+    assert "1 recordings have no machine, others have one: 2.wav" in find_recordings(tmp_path).notes
+
+
+def test_several_machines_in_one_folder_are_never_trained_as_one(tmp_path: Path) -> None:
+    times = [f"{pump}_2024-05-01_10-0{minute}-00" for pump in ("pump-1", "pump-2") for minute in (0, 1)]
+    _put(tmp_path, *(f"{time}.wav" for time in times))
+    with pytest.raises(RecordingError, match=r"begin in 2 ways \('pump-1', 'pump-2'\).*--pattern.*'{machine}_{time}'"):
+        find_recordings(tmp_path)
+    assert find_recordings(tmp_path, Naming(pattern="{machine}_{time}")).machines == {"pump-1": 2, "pump-2": 2}
+    assert find_recordings(tmp_path, Naming(machine="press-3")).machines == {"press-3": 4}

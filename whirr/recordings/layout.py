@@ -9,22 +9,27 @@
 | DCASE 2020 | ``fan/train/normal_id_00_00000007.wav`` | ``fan-id_00`` | normal | train |
 | DCASE from 2021 on | ``fan/test/section_01_target_test_anomaly_0007_….wav`` | ``fan-section_01`` | anomaly | test |
 
-Whatever a path does not say is None: a label that is not there is never guessed. The case of letters counts only in
-the names of machines. See :mod:`whirr.recordings.words` for the words, :mod:`whirr.recordings.machines` for the ids.
+A folder that is named for a date or a time (``2024-05-01``, ``20240501``, ``2024/05/01``) names no machine; the first
+one that is named for something else does. Whatever a path does not say is None: a label that is not there is never
+guessed. The case of letters counts only in the names of machines. See :mod:`whirr.recordings.words` for the words,
+:mod:`whirr.recordings.machines` for the ids.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from whirr.recordings.machines import machine_id
+from whirr.recordings.times import is_date
 from whirr.recordings.words import Label, Part, Unclear, folder_name, label_in
 
 NOBODY: Final = "machine"  # whose recordings are where no folder has a name
+_SHORT_NUMBER = re.compile(r"\d\d?")
 _UNIT_FOLDER = re.compile(r"id_\d+", re.IGNORECASE)
 _DCASE_2020 = re.compile(r"(?P<label>normal|anomaly)_(?P<unit>id_\d+)_\d+", re.IGNORECASE)
 _DCASE_2021 = re.compile(
@@ -40,8 +45,8 @@ class Place:
         named: The folder (or kind and unit) that names the machine, as it is written, or None.
         label: What it is labelled, why that can't be told, or None.
         part: Which part of the data set it belongs to, or None.
-        folders: Those that are not named for a label or a part alone; where one machine has several of them, another
-            of them may be the machine.
+        folders: Those that are not named for a label, a part or a date alone; where one machine has several of them,
+            another of them may be the machine.
     """
 
     named: str | None
@@ -68,7 +73,7 @@ def place(name: str, folder: Path) -> Place:
             where the name tells no more than its number (``id_00/normal/7.wav`` in ``fan``).
     """
     *folders, file = name.split("/")
-    own = tuple(text for text in folders if not folder_name(text).is_role)
+    own = tuple(_own(folders))
     dcase = _dcase(PurePosixPath(file).stem)
     unit = dcase["unit"] if dcase else next((text for text in own if _UNIT_FOLDER.fullmatch(text)), None)
     named = own[0] if own else None
@@ -91,9 +96,9 @@ def label_of(name: str) -> Label | Unclear | None:
     stem = PurePosixPath(file).stem
     dcase = _dcase(stem)
     own = _as_label(dcase["label"]) if dcase else label_in(stem)
-    if isinstance(own, Unclear):
+    if isinstance(own, Unclear) and not own.yields:
         return own
-    told: dict[Label, str] = {} if own is None else {own: "its name"}
+    told: dict[Label, str] = {} if own is None or isinstance(own, Unclear) else {own: "its name"}
     hints: dict[Label, str] = {}
     for text in reversed(folders):
         said = folder_name(text)
@@ -108,7 +113,24 @@ def label_of(name: str) -> Label | Unclear | None:
         return Unclear(f"{told['normal']} says normal, {told['anomaly']} says anomaly")
     for label, where in told.items():
         return Unclear(f"{where} says {label}") if where == hints.get(label) else label
-    return None
+    return own if isinstance(own, Unclear) else None
+
+
+def normals_level(name: str) -> tuple[str, ...]:
+    """Return the folder beside whose normal recordings others would need a label too, as its names.
+
+    It is the one that the folder named for the label lies in, or else the recording's own, parts aside: ``a`` for
+    ``a/healthy/1.wav``, ``a/healthy/pump-1/1.wav`` and ``a/train/normal_1.wav``.
+
+    Args:
+        name: Path of a recording that is labelled normal, with forward slashes.
+    """
+    folders = name.split("/")[:-1]
+    labelled = (index for index, text in enumerate(folders) if folder_name(text).label == "normal")
+    folders = folders[: next(labelled, len(folders))]
+    while folders and folder_name(folders[-1]).is_role:
+        folders = folders[:-1]
+    return tuple(folders)
 
 
 def home_machine(folder: Path) -> str | None:
@@ -121,6 +143,21 @@ def home_machine(folder: Path) -> str | None:
     """
     home = _home(folder)
     return None if home is None else machine_id(home)
+
+
+def _own(folders: Sequence[str]) -> list[str]:
+    """Return the folders that may name a machine."""
+    dated = _dated(folders)
+    return [text for index, text in enumerate(folders) if index not in dated and not folder_name(text).is_role]
+
+
+def _dated(folders: Sequence[str]) -> set[int]:
+    """Return which folders are named for a date or a time: also month and day within a year (``2024/05/01``)."""
+    dated: set[int] = set()
+    for index, text in enumerate(folders):
+        if is_date(text) or (index - 1 in dated and _SHORT_NUMBER.fullmatch(text)):
+            dated.add(index)
+    return dated
 
 
 def _dcase(stem: str) -> re.Match[str] | None:
@@ -139,10 +176,12 @@ def _part(folders: list[str], dcase: re.Match[str] | None) -> Part | None:
 
 def _home(folder: Path) -> str | None:
     """Return the name of the machine that a folder itself is named for, as it is written."""
-    names = Path(os.path.abspath(folder)).parts[1:]  # noqa: PTH100 (a link keeps its name)
-    names = names[:-5:-1]
-    while names and folder_name(names[0]).is_role:
-        names = names[1:]
+    parts = Path(os.path.abspath(folder)).parts[1:]  # noqa: PTH100 (a link keeps its name)
+    parts = parts[-7:]
+    dated = _dated(parts)
+    while parts and (folder_name(parts[-1]).is_role or len(parts) - 1 in dated):
+        parts = parts[:-1]
+    names = parts[::-1]
     if len(names) > 1 and _UNIT_FOLDER.fullmatch(names[0]) and not folder_name(names[1]).is_role:
         return f"{names[1]}-{names[0]}"
     return names[0] if names else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from pathlib import Path, PurePosixPath
@@ -21,10 +21,13 @@ from whirr.recordings.layout import NOBODY, home_machine, label_of, place
 from whirr.recordings.listing import RECORDED, Row, read_list
 from whirr.recordings.machines import machine_id
 from whirr.recordings.pattern import Named, Pattern
-from whirr.recordings.times import NoTime, time_in
-from whirr.recordings.words import Label, Part, Unclear
+from whirr.recordings.times import NoTime, before_time, time_in
+from whirr.recordings.words import Label, Part, Unclear, unlabelled
 
 _SETTLE: Final = "rename it, or say so in --labels"
+_SEPARATORS: Final = "_- ."
+_COUNTED = re.compile(r"(.*?[_ .-])\d+")
+_MOST_GROUPS: Final = 1000
 _NAMED: Final = 3  # folders, or machines, that a note names
 
 
@@ -126,6 +129,10 @@ class Namer:
         self._written: dict[str, str] = {}  # by machine id: the folder's name that it stands for
         self._within: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
         self._home: str | None = None
+        self._nobodys = 0  # recordings without a machine
+        self._first_nobodys: list[str] = []
+        self._timed: Counter[str] = Counter()  # of those: what stands before the time in their names
+        self._counted: Counter[str] = Counter()  # or before a counter
 
     def known(self, name: str) -> Known:
         """Return what is known of a recording.
@@ -153,9 +160,12 @@ class Namer:
             start = named.start
         else:
             start = time_in(PurePosixPath(name).stem, self._zone)
+        machine = self._machine(rows, named, found.named, found.folders)
+        if machine is None and unplaced is None:
+            self._nobody(name)
         return Known(
             name=name,
-            machine=self._machine(rows, named, found.named, found.folders),
+            machine=machine,
             source=self._naming.source or next((one.source for one in (*rows, named) if one and one.source), None),
             label=None if isinstance(label, Unclear) else label,
             unclear=unclear,
@@ -175,6 +185,36 @@ class Namer:
             self._home = home_machine(self._folder) or NOBODY
         return self._home
 
+    def mixed(self) -> str | None:
+        """Return what looks like several machines or sensors among recordings that have no machine, in a sentence.
+
+        It is told by what stands before the time in their names, where that is not the same in all.
+        """
+        return self._several(self._timed, "{machine}_{time}")
+
+    def _nobody(self, name: str) -> None:
+        """Take a recording without a machine down; what is kept is bounded, whatever is in the folder."""
+        self._nobodys += 1
+        if self._nobodys <= _NAMED:
+            self._first_nobodys.append(name)
+        stem = unlabelled(PurePosixPath(name).stem)
+        before, groups = before_time(stem, self._zone), self._timed
+        if before is None and (counted := _COUNTED.fullmatch(stem)):
+            before, groups = counted[1], self._counted
+        group = (before or "").strip(_SEPARATORS)
+        if group and (group in groups or len(groups) < _MOST_GROUPS):
+            groups[group] += 1
+
+    def _several(self, groups: Counter[str], form: str) -> str | None:
+        many = [group for group, count in groups.items() if count > 1]
+        if self._pattern is not None or len(many) < 2:
+            return None
+        shown = ", ".join(repr(group) for group in many[:_NAMED]) + (", …" if len(many) > _NAMED else "")
+        return (
+            f"the names of recordings without a machine begin in {len(many)} ways ({shown}); if these are machines of "
+            f"their own, say so with --pattern, such as '{form}', else say whose they all are with --machine"
+        )
+
     def notes(self) -> list[str]:
         """Return what a person should know of the machines that were found, in sentences."""
         notes = [f"machine {own} is the folder {text!r}" for own, text in self._written.items() if own != text]
@@ -185,9 +225,14 @@ class Namer:
                 shown = ", ".join(sorted("/".join(one) for one in within)[:_NAMED])
                 more = ", …" if len(within) > _NAMED else ""
                 notes.append(
-                    f"machine {machine} has recordings in {len(within)} folders ({shown}{more}); if these are machines "
-                    "of their own, say so with --pattern, such as '*/{machine}/*'"
+                    f"machine {machine} has recordings in {len(within)} folders ({shown}{more}): machines, or faults? "
+                    "If these are machines of their own, say so with --pattern, such as '*/{machine}/*'; if some hold "
+                    "faults, with --labels"
                 )
+        if self._nobodys and self._within:
+            shown = ", ".join(self._first_nobodys) + (", …" if self._nobodys > _NAMED else "")
+            notes.append(f"{self._nobodys} recordings have no machine, others have one: {shown}")
+        notes += [one for one in [self.mixed() or self._several(self._counted, "{machine}_*")] if one]
         alike = defaultdict(list)
         for machine in self._within:
             alike[machine.casefold()].append(machine)

@@ -11,7 +11,10 @@ Only what can be read in one way is a time: a date with a year of four digits, a
 | day or month first, one of them above 12 | ``31.01.2026 12.00.00``, ``01-31-2026_12-00-00`` |
 | UTC | ``20260131_120000Z``, ``20260131_120000_Z``, ``20260131_120000_UTC`` |
 | 14 digits, if there is no time in another form | ``20260131120000`` |
-| seconds, ms or µs since 1970, if there is no other time | ``1769861000``, ``1769861000123`` |
+| seconds, ms or µs since 1970, if there is no other time | ``1769861000``, ``normal_1769861000123`` |
+
+A number counts as such only where it is the whole name, labels aside, or stands after t, ts, time, timestamp, epoch or
+unix: others are serial numbers.
 
 An offset is at most 14 hours, with minutes 00, 30 or 45: ``+01:00``, ``+0100``; ``-0500`` only where no ``-`` separates
 the time of day, and after a ``T`` or colons: elsewhere it may be a counter. A time without one is in the zone that the
@@ -27,6 +30,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
 
 from whirr.errors import SettingsError
+from whirr.recordings.words import LABEL_OF_WORD, words_of
 
 _YEARS: Final = range(1970, 2100)
 _ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,6 +41,10 @@ _CLOCK = (
 )
 _DATE = r"(?P<date>\d{4}(?P<dash>[-._]?)\d\d(?P=dash)\d\d|\d\d(?P<dash_>[-._]?)\d\d(?P=dash_)\d{4})"
 # Both may follow at once without a separator: those 14 digits may as well be a serial number.
+_DATE_ALONE = re.compile(
+    rf"(?P<year>\d{{4}})(?:[-._](?P<month>\d\d))?|{_DATE}(?:[Tt_ .-]?(?P<clock>\d\d(?:[-:._h]?\d\d)+[\d.,mshZz]*))?"
+)
+_CLOCK_ALONE = re.compile(r"(?:[01]\d|2[0-3])(?:[-:.][0-5]\d){1,2}|(?:[01]\d|2[0-3])h(?:[0-5]\dm?)?")
 _DATED = re.compile(rf"(?<!\d){_DATE}(?P<between>[Tt_ .-]|)(?:{_CLOCK})(?!\d)")
 _FRACTION = re.compile(r"[.,](\d{1,9})(?!\d)|_(\d{6}|\d{3})(?!\d)")
 _HALF = re.compile(r"[ _-]?([AaPp])\.?[Mm]\.?(?![A-Za-z\d])")
@@ -44,7 +52,11 @@ _UTC = re.compile(r"(?:[Zz]|[ _-]Z)(?![A-Za-z\d])|[ _-]?(?:UTC|GMT|utc|gmt)(?![A
 _OFFSET = re.compile(r"(?:[ _-]?(?:UTC|GMT))?(?P<sign>[+-])(?P<hours>\d\d)(?P<colon>[:.-]?)(?P<minutes>\d\d)(?!\d)")
 # What these mean depends on where.
 _ZONE = re.compile(r"[ _-]?(CES?T|EES?T|WES?T|MES?Z|[CEMP][DS]T|[BIJK]ST|AE[DS]T)(?![A-Za-z])")
-_EPOCH = re.compile(r"(?<![A-Za-z\d])1\d{9}(?:\d{3}|\d{6})?(?!\d)")
+_EPOCH = re.compile(
+    r"(?P<said>(?<![^\W\d_])(?:t|ts|time|timestamp|epoch|unix)[_ .=-]?)?"
+    r"(?<!\d)(?P<number>1\d{9}(?:\d{3}|\d{6})?)(?!\d)",
+    re.IGNORECASE,
+)
 _EPOCH_UNIT_US: Final = {10: 1_000_000, 13: 1_000, 16: 1}
 _MINUTES: Final = (0, 30, 45)
 _MOST: Final = timedelta(hours=14)
@@ -85,10 +97,37 @@ def time_in(text: str, zone: tzinfo) -> int | NoTime:
         if found:
             break
     if not found:
-        found = {int(match[0]) * _EPOCH_UNIT_US[len(match[0])]: match[0] for match in _EPOCH.finditer(text)}
+        numbers = [match["number"] for match in _epochs(text)]
+        found = {int(number) * _EPOCH_UNIT_US[len(number)]: number for number in numbers}
     if len(found) > 1:
         return NoTime(f"two times, {' and '.join(map(repr, list(found.values())[:2]))}")
     return next(iter(found)) if found else NoTime(NONE)
+
+
+def is_date(text: str) -> bool:
+    """Return whether a name is a date or a time and nothing else: also ``2024-05`` and ``2024``."""
+    if whole := _DATE_ALONE.fullmatch(text):
+        if whole["year"]:
+            return int(whole["year"]) in _YEARS and 1 <= int(whole["month"] or 1) <= 12
+        dash = whole["dash"] if whole["dash"] is not None else whole["dash_"]
+        return any(_days(whole["date"], dash)) and (whole["clock"] is None or int(whole["clock"][:2]) < 24)
+    return bool(_CLOCK_ALONE.fullmatch(text)) or any(match[0] == text for match in _epochs(text))
+
+
+def before_time(text: str, zone: tzinfo) -> str | None:
+    """Return what stands before the time that a name holds, None if it holds none."""
+    if isinstance(time_in(text, zone), NoTime):
+        return None
+    return text[: next(one.start() for pattern in (_DATED, _EPOCH) for one in pattern.finditer(text))]
+
+
+def _epochs(text: str) -> list[re.Match[str]]:
+    """Return the numbers that count as seconds and their like since 1970."""
+    return [
+        match
+        for match in _EPOCH.finditer(text)
+        if match["said"] or all(word in LABEL_OF_WORD for word in words_of(text[: match.start()] + text[match.end() :]))
+    ]
 
 
 def _dated(text: str, match: re.Match[str], zone: tzinfo) -> int:

@@ -5,15 +5,24 @@ count, in any case; numbers don't.
 
 | says | words |
 |---|---|
-| normal | normal, normals, healthy, ok, good |
+| normal | normal, normals, healthy, good, ok, gesund, gut |
 | anomaly | anomaly, anomalies, anomalous, abnormal, abnormals, abnormality, abnormalities |
-| anomaly | fault, faults, faulty, defect, defects, defective, broken, damaged, unhealthy, bad, nok, ng |
+| anomaly | fault, faults, faulty, defect, defects, defective, broken, damaged, damage, unhealthy, bad, nok, ng |
+| anomaly | failure, failures, failed, leak, leaks, leaking, cavitation, crack, cracked, wear, worn |
+| anomaly | imbalance, imbalanced, unbalance, unbalanced, misalignment, misaligned, looseness |
+| anomaly | defekt, kaputt, schaden |
 | train | train, training |
 | test | test, testing, val, validation |
 
 What would have to be guessed is unclear, never guessed: a label beside a negation (``not_normal``, ``no anomaly``,
 ``fault-free``), words of both labels in one name, a longer word with a label in it (``unnormal``, ``faultless``).
 ``normalized`` and ``default`` and their like are no labels.
+
+Some words are as often part of another name (Bad Homburg, a leak tester, a wear plate, natural gas). In a file's name
+``ok``, ``ng`` and ``gut`` count as its first or last word alone; ``bad``, ``leak``, ``crack`` and ``wear`` as its last
+one, and are unclear before other words, unless a folder says the label. Numbers, parts and words such as
+``recording`` don't count here. Of folders these words label those whose whole name they are, and ``pump bad`` is
+unclear.
 """
 
 from __future__ import annotations
@@ -26,12 +35,22 @@ from typing import Final, Literal
 Label = Literal["normal", "anomaly"]
 Part = Literal["train", "test"]
 
-_NORMAL: Final = ("normal", "normals", "healthy", "ok", "good")
+_NORMAL: Final = ("normal", "normals", "healthy", "good", "ok", "gesund", "gut")
 _ANOMALY: Final = (
     *("anomaly", "anomalies", "anomalous", "abnormal", "abnormals", "abnormality", "abnormalities"),
     *("fault", "faults", "faulty", "defect", "defects", "defective"),
-    *("broken", "damaged", "unhealthy", "bad", "nok", "ng"),
+    *("broken", "damaged", "damage", "unhealthy", "bad", "nok", "ng"),
+    *("failure", "failures", "failed", "leak", "leaks", "leaking", "cavitation", "crack", "cracked", "wear", "worn"),
+    *("imbalance", "imbalanced", "unbalance", "unbalanced", "misalignment", "misaligned", "looseness"),
+    *("defekt", "kaputt", "schaden"),
 )
+# Also parts of other names: the first or last word of a file's name, or the whole of a folder's.
+_AT_ENDS: Final = frozenset({"ok", "ng", "gut"})
+# Likewise, but the last word only: a fault that is not seen costs more than a question.
+_NOUNS: Final = frozenset({"leak", "crack", "wear"})
+_AT_THE_END: Final = _NOUNS | {"bad"}
+# Judgements that a machine may be called by with a number (ok-1).
+_NO_HINTS: Final = _AT_ENDS | _AT_THE_END | {"good", "nok"}
 LABEL_OF_WORD: Final[dict[str, Label]] = {
     **dict.fromkeys(_NORMAL, "normal"),
     **dict.fromkeys(_ANOMALY, "anomaly"),
@@ -56,7 +75,7 @@ _FILLERS: Final = frozenset(
     | {"clip", "clips", "file", "files", "recording", "recordings", "sample", "samples"}
     | {"condition", "conditions", "operation", "state", "states"}
 )
-_LABEL_INSIDE = re.compile(r"normal|anomal|fault|defect|health")
+_LABEL_INSIDE = re.compile(r"normal|anomal|fault|defect|health|defekt|kaputt|schaden")
 _NO_LABEL_INSIDE = re.compile(r"normali[sz]\w*|default\w*|health(care)?")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _NUMBER: Final = "0"  # stands for any
@@ -65,9 +84,15 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """A label that can't be told, and why."""
+    """A label that can't be told, and why.
+
+    Attributes:
+        reason: Why.
+        yields: Whether it may be no label at all, so that a folder's counts where there is one.
+    """
 
     reason: str
+    yields: bool = False
 
 
 def words_of(text: str) -> list[str]:
@@ -80,6 +105,8 @@ def label_in(text: str) -> Label | Unclear | None:
     """Return the label that a name says, None if it says none, or why it can't be told."""
     words = words_of(text)
     found: dict[Label, str] = {}
+    doubtful = ""
+    ends = [index for index, word in enumerate(words) if word not in _FILLERS | {_NUMBER} | _PARTS.keys()]
     for index, word in enumerate(words):
         label = LABEL_OF_WORD.get(word)
         if label is None:
@@ -88,9 +115,16 @@ def label_in(text: str) -> Label | Unclear | None:
             continue
         if denied := _denied(words, index):
             return Unclear(f"{text!r} says {denied!r}")
+        if index not in (ends[0], ends[-1]) and word in _AT_ENDS:
+            continue
+        if index != ends[-1] and word in _AT_THE_END:
+            doubtful = word
+            continue
         found[label] = word
     if len(found) > 1:
         return Unclear(f"{text!r} says both {found['normal']!r} and {found['anomaly']!r}")
+    if not found and doubtful:
+        return Unclear(f"in {text!r} the word {doubtful!r} may be its label or part of another name", yields=True)
     return next(iter(found), None)
 
 
@@ -133,14 +167,17 @@ def folder_name(text: str) -> FolderName:
     """Return what a folder's name says: ``Train``, ``abnormal_02`` and ``test data`` are roles, ``pump-2`` is none."""
     words = [word for word in words_of(text) if word not in _FILLERS and word != _NUMBER]
     denials = _NEGATIONS | _NEGATIONS_BEFORE | _NEGATIONS_AFTER
-    certain = [word for word in words if word in LABEL_OF_WORD and _LABEL_INSIDE.search(word)]
+    certain = [word for word in words if word in LABEL_OF_WORD and word not in _NO_HINTS]
     is_role = any(word in LABEL_OF_WORD or word in _PARTS for word in words) and all(
         word in LABEL_OF_WORD or word in _PARTS or word in denials for word in words
     )
+    if _NOUNS & {*words} and len(words) > 1:
+        is_role = False  # a leak test
+    certain += words if len(words) == 1 and words[0] in _AT_THE_END else []
     if is_role and (certain or not any(char.isdigit() for char in text)):  # test-2 and ok-1 may be machines
         parts = {_PARTS[word] for word in words if word in _PARTS}
         return FolderName(label=label_in(text), part=parts.pop() if len(parts) == 1 else None, is_role=True)
     label = label_in(text)
-    if isinstance(label, Unclear):
+    if isinstance(label, Unclear) and not label.yields:
         return FolderName(label=label)
-    return FolderName(hint=label if certain else None)
+    return FolderName(hint=LABEL_OF_WORD[certain[0]] if certain else "anomaly" if {*words[-1:]} & _AT_THE_END else None)
