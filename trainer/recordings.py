@@ -230,6 +230,7 @@ def _all_labelled_or_none(kept: Sequence[Known]) -> None:
             beside = beside or levels[level]
     if bare:
         by_folder = list({PurePosixPath(name).parent: name for name in reversed(bare)}.values())[::-1]
+        by_folder += [name for name in bare if name not in by_folder][:3]
         shown = "; ".join(by_folder[:3]) + (f"; and {len(bare) - 3} more" if len(bare) > 3 else "")
         raise RecordingError(
             f"{len(bare)} recordings may be normal or not: {shown} carry no label beside those that are called normal, "
