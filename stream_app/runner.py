@@ -52,7 +52,7 @@ def run_worker(settings: Settings) -> int:
         settings.route,
         settings.log_level,
         log_format=settings.log_format,
-        timeout_s=settings.compute_timeout_s,
+        timeout_s=settings.longest_batch_s,
         model_timeout_s=settings.model_timeout_s,
     )
     compute.start()

@@ -240,7 +240,11 @@ def test_a_long_batch_does_not_pass_for_a_stalled_worker(file: Path):
     with pytest.raises(SettingsError, match="compute_timeout_s is 21, commit_stall_s 60; expected at most a third"):
         load_settings()
     file.write_text("compute_timeout_s = 21\ncommit_stall_s = 63")
-    assert load_settings().compute_timeout_s == 21
+    assert load_settings().longest_batch_s == 21
+    file.write_text("commit_stall_s = 9")  # as a file of 0.1 may say
+    assert load_settings().longest_batch_s == 3
+    file.write_text("commit_stall_s = 600")
+    assert load_settings().longest_batch_s == 15
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from whirr.machine_patterns import check_pattern, covers
 from whirr.utf8 import EXPECTED, is_utf8
 
 DEFAULT_FILE = "whirr.toml"
+LONGEST_BATCH_S = 15.0  # unless the settings say otherwise
 EMBEDDED_BOOTSTRAP = "127.0.0.1:9092"
 DEFAULT_FORGET_AFTER_H = 2160.0  # 90 days: longer than from one monthly inspection to the next
 _OF_SASL = ("kafka_sasl_username", "kafka_sasl_password")
@@ -251,8 +252,10 @@ class Settings(BaseSettings):
         100, ge=2, description="so many streams that fall silent within a minute are told by one alert"
     )
     commit_stall_s: Seconds = Field(60.0, description="the worker exits when its commits stop moving for so long")
-    compute_timeout_s: Seconds = Field(
-        15.0, description="a batch that takes longer is stopped, and computed again frame by frame"
+    compute_timeout_s: Seconds | None = Field(
+        None,
+        description="a batch that takes longer is stopped, and computed again frame by frame; default: 15, and at most a "
+        "third of commit_stall_s",
     )
     model_timeout_s: Seconds = Field(60.0, description="a model that takes longer to be loaded and tried is refused")
     model_poll_s: Seconds = Field(
@@ -389,12 +392,19 @@ class Settings(BaseSettings):
             )
         # A batch that hangs takes it three times before anything is answered: all at once, its first frame alone, and
         # a healthy frame.
-        if self.compute_timeout_s > self.commit_stall_s / 3:
+        if self.compute_timeout_s is not None and self.compute_timeout_s > self.commit_stall_s / 3:
             raise ValueError(
                 f"compute_timeout_s is {self.compute_timeout_s:g}, commit_stall_s {self.commit_stall_s:g}; expected at "
                 "most a third of it, or the worker would exit while a long batch is computed"
             )
         return self
+
+    @property
+    def longest_batch_s(self) -> float:
+        """Seconds that a batch may be computed."""
+        return (
+            min(LONGEST_BATCH_S, self.commit_stall_s / 3) if self.compute_timeout_s is None else self.compute_timeout_s
+        )
 
     @property
     def min_insync_replicas(self) -> int:
