@@ -254,8 +254,8 @@ class Settings(BaseSettings):
     commit_stall_s: Seconds = Field(60.0, description="the worker exits when its commits stop moving for so long")
     compute_timeout_s: Seconds | None = Field(
         None,
-        description="a batch that takes longer is stopped, and computed again frame by frame; default: 15, and at most a "
-        "third of commit_stall_s",
+        description="a batch that takes longer is stopped, and computed again frame by frame; default: 15, and at most "
+        "a third of commit_stall_s",
     )
     model_timeout_s: Seconds = Field(60.0, description="a model that takes longer to be loaded and tried is refused")
     model_poll_s: Seconds = Field(
