@@ -11,6 +11,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -22,6 +23,12 @@ from whirr.process import free_port
 from whirr.settings import Settings
 
 IN_CI = os.environ.get("CI") == "true"
+
+# How long an example takes is a matter of what else the machine does.
+hypothesis.settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-machine")
 
 # Shells let what they start in the background ignore Ctrl-C, and all that it starts in turn; the tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
