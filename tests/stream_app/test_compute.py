@@ -23,6 +23,7 @@ from stream_app.slots import SLOT_BYTES
 from tests.helpers import eventually_async
 from tests.models import course, encoded, noise, record, tiny_metadata, tiny_model
 from tests.stream_app.crashing_child import DEADLY
+from tests.test_process import is_running
 from whirr.errors import ModelError
 from whirr.settings import Route
 
@@ -242,12 +243,3 @@ async def started(path: Path, **options: Any):
 
 async def gone(pid: int) -> None:
     await eventually_async(lambda: not is_running(pid), 20)
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there; one that nobody has waited for yet is not."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
