@@ -23,7 +23,7 @@ from whirr import process
 from whirr.errors import MissingExtra, ServiceUnavailable, SettingsError
 
 HOST = "127.0.0.1"
-START_DEADLINE_S = 15.0
+START_DEADLINE_S = 60.0
 _TRIES = 5
 _FRONT = Path(__file__).with_name("broker_front.py")
 # It flushes nothing when it stops, and otherwise waits 5 s for idle clients.
@@ -60,7 +60,7 @@ class EmbeddedBroker:
         Raises:
             MissingExtra: The extra ``embedded`` is not installed, or has no program for this machine.
             SettingsError: The port is taken.
-            ServiceUnavailable: It did not answer within 15 s.
+            ServiceUnavailable: It did not answer within a minute.
         """
         program = _program()
         if self.port:
