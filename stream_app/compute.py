@@ -171,7 +171,7 @@ class ComputeProcess:
                     raise
 
     async def _load_into(self, child: Child, version: int, models: Mapping[str, tuple[str, bytes]]) -> str | None:
-        routes = [route.model_dump() for route in self._routes]
+        routes = [route.model_dump(exclude_unset=True) for route in self._routes]
         await child.ask(lambda: ("begin",), START_S)
         limit_s = self._model_timeout_s * max(len(models), 1)
         refusal: str | None = await child.ask(lambda: ("load", version, routes, dict(models)), limit_s)

@@ -321,6 +321,7 @@ def test_silence_is_told_before_a_stream_is_forgotten():
         load_settings(route=(route,))
     for harmless in ({"silent_after_s": 7200.0}, {"silent_after_s": None}, {"forget_after_h": None}):
         assert load_settings(route=({**route, **harmless},)).route
+    assert load_settings(route=({"model": "m", "forget_after_h": 0.1},)).route  # who says one thing contradicts nothing
 
 
 @pytest.mark.parametrize("host", ["not a host", "", "http://here", "here:80", "300.1.1.1", "[::1]", "-", "a..b"])

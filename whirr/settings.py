@@ -169,7 +169,8 @@ class Route(BaseModel):
         if self.muted_until is not None and self.muted_until.tzinfo is None:
             raise ValueError(f"muted_until is {self.muted_until}; expected a time with an offset, such as …Z")
         silent, forget = self.silent_after_s, self.forget_after_h
-        if silent is not None and forget is not None and silent > forget * 3600:
+        stated = {"silent_after_s", "forget_after_h"} <= self.model_fields_set
+        if stated and silent is not None and forget is not None and silent > forget * 3600:
             raise ValueError(
                 f"silent_after_s is {silent:g}, forget_after_h {forget:g} ({forget * 3600:g} s); expected silence to "
                 "be told before a stream is forgotten"

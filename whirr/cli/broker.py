@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from typing import Annotated
 
 import typer
@@ -13,23 +12,25 @@ from whirr.cli._output import print_json, print_line
 from whirr.errors import ServiceUnavailable
 from whirr.settings import EMBEDDED_BOOTSTRAP
 
+_LOOK_S = 0.2
+
 
 def broker(
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port on 127.0.0.1; 0 takes a free one.")] = 9092,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")] = False,
 ) -> None:
     """Run a Kafka-compatible broker in memory until Ctrl-C or SIGTERM; its topics are lost when it stops."""
-    asked_to_stop = threading.Event()
+    asked: list[int] = []  # a handler runs in the midst of anything, so it may take no lock, such as an Event's
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked_to_stop.set())
+        signal.signal(number, lambda given, _: asked.append(given))
     with EmbeddedBroker(port) as running:
         environment = {"WHIRR_KAFKA_BOOTSTRAP_SERVERS": running.bootstrap}
         if as_json:
             print_json({"bootstrap": running.bootstrap, "pid": running.pid, "environment": environment})
         else:
             _print_how_to_use(running.bootstrap)
-        while not asked_to_stop.wait(0.2):
-            code = running.wait(0)
+        while not asked:
+            code = running.wait(_LOOK_S)
             if code is not None:
                 raise ServiceUnavailable(f"the broker ended by itself with exit code {code}")
 
