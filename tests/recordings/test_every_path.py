@@ -144,12 +144,12 @@ def test_what_can_not_be_read_is_refused_by_all_for_the_same_reason(tmp_path: Pa
 def test_a_bad_file_does_not_hurt_its_neighbours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, (value, _) in REFUSED.items():
         _written(tmp_path, name, value)
-    _written(tmp_path, "good.flac", FLAC_BYTES)
+    _written(tmp_path, "fine.flac", FLAC_BYTES)
     found = find_recordings(tmp_path)
-    assert {one.name for one in found.recordings} == {"good.flac", "nan.wav"}  # which is found when it is read
+    assert {one.name for one in found.recordings} == {"fine.flac", "nan.wav"}  # which is found when it is read
     with caplog.at_level(logging.WARNING):
         source = FolderSource([tmp_path])
-    assert {file.path.name for file in source.files} == {"good.flac", "nan.wav"}
+    assert {file.path.name for file in source.files} == {"fine.flac", "nan.wav"}
     assert source.counts()["files_damaged"] == len(REFUSED) - 1
 
 
@@ -234,7 +234,7 @@ def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
 def test_what_looks_wrong_is_said(tmp_path: Path, name: str, words: str) -> None:
     lower = riff(fmt(bits=32) + chunk(b"data", I24.tobytes()))  # as `arecord -t wav -f S24_LE` writes it
     _written(tmp_path, name, FRAMES_OF[name][0] if name in FRAMES_OF else lower)
-    _written(tmp_path, "good.wav", FRAMES_OF["float32.wav"][0])
+    _written(tmp_path, "fine.wav", FRAMES_OF["float32.wav"][0])
     (note,) = find_recordings(tmp_path).notes
     assert re.search(words, note)
     assert note.startswith(f"{name}: ")
