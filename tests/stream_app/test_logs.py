@@ -16,6 +16,8 @@ def _loggers_as_before() -> Iterator[None]:
     root = logging.getLogger()
     names = ("aiokafka", "alembic", "asyncio", "faust", "mlflow", "mode")
     before = root.level, root.handlers[:], {name: logging.getLogger(name).level for name in names}
+    for name in names:  # commands silence libraries for the rest of their process
+        logging.getLogger(name).setLevel(logging.NOTSET)
     yield
     root.level, root.handlers[:] = before[:2]
     for name, level in before[2].items():
