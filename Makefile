@@ -21,7 +21,7 @@ help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED)-demo ## Simulate a plant, train, stream, and print each alert (WAV_DIR=DIR: your recordings)
-	@$(RUN) -m scripts.demo $(if $(WAV_DIR),--wav-dir "$(WAV_DIR)") $(ARGS)
+	@$(RUN) -m examples.demo $(if $(WAV_DIR),--wav-dir "$(WAV_DIR)") $(ARGS)
 
 test: $(INSTALLED)-dev ## Run the tests; what needs a service that is not here is skipped, with the reason
 	@$(RUN) -m pytest -n 2 --dist loadgroup $(ARGS)
@@ -55,8 +55,8 @@ quality: $(INSTALLED)-bench ## Train every detector on real recordings (ROOT=DIR
 	@$(RUN) -W ignore -m benchmarks.quality $(if $(ROOT),--root "$(ROOT)") $(ARGS)
 
 chaos: $(INSTALLED)-dev ## Kill, pause and cut off all that can be while frames flow, and count (ARGS=--short: in minutes)
-	@$(RUN) -m scripts.local_services fetch >/dev/null
-	@$(RUN) -m scripts.chaos $(ARGS)
+	@$(RUN) -m tests.services fetch >/dev/null
+	@$(RUN) -m tests.chaos $(ARGS)
 
 lifetimes: $(INSTALLED)-bench ## Play bearings run to failure (ROOT=DIR) live: when does the first alert come?
 	@$(RUN) -W ignore -m benchmarks.lifetimes $(if $(ROOT),--root "$(ROOT)") $(ARGS)
@@ -65,7 +65,7 @@ schemas: $(INSTALLED)-dev ## Write the JSON Schemas from the Python types
 	@$(RUN) -m schemas.generate
 
 services: $(INSTALLED)-dev ## Run Apache Kafka, Redis and PostgreSQL for the tests until Ctrl-C
-	@$(RUN) -m scripts.local_services run
+	@$(RUN) -m tests.services run
 
 constraints: $(INSTALLED)-dev ## Resolve every version anew into constraints.txt
 	@$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --universal --python-version 3.11 --all-extras \

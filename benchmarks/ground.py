@@ -1,7 +1,7 @@
 """What the worker's benchmarks stand on: a broker, a topic of frames, a model, and a worker to measure.
 
 Kafka is the one that ``WHIRR_KAFKA_BOOTSTRAP_SERVERS`` names; else Apache Kafka, started for the occasion, where this
-machine has Java and its jars (``python -m scripts.local_services fetch``); else the embedded broker.
+machine has Java and its jars (``python -m tests.services fetch``); else the embedded broker.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 
 from schemas import frame_headers
-from scripts.services import KAFKA_VERSION, KafkaCluster
-from scripts.services.service import NotInstalled
-from stream_app.topics import ensure_topics
+from stream_app.worker.topics import ensure_topics
+from tests.services import KAFKA_VERSION, KafkaCluster
+from tests.services.service import NotInstalled
 from whirr import process
 from whirr.broker import EmbeddedBroker
 from whirr.settings import Settings
@@ -71,7 +71,7 @@ class Worker:
             "WORKER_DIR": str(bench.folder / worker_id),
             "LOG_LEVEL": "warning",
         }
-        command = [sys.executable, "-c", "from whirr.cli import main; main()", "worker", "--model", str(model)]
+        command = [sys.executable, "-c", "from commands import main; main()", "worker", "--model", str(model)]
         self._process = subprocess.Popen(
             [*command, "--web-port", str(self.port), "--mode", mode],
             env={**os.environ, **{f"WHIRR_{name}": value for name, value in given.items()}},

@@ -20,10 +20,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from recordings.find import sort_key
 from schemas import Alert, FrameRecord, Score, frame_headers
 from stream_app.pipeline import backtest
 from stream_app.pipeline.model import Model
-from whirr.recordings.find import sort_key
 from whirr.settings import Route
 
 RUNS = ("Bearing1_2", "Bearing2_2", "Bearing3_1")

@@ -140,7 +140,7 @@ def _librosa(config: FeatureConfig) -> Callable[[NDArray[np.float32]], NDArray[n
 
 
 def _command(model: Path, recordings: Path, out: Path, jobs: int) -> list[str]:
-    program = [sys.executable, "-c", "from whirr.cli import main; main()", "replay", str(recordings)]
+    program = [sys.executable, "-c", "from commands import main; main()", "replay", str(recordings)]
     return [*program, "--model", str(model), "--out", str(out), "--jobs", str(jobs), "--json"]
 
 

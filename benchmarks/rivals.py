@@ -16,7 +16,7 @@ import orjson
 
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Computed, Engine, Outcome, StreamState
-from stream_app.states import state_key
+from stream_app.worker.states import state_key
 
 BATCH = 64
 
@@ -152,7 +152,7 @@ def quix(engine: Engine, bootstrap: str, frames_topic: str, frames: int) -> None
 
 def main() -> None:
     name, model, bootstrap, frames_topic, frames = sys.argv[1:]
-    from stream_app.models import load_champions
+    from stream_app.worker.models import load_champions
     from whirr.settings import Route
 
     engine = Engine(load_champions([Route(match="*", model=model)]).router)

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from whirr.sweep.course import ANOMALY, Course
-from whirr.sweep.grid import Grid
-from whirr.sweep.outcome import outcomes
+from backtest.sweep.course import ANOMALY, Course
+from backtest.sweep.grid import Grid
+from backtest.sweep.outcome import outcomes
 
 MACHINES, FRAMES = 50, 2000
 

@@ -15,9 +15,9 @@ from edge_agent.publisher import KafkaSink, Publisher, Sink
 from edge_agent.spool import Spool, SpoolBuffer, open_spool
 from edge_agent.stretch import SignalFormat, Source, Stretch
 from edge_agent.times import Clock, SystemClock, Timeline
+from schemas.errors import ServiceUnavailable, SettingsError
 from schemas.frame import MACHINE_ID, MAX_SOURCE_CHARS, frame_headers
 from schemas.times import format_rfc3339
-from whirr.errors import ServiceUnavailable, SettingsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

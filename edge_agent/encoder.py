@@ -11,8 +11,8 @@ import soundfile
 
 from edge_agent.framer import frame_samples
 from edge_agent.stretch import SAMPLE_BYTES, SampleKind, SignalFormat
+from schemas.errors import SettingsError
 from schemas.frame import MAX_VALUE_BYTES
-from whirr.errors import SettingsError
 
 FileFormat = Literal["flac", "wav"]
 _SUBTYPES: dict[SampleKind, str] = {"pcm16": "PCM_16", "pcm24": "PCM_24", "pcm32": "PCM_32", "float32": "FLOAT"}

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_agent.stretch import SignalFormat, Stretch
+from schemas.errors import SettingsError
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
-from whirr.errors import SettingsError
 
 MICROSECONDS = 1_000_000
 

@@ -26,7 +26,7 @@ from aiokafka.errors import (
 
 from edge_agent.outgoing import OutgoingFrame, Waiting
 from edge_agent.times import Clock
-from whirr.errors import AccessRefused, ServiceUnavailable, WhirrError
+from schemas.errors import AccessRefused, ServiceUnavailable, WhirrError
 from whirr.kafka_clients import client_options, refusal, why_not_connected
 from whirr.settings import Settings, load_settings
 

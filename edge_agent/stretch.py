@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from recordings.samples import SAMPLE_KINDS, SampleKind
+from schemas.errors import RecordingError
 from schemas.frame import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
-from whirr.errors import RecordingError
-from whirr.recordings.samples import SAMPLE_KINDS, SampleKind
 
 __all__ = ["SAMPLE_BYTES", "SAMPLE_KINDS", "SampleKind", "SignalFormat", "Source", "Stretch"]
 

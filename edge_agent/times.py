@@ -14,9 +14,9 @@ import time
 from typing import Protocol
 
 from edge_agent.framer import MICROSECONDS, Cut
+from schemas.errors import SettingsError
 from schemas.frame import MAX_AHEAD_US
 from schemas.times import format_rfc3339
-from whirr.errors import SettingsError
 
 log = logging.getLogger(__name__)
 GAP_US = 1 * MICROSECONDS

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from schemas.errors import FrameRejected
 from schemas.times import format_rfc3339, parse_rfc3339
-from whirr.errors import FrameRejected
 
 FRAME_TYPE = "whirr.frame.v1"
 MIN_FRAME_S = 0.1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from whirr.cli import run
+from commands import run
 
 if __name__ == "__main__":
     sys.exit(run(["replay", *sys.argv[1:]]))

@@ -15,9 +15,9 @@ import hypothesis
 import psycopg
 import pytest
 
-from scripts.services import KafkaCluster, NotInstalled, Postgres, Redis, Service
-from scripts.services.jars import kafka_jars
 from tests.helpers import KafkaUnderTest
+from tests.services import KafkaCluster, NotInstalled, Postgres, Redis, Service
+from tests.services.jars import kafka_jars
 from whirr.broker import EmbeddedBroker
 from whirr.process import free_port
 from whirr.settings import Settings

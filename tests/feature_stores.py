@@ -21,9 +21,9 @@ import redis
 
 import feature_repo
 from feature_repo import fields
+from feature_repo.push.online import OnlineStore
 from feature_repo.rows import FeatureRow
-from stream_app.feature_push.online import OnlineStore
-from whirr.feature_store import open_store
+from feature_repo.store import open_store
 from whirr.settings import Settings
 
 SHIPPED = Path(feature_repo.__file__).parent

@@ -241,7 +241,7 @@ def run_whirr(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``whirr`` as a program of its own, and return how it ended and what it printed."""
     return subprocess.run(
-        [sys.executable, "-m", "whirr", *args],
+        [sys.executable, "-m", "commands", *args],
         capture_output=True,
         text=True,
         check=False,

@@ -21,7 +21,7 @@ import pytest
 CTRL_C = b"\x03"
 DEADLINE_S = 240.0  # importing Feast takes seconds, and many on a busy machine
 _AGAIN_S = 20.0
-_WHIRR = (sys.executable, "-m", "whirr")
+_WHIRR = (sys.executable, "-m", "commands")
 # What rich draws with: colours, moves of the cursor, lines that are cleared, the other screen, a hidden cursor.
 _DRAWING = re.compile(rb"\x1b\[[0-9;]*[mAKGH]|\x1b\[\?(?:25|1049)[hl]|\x1b\[2J(?=\x1b\[H)")
 

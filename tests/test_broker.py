@@ -20,12 +20,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from kafka import KafkaConsumer, KafkaProducer
 
+from schemas.errors import MissingExtra, SettingsError
 from schemas.frame import FrameRecord
 from tests.conftest import unavailable
 from tests.helpers import MAX_RECORD_BYTES, KafkaUnderTest, eventually, eventually_async, run_whirr
 from whirr import broker_front
 from whirr.broker import EmbeddedBroker
-from whirr.errors import MissingExtra, SettingsError
 
 
 def is_running(pid: int) -> bool:
@@ -112,7 +112,7 @@ def test_it_dies_with_a_parent_that_is_killed():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_prints_where_it_listens_and_stops_cleanly(number: signal.Signals):
-    command = [sys.executable, "-m", "whirr", "broker", "--port", "0", "--json"]
+    command = [sys.executable, "-m", "commands", "broker", "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         printed = orjson.loads(running.stdout.readline())

@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 import pytest
 
-import whirr.cli
+import commands
+from commands import COMMANDS, load_command, run
+from schemas.errors import MissingExtra, SettingsError, WhirrError
 from tests.helpers import run_whirr
 from whirr import __version__
-from whirr.cli import COMMANDS, load_command, run
-from whirr.errors import MissingExtra, SettingsError, WhirrError
 
 HEAVY = {"aiokafka", "faust", "feast", "lightning", "matplotlib", "mlflow", "numpy", "onnxruntime", "scipy", "torch"}
 
@@ -25,12 +25,12 @@ def act_as(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Return a function that puts another body under the name of a command."""
 
     def replace(name: str, body: Any) -> None:
-        module = ModuleType("whirr.cli.pretended")
+        module = ModuleType("commands.pretended")
         module.body = body  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "whirr.cli.pretended", module)
+        monkeypatch.setitem(sys.modules, "commands.pretended", module)
         command = COMMANDS[name]
-        pretended = type(command)("whirr.cli.pretended:body", command.summary, command.extra)
-        monkeypatch.setattr(whirr.cli, "COMMANDS", {**COMMANDS, name: pretended})
+        pretended = type(command)("commands.pretended:body", command.summary, command.extra)
+        monkeypatch.setattr(commands, "COMMANDS", {**COMMANDS, name: pretended})
 
     return replace
 
@@ -79,7 +79,7 @@ def test_the_version_is_printed():
 
 def imported_by(*args: str) -> set[str]:
     program = (
-        "import sys, orjson\nfrom whirr.cli import run\n"
+        "import sys, orjson\nfrom commands import run\n"
         "code = run(sys.argv[1:])\n"
         "sys.stdout.write('\\n' + orjson.dumps(sorted({name.partition('.')[0] for name in sys.modules})).decode())\n"
     )
@@ -149,8 +149,8 @@ def test_a_missing_module_that_no_extra_brings_is_a_bug(act_as: Any):
 
 
 def test_a_command_that_is_not_installed_is_reported(monkeypatch: pytest.MonkeyPatch):
-    absent = type(COMMANDS["edge"])("whirr.cli.absent:absent", "Absent.")
-    monkeypatch.setattr(whirr.cli, "COMMANDS", {"absent": absent})
+    absent = type(COMMANDS["edge"])("commands.absent:absent", "Absent.")
+    monkeypatch.setattr(commands, "COMMANDS", {"absent": absent})
     with pytest.raises(WhirrError, match="no command 'absent'"):
         load_command("absent")
 
@@ -163,7 +163,7 @@ def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
 def test_json_goes_out_line_by_line():
     # A program at the other end of a pipe sees the line while the command still runs.
     program = (
-        "from whirr.cli._output import print_json\nimport time\n"
+        "from commands._output import print_json\nimport time\n"
         "print_json({'path': __import__('pathlib').Path('a')})\ntime.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as running:

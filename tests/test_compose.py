@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.services import KAFKA_VERSION
-from scripts.services.acls import rights
-from scripts.services.secured import USERS
+from commands import COMMANDS, load_command
 from tests.helpers import REPOSITORY
-from whirr.cli import COMMANDS, load_command
+from tests.services import KAFKA_VERSION
+from tests.services.acls import rights
+from tests.services.secured import USERS
 from whirr.settings import Settings, load_settings
 
 FILE = REPOSITORY / "docker-compose.kafka.yml"

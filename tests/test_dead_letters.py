@@ -15,13 +15,13 @@ import pytest
 import soundfile
 from rich.console import Console
 
+from commands import dlq, run
 from schemas import DeadLetter, FrameRecord, frame_headers, parse_frame
+from schemas.errors import SettingsError
 from tests.helpers import KafkaUnderTest
 from whirr import process
-from whirr.cli import dlq, run
 from whirr.dead_letter_replay import REPLAYED_FROM, plan, replay
 from whirr.dead_letters import Letter, letter_of, parse_place, read_letters
-from whirr.errors import SettingsError
 from whirr.settings import Settings
 
 Whirr = Callable[..., Awaitable[tuple[int, str, str]]]

@@ -5,10 +5,10 @@ import re
 from prometheus_client import CollectorRegistry, generate_latest
 
 from feature_repo.fields import FIELDS, VIEWS
+from feature_repo.push.metrics import PushMetrics
 from schemas import ERROR_CODES
-from stream_app.feature_push.metrics import PushMetrics
-from stream_app.metrics import Metrics
 from stream_app.pipeline import StreamState
+from stream_app.worker.metrics import Metrics
 from tests.helpers import REPOSITORY
 from whirr.settings import Route, Settings
 

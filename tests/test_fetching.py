@@ -13,16 +13,16 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.consumer import fetcher
 
+from backtest.replay.rescoring import Range, records_of
 from schemas import FrameRecord
+from schemas.errors import SettingsError
 from tests.helpers import KafkaUnderTest
 from tests.raw_batches import bomb, raw_batch, raw_record, send_raw
 from whirr import fetching
 from whirr.alerts import AlertReader
 from whirr.dead_letters import read_letter, read_letters
-from whirr.errors import SettingsError
 from whirr.fetching import Teller, UnreadableRecord
 from whirr.record_batches import MAX_UNPACKED_BYTES
-from whirr.replay.rescoring import Range, records_of
 from whirr.topic_reader import read_record, read_topic
 
 CODECS = ["none", "gzip", "snappy", "snappy-raw", "lz4", "zstd"]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed, TopicAuthorizationFailedError
 
+from schemas.errors import ServiceUnavailable, SettingsError
 from tests.helpers import run_whirr
-from whirr.errors import ServiceUnavailable, SettingsError
 from whirr.kafka_clients import client_options, refusal, why_not_connected
 from whirr.settings import Settings, load_settings
 

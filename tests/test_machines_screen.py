@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.services import NotInstalled, Redis
 from tests.conftest import unavailable
 from tests.feature_stores import a_store, row
 from tests.helpers import eventually
+from tests.services import NotInstalled, Redis
 
 DEADLINE_S = 60.0
 _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -34,7 +34,7 @@ class Screen:
     def __init__(self) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 100, 0, 0))
-        code = "from whirr.cli import main; main()"
+        code = "from commands import main; main()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "machines", "--interval-s", "0.1"],
             stdin=theirs,

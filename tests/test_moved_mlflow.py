@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from commands import run
+from schemas.errors import ServiceUnavailable
 from schemas.registry import ModelUri
-from stream_app.registry import MlflowRegistry
+from stream_app.worker.registry import MlflowRegistry
 from tests.models import encoded, noise
 from tests.registered import register
 from trainer.registration import check_registry
 from trainer.registry import Registry
-from whirr.cli import run
-from whirr.errors import ServiceUnavailable
 from whirr.settings import Settings, load_settings
 
 NAME = "pump"

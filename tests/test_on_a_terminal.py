@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from commands import COMMANDS, load_command
+from commands.models import _COLUMNS
 from schemas import DeadLetter, FrameRecord
-from stream_app.models import Champions
+from stream_app.worker.models import Champions
 from tests.feature_stores import SHIPPED, a_store, row
 from tests.helpers import KafkaUnderTest
 from tests.models import NORMAL_RMS, course
@@ -26,8 +28,6 @@ from tests.registered import register, sound_model
 from tests.stream_app.fakes import ENCODER, alert_of
 from tests.terminals import Ran, on_a_terminal, with_a_reader_that_has_gone
 from whirr.broker import EmbeddedBroker
-from whirr.cli import COMMANDS, load_command
-from whirr.cli.models import _COLUMNS
 from whirr.settings import Settings
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("terminal")]  # one world for all
@@ -169,9 +169,9 @@ def _recordings(folder: Path) -> None:
 
 
 def _results(folder: Path, model: Path) -> Path:
-    from whirr.replay.config import ReplayConfig
-    from whirr.replay.models import load, routes_of
-    from whirr.replay.run import ReplayObserver, replay
+    from backtest.replay.config import ReplayConfig
+    from backtest.replay.models import load, routes_of
+    from backtest.replay.run import ReplayObserver, replay
 
     settings = Settings()
     champions: Champions = load(routes_of(settings, str(model), use_routes=False), settings)
@@ -266,7 +266,7 @@ def test_the_list_of_models_breaks_no_word(world: World, tmp_path: Path):
 
 def test_a_list_of_models_that_is_piped_is_one_line_a_version(world: World, tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, "-m", "whirr", "models", "list"],
+        [sys.executable, "-m", "commands", "models", "list"],
         capture_output=True, text=True, check=True, env={**os.environ, **world.env}, cwd=tmp_path,
     )  # fmt: skip
     head, *rows = [line for line in done.stdout.splitlines() if line.strip()]
@@ -276,7 +276,7 @@ def test_a_list_of_models_that_is_piped_is_one_line_a_version(world: World, tmp_
 
 
 def test_what_takes_long_is_said_at_once_where_nobody_looks(world: World, tmp_path: Path):
-    program = "import sys; sys.modules['feast'] = None; from whirr.cli import main; main()"
+    program = "import sys; sys.modules['feast'] = None; from commands import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, "machines"],
         capture_output=True, text=True, check=False, env={**os.environ, **world.env}, cwd=tmp_path,
@@ -286,7 +286,7 @@ def test_what_takes_long_is_said_at_once_where_nobody_looks(world: World, tmp_pa
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e300"])
 def test_no_option_takes_an_infinity(value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    from whirr.cli import run
+    from commands import run
 
     for args in (
         ["machines", f"--interval-s={value}"],
@@ -303,6 +303,6 @@ def test_no_option_takes_an_infinity(value: str, tmp_path: Path, capsys: pytest.
 def test_an_output_that_is_full_is_told(args: list[str]):
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "whirr", *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-m", "commands", *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert (done.returncode, done.stderr) == (1, "error: the output can't be written (No space left on device)\n")

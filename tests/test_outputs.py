@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from commands import run
+from schemas.errors import SettingsError
 from tests.models import encoded, noise, tiny_model
-from whirr.cli import run
-from whirr.errors import SettingsError
 from whirr.outputs import check_file, check_folder
 
 
@@ -65,16 +65,16 @@ def test_a_folder_that_cannot_be_written_to_is_refused(path: str, message: str):
             "trainer.train.find_recordings",
         ),
         (["features", "{here}", "--out", "/proc/no"], "trainer.extraction.find_recordings"),
-        (["evaluate", "{here}", "--model", "{model}", "--report", "/proc/no/r.html"], "trainer.evaluation.evaluate"),
-        (["replay", "{here}", "--model", "{model}", "--out", "/proc/no"], "whirr.replay.models.load"),
+        (["evaluate", "{here}", "--model", "{model}", "--report", "/proc/no/r.html"], "backtest.evaluation.evaluate"),
+        (["replay", "{here}", "--model", "{model}", "--out", "/proc/no"], "backtest.replay.models.load"),
         (
             ["replay", "{here}", "--model", "{model}", "--out", "{here}/out", "--report", "/proc/no/r.html"],
-            "whirr.replay.models.load",
+            "backtest.replay.models.load",
         ),
-        (["replay", "--from", "kafka", "--model", "{model}", "--out", "/proc/no"], "whirr.replay.models.load"),
-        (["sweep", "{here}", "--write", "/proc/no/whirr.toml"], "whirr.sweep.load.load_courses"),
+        (["replay", "--from", "kafka", "--model", "{model}", "--out", "/proc/no"], "backtest.replay.models.load"),
+        (["sweep", "{here}", "--write", "/proc/no/whirr.toml"], "backtest.sweep.load.load_courses"),
         (["simulate", "--out", "/proc/no"], "edge_agent.simulator.recordings._write_run"),
-        (["record", "--out", "/proc/no"], "whirr.replay.recording.record"),
+        (["record", "--out", "/proc/no"], "backtest.replay.recording.record"),
         (["alerts", "audio", "abcdef", "--out", "/proc/no/a.wav"], "whirr.alert_audio.fetch"),
         (["dlq", "show", "0:1", "--out", "/proc/no/a"], "whirr.dead_letters.read_letter"),
     ],

@@ -29,7 +29,7 @@ child.wait()
 # As the worker starts it; Feast is imported first.
 FEATURES = """
 import asyncio
-from stream_app.feature_push.link import Link
+from feature_repo.push.link import Link
 from whirr.settings import load_settings
 async def main():
     link = Link(load_settings(), lambda kind, answer: print(kind, link._child.pid, flush=True))

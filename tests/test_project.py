@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from commands import COMMANDS, load_command
 from tests.helpers import REPOSITORY
 from whirr import __version__
-from whirr.cli import COMMANDS, load_command
 
-PACKAGES = ("edge_agent", "feature_repo", "schemas", "scripts", "stream_app", "trainer", "whirr")
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 # Folders of one person or machine, and hosts of package registries.
 OF_ONE_MACHINE = re.compile(
     "/(?:root|work|home/[a-z]+|Users/[A-Za-z]+)/"
@@ -60,6 +61,20 @@ def test_every_package_says_that_it_is_typed():
     assert [name for name in PACKAGES if not (REPOSITORY / name / "py.typed").is_file()] == []
 
 
+def test_the_wheel_holds_every_package_that_is_shipped_and_no_harness():
+    shipped = {path.parent.name for path in REPOSITORY.glob("*/__init__.py")}
+    assert set(PACKAGES) == shipped - {"benchmarks", "examples", "scripts", "tests"}
+
+
+def test_a_script_is_an_entry_point_of_a_few_lines():
+    long = {
+        path.name: lines
+        for path in (REPOSITORY / "scripts").rglob("*.py")
+        if (lines := len(text_of(path).splitlines())) > 15
+    }
+    assert long == {}
+
+
 def test_every_module_says_what_it_is_for():
     silent = [
         str(path.relative_to(REPOSITORY))
@@ -70,12 +85,11 @@ def test_every_module_says_what_it_is_for():
 
 
 def test_the_version_is_the_same_everywhere():
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["version"] == __version__
+    assert PROJECT["project"]["version"] == __version__
 
 
 def test_every_package_of_every_extra_is_pinned():
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = PROJECT["project"]
     pinned = set(re.findall(r"^([a-z0-9-]+)==", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE))
     wanted = [
         *project["dependencies"],

@@ -17,12 +17,12 @@ from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuth
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
 from schemas import FrameRecord
-from scripts.services import NotInstalled, SecuredKafka
-from scripts.services.acls import ACLS_FILE, grant, rights
-from scripts.services.secured import make_certificates
 from tests.conftest import unavailable
 from tests.helpers import REPOSITORY, eventually_async, run_whirr
 from tests.models import course, tiny_model
+from tests.services import NotInstalled, SecuredKafka
+from tests.services.acls import ACLS_FILE, grant, rights
+from tests.services.secured import make_certificates
 from tests.stream_app.worker_process import WorkerProcess, environment
 from whirr.kafka_clients import client_options
 from whirr.settings import Route, Settings, load_settings

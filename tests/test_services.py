@@ -12,13 +12,13 @@ import psycopg
 import pytest
 import redis
 
-from scripts.services import NotInstalled, Redis
-from scripts.services.jars import kafka_jars
-from scripts.services.service import Child
+from schemas.errors import ServiceUnavailable
 from tests.helpers import REPOSITORY, eventually
-from whirr.errors import ServiceUnavailable
+from tests.services import NotInstalled, Redis
+from tests.services.jars import kafka_jars
+from tests.services.service import Child
 
-RUN = [sys.executable, "-m", "scripts.local_services", "run", "--only", "redis"]
+RUN = [sys.executable, "-m", "tests.services", "run", "--only", "redis"]
 
 
 @pytest.mark.real_services
@@ -77,7 +77,7 @@ def test_jars_that_were_not_fetched_are_named_with_the_command_that_does(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setenv("WHIRR_CACHE_DIR", str(tmp_path))
-    with pytest.raises(NotInstalled, match=r"scripts\.local_services fetch"):
+    with pytest.raises(NotInstalled, match=r"tests\.services fetch"):
         kafka_jars()
 
 

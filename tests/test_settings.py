@@ -12,10 +12,10 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
+from commands import run
+from commands.settings import MASK, show
+from schemas.errors import SettingsError
 from tests.helpers import REPOSITORY, run_whirr
-from whirr.cli import run
-from whirr.cli.settings import MASK, show
-from whirr.errors import SettingsError
 from whirr.settings import EMBEDDED_BOOTSTRAP, Route, Settings, load_settings, unknown_variables
 
 

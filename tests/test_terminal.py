@@ -12,7 +12,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from whirr.cli._output import Terminal, print_error, print_json, print_line, print_warning
+from commands._output import Terminal, print_error, print_json, print_line, print_warning
 from whirr.terminal import PrintableFormatter, json_line, json_text, printable
 
 HOSTILE = [

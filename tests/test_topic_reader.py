@@ -7,9 +7,9 @@ import time
 import pytest
 
 from schemas import FrameRecord
+from schemas.errors import ServiceUnavailable, SettingsError
 from tests.helpers import KafkaUnderTest
 from whirr import process
-from whirr.errors import ServiceUnavailable, SettingsError
 from whirr.settings import Settings
 from whirr.topic_reader import read_record, read_topic
 

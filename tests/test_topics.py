@@ -9,10 +9,10 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from commands import run
+from schemas.errors import SettingsError
 from tests.helpers import KafkaUnderTest, run_whirr
 from whirr import process
-from whirr.cli import run
-from whirr.errors import SettingsError
 from whirr.settings import load_settings
 from whirr.topics import changelog_topic, topic_specs
 

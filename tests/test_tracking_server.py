@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whirr.errors import MissingExtra, ServiceUnavailable
+from schemas.errors import MissingExtra, ServiceUnavailable
 from whirr.settings import load_settings
 from whirr.tracking_server import TrackingServer
 

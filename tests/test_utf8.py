@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from whirr.cli import COMMANDS, load_command, run
-from whirr.errors import SettingsError
+from commands import COMMANDS, load_command, run
+from schemas.errors import SettingsError
 from whirr.settings import load_settings
 from whirr.utf8 import is_utf8
 

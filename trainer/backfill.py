@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from feature_repo.rows import FeatureRow
+from recordings.times import NoTime
+from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline.rolling import RollingMean
 from stream_app.pipeline.statistics import STATISTICS
 from trainer.extraction import PARQUET, Extracted
 from trainer.recordings import Recording
-from whirr.errors import RecordingError, SettingsError
-from whirr.recordings.times import NoTime
 
 _ROWS_AT_ONCE = 50_000
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from whirr.errors import ModelError, SettingsError
+from schemas.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
     from schemas import FeatureConfig

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from whirr.errors import MissingExtra, SettingsError
+from schemas.errors import MissingExtra, SettingsError
 
 if TYPE_CHECKING:
     from trainer.graph import Graph

@@ -13,9 +13,9 @@ import onnx
 import torch
 from torch import nn
 
+from schemas.errors import ModelError
 from stream_app.pipeline.model import INPUT, OUTPUTS
 from trainer.graph import OPSET, Float32, Graph, Shape
-from whirr.errors import ModelError
 
 TOLERANCE = 1e-4  # relative above 1, absolute below
 

@@ -15,6 +15,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from recordings.find import Problem
+from recordings.naming import Naming
 from schemas import FeatureConfig
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.resample import resample
@@ -23,8 +25,6 @@ from trainer.feature_files import FrameRow, FrameTable, GrowingArray, growing_ar
 from trainer.reading import Float32, computed, frame_bounds, samples_of
 from trainer.recordings import Found, OnError, Part, find_recordings
 from whirr.outputs import check_folder
-from whirr.recordings.find import Problem
-from whirr.recordings.naming import Naming
 
 SPECTROGRAMS = "spectrograms.npy"
 PARQUET = "statistics.parquet"

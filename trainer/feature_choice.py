@@ -8,8 +8,8 @@ from math import log2
 from typing import Literal
 
 from schemas import FeatureConfig
+from schemas.errors import RecordingError, SettingsError
 from trainer.recordings import Found
-from whirr.errors import RecordingError, SettingsError
 
 SOUND_MIN_HZ = 8_000  # signals below are taken for an accelerometer's
 SOUND_RATE_HZ = 16_000

@@ -20,8 +20,8 @@ from onnx import compose, helper, numpy_helper
 from pydantic import TypeAdapter, ValidationError
 
 from schemas import ModelMetadata
+from schemas.errors import ModelError
 from stream_app.pipeline.model import INPUT, MAX_BATCH, METADATA_KEY, OUTPUTS
-from whirr.errors import ModelError
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

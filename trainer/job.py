@@ -10,15 +10,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from recordings.find import Problem
+from recordings.naming import Naming
 from schemas import ModelMetadata
+from schemas.errors import SettingsError
 from trainer.detector import CANDIDATES, DEFAULT, EpochLoss, find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice, FeatureOptions
 from trainer.recordings import Found, OnError
 from trainer.screening import LeftOut
-from whirr.errors import SettingsError
-from whirr.recordings.find import Problem
-from whirr.recordings.naming import Naming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from recordings import read_recording
+from schemas.errors import RecordingError
 from stream_app.pipeline import Model, resample, windows
-from trainer.evaluation.labelled import find_labelled
+from trainer.labelled import find_labelled
 from trainer.promotion import Judge
 from trainer.reading import signals_of
-from whirr.errors import RecordingError
-from whirr.recordings import read_recording
 
 
 def recording_auc(folder: Path) -> Judge:

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from schemas.errors import SettingsError
 from trainer.job import TrainConfig
-from whirr.errors import SettingsError
 
 _OPTIONS = {  # where the configuration has another name
     "rate_hz": "rate",

@@ -10,11 +10,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+import recordings
+from recordings.find import Problem
 from schemas import FeatureConfig
+from schemas.errors import FrameRejected, RecordingError
 from trainer.recordings import Part
-from whirr import recordings
-from whirr.errors import FrameRejected, RecordingError
-from whirr.recordings.find import Problem
 
 Float32 = NDArray[np.float32]
 Computed = TypeVar("Computed")

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from recordings import SUFFIXES, Notes, RecordingInfo, is_recording, recording_info
+from recordings.find import Problem, checked_folder, sort_key, walk
+from recordings.layout import normals_level
+from recordings.naming import Known, Namer, Naming
+from recordings.times import NoTime
+from recordings.words import folder_name
+from schemas.errors import RecordingError
 from schemas.frame import MIN_FRAME_S
-from whirr.errors import RecordingError
-from whirr.recordings import SUFFIXES, Notes, RecordingInfo, is_recording, recording_info
-from whirr.recordings.find import Problem, checked_folder, sort_key, walk
-from whirr.recordings.layout import normals_level
-from whirr.recordings.naming import Known, Namer, Naming
-from whirr.recordings.times import NoTime
-from whirr.recordings.words import folder_name
 
 NOT_LOOKED = NoTime("nobody looked")
 STRAY_SHARE = 0.25  # a recording shorter than this share of the median one doesn't set the window's length
@@ -57,7 +57,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a folder holds, in the one order of recordings: see :func:`whirr.recordings.find.sort_key`.
+    """What a folder holds, in the one order of recordings: see :func:`recordings.find.sort_key`.
 
     Attributes:
         folder: Where they are.
@@ -144,7 +144,7 @@ def find_recordings(
     """Return the recordings under a folder.
 
     ``DIR/<machine>/train/*`` and ``DIR/<machine>/*`` name the machine; ``DIR/train/*`` and ``DIR/*`` don't. The
-    layouts of public data sets are understood too: see :mod:`whirr.recordings.layout`.
+    layouts of public data sets are understood too: see :mod:`recordings.layout`.
 
     Args:
         folder: Searched recursively for recordings: audio, and tables of samples with a stated rate.

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from feature_repo import fields
 from schemas import StatisticsReference, format_rfc3339
+from schemas.errors import FeatureStoreError
 from stream_app.pipeline.statistics import STATISTICS
-from whirr.errors import FeatureStoreError
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 NORMAL = "normal"

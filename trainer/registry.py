@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import ModelError, PromotionRefused
 from schemas.registry import CHALLENGER, CHAMPION, MODEL_FILE
 from schemas.times import format_rfc3339
 from trainer.promotion import FalseAlarms, Judge, worse_in_auc, worse_in_false_alarms
-from whirr.errors import ModelError, PromotionRefused
 from whirr.settings import Settings
 from whirr.tracking_server import TrackingServer, is_missing, quiet
 

@@ -15,14 +15,14 @@ from typing import Final
 
 import numpy as np
 
+from recordings.find import Problem
 from schemas import FeatureConfig
+from schemas.errors import RecordingError
 from stream_app.pipeline.sensor import FLAT_PEAK_TO_PEAK, sensor_fault
 from trainer.dataset import HeldOutSet
 from trainer.reading import Float32, computed, frame_bounds, samples_of
 from trainer.recordings import Found, OnError, Part, Recording
 from trainer.thresholds import Calibrated
-from whirr.errors import RecordingError
-from whirr.recordings.find import Problem
 
 MAX_FAULTY: Final = 0.5  # of all frames; beyond it the sensor is what is wrong, and not some recordings
 ALIKE: Final = 0.999  # correlation of two recordings' steps from sample to sample, beyond which one is a copy

@@ -15,15 +15,15 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from recordings.find import Problem
 from schemas import FeatureConfig
+from schemas.errors import RecordingError
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.windowing import windows
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
 from trainer.reading import computed, frame_bounds, samples_of, signals_of
 from trainer.recordings import Part
-from whirr.errors import RecordingError
-from whirr.recordings.find import Problem
 
 Float32 = NDArray[np.float32]
 FrameWindows = Float32  # [signal, window, channel, band, time]

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from feature_repo.fields import history_folder
+from feature_repo.store import repo_folder
 from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, StatisticsReference, format_rfc3339
+from schemas.errors import MissingExtra, ServiceUnavailable
 from stream_app.pipeline.model import Model, golden_window
 from trainer.checkpoints import last_checkpoint
 from trainer.detector import Fitted, find_detector
@@ -27,8 +29,6 @@ from trainer.recordings import Found, data_hash, find_recordings, split
 from trainer.screening import Screened, check_enough, doubts, screen
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
-from whirr.errors import MissingExtra, ServiceUnavailable
-from whirr.feature_store import repo_folder
 from whirr.outputs import check_file, check_folder
 from whirr.settings import Settings, load_settings
 

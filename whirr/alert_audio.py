@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from schemas.errors import FrameRejected, WhirrError
 from schemas.frame import FrameRecord, parse_frame
-from whirr.errors import FrameRejected, WhirrError
 from whirr.settings import Settings
 from whirr.topic_reader import read_record, read_topic
 

@@ -17,9 +17,9 @@ from aiokafka.errors import KafkaError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.alert import MANY_MACHINES
+from schemas.errors import ServiceUnavailable, SettingsError
 from schemas.times import parse_rfc3339
 from whirr.durations import parse_duration_s
-from whirr.errors import ServiceUnavailable, SettingsError
 from whirr.fetching import UnreadableRecord, end_of
 from whirr.kafka_clients import check_visible, consumer_options, refusal, why_not_connected
 from whirr.settings import Settings, load_settings

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from schemas.errors import MissingExtra, ServiceUnavailable, SettingsError
 from whirr import process
-from whirr.errors import MissingExtra, ServiceUnavailable, SettingsError
 
 HOST = "127.0.0.1"
 START_DEADLINE_S = 60.0

@@ -16,10 +16,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
+from schemas.errors import ServiceUnavailable
 from schemas.frame import MAX_TIMESTAMP_MS
 from schemas.times import format_rfc3339
 from whirr.dead_letters import Letter
-from whirr.errors import ServiceUnavailable
 from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings
 from whirr.settings import notes_topic as name_of_notes

@@ -10,8 +10,8 @@ from typing import Any
 
 from aiokafka import ConsumerRecord
 
+from schemas.errors import SettingsError
 from schemas.times import format_rfc3339
-from whirr.errors import SettingsError
 from whirr.settings import Settings
 from whirr.topic_reader import read_record, read_topic
 

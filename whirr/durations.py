@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from whirr.errors import SettingsError
+from schemas.errors import SettingsError
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d{1,9})([smhd])")

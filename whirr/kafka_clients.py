@@ -26,7 +26,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
-from whirr.errors import AccessRefused, ServiceUnavailable, SettingsError, WhirrError
+from schemas.errors import AccessRefused, ServiceUnavailable, SettingsError, WhirrError
 from whirr.fetching import READ_COMMITTED
 from whirr.settings import Settings
 

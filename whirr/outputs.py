@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
-from whirr.errors import SettingsError
+from schemas.errors import SettingsError, WhirrError
 
 
 def check_file(path: Path, option: str) -> None:
@@ -51,6 +52,23 @@ def check_folder(path: Path, option: str) -> None:
             pass
     except (OSError, ValueError) as error:
         raise SettingsError(f"{option} is {str(path)!r}, where no file can be written: {_reason(error)}") from None
+
+
+def make_anew(out: Path, script: str) -> Path:
+    """Make ``out`` an empty folder, and return it.
+
+    Raises:
+        WhirrError: It holds something that ``script`` did not put there.
+    """
+    mark = out / f".whirr-{script}"
+    if out.exists() and not out.is_dir():
+        raise WhirrError(f"{out} is a file; expected a folder")
+    if out.exists() and any(out.iterdir()) and not mark.exists():
+        raise WhirrError(f"{out} holds something that the {script} did not put there; choose another folder with --out")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    mark.touch()
+    return out
 
 
 def _reason(error: OSError | ValueError) -> str:

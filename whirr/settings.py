@@ -31,9 +31,9 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from schemas.errors import SettingsError
 from schemas.registry import ModelUri
 from schemas.score import Unfamiliar
-from whirr.errors import SettingsError
 from whirr.machine_patterns import check_pattern, covers
 from whirr.utf8 import EXPECTED, is_utf8
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from whirr.errors import ServiceUnavailable, SettingsError, WhirrError
+from schemas.errors import ServiceUnavailable, SettingsError, WhirrError
 from whirr.fetching import UnreadableRecord, end_of
 from whirr.kafka_clients import consumer_options, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings

@@ -17,8 +17,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
+from schemas.errors import ServiceUnavailable
 from schemas.frame import MAX_AHEAD_US
-from whirr.errors import ServiceUnavailable
 from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings, changelog_topic
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from whirr.errors import MissingExtra, ServiceUnavailable, SettingsError, WhirrError
+from schemas.errors import MissingExtra, ServiceUnavailable, SettingsError, WhirrError
 from whirr.outputs import check_folder
 from whirr.settings import Settings
 

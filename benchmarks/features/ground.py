@@ -20,8 +20,8 @@ import psycopg
 import feature_repo
 from feature_repo import fields
 from feature_repo.rows import FeatureRow
-from scripts.services import NotInstalled, Postgres, Redis
-from whirr.feature_store import YAML_VARIABLE, open_store
+from feature_repo.store import YAML_VARIABLE, open_store
+from tests.services import NotInstalled, Postgres, Redis
 from whirr.settings import Settings
 
 MACHINES = int(os.environ.get("WHIRR_BENCH_MACHINES", "1000"))

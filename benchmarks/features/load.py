@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.features.ground import MACHINES, Store, rows_at
-from stream_app.feature_push.link import Link
-from stream_app.feature_row import feature_row
+from feature_repo.push.link import Link
 from stream_app.pipeline import Model, Router, StreamState
 from stream_app.pipeline.rolling import RollingMean
-from stream_app.states import state_key
+from stream_app.worker.feature_row import feature_row
+from stream_app.worker.states import state_key
 from whirr.settings import Route
 
 SECONDS = int(os.environ.get("WHIRR_BENCH_SECONDS", "20"))

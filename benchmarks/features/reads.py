@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from benchmarks.features.ground import MACHINES, Store, rows_at
-from stream_app.feature_push.online import OnlineStore
-from whirr.feature_client import FeatureClient
+from feature_repo.client import FeatureClient
+from feature_repo.push.online import OnlineStore
 
 READS = int(os.environ.get("WHIRR_BENCH_READS", "2000"))
 MANY = 64

@@ -15,8 +15,8 @@ from typing import Any
 
 from benchmarks.features.ground import Store, rows_at
 from feature_repo import fields
-from stream_app.feature_push.online import OnlineStore
-from whirr.feature_store import open_store
+from feature_repo.push.online import OnlineStore
+from feature_repo.store import open_store
 
 ROUNDS = int(os.environ.get("WHIRR_BENCH_ROUNDS", "5"))
 

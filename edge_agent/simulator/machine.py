@@ -12,7 +12,7 @@ from edge_agent.simulator.noise import generator
 from edge_agent.simulator.shaft import Shaft
 from edge_agent.simulator.sound import Broadband, Floor, Hum, Lines, amplitude
 from edge_agent.simulator.spec import Floats, MachineSpec
-from whirr.errors import SettingsError
+from schemas.errors import SettingsError
 
 
 class Machine:

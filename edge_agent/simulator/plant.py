@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from edge_agent.simulator.machine import Machine
 from edge_agent.simulator.spec import Bearing, FaultSpec, Line, MachineSpec, Mode, OffPeriod
-from whirr.errors import SettingsError
+from schemas.errors import SettingsError
 
 PLANTS = ("default", "accelerometers")
 

@@ -24,7 +24,7 @@ import soundfile
 from edge_agent.simulator.machine import Machine
 from edge_agent.simulator.plant import Plant
 from edge_agent.simulator.spec import MachineSpec
-from whirr.errors import RecordingError, SettingsError
+from schemas.errors import RecordingError, SettingsError
 from whirr.outputs import check_folder
 
 RUNNING_MARGIN_DB = 9.0  # a machine this far below its level is switched off

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from whirr.errors import SettingsError
+from schemas.errors import SettingsError
 
 FaultKind = Literal["outer_race", "inner_race", "imbalance", "misalignment", "cavitation", "loose_part"]
 Floats = npt.NDArray[np.float64]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from edge_agent.stretch import SignalFormat, Stretch
-from whirr.errors import RecordingError
-from whirr.recordings import SUFFIXES, Notes, Recording, is_recording, recording_info
-from whirr.recordings.find import Problem, checked_folder, printable, sort_key, walk
-from whirr.recordings.layout import home_machine
+from recordings import SUFFIXES, Notes, Recording, is_recording, recording_info
+from recordings.find import Problem, checked_folder, printable, sort_key, walk
+from recordings.layout import home_machine
+from schemas.errors import RecordingError
 
 log = logging.getLogger(__name__)
 OnError = Literal["skip", "fail"]

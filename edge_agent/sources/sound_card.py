@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_agent.sources.feed import WAITING
 from edge_agent.stretch import SampleKind, SignalFormat, Stretch
-from whirr.errors import MissingExtra, RecordingError
+from schemas.errors import MissingExtra, RecordingError
 
 log = logging.getLogger(__name__)
 SILENT_AFTER_S = 5.0

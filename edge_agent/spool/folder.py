@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 
-from whirr.errors import SettingsError
+from schemas.errors import SettingsError
 
 SEGMENT = ".frames"
 _LOCK, _STREAM, _COUNTS, _ACKNOWLEDGED, _DAMAGED = "lock", "stream.json", "counts.json", "acknowledged", "damaged"

@@ -1,5 +1,6 @@
 """The pure core: bytes -> samples -> log-mel and 13 statistics -> score -> alert state. No network, no framework."""
 
+from recordings import Audio, decode, read_recording
 from stream_app.pipeline.analyse import Computed, frame_cost
 from stream_app.pipeline.backtest import backtest
 from stream_app.pipeline.engine import Engine, Outcome
@@ -11,7 +12,6 @@ from stream_app.pipeline.sensor import level_dbfs, sensor_fault
 from stream_app.pipeline.state import Glance, StreamState, glance, newest_of, silent_together
 from stream_app.pipeline.statistics import STATISTICS
 from stream_app.pipeline.windowing import windows
-from whirr.recordings import Audio, decode, read_recording
 
 __all__ = [
     "METADATA_KEY",

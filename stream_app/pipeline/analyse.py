@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recordings import FRAME_COST, decode, decode_cost
 from schemas.dead_letter import DeadLetter
+from schemas.errors import FrameRejected
 from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.score import SensorFault, Unfamiliar
 from stream_app.pipeline.familiar import in_words, unfamiliar
@@ -18,8 +20,6 @@ from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import RoutedModel, Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
 from stream_app.pipeline.windowing import windows
-from whirr.errors import FrameRejected
-from whirr.recordings import FRAME_COST, decode, decode_cost
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from schemas.alert import Alert
 from schemas.dead_letter import DeadLetter
+from schemas.errors import FrameRejected
 from schemas.frame import FrameRecord
 from schemas.score import IdleReason, ModelRef, Score, ScoreStatus, Unfamiliar
 from schemas.times import format_rfc3339
@@ -20,7 +21,6 @@ from stream_app.pipeline.familiar import in_words
 from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step
 from stream_app.pipeline.state import NEVER, StreamState
-from whirr.errors import FrameRejected
 from whirr.settings import DEFAULT_FORGET_AFTER_H
 
 log = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import FrameRejected, ModelError
 from schemas.model import FeatureConfig
 from stream_app.pipeline.filterbank import build_filterbank
 from stream_app.pipeline.spectrum import Spectrum, Transform
 from stream_app.pipeline.statistics import StatisticsPlan, statistics
 from stream_app.pipeline.windowing import windows
-from whirr.errors import FrameRejected, ModelError
 
 __all__ = ["Features", "windows"]
 

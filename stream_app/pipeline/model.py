@@ -15,9 +15,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from schemas.errors import ModelError
 from schemas.model import GoldenWindow, ModelMetadata
 from stream_app.pipeline.features import Features
-from whirr.errors import ModelError
 
 METADATA_KEY = "whirr"
 INPUT = "log_mel"

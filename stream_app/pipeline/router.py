@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from schemas.errors import FrameRejected, SettingsError
 from stream_app.pipeline.model import Model
 from stream_app.pipeline.rule import Rule
-from whirr.errors import FrameRejected, SettingsError
 from whirr.settings import Route
 
 US_PER_HOUR = 3_600_000_000

@@ -17,9 +17,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from recordings import SAMPLE_LIMIT
 from schemas.model import FeatureConfig
 from stream_app.pipeline.filterbank import Filterbank
-from whirr.recordings import SAMPLE_LIMIT
 
 Float32 = NDArray[np.float32]
 FloatT = TypeVar("FloatT", np.float32, np.float64)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import FrameRejected
 from schemas.model import FeatureConfig
-from whirr.errors import FrameRejected
 
 
 def windows(log_mel: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float32]:

@@ -19,9 +19,9 @@ from edge_agent.simulator import make_plant
 from edge_agent.sources import SimulatedSource
 from edge_agent.stretch import SignalFormat, Source, Stretch
 from edge_agent.times import Timeline
+from schemas.errors import ServiceUnavailable, SettingsError
 from tests.edge_agent.doubles import START_US, FakeClock, FakeSink, ListSource, away, noise
 from tests.helpers import eventually_async, validate_headers
-from whirr.errors import ServiceUnavailable, SettingsError
 
 SECOND = 1_000_000
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from commands import run
 from schemas import FrameRecord, parse_frame, parse_rfc3339
 from tests.helpers import KafkaUnderTest, run_whirr
-from whirr.cli import run
 
 WORKERS_PACKAGES = "faust feast mlflow torch lightning scipy soxr onnxruntime sklearn librosa stream_app trainer"
 BARE = f"""
@@ -27,7 +27,7 @@ class Blocker:
         if name.partition(".")[0] in {WORKERS_PACKAGES.split()!r}:
             raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
 sys.meta_path.insert(0, Blocker())
-from whirr.cli import main
+from commands import main
 main()
 """
 

@@ -10,8 +10,8 @@ import soundfile
 
 from edge_agent.encoder import FileFormat, check_fits, encode
 from edge_agent.stretch import SampleKind, SignalFormat
+from schemas.errors import RecordingError, SettingsError
 from schemas.frame import MAX_VALUE_BYTES
-from whirr.errors import RecordingError, SettingsError
 
 DTYPES = {"pcm16": "int16", "pcm24": "int32", "pcm32": "int32", "float32": "float32"}
 

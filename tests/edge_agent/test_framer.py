@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_agent.framer import Cut, Framer, frame_samples
 from edge_agent.stretch import SignalFormat, Stretch
-from whirr.errors import SettingsError
+from schemas.errors import SettingsError
 
 RATES = st.sampled_from([100, 200, 333, 1000, 8000, 11_025, 44_100])
 

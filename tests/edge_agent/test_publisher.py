@@ -11,9 +11,9 @@ from edge_agent import EdgeAgent, EdgeConfig, LiveTimes, SystemClock
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, TryAgain
 from schemas import FrameRecord, parse_frame
+from schemas.errors import AccessRefused, ServiceUnavailable
 from tests.edge_agent.doubles import FakeClock, ListSource, noise
 from tests.helpers import KafkaUnderTest, validate_headers
-from whirr.errors import AccessRefused, ServiceUnavailable
 
 
 async def test_frames_reach_the_topic_in_order_on_one_partition(kafka: KafkaUnderTest) -> None:

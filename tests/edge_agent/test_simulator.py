@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.simulator import Bearing, FaultKind, FaultSpec, Machine, MachineSpec, Mode, OffPeriod, make_plant
-from whirr.errors import SettingsError
+from schemas.errors import SettingsError
 
 RATE_HZ = 16_000
 PLANT = make_plant(seconds=100)

@@ -22,7 +22,7 @@ from edge_agent.simulator import make_plant
 from edge_agent.sources import FolderSource, PcmSource, SimulatedSource, SoundCardSource, folder_machine_id
 from edge_agent.sources.folder import Order, found
 from edge_agent.stretch import SignalFormat, Source, Stretch
-from whirr.errors import MissingExtra, RecordingError, SettingsError
+from schemas.errors import MissingExtra, RecordingError, SettingsError
 
 
 async def _all(source: Source) -> list[Stretch]:

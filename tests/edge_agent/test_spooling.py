@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 import soundfile
 
+from commands import run
 from edge_agent import EdgeAgent, EdgeConfig, LiveTimes, PlaybackTimes
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.spool import SpoolBuffer, open_spool, read_status
 from schemas import FrameRecord, parse_frame
+from schemas.errors import ServiceUnavailable
 from tests.edge_agent.doubles import FakeClock, FakeSink, ListSource, away, noise
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
 from whirr import process
-from whirr.cli import run
-from whirr.errors import ServiceUnavailable
 
 
 def _agent(folder: Path, sink: FakeSink, frames: int, *, live: bool = True, **options: Any) -> EdgeAgent:
@@ -107,7 +107,7 @@ def _environment(kafka: KafkaUnderTest, bootstrap: str) -> dict[str, str]:
 def _started(kafka: KafkaUnderTest, folder: Path, bootstrap: str) -> subprocess.Popen[bytes]:
     options = ["--stdin", "--rate", "1000", "--machine", "fan-2", "--spool-dir", str(folder), "--json"]
     return subprocess.Popen(
-        [sys.executable, "-m", "whirr", "edge", *options],
+        [sys.executable, "-m", "commands", "edge", *options],
         env=_environment(kafka, bootstrap),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -11,8 +11,8 @@ import pytest
 from edge_agent.framer import Cut
 from edge_agent.stretch import SignalFormat
 from edge_agent.times import LiveTimes, PlaybackTimes, Timeline
+from schemas.errors import SettingsError
 from tests.edge_agent.doubles import START_US, FakeClock
-from whirr.errors import SettingsError
 
 SECOND = 1_000_000
 

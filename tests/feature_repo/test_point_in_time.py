@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 
 from feature_repo import fields
+from feature_repo.client import FeatureClient
 from feature_repo.history import HistoryWriter, maintain, write_rows
 from feature_repo.rows import FeatureRow
+from feature_repo.store import open_store
 from tests.feature_stores import SECOND_US, StoreUnderTest, a_store, row
-from whirr.feature_client import FeatureClient
-from whirr.feature_store import open_store
 
 pytestmark = pytest.mark.xdist_group("point-in-time")  # its store is made once
 

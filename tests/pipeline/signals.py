@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import librosa
 import numpy as np
 
+from recordings import read_recording
 from schemas.model import FeatureConfig
 from stream_app.pipeline.resample import resample
 from tests.helpers import SHARED_DATA
-from whirr.recordings import read_recording
 
 # Name: features, and samples in a frame.
 CONFIGS: dict[str, tuple[FeatureConfig, int]] = {

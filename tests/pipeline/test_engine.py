@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import Alert, DeadLetter, FrameRecord, Score, Thresholds, alert_id
+from schemas.errors import SettingsError
 from stream_app.pipeline import Engine, Model, Router, StreamState, backtest
 from tests.helpers import validate_message
 from tests.models import NORMAL_RMS, SECOND_US, START_US, course, encoded, noise, record, tiny_metadata, tiny_model
-from whirr.errors import SettingsError
 from whirr.settings import Route
 
 LOUD = 10.0

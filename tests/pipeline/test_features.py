@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.errors import FrameRejected, ModelError
 from schemas.model import FeatureConfig
 from stream_app.pipeline.features import Features
 from tests.helpers import needs_shared_data
 from tests.pipeline.signals import CONFIGS, real_signals, reference_log_mel, signals
-from whirr.errors import FrameRejected, ModelError
 
 SOUND = FeatureConfig()
 NEAR_NEPERS = 7 * np.log(10)  # 70 dB

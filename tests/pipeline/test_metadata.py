@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from schemas import FeatureConfig
+from schemas.errors import ModelError
 from stream_app.pipeline import Model
 from tests.models import tiny_metadata, tiny_model
-from whirr.errors import ModelError
 
 LONG = "x" * 3_000_000
 THRESHOLDS = {"decision_threshold": 0.8, "alert_threshold": 1.0, "normals": 9}

@@ -8,10 +8,10 @@ import onnx
 import orjson
 import pytest
 
+from schemas.errors import ModelError
 from stream_app.pipeline import Model, golden_array, golden_window
 from stream_app.pipeline.model import MAX_BYTES
 from tests.models import noise, tiny_metadata, tiny_model
-from whirr.errors import ModelError
 
 
 def damaged_model(path, change):

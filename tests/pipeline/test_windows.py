@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.errors import FrameRejected
 from schemas.model import FeatureConfig
 from stream_app.pipeline.features import windows
-from whirr.errors import FrameRejected
 
 
 def numbered(columns: int, channels: int = 1, bands: int = 2) -> np.ndarray:

@@ -17,9 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backtest.evaluation.framing import cut
+from backtest.replay.cutting import Piece, records
+from backtest.replay.headers import frame_count, read_header
+from backtest.replay.recording import record
 from edge_agent.encoder import encode
 from edge_agent.sources import FolderSource
 from edge_agent.stretch import Stretch
+from recordings import decode, read_recording, recording_info
+from recordings.naming import Known
+from schemas.errors import FrameRejected, RecordingError
 from schemas.frame import FrameRecord
 from tests.recordings.kinds import (
     FILES_OF,
@@ -35,15 +42,8 @@ from tests.recordings.kinds import (
     written,
 )
 from tests.recordings.kinds import FLAC as FLAC_BYTES
-from trainer.evaluation.framing import cut
 from trainer.reading import samples_of
 from trainer.recordings import Part, Problem, describe, find_recordings
-from whirr.errors import FrameRejected, RecordingError
-from whirr.recordings import decode, read_recording, recording_info
-from whirr.recordings.naming import Known
-from whirr.replay.cutting import Piece, records
-from whirr.replay.headers import frame_count, read_header
-from whirr.replay.recording import record
 
 FRAME_S = 0.2
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whirr.errors import RecordingError
-from whirr.recordings.find import Problem, checked_folder, printable, sort_key, walk
+from recordings.find import Problem, checked_folder, printable, sort_key, walk
+from schemas.errors import RecordingError
 
 SUFFIXES = (".wav", ".csv")
 

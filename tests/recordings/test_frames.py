@@ -13,11 +13,11 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recordings import Audio, decode, read_recording
 from schemas import ERROR_CODES
+from schemas.errors import FrameRejected, RecordingError
 from schemas.frame import MAX_VALUE_BYTES
 from tests.helpers import SHARED_DATA, needs_shared_data
-from whirr.errors import FrameRejected, RecordingError
-from whirr.recordings import Audio, decode, read_recording
 
 GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 STEP = {"PCM_16": 2.0**-15, "PCM_24": 2.0**-23, "PCM_32": 2.0**-23, "FLOAT": 0.0}  # float32 holds 24 bits of 32

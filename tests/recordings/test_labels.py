@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whirr.recordings.layout import label_of
-from whirr.recordings.words import LABEL_OF_WORD, Unclear, folder_name, label_in
+from recordings.layout import label_of
+from recordings.words import LABEL_OF_WORD, Unclear, folder_name, label_in
 
 DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtest.replay.recording import record
+from recordings.find import sort_key, walk
+from recordings.layout import home_machine, place
+from recordings.machines import machine_id
+from recordings.naming import Namer, Naming
+from schemas.errors import RecordingError
 from schemas.frame import MACHINE_ID, FrameRecord, frame_headers
 from tests.models import encoded, noise
 from trainer.recordings import find_recordings
-from whirr.errors import RecordingError
-from whirr.recordings.find import sort_key, walk
-from whirr.recordings.layout import home_machine, place
-from whirr.recordings.machines import machine_id
-from whirr.recordings.naming import Namer, Naming
-from whirr.replay.recording import record
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from recordings import is_table, matlab, read_recording, recording_info
+from recordings.columns import time_unit_s
+from recordings.tables import rate_in_name
+from recordings.text import rate_in
+from schemas.errors import RecordingError
 from tests.helpers import REPOSITORY
 from trainer.recordings import find_recordings
-from whirr.errors import RecordingError
-from whirr.recordings import is_table, matlab, read_recording, recording_info
-from whirr.recordings.columns import time_unit_s
-from whirr.recordings.tables import rate_in_name
-from whirr.recordings.text import rate_in
 
 RNG = np.random.default_rng(5)
 SIGNAL_G = RNG.normal(0, 3, 4000)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recordings.pattern import Pattern
+from recordings.times import NoTime, time_in
+from schemas.errors import SettingsError
 from schemas.times import format_rfc3339, parse_rfc3339
-from whirr.errors import SettingsError
-from whirr.recordings.pattern import Pattern
-from whirr.recordings.times import NoTime, time_in
 
 DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
 BERLIN = ZoneInfo("Europe/Berlin")

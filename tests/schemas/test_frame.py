@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import ERROR_CODES, DeadLetter, FrameRecord, frame_headers, frame_id, parse_frame
-from whirr.errors import FrameRejected
+from schemas.errors import FrameRejected
 
 NOW_MS = 1_767_225_600_000
 BARE = FrameRecord(b"pump-7", b"RIFF", (), NOW_MS)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas import FrameRecord
-from stream_app import compute_child
 from stream_app.pipeline import Engine
+from stream_app.worker import compute_child
 
 DEADLY = b"deadly"
 _compute = Engine.compute

@@ -20,14 +20,14 @@ from schemas import (
     frame_headers,
     parse_frame,
 )
-from stream_app.encode import Encoder, Message
-from stream_app.lease import Lease
-from stream_app.metrics import Metrics
 from stream_app.pipeline import Outcome, StreamState
 from stream_app.pipeline.rule import Incident
-from stream_app.placement import Placement
-from stream_app.processor import BatchProcessor, StreamLimits, Taken
-from stream_app.states import StreamStates
+from stream_app.worker.encode import Encoder, Message
+from stream_app.worker.lease import Lease
+from stream_app.worker.metrics import Metrics
+from stream_app.worker.placement import Placement
+from stream_app.worker.processor import BatchProcessor, StreamLimits, Taken
+from stream_app.worker.states import StreamStates
 
 NOW_US = 1_767_225_600_000_000
 FORGET_US = 100 * 86_400_000_000

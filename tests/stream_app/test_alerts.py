@@ -13,14 +13,14 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
+from commands.alerts import alert_line
 from schemas import Alert, FrameRecord
+from schemas.errors import SettingsError
 from tests.conftest import LateKafka
 from tests.helpers import KafkaUnderTest, eventually, eventually_async, run_whirr
 from tests.stream_app.fakes import ENCODER, alert_of
 from whirr import process
 from whirr.alerts import AlertReader, parse_since
-from whirr.cli.alerts import alert_line
-from whirr.errors import SettingsError
 
 NOW_US = 1_767_225_600_000_000
 
@@ -202,7 +202,7 @@ def test_the_command_says_that_kafka_is_away() -> None:
 
 
 def test_following_ends_quietly_when_interrupted() -> None:
-    command = [sys.executable, "-c", "from whirr.cli import main; main()", "alerts", "--follow", "--bootstrap"]
+    command = [sys.executable, "-c", "from commands import main; main()", "alerts", "--follow", "--bootstrap"]
     with subprocess.Popen(
         [*command, f"127.0.0.1:{process.free_port()}"], stderr=subprocess.PIPE, text=True
     ) as following:
@@ -224,7 +224,7 @@ def test_a_line_says_what_one_wants_to_know() -> None:
 def test_the_reader_needs_no_worker_installed() -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['faust', 'onnxruntime', 'scipy', 'soxr', 'prometheus_client']));"
-        "import whirr.alerts, whirr.cli.alerts"
+        "import whirr.alerts, commands.alerts"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas import FrameRecord, format_rfc3339
-from stream_app.budget import BURST_S, Budgets
+from stream_app.worker.budget import BURST_S, Budgets
 
 RATE = 100_000.0
 WORST = 4_000_000

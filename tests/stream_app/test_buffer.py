@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from mode.utils.queues import FlowControlEvent
 
-from stream_app.buffer import MAX_BYTES, MAX_FRAMES, FrameQueue, Room
-from stream_app.ledger import MAX_AHEAD
+from stream_app.worker.buffer import MAX_BYTES, MAX_FRAMES, FrameQueue, Room
+from stream_app.worker.ledger import MAX_AHEAD
 
 
 class Consumer:

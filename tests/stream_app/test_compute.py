@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from schemas import DeadLetter
-from stream_app.compute import ComputeFailed, ComputeProcess
-from stream_app.models import load_champions
+from schemas.errors import ModelError
 from stream_app.pipeline import Engine
-from stream_app.slots import SLOT_BYTES
+from stream_app.worker.compute import ComputeFailed, ComputeProcess
+from stream_app.worker.models import load_champions
+from stream_app.worker.slots import SLOT_BYTES
 from tests.helpers import eventually_async
 from tests.models import course, encoded, noise, record, tiny_metadata, tiny_model
 from tests.stream_app.crashing_child import DEADLY
 from tests.test_process import is_running
-from whirr.errors import ModelError
 from whirr.settings import Route
 
 
@@ -139,7 +139,7 @@ async def test_a_frame_that_hangs_the_computation_becomes_a_dead_letter_and_the_
 
 
 async def test_a_frame_that_kills_the_computing_process_becomes_a_dead_letter(path, monkeypatch):
-    monkeypatch.setattr("stream_app.compute.CHILD", "tests.stream_app.crashing_child")
+    monkeypatch.setattr("stream_app.worker.compute.CHILD", "tests.stream_app.crashing_child")
     async with started(path) as (compute, _):
         lost: list[str] = []
         compute.on_lost = lost.append
@@ -160,7 +160,7 @@ async def test_a_model_that_hangs_on_every_frame_ends_the_worker_and_makes_no_de
 async def test_a_process_that_can_not_be_started_anew_ends_the_worker(path, monkeypatch):
     async with started(path) as (compute, _):
         os.kill(compute.pid, signal.SIGKILL)
-        monkeypatch.setattr("stream_app.compute.CHILD", "stream_app.no_such_module")
+        monkeypatch.setattr("stream_app.worker.compute.CHILD", "stream_app.no_such_module")
         with pytest.raises(ComputeFailed, match="can't compute"):
             await compute(course([1]))
 
@@ -199,8 +199,8 @@ async def test_stopping_ends_it(path, number):
 
 PARENT = """
 import asyncio, sys, time
-from stream_app.compute import ComputeProcess
-from stream_app.models import load_champions
+from stream_app.worker.compute import ComputeProcess
+from stream_app.worker.models import load_champions
 from tests.models import course
 from whirr.settings import Route
 async def main(path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from stream_app.fair import MAX_IDLE_LANES, FairQueue
+from stream_app.worker.fair import MAX_IDLE_LANES, FairQueue
 
 CHEAP, WORST = 16_000, 4_000_000
 

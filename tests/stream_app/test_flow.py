@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from schemas import DeadLetter, FrameRecord
-from stream_app.budget import BURST_S
-from stream_app.buffer import Room
-from stream_app.flow import Flow, Stream
-from stream_app.ledger import Taken
-from stream_app.metrics import Metrics
+from stream_app.worker.budget import BURST_S
+from stream_app.worker.buffer import Room
+from stream_app.worker.flow import Flow, Stream
+from stream_app.worker.ledger import Taken
+from stream_app.worker.metrics import Metrics
 from tests.helpers import eventually_async
 
 WORST = 4_000_000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.health import STALLED_EXIT_CODE
+from stream_app.worker.health import STALLED_EXIT_CODE
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
 from tests.models import course, tiny_model
 from tests.stream_app.worker_process import WorkerProcess
@@ -54,7 +54,7 @@ async def test_a_computing_process_that_hangs_is_replaced_and_a_frame_that_hangs
 
 # It would be ten minutes before the batch is given up: as if the watch over the computing process failed.
 _NEVER_GIVES_UP = """
-from stream_app.compute import ComputeProcess
+from stream_app.worker.compute import ComputeProcess
 
 init = ComputeProcess.__init__
 ComputeProcess.__init__ = lambda self, *args, **options: init(self, *args, **{**options, "timeout_s": 600.0})

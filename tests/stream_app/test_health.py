@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from stream_app.health import Progress, Readiness
+from stream_app.worker.health import Progress, Readiness
 
 
 def test_nothing_waits_when_all_is_reached() -> None:

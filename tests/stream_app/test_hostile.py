@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recordings import FRAME_COST, decode, decode_cost
 from schemas import DeadLetter, FrameRecord
+from schemas.errors import FrameRejected
 from schemas.frame import MAX_SAMPLES, MAX_VALUE_BYTES, parse_frame
-from stream_app.compute import _envelope, _refused
-from stream_app.flow import BATCH_COST, Flow
-from stream_app.ledger import Taken
-from stream_app.metrics import Metrics
-from stream_app.models import load_model
 from stream_app.pipeline import Engine, Router
-from stream_app.processor import Answer
-from stream_app.sender import partition_of
+from stream_app.worker.compute import _envelope, _refused
+from stream_app.worker.flow import BATCH_COST, Flow
+from stream_app.worker.ledger import Taken
+from stream_app.worker.metrics import Metrics
+from stream_app.worker.models import load_model
+from stream_app.worker.processor import Answer
+from stream_app.worker.sender import partition_of
 from tests.helpers import KafkaUnderTest, eventually_async
 from tests.models import encoded, noise, tiny_model
 from tests.stream_app.worker_process import WorkerProcess
-from whirr.errors import FrameRejected
-from whirr.recordings import FRAME_COST, decode, decode_cost
 from whirr.settings import Route
 
 GOOD = encoded(noise())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from schemas import FrameRecord
-from stream_app.ledger import Ledger, Taken
+from stream_app.worker.ledger import Ledger, Taken
 
 
 class Partition:

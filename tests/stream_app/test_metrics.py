@@ -6,7 +6,7 @@ import re
 
 import yaml
 
-from stream_app.metrics import MAX_GAP_SENSORS, OTHERS, Metrics
+from stream_app.worker.metrics import MAX_GAP_SENSORS, OTHERS, Metrics
 from tests.helpers import REPOSITORY
 
 RULES = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "whirr.rules.yml").read_text())

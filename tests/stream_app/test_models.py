@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream_app.models import ModelTrial, ModelWatcher, describe, load_champions, load_model
+from schemas.errors import ModelError, SettingsError
+from stream_app.worker.models import ModelTrial, ModelWatcher, describe, load_champions, load_model
 from tests.models import tiny_metadata, tiny_model
-from whirr.errors import ModelError, SettingsError
 from whirr.settings import Route
 
 

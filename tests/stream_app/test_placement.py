@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stream_app.metrics import Metrics
-from stream_app.placement import Placement
-from stream_app.sender import partition_of
+from stream_app.worker.metrics import Metrics
+from stream_app.worker.placement import Placement
+from stream_app.worker.sender import partition_of
 
 
 def mismatches(metrics: Metrics) -> float | None:
@@ -37,7 +37,7 @@ def test_another_partitioner_is_told_once_for_each_machine(caplog: pytest.LogCap
 
 
 def test_made_up_machines_use_no_memory_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_app.placement._MAX_MACHINES", 10)
+    monkeypatch.setattr("stream_app.worker.placement._MAX_MACHINES", 10)
     placement = Placement(8, metrics := Metrics())
     for number in range(100):
         key = f"made-up-{number}".encode()

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from schemas import DeadLetter, FrameRecord
-from stream_app.encode import Message
 from stream_app.pipeline import StreamState
-from stream_app.processor import Taken
-from stream_app.states import state_key
+from stream_app.worker.encode import Message
+from stream_app.worker.processor import Taken
+from stream_app.worker.states import state_key
 from tests.stream_app.fakes import NOW_US, Bench, FakeSender, frame_record
 
 

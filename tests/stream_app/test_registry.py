@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from schemas.errors import ModelError, ServiceUnavailable, SettingsError
 from schemas.registry import MODEL_FILE, ModelUri
-from stream_app import runner
-from stream_app.model_files import KEPT_COPIES, RegisteredFiles
-from stream_app.models import Champions, ModelWatcher, load_champions
-from stream_app.registry import MlflowRegistry, Version
+from stream_app.worker import runner
+from stream_app.worker.model_files import KEPT_COPIES, RegisteredFiles
+from stream_app.worker.models import Champions, ModelWatcher, load_champions
+from stream_app.worker.registry import MlflowRegistry, Version
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
 from tests.models import course, tiny_metadata, tiny_model
 from tests.registered import register
 from tests.stream_app.test_worker import sent_now
 from tests.stream_app.worker_process import WorkerProcess
 from trainer.registry import Registry
-from whirr.errors import ModelError, ServiceUnavailable, SettingsError
 from whirr.settings import Route, Settings, load_settings
 
 CHAMPION = "models:/tiny@champion"

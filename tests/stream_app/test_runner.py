@@ -7,7 +7,7 @@ import sys
 
 HANGS = """
 import threading
-from stream_app.runner import exit_anyway
+from stream_app.worker.runner import exit_anyway
 exit_anyway(0.2, 70)
 threading.Thread(target=threading.Event().wait).start()  # as Faust's: no daemon, and it never ends
 """

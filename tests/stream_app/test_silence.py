@@ -13,11 +13,11 @@ import pytest
 
 from schemas import FrameRecord
 from schemas.alert import MANY_MACHINES
-from stream_app.encode import Message
 from stream_app.pipeline import StreamState, glance
-from stream_app.processor import StreamLimits
-from stream_app.silence import LOOKS
-from stream_app.states import state_key
+from stream_app.worker.encode import Message
+from stream_app.worker.processor import StreamLimits
+from stream_app.worker.silence import LOOKS
+from stream_app.worker.states import state_key
 from tests.helpers import KafkaUnderTest, eventually_async, validate_message
 from tests.models import encoded, noise, tiny_model
 from tests.stream_app.fakes import FORGET_US, NOW_US, Bench, alert_of, frame_record

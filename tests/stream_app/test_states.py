@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream_app.pipeline import StreamState, silent_together
-from stream_app.states import StreamStates, state_key, stream_of
+from stream_app.worker.states import StreamStates, state_key, stream_of
 
 KEY = state_key(("pump-1", "mic"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from stream_app.take import FrameStream
+from stream_app.worker.take import FrameStream
 from tests.helpers import eventually_async
 
 

@@ -10,11 +10,11 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from stream_app.table import changelog_topic
-from stream_app.topics import ensure_topics
+from schemas.errors import SettingsError
+from stream_app.worker.table import changelog_topic
+from stream_app.worker.topics import ensure_topics
 from tests.conftest import LateKafka
 from tests.helpers import KafkaUnderTest, eventually_async
-from whirr.errors import SettingsError
 from whirr.settings import Settings
 
 

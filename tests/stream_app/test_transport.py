@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream_app.transport import (
+from stream_app.worker.transport import (
     FETCH_WAIT_MS,
     IDLE_FETCH_WAIT_MS,
     Consumer,

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from schemas import FrameRecord
-from stream_app.compute import ComputeFailed
-from stream_app.ledger import Ledger, Taken
-from stream_app.metrics import Metrics
-from stream_app.runner import _exit_code
-from stream_app.watch import Stalled, Watch
+from stream_app.worker.compute import ComputeFailed
+from stream_app.worker.ledger import Ledger, Taken
+from stream_app.worker.metrics import Metrics
+from stream_app.worker.runner import _exit_code
+from stream_app.worker.watch import Stalled, Watch
 from tests.helpers import eventually_async
 from whirr.settings import Route, Settings
 

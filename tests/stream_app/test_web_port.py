@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.web_port import choose_web_port
+from schemas.errors import SettingsError
+from stream_app.worker.web_port import choose_web_port
 from tests.helpers import run_whirr
 from tests.models import tiny_model
 from whirr import process
-from whirr.errors import SettingsError
 from whirr.settings import Settings
 
 

@@ -194,7 +194,7 @@ def _open(found: Sequence[ConsumerRecord]) -> bool:
 
 
 _NEVER_COMMITS = """
-from stream_app import app
+from stream_app.worker import app
 as_it_is = app._faust_settings
 app._faust_settings = lambda *args: {**as_it_is(*args), "broker_commit_interval": 600.0}
 """

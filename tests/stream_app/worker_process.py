@@ -37,7 +37,7 @@ class WorkerProcess:
         self.port = process.free_port()
         self.log_path = folder / f"worker-{self.port}.log"
         self._log = self.log_path.open("wb")
-        program = f"{first}\nfrom whirr.cli import main; main()"
+        program = f"{first}\nfrom commands import main; main()"
         command = [sys.executable, "-c", program, "worker", "--web-port", str(self.port)]
         self.process = subprocess.Popen(
             [*command, *args], stdout=self._log, stderr=self._log, env=environment(settings), cwd=folder

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from schemas.errors import SettingsError
 from tests.models import encoded, noise
 from tests.trainer.test_detectors import CONFIG, SHAPES, normals, prepared
 from trainer.auto.detector import AutoDetector
@@ -17,7 +18,6 @@ from trainer.feature_choice import FeatureOptions
 from trainer.graph import evaluated
 from trainer.train import train_model
 from trainer.twfr_gmm.graphs import MAX_NETWORK, TimeWeighted, sorting_network
-from whirr.errors import SettingsError
 
 CHEAP = ("flutter_nn", "pooled")
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import run
 from feature_repo import fields
 from feature_repo.history import History
+from recordings.naming import Naming
+from recordings.times import time_in
+from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline.rolling import RollingMean
 from stream_app.pipeline.statistics import STATISTICS
 from tests.trainer.conftest import vibration, write
 from trainer.backfill import backfill, recording_times
 from trainer.extraction import PARQUET, ExtractConfig, Extracted, extract_features
 from trainer.recordings import Recording
-from whirr.cli import run
-from whirr.errors import RecordingError, SettingsError
-from whirr.recordings.naming import Naming
-from whirr.recordings.times import time_in
 
 START = "2026-01-31T12:00:00Z"
 START_US = int(datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()) * 1_000_000

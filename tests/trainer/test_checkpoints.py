@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from commands import run
+from schemas.errors import ModelError, SettingsError
 from stream_app.pipeline.model import Model
 from tests.helpers import eventually
 from tests.trainer.conftest import vibration, write
 from trainer import LitAutoEncoder, Observer, TrainConfig, train_model
 from trainer.detector import EpochLoss
 from trainer.fit import stalled
-from whirr.cli import run
-from whirr.errors import ModelError, SettingsError
 
 EPOCHS = 4
 
@@ -194,7 +194,7 @@ def test_ctrl_c_ends_the_command_and_it_goes_on_from_its_own_file(
 ) -> None:
     out, folder = tmp_path / "m.onnx", tmp_path / "run"
     options = ["--normal", str(plant), "--out", str(out), "--checkpoints", str(folder), "--no-mlflow"]
-    command = [sys.executable, "-c", "from whirr.cli import main; main()", "train", *options, "--epochs", "100000"]
+    command = [sys.executable, "-c", "from commands import main; main()", "train", *options, "--epochs", "100000"]
     with subprocess.Popen(
         [*command, "--patience", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as running:

@@ -9,13 +9,13 @@ import onnx
 import pytest
 import torch
 
+from schemas.errors import ModelError
 from stream_app.pipeline.features import Features
 from tests.trainer.conftest import vibration
 from trainer import ConvAutoEncoder, LitAutoEncoder, TrainResult
 from trainer.conv_ae.torch_model import MIN_STD
 from trainer.export import export
 from trainer.graph import Graph
-from whirr.errors import ModelError
 
 SHAPES = [(1, 128, 30), (3, 32, 9), (2, 40, 33), (1, 1, 1)]
 

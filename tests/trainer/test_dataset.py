@@ -10,6 +10,7 @@ import soundfile
 import torch
 
 from schemas import FeatureConfig
+from schemas.errors import RecordingError
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.windowing import windows
 from tests.trainer.conftest import vibration, write
@@ -17,7 +18,6 @@ from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
 from trainer.loaders import WindowLoader
 from trainer.recordings import find_recordings, split
 from trainer.spectrograms import prepare
-from whirr.errors import RecordingError
 
 CONFIG = FeatureConfig(
     sample_rate_hz=200, channels=3, n_fft=64, hop=16, bands=32, scale="linear", fmax_hz=100, window_columns=9

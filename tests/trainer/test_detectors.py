@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from schemas import FeatureConfig
+from schemas.errors import SettingsError
 from stream_app.pipeline.model import Model
 from tests.models import encoded, noise
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
@@ -18,7 +19,6 @@ from trainer.feature_choice import FeatureOptions
 from trainer.job import TrainConfig
 from trainer.spectrograms import Prepared
 from trainer.train import train_model
-from whirr.errors import SettingsError
 
 SHAPES = {"sound": (1, 24, 12), "accelerometer": (3, 16, 9)}
 FAULTY_BAND = 7

@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from commands import run
+from recordings.naming import Naming
 from schemas import FeatureConfig
+from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline import STATISTICS, Features, resample
 from tests.trainer.conftest import vibration, write
 from trainer.extraction import CSV, INDEX, PARQUET, SPECTROGRAMS, ExtractConfig, ExtractionObserver, extract_features
 from trainer.feature_choice import FeatureOptions
 from trainer.feature_files import TABLE_COLUMNS, growing_array
-from whirr.cli import run
-from whirr.errors import RecordingError, SettingsError
-from whirr.recordings.naming import Naming
 
 
 @pytest.fixture(scope="module")

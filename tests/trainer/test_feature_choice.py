@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from schemas import FeatureConfig
+from schemas.errors import SettingsError
 from stream_app.pipeline.features import Features
 from trainer.feature_choice import FeatureOptions, choose_features
 from trainer.recordings import Found, Recording
-from whirr.errors import SettingsError
 
 
 def found(*recordings: tuple[int, int, float]) -> Found:

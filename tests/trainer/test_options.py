@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from commands import load_command, run
+from commands._config_file import NOT_IN_FILE
 from trainer.feature_choice import FeatureOptions
 from trainer.job import TrainConfig
 from trainer.options import options_of, to_yaml
-from whirr.cli import load_command, run
-from whirr.cli._config_file import NOT_IN_FILE
 
 OTHERWISE_SAID = {"false_alarms_per_day"}  # as false_alerts
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recordings.find import sort_key
+from recordings.naming import Naming
+from schemas.errors import RecordingError
 from tests.trainer.conftest import vibration, write
 from trainer.recordings import Recording, data_hash, find_recordings, split
-from whirr.errors import RecordingError
-from whirr.recordings.find import sort_key
-from whirr.recordings.naming import Naming
 
 
 def test_folders_name_the_machines_and_test_folders_are_left_out(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from feature_repo import fields
 from feature_repo.history import write_rows
 from feature_repo.rows import FeatureRow
 from schemas import format_rfc3339
+from schemas.errors import FeatureStoreError
 from stream_app.pipeline.model import Model
 from stream_app.pipeline.statistics import STATISTICS
 from tests.trainer.conftest import vibration, write
 from trainer.reference import reference_statistics
 from trainer.train import TrainConfig, train_model
-from whirr.errors import FeatureStoreError
 
 NOW = datetime.now(UTC)
 NOW_US = int(NOW.timestamp() * 1e6)

@@ -11,6 +11,8 @@ import orjson
 import pytest
 from mlflow.tracking import MlflowClient
 
+from commands import run
+from schemas.errors import ModelError, PromotionRefused, RecordingError, ServiceUnavailable
 from schemas.registry import MODEL_FILE
 from stream_app.pipeline import Model, golden_array
 from tests.models import encoded, noise
@@ -20,8 +22,6 @@ from trainer.promotion import FalseAlarms, tolerance, worse_in_auc, worse_in_fal
 from trainer.registration import write_mlflow_model
 from trainer.registry import Registry
 from whirr import __version__
-from whirr.cli import run
-from whirr.errors import ModelError, PromotionRefused, RecordingError, ServiceUnavailable
 from whirr.settings import Settings, load_settings
 
 

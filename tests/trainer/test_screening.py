@@ -11,14 +11,14 @@ import orjson
 import pytest
 import soundfile
 
+from commands import run
+from schemas.errors import RecordingError
 from stream_app.pipeline import Model
 from trainer.feature_choice import FeatureOptions, choose_features
 from trainer.job import TrainConfig
 from trainer.recordings import find_recordings
 from trainer.screening import Screened, screen
 from trainer.train import train_model
-from whirr.cli import run
-from whirr.errors import RecordingError
 
 RATE_HZ = 16_000
 

@@ -13,7 +13,10 @@ import orjson
 import pytest
 from pydantic import TypeAdapter
 
+from commands import run
+from commands._thresholds import allowed_per_30_days
 from schemas import ModelMetadata
+from schemas.errors import RecordingError, ServiceUnavailable, SettingsError
 from stream_app.pipeline.model import METADATA_KEY, Model
 from stream_app.pipeline.windowing import windows
 from tests.helpers import SHARED_DATA, needs_shared_data, validate_message
@@ -22,9 +25,6 @@ from trainer import Observer, TrainConfig, TrainResult, train_model
 from trainer.detector import EpochLoss
 from trainer.feature_choice import FeatureOptions
 from trainer.registry import Registry
-from whirr.cli import run
-from whirr.cli._thresholds import allowed_per_30_days
-from whirr.errors import RecordingError, ServiceUnavailable, SettingsError
 from whirr.settings import load_settings
 
 

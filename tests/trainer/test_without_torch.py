@@ -30,7 +30,7 @@ class Without(PathFinder):
         return None if name.partition(".")[0] in {TRAINING_ONLY!r} else PathFinder.find_spec(name, path, target)
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Without
-from whirr.cli import run
+from commands import run
 for args in json.loads(sys.argv[1]):
     with contextlib.redirect_stderr(io.StringIO()) as told, contextlib.redirect_stdout(io.StringIO()):
         code = run(args)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from schemas.errors import SettingsError
 from trainer.conv_ae.torch_model import MIN_STD
 from trainer.stacks import STACK, by_band, stacked
-from whirr.errors import SettingsError
 
 WIDTH, CODE, LAYERS = 128, 8, 4
 

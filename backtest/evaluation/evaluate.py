@@ -1,0 +1,216 @@
+"""The evaluation as a whole: from a folder and a model to figures."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from pydantic import ValidationError
+
+from backtest.evaluation.alerting import feel, hours, total
+from backtest.evaluation.bootstrap import intervals
+from backtest.evaluation.metrics import MAX_FPR, Metrics, Sample, arithmetic_mean, harmonic_mean, measure
+from backtest.evaluation.result import EvaluateConfig, Evaluation, MachineResult
+from backtest.evaluation.scoring import Course, Pace, play
+from recordings.find import Problem
+from recordings.words import folder_name
+from schemas.errors import ModelError, SettingsError
+from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
+from stream_app.pipeline import Model
+from stream_app.pipeline.familiar import LENGTH_TOLERANCE
+from trainer.labelled import Labelled, LabelledSet, check, find_labelled, without
+from trainer.recordings import data_hash
+from whirr.settings import Route, Settings
+
+_MIN_RECORDINGS = 10
+
+
+class EvaluationObserver:
+    """Hears how an evaluation goes on; the base class ignores it all."""
+
+    def on_found(self, found: LabelledSet) -> None:
+        """The folder has been looked through."""
+
+    def on_heard(self) -> None:
+        """A recording has been read."""
+
+
+def evaluate(
+    config: EvaluateConfig, observer: EvaluationObserver | None = None, settings: Settings | None = None
+) -> Evaluation:
+    """Evaluate a model on labelled recordings. Nothing is chosen by the labels: both thresholds are the model's.
+
+    Args:
+        config: What and how.
+        observer: Hears how it goes on.
+        settings: Where routes come from, if ``config.use_routes``.
+
+    Raises:
+        SettingsError: An option is out of its range.
+        RecordingError: The folder or the file of labels can't be used, or a recording can't and ``on_error`` is
+            ``fail``.
+        ModelError: The model can't be used.
+    """
+    started = time.perf_counter()
+    observer = observer or EvaluationObserver()
+    model = Model.load(config.model)
+    pace = _pace(config, model)
+    found = find_labelled(config.folder, config.naming, config.on_error, config.columns)
+    routes = {machine: _route(machine, model, config, settings) for machine in found.machines}
+    observer.on_found(found)
+    found, courses = _play(found, model, routes, pace, config, observer)
+    machines = {
+        machine: MachineResult(
+            metrics=_measured([course], config),
+            alerts=feel(course),
+            route=routes[machine],
+            course=course,
+        )
+        for machine, course in courses.items()
+    }
+    overall = _measured(list(courses.values()), config)
+    used_hash = data_hash([one.recording for one in found.recordings])
+    return Evaluation(
+        config=config,
+        model=model.metadata,
+        digest=model.digest,
+        data_hash=used_hash,
+        pace=pace,
+        overall=overall,
+        machines=machines,
+        arithmetic=arithmetic_mean(one.metrics for one in machines.values()),
+        harmonic=harmonic_mean(one.metrics for one in machines.values()),
+        alerts=total(one.alerts for one in machines.values()),
+        problems=found.problems,
+        in_train=found.in_train,
+        optimistic=tuple(_optimistic(config, found, model, used_hash)),
+        notes=tuple(_notes(model, pace, machines, overall)),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _pace(config: EvaluateConfig, model: Model) -> Pace:
+    frame_s = config.frame_s or model.metadata.calibration.frame_s
+    if not MIN_FRAME_S <= frame_s <= MAX_FRAME_S:
+        raise SettingsError(f"frames are {frame_s:g} s long; expected {MIN_FRAME_S:g} to {MAX_FRAME_S:g} s")
+    window_s = model.metadata.features.window_s
+    if frame_s < window_s - 1e-9:
+        raise SettingsError(f"frames of {frame_s:g} s are shorter than the model's window of {window_s:g} s")
+    if config.every_s is not None and not config.every_s > 0:
+        raise SettingsError(f"recordings come every {config.every_s:g} s; expected more than 0")
+    if config.resamples < 0 or config.seed < 0:
+        raise SettingsError(f"{config.resamples} resamples, seed {config.seed}; expected at least 0")
+    return Pace(frame_s, config.every_s)
+
+
+def _route(machine: str, model: Model, config: EvaluateConfig, settings: Settings | None) -> Route:
+    """Return a machine's alert rule; its threshold is the model's unless the settings' route states one."""
+    found = settings.route_for(machine) if config.use_routes and settings is not None else None
+    if found is not None:
+        # Recordings are played at a made-up time, which a mute that has ended may lie after.
+        return found.model_copy(update={"match": "*", "model": str(config.model), "muted_until": None})
+    calibration = model.metadata.calibration
+    try:
+        return Route(model=str(config.model), k=calibration.k, n=calibration.n)
+    except ValidationError as error:
+        raise ModelError(
+            f"model {str(config.model)!r} was calibrated for {calibration.k} of {calibration.n} frames, which is no "
+            f"rule: {error.errors()[0]['msg']}"
+        ) from None
+
+
+def _play(
+    found: LabelledSet,
+    model: Model,
+    routes: Mapping[str, Route],
+    pace: Pace,
+    config: EvaluateConfig,
+    observer: EvaluationObserver,
+) -> tuple[LabelledSet, dict[str, Course]]:
+    """Return the courses of all machines, and the set without recordings that turned out to be unusable."""
+    courses: dict[str, Course] = {}
+    problems: dict[str, list[Problem]] = {}
+    for machine, recordings in found.machines.items():
+        answer = play(machine, recordings, model, routes[machine], pace, observer.on_heard)
+        if isinstance(answer, Course):
+            courses[machine] = answer
+        else:
+            problems[machine] = answer
+    if not problems:
+        return found, courses
+    found = check(without(found, problems), config.on_error)
+    for machine in problems.keys() & found.machines.keys():
+        again = play(machine, found.machines[machine], model, routes[machine], pace)
+        assert isinstance(again, Course), again  # each broken recording has been named at once
+        courses[machine] = again
+    return found, {machine: courses[machine] for machine in found.machines}
+
+
+def _measured(courses: Sequence[Course], config: EvaluateConfig) -> Metrics:
+    sample = Sample.of(one for course in courses for one in course.recordings)
+    return measure(sample, intervals(sample, config.resamples, config.seed))
+
+
+def _optimistic(config: EvaluateConfig, found: LabelledSet, model: Model, used_hash: str) -> list[str]:
+    """Return why figures may be better than on unseen data."""
+    reasons = []
+    if used_hash == model.metadata.data_hash:
+        reasons.append("these are the very recordings that the model was trained on: every figure is optimistic")
+    elif any(
+        folder_name(folder).part == "train"
+        for folder in {*config.folder.absolute().parts, *(part for one in found.recordings for part in _folders(one))}
+    ):
+        reasons.append(
+            "recordings lie in a folder named 'train': if the model was trained on them, every figure is optimistic"
+        )
+    return reasons
+
+
+def _folders(one: Labelled) -> list[str]:
+    return one.name.split("/")[:-1]
+
+
+def _notes(model: Model, pace: Pace, machines: Mapping[str, MachineResult], overall: Metrics) -> list[str]:
+    notes = ["nothing was chosen by these labels: both thresholds are the model's, from held-out normals"]
+    if overall.normals and overall.normals * MAX_FPR < 1 and overall.values["pauc"] is not None:
+        notes.append(f"with {overall.normals} normal recordings, pauc rests on less than one of them")
+    few = min(overall.normals, overall.anomalies)
+    if overall.intervals and few < _MIN_RECORDINGS:
+        notes.append(f"with {few} recordings of a class, the confidence intervals are too narrow")
+    if sum(one.metrics.normals > 0 and one.metrics.anomalies > 0 for one in machines.values()) > 1:
+        notes.append("over all machines, auc and pauc also compare scores of different machines")
+    notes += _unfamiliar(model, machines)
+    normal_s = sum(one.alerts.normal_s for one in machines.values())
+    paced = "played back to back" if pace.every_s is None else f"one every {pace.every_s:g} s"
+    notes.append(
+        f"false alerts a day are extrapolated from {hours(normal_s):.3g} h of normal signal, recordings {paced}"
+    )
+    return notes
+
+
+def _unfamiliar(model: Model, machines: Mapping[str, MachineResult]) -> list[str]:
+    """Return what the model was not trained for."""
+    counts = {
+        name: Counter(why for one in own.course.frames for why in one.unfamiliar) for name, own in machines.items()
+    }
+    total = sum(counts.values(), Counter[str]())
+    frames = sum(len(one.course.frames) for one in machines.values())
+    strange = [name for name, own in counts.items() if own["machine"]]
+    notes = []
+    if strange:
+        notes.append(
+            f"the model was not trained on {', '.join(strange[:5])}{', …' if len(strange) > 5 else ''}: its thresholds "
+            "there are those of other machines, and what is normal for one is not for another"
+        )
+    if total["rate"]:
+        notes.append(
+            f"{total['rate']} of {frames} frames have a sample rate that leaves the model's bands up to "
+            f"{model.metadata.features.fmax_hz:g} Hz empty, so their scores mean little"
+        )
+    if total["length"]:
+        notes.append(
+            f"{total['length']} of {frames} frames differ by more than {LENGTH_TOLERANCE:.0%} from the "
+            f"{model.metadata.calibration.frame_s:g} s that the thresholds were made for, so these may be off"
+        )
+    return notes

@@ -1,0 +1,208 @@
+"""The outcome of an evaluation, and the one JSON object that it is printed as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from backtest.evaluation.alerting import Alerts, AlertTotals, hours
+from backtest.evaluation.bootstrap import LEVEL
+from backtest.evaluation.metrics import NAMES, Confusion, Metrics
+from backtest.evaluation.scoring import Course, Pace
+from recordings.find import Problem
+from recordings.naming import Naming
+from schemas import ModelMetadata
+from trainer.recordings import OnError
+from whirr.rates import per_day, per_day_interval
+from whirr.settings import Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateConfig:
+    """What to evaluate, and how.
+
+    Attributes:
+        folder: Labelled recordings: see :func:`trainer.labelled.find_labelled`.
+        model: The model file.
+        labels: CSV file of labels in place of the names.
+        machine: Whose recordings these are, in place of what folders and labels say.
+        pattern: Template of paths that says where they name the machine.
+        on_error: ``skip`` or ``fail`` for files that have no label or can't be used.
+        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
+        frame_s: Length of the frames that recordings are cut into; default: what the model was calibrated for.
+        every_s: Seconds from one recording's start to the next one's; default: back to back.
+        use_routes: Take each machine's alert rule from the settings' routes in place of the model's calibration.
+        resamples: Of the bootstrap; 0 for no confidence intervals.
+        seed: Of the bootstrap.
+    """
+
+    folder: Path
+    model: Path
+    labels: Path | None = None
+    machine: str | None = None
+    pattern: str | None = None
+    on_error: OnError = "skip"
+    columns: tuple[str, ...] = ()
+    frame_s: float | None = None
+    every_s: float | None = None
+    use_routes: bool = False
+    resamples: int = 1000
+    seed: int = 0
+
+    @property
+    def naming(self) -> Naming:
+        """How the recordings are to be understood."""
+        return Naming(machine=self.machine, pattern=self.pattern, labels=self.labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineResult:
+    """One machine: metrics of its recordings, what its alerts were like, the rule, and the course behind both."""
+
+    metrics: Metrics
+    alerts: Alerts
+    route: Route
+    course: Course
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What an evaluation gave.
+
+    Attributes:
+        model: What the model file says of itself; ``digest`` is the file's SHA-256, in hex.
+        data_hash: Over names and contents of the recordings that were used.
+        pace: How recordings became streams.
+        overall: Metrics of all recordings together.
+        arithmetic, harmonic: Means over the machines, by metric.
+        optimistic: Why figures may be better than on unseen data; empty where nothing is known to be.
+        notes: What else to know when reading the figures.
+        in_train: Files that were left out because they lie in a folder named ``train``.
+    """
+
+    config: EvaluateConfig
+    model: ModelMetadata
+    digest: str
+    data_hash: str
+    pace: Pace
+    overall: Metrics
+    machines: Mapping[str, MachineResult]
+    arithmetic: Mapping[str, float | None]
+    harmonic: Mapping[str, float | None]
+    alerts: AlertTotals
+    problems: tuple[Problem, ...]
+    in_train: int
+    optimistic: tuple[str, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values: figures over all at the top, and the same by machine."""
+        return {
+            **_metrics(self.overall),
+            "alerts": _totals(self.alerts),
+            "arithmetic_mean": dict(self.arithmetic),
+            "harmonic_mean": dict(self.harmonic),
+            "machines": {name: _machine(one) for name, one in self.machines.items()},
+            "model": self._model(),
+            "data": self._data(),
+            "bootstrap": {"resamples": self.config.resamples, "seed": self.config.seed, "level": LEVEL},
+            "optimistic": list(self.optimistic),
+            "notes": list(self.notes),
+            "not_used": [asdict(problem) for problem in self.problems],
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _model(self) -> dict[str, Any]:
+        return {
+            "file": str(self.config.model),
+            "sha256": self.digest,
+            "name": self.model.name,
+            "version": self.model.version,
+            "detector": self.model.detector,
+            "run_id": self.model.run_id,
+            "data_hash": self.model.data_hash,
+        }
+
+    def _data(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.config.folder),
+            "labels": None if self.config.labels is None else str(self.config.labels),
+            "data_hash": self.data_hash,
+            "recordings": self.overall.normals + self.overall.anomalies,
+            "left_out_in_train": self.in_train,
+            "frame_s": self.pace.frame_s,
+            "every_s": self.pace.every_s,
+        }
+
+
+def _machine(one: MachineResult) -> dict[str, Any]:
+    return {
+        **_metrics(one.metrics),
+        "decision_threshold": one.course.recordings[0].threshold,
+        "alert_threshold": one.alerts.threshold,
+        "alerts": _alerts(one.alerts, one.route),
+    }
+
+
+def _metrics(metrics: Metrics) -> dict[str, Any]:
+    return {
+        **{name: metrics.values[name] for name in NAMES},
+        "confusion": confusion_dict(metrics.confusion),
+        "normals": metrics.normals,
+        "anomalies": metrics.anomalies,
+        "intervals": {name: list(bounds) for name, bounds in metrics.intervals.items()},
+        "reasons": dict(metrics.reasons),
+    }
+
+
+def confusion_dict(confusion: Confusion) -> dict[str, int]:
+    """Return a confusion matrix by the usual short names."""
+    return {
+        "tp": confusion.true_positives,
+        "fp": confusion.false_positives,
+        "fn": confusion.false_negatives,
+        "tn": confusion.true_negatives,
+    }
+
+
+def _alerts(alerts: Alerts, route: Route) -> dict[str, Any]:
+    rule = {name: getattr(route, name) for name in ("mode", "k", "n", "m", "hysteresis", "running_dbfs", "start_up_s")}
+    return {
+        "fault": alerts.fault,
+        "found": alerts.found,
+        "delay_s": _rounded(alerts.delay_s),
+        "already_open_at_onset": alerts.already_open,
+        "open_share_of_fault": alerts.open_share,
+        "open_share_of_normal": alerts.false_open_share,
+        **_false_alerts(alerts.false_alerts, alerts.normal_s),
+        "sensor_alerts": alerts.sensor_alerts,
+        "rule": rule,
+    }
+
+
+def _totals(totals: AlertTotals) -> dict[str, Any]:
+    return {
+        "faults": totals.faults,
+        "found": totals.found,
+        "delay_s_median": _rounded(totals.delay_s_median),
+        "delay_s_max": _rounded(totals.delay_s_max),
+        **_false_alerts(totals.false_alerts, totals.normal_s),
+        "sensor_alerts": totals.sensor_alerts,
+    }
+
+
+def _false_alerts(count: int, normal_s: float) -> dict[str, Any]:
+    return {
+        "false_alerts": count,
+        "normal_hours": hours(normal_s),
+        "false_alerts_per_machine_day": per_day(count, normal_s),
+        "false_alerts_per_machine_day_interval": per_day_interval(count, normal_s),
+    }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    """Return seconds to the microsecond: sums of frames' lengths have no more to say."""
+    return None if seconds is None else round(seconds, 6)

@@ -1,0 +1,119 @@
+"""Tracking: an evaluation's figures and report in MLflow, in the run that trained the model where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from backtest.evaluation.metrics import NAMES, Metrics
+from backtest.evaluation.result import Evaluation
+from trainer.tracking import Run
+from whirr.rates import per_day
+from whirr.settings import Settings
+
+FOLDER = "evaluation"
+
+
+class EvaluationRun(Run):
+    """The run that trained a model, if the tracking server knows it, else a new one.
+
+    Args:
+        settings: Tracking server and experiment.
+        name: Shown for a new run.
+        trained_by: Id of the run that trained the model, or None.
+
+    Raises:
+        ServiceUnavailable: The tracking server can't be reached or refuses.
+    """
+
+    def __init__(self, settings: Settings, name: str, trained_by: str | None) -> None:
+        self._trained_by = trained_by
+        super().__init__(settings, name, datetime.now(UTC))
+
+    def add(self, figures: dict[str, float], tags: dict[str, str], file: Path) -> None:
+        """Log figures, tags and a file; a run that trained keeps its end, a new one ends here.
+
+        Raises:
+            ServiceUnavailable: The tracking server or its artifact store can't be reached or refuses.
+        """
+        with self._client() as client:
+            from mlflow.entities import Metric, RunTag
+            from mlflow.utils.time import get_current_time_millis
+
+            now_ms = get_current_time_millis()
+            metrics = [Metric(name, value, now_ms, 0) for name, value in figures.items()]
+            for start in range(0, len(metrics), 1000):  # the server's limit for one request
+                client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
+            client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+            client.log_artifact(self.run_id, str(file), artifact_path=FOLDER)
+            if self.run_id != self._trained_by:
+                client.set_terminated(self.run_id)
+
+    def _open(self, client: Any, settings: Settings, name: str, started_at: datetime) -> str:
+        if self._trained_by is not None and _knows(client, self._trained_by):
+            self._server.check_place(client.get_run(self._trained_by).info.artifact_uri)
+            return self._trained_by
+        return super()._open(client, settings, name, started_at)
+
+
+def _knows(client: Any, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_run(run_id).info.lifecycle_stage) == "active"
+    except MlflowException as error:
+        # The model may have been trained elsewhere; any other trouble is the server's.
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            return False
+        raise
+
+
+def log_evaluation(result: Evaluation, report: Path, settings: Settings) -> str:
+    """Log an evaluation and return the id of the run that it was logged to.
+
+    Raises:
+        ServiceUnavailable: MLflow can't be used.
+    """
+    run = EvaluationRun(settings, f"{result.model.name}-evaluation", result.model.run_id)
+    tags = {
+        f"{FOLDER}.data_hash": result.data_hash,
+        f"{FOLDER}.model_version": result.model.version,
+        f"{FOLDER}.optimistic": "; ".join(result.optimistic) or "nothing known",
+    }
+    run.add(dict(figures(result)), tags, report)
+    return run.run_id
+
+
+def figures(result: Evaluation) -> Iterator[tuple[str, float]]:
+    """Yield figures by their names in MLflow, such as ``evaluation/auc`` or ``evaluation/auc/<machine>``."""
+    yield from _metrics(result.overall, "")
+    for kind, means in (("arithmetic_mean", result.arithmetic), ("harmonic_mean", result.harmonic)):
+        yield from ((f"{FOLDER}/{name}/{kind}", value) for name, value in means.items() if value is not None)
+    for machine, one in result.machines.items():
+        yield from _metrics(one.metrics, f"/{machine}")
+        yield from _alerts(one.alerts.false_alerts, one.alerts.normal_s, one.alerts.delay_s, f"/{machine}")
+    totals = result.alerts
+    yield from _alerts(totals.false_alerts, totals.normal_s, totals.delay_s_median, "")
+    yield f"{FOLDER}/faults", float(totals.faults)
+    yield f"{FOLDER}/faults_found", float(totals.found)
+
+
+def _metrics(metrics: Metrics, suffix: str) -> Iterator[tuple[str, float]]:
+    for name in NAMES:
+        value = metrics.values[name]
+        if value is not None:
+            yield f"{FOLDER}/{name}{suffix}", value
+    for name, (low, high) in metrics.intervals.items():
+        yield f"{FOLDER}/{name}_low{suffix}", low
+        yield f"{FOLDER}/{name}_high{suffix}", high
+
+
+def _alerts(count: int, normal_s: float, delay_s: float | None, suffix: str) -> Iterator[tuple[str, float]]:
+    yield f"{FOLDER}/false_alerts{suffix}", float(count)
+    a_day = per_day(count, normal_s)
+    if a_day is not None:
+        yield f"{FOLDER}/false_alerts_per_machine_day{suffix}", a_day
+    if delay_s is not None:
+        yield f"{FOLDER}/delay_s{suffix}", delay_s

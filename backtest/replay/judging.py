@@ -1,0 +1,113 @@
+"""Judging: the worker's alert rule, moved over the stored answers of each stream in order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from backtest.replay.store import OrderedFrame, Store
+from recordings.words import Label
+from schemas.alert import Alert, Band
+from schemas.errors import FrameRejected
+from schemas.frame import Frame, FrameRecord
+from schemas.score import Score
+from stream_app.pipeline import Computed, Engine, Router, StreamState
+from stream_app.pipeline.alerts import driving_bands
+from stream_app.pipeline.statistics import STATISTICS
+
+SHOWN_BANDS: Final = 3
+_MICROSECONDS: Final = 1_000_000
+
+
+class Judged(NamedTuple):
+    """A frame with what it led to.
+
+    Attributes:
+        ordered: The frame as it is stored.
+        offset_s: Where it begins in its recording; None where it comes from a topic.
+        label: What it is labelled: of a recording with an onset, ``normal`` until then.
+        score: As a worker would publish it.
+        alerts: As a worker would publish them, in order.
+        bands: What drove the score, largest share first; empty below the threshold.
+    """
+
+    ordered: OrderedFrame
+    offset_s: float | None
+    label: Label | None
+    score: Score
+    alerts: tuple[Alert, ...]
+    bands: tuple[Band, ...]
+
+
+def judge(store: Store, router: Router, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> Iterator[Judged]:
+    """Yield every scored frame, stream by stream in order, with what it leads to by the routes' rules."""
+    engine = Engine(router)
+    log = logging.getLogger("stream_app.pipeline.engine")
+    level = log.level
+    log.setLevel(logging.ERROR)  # what a model was not trained for is told once, in the summary
+    try:
+        stream, state = -1, None
+        for ordered in store.in_order():
+            if ordered.frame.stream != stream:
+                stream, state = ordered.frame.stream, None
+            judged, state = _advance(engine, ordered, state, now_us())
+            if judged is not None:
+                yield judged
+    finally:
+        log.setLevel(level)
+
+
+def _advance(
+    engine: Engine, ordered: OrderedFrame, state: StreamState | None, now_us: int
+) -> tuple[Judged | None, StreamState | None]:
+    try:
+        computed = rebuilt(ordered, engine.router)
+    except FrameRejected:  # the routes have changed since, and none is this machine's
+        return None, state
+    outcome = engine.advance(computed, state, now_us)
+    state = state if outcome.state is None else outcome.state
+    if outcome.score is None:
+        return None, state
+    offset_s = None
+    if ordered.start_us is not None:
+        offset_s = (ordered.frame.recorded_us - ordered.start_us) / _MICROSECONDS
+    over = outcome.score.score > outcome.score.threshold
+    bands = driving_bands(computed)[:SHOWN_BANDS] if over else ()
+    return Judged(ordered, offset_s, _label(ordered, offset_s), outcome.score, outcome.alerts, bands), state
+
+
+def rebuilt(ordered: OrderedFrame, router: Router) -> Computed:
+    """Return a stored frame as scoring gave it; its value is not kept.
+
+    Raises:
+        FrameRejected: No route matches its machine.
+    """
+    row = ordered.frame
+    routed = router.find(ordered.machine)
+    features = routed.model.metadata.features
+    record = FrameRecord(ordered.machine.encode(), None, (), row.timestamp_ms, ordered.name, ordered.part, row.number)
+    frame = Frame(
+        row.frame_id, ordered.machine, ordered.source or None, row.recorded_us, row.sequence, row.foreign_id, record
+    )
+    return Computed(
+        frame=frame,
+        routed=routed,
+        score=row.score,
+        band_error=np.frombuffer(row.band_error, np.float32).reshape(features.channels, features.bands),
+        statistics=np.frombuffer(row.statistics, np.float64, len(STATISTICS)),
+        level_dbfs=row.level_dbfs,
+        sensor_fault=row.sensor_fault,  # type: ignore[arg-type]  # as it was stored
+        duration_s=row.duration_s,
+        unfamiliar=tuple(row.unfamiliar.split(",")) if row.unfamiliar else (),  # type: ignore[arg-type]
+    )
+
+
+def _label(ordered: OrderedFrame, offset_s: float | None) -> Label | None:
+    if ordered.label == "anomaly" and ordered.onset_s is not None and offset_s is not None:
+        # A frame that holds the onset holds some of the fault.
+        return "anomaly" if offset_s + ordered.frame.duration_s > ordered.onset_s else "normal"
+    return ordered.label  # type: ignore[return-value]  # as it was stored

@@ -1,0 +1,110 @@
+"""Which routes and models a replay uses: the settings', with another model in their place if one is named."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import SettingsError
+from schemas.registry import ModelUri
+from stream_app.worker.model_files import ModelFiles, RegisteredFiles
+from stream_app.worker.models import Champions, load_champions
+from stream_app.worker.registry import MlflowRegistry
+from whirr.settings import Route, Settings, load_settings
+
+_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
+
+
+def settings_of(file: Path | None, **overrides: Any) -> Settings:
+    """Return the settings of a file, or those in force.
+
+    Raises:
+        SettingsError: They can't be used.
+    """
+    if file is not None:
+        os.environ["WHIRR_SETTINGS_FILE"] = str(file)
+    return load_settings(**overrides)
+
+
+def routes_of(settings: Settings, model: str | None, *, use_routes: bool) -> tuple[Route, ...]:
+    """Return the routes of a replay.
+
+    Args:
+        settings: The routing table.
+        model: A file, a registered model, an alias of the routes' registered models such as ``challenger``, or None
+            for the routes' own.
+        use_routes: Keep the routes' rules; otherwise one model is for all machines, with the default rule.
+
+    Raises:
+        SettingsError: There are neither routes nor a model, or an alias of models that are files.
+    """
+    if model is None:
+        if not settings.route:
+            raise SettingsError("no model: give --model FILE (or models:/NAME@champion), or --routes whirr.toml")
+        return settings.route
+    if _is_alias(model):
+        return tuple(_with_alias(route, model) for route in _some(settings.route, model))
+    if use_routes and settings.route:
+        return tuple(route.model_copy(update={"model": model}) for route in settings.route)
+    try:
+        return (Route(match="*", model=model),)
+    except ValueError as error:
+        raise SettingsError(f"model is {model!r}; expected a file or models:/NAME@champion ({error})") from None
+
+
+def load(routes: tuple[Route, ...], settings: Settings) -> Champions:
+    """Load the routes' models.
+
+    Raises:
+        ModelError: A model can't be used.
+        ServiceUnavailable: The registry can't be reached.
+    """
+    registered = any(ModelUri.parse(route.model) for route in routes)
+    files = RegisteredFiles(settings.worker_dir / "models", MlflowRegistry(settings)) if registered else ModelFiles()
+    return load_champions(routes, files)
+
+
+def identity(champions: Champions) -> str:
+    """Return a text that changes whenever a machine's model does."""
+    parts = [
+        f"{routed.route.match} {routed.model.metadata.name} {routed.model.metadata.version} {routed.model.digest[:16]}"
+        + "".join(f" refuses another {reason}" for reason in routed.route.refuse_unfamiliar)
+        for routed in champions.router.routed
+    ]
+    return "; ".join(parts)
+
+
+def described(champions: Champions) -> list[dict[str, Any]]:
+    """Return each route with its rule and its model, for the summary."""
+    return [
+        {
+            **routed.route.model_dump(mode="json", exclude={"model"}),
+            "model": routed.route.model,
+            "name": routed.model.metadata.name,
+            "version": routed.model.metadata.version,
+            "run_id": routed.model.metadata.run_id,
+            "sha256": routed.model.digest,
+            "calibrated_frame_s": routed.model.metadata.calibration.frame_s,
+        }
+        for routed in champions.router.routed
+    ]
+
+
+def _is_alias(model: str) -> bool:
+    return bool(_ALIAS.fullmatch(model)) and not Path(model).exists()
+
+
+def _some(routes: tuple[Route, ...], alias: str) -> tuple[Route, ...]:
+    if not any(ModelUri.parse(route.model) for route in routes):
+        raise SettingsError(
+            f"model is {alias!r}, which is no file, and no [[route]] names a registered model that could have it as an "
+            "alias; expected a file, models:/NAME@ALIAS, or an alias"
+        )
+    return routes
+
+
+def _with_alias(route: Route, alias: str) -> Route:
+    uri = ModelUri.parse(route.model)
+    return route if uri is None else route.model_copy(update={"model": str(ModelUri(uri.name, alias, None))})

@@ -1,0 +1,121 @@
+"""A replay in process, from a folder to files of results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from backtest.replay.config import ReplayConfig
+from backtest.replay.finding import Finder
+from backtest.replay.judging import judge
+from backtest.replay.models import described, identity
+from backtest.replay.output import results, write_dead_letters, write_summary
+from backtest.replay.scoring import Answers, jobs_for, pieces, score_all, tasks
+from backtest.replay.store import Counts, Store, opened
+from backtest.replay.summary import Tally
+from recordings.find import checked_folder
+from stream_app.pipeline import Router
+from stream_app.worker.models import Champions
+from whirr import __version__
+
+
+class ReplayObserver:
+    """Is told how a replay goes on; does nothing with it."""
+
+    def on_looked(self, files: int) -> None:
+        """So many files have been looked at."""
+
+    def on_notes(self, notes: tuple[str, ...]) -> None:
+        """This is to be said about recordings as they were read."""
+
+    def on_found(self, counts: Counts, jobs: int) -> None:
+        """These are the recordings; so many processes score them."""
+
+    def on_scored(self, answers: Answers) -> None:
+        """A batch has been scored."""
+
+    def on_judged(self, frames: int) -> None:
+        """The alert rule has passed so many frames."""
+
+
+def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver) -> dict[str, Any]:
+    """Score a folder's recordings, apply the alert rule, write the results, and return the summary.
+
+    What an earlier run with the same options and models has scored is not scored again.
+
+    Raises:
+        SettingsError: ``config.out`` holds scores that were made otherwise.
+        RecordingError: The folder holds no recording, or a file of labels or times can't be used.
+        WhirrError: A scoring process ended.
+    """
+    checked_folder(config.folder, "recordings")  # before a restart forgets what is there
+    depends_on = {**config.what_scores_depend_on, "model": identity(champions)}
+    with opened(config.out, depends_on, restart=config.restart) as store:
+        began_s = time.monotonic()
+        found = Finder(config, store, champions.router, observer.on_looked).find()
+        counts = store.counts()
+        jobs = jobs_for(counts.frames - counts.done, config.jobs)
+        observer.on_notes(found.notes)
+        observer.on_found(counts, jobs)
+        audio_s = 0.0
+
+        def scored(answers: Answers) -> None:
+            nonlocal audio_s
+            audio_s += answers.audio_s
+            observer.on_scored(answers)
+
+        score_all(tasks(pieces(store, str(config.folder), config.columns)), store, champions, jobs, scored)
+        origin = {
+            "folder": str(config.folder),
+            "times": found.times,
+            "in_train": found.in_train,
+            "notes": list(found.notes),
+            "frame_s": config.frame_s,
+            "jobs": jobs,
+        }
+        return conclude(config.out, store, champions, observer, began_s=began_s, audio_s=audio_s, origin=origin)
+
+
+def conclude(
+    out: Any,
+    store: Store,
+    champions: Champions,
+    observer: ReplayObserver,
+    *,
+    began_s: float,
+    audio_s: float,
+    origin: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Apply the alert rule to what is stored, write the results, and return the summary.
+
+    Args:
+        out: Folder of the results.
+        store: The scored frames.
+        champions: The routes with their models.
+        observer: Is told how it goes on.
+        began_s: When the run began (``time.monotonic``).
+        audio_s: Seconds of signal that it scored; what was scored before doesn't count.
+        origin: What else the summary is to say.
+    """
+    tally = Tally()
+    with results(out) as files:
+        for judged in judge(store, Router(champions.router.routed)):
+            files.add(judged)
+            tally.add(judged)
+            if tally.frames % 4096 == 0:
+                observer.on_judged(tally.frames)
+    write_dead_letters(out, store)
+    seconds = time.monotonic() - began_s
+    summary = {
+        **tally.result(store),
+        "seconds": round(seconds, 3),
+        "scored_now_s": round(audio_s, 3),
+        "realtime_factor": round(audio_s / seconds, 2) if audio_s else None,
+        **origin,
+        "out": str(out),
+        "routes": described(champions),
+        "whirr": __version__,
+    }
+    write_summary(out, summary)
+    return summary

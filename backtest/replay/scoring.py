@@ -1,0 +1,274 @@
+"""Scoring: pieces of recordings in, stored answers out, in as many processes as there are cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
+
+from backtest.replay.cutting import Piece, records
+from backtest.replay.store import FrameRow, LetterRow, Store
+from schemas.dead_letter import DeadLetter
+from schemas.errors import WhirrError
+from schemas.frame import FrameRecord
+from stream_app.pipeline import Computed, Engine, Router
+from stream_app.worker.models import Champions, load_model
+from whirr.settings import Route
+
+BATCH_FRAMES = 64  # as the worker's; it changes the speed, never an answer
+_BATCH_SAMPLES = 4_000_000
+_FRAMES_A_JOB = 2048  # a process takes a second or more to start
+_AHEAD = 3  # batches that wait for each process
+
+
+class Answers(NamedTuple):
+    """What scoring a batch gave, and how many seconds of signal it held."""
+
+    frames: list[FrameRow]
+    letters: list[LetterRow]
+    audio_s: float
+
+
+class Recipe(NamedTuple):
+    """What a process needs to become a scorer: routes, and path and SHA-256 of each model's file by ``route.model``."""
+
+    routes: tuple[Route, ...]
+    files: dict[str, tuple[str, str]]
+
+    @classmethod
+    def of(cls, champions: Champions) -> Recipe:
+        """Return the recipe of models that are loaded here."""
+        routes = tuple(routed.route for routed in champions.router.routed)
+        return cls(routes, {key: (file.path, file.digest) for key, file in champions.files.items()})
+
+    def engine(self) -> Engine:
+        """Load the models.
+
+        Raises:
+            ModelError: A file is not what it was.
+        """
+        models = {key: load_model(path, digest)[0] for key, (path, digest) in self.files.items()}
+        return Engine(Router.from_routes(self.routes, models))
+
+
+Task = Sequence[Piece]
+
+
+_PIECES = (
+    "SELECT f.id, f.name, f.subtype, f.stream, s.machine, s.source, f.start_us, f.rate_hz, f.channels, f.samples, "
+    "f.frame_s, f.frames, f.done FROM files f JOIN streams s ON s.id = f.stream WHERE f.problem IS NULL "
+)
+
+
+def pieces(store: Store, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Piece]:
+    """Yield what is left to score, in order of streams and time, no piece larger than a batch."""
+    # Read ahead of what is being written: the answers change these rows.
+    store.db.execute("DROP TABLE IF EXISTS temp.left_over")
+    left_over = "CREATE TEMP TABLE left_over AS " + _PIECES + "AND f.done < f.frames"
+    store.db.execute(left_over + " ORDER BY f.stream, f.start_us, f.sort_key, f.name")
+    for page in store.pages("SELECT * FROM temp.left_over ORDER BY rowid"):
+        for *row, frames, done in page:
+            whole = Piece._make((row[0], folder, *row[1:], frames, done, frames - done, columns))
+            yield from [whole] if whole.kind in ("serial", "table") else _parts(whole)
+
+
+def all_pieces(store: Store, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Piece]:
+    """Yield each recording as one piece, in order of time."""
+    for page in store.pages(_PIECES + "ORDER BY f.start_us, f.sort_key, f.name"):
+        for *row, frames, _done in page:
+            yield Piece._make((row[0], folder, *row[1:], frames, 0, frames, columns))
+
+
+def _parts(piece: Piece) -> Iterator[Piece]:
+    most = max(1, min(BATCH_FRAMES, _BATCH_SAMPLES // (piece.length * piece.channels)))
+    end = piece.first + piece.many
+    for first in range(piece.first, end, most):
+        yield piece._replace(first=first, many=min(most, end - first))
+
+
+def tasks(found: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Yield pieces put together to batches."""
+    batch: list[Piece] = []
+    frames = samples = 0
+    for piece in found:
+        own = piece.many * min(piece.length, piece.samples) * piece.channels
+        if batch and (frames + piece.many > BATCH_FRAMES or samples + own > _BATCH_SAMPLES):
+            yield batch
+            batch, frames, samples = [], 0, 0
+        batch.append(piece)
+        frames += piece.many
+        samples += own
+    if batch:
+        yield batch
+
+
+def score(engine: Engine, task: Task) -> Answers:
+    """Return the answers to all frames of some pieces; each frame has one."""
+    answers = Answers([], [], 0.0)
+    audio_s = 0.0
+    waiting: list[tuple[Piece, int, FrameRecord]] = []
+    for piece in task:
+        for number, recorded_us, record, problem in records(piece):
+            audio_s += piece.duration_s(number)
+            if record is None:
+                told = (piece.file, number, piece.machine, piece.source or None, recorded_us)
+                answers.letters.append(LetterRow(*told, "truncated", problem or ""))
+                continue
+            waiting.append((piece, number, record))
+            if len(waiting) == BATCH_FRAMES:
+                _compute(engine, waiting, answers)
+                waiting = []
+    _compute(engine, waiting, answers)
+    return answers._replace(audio_s=audio_s)
+
+
+def _compute(engine: Engine, waiting: Sequence[tuple[Piece, int, FrameRecord]], answers: Answers) -> None:
+    computed = engine.compute([record for _, _, record in waiting])
+    for (piece, number, _), answer in zip(waiting, computed, strict=True):
+        if isinstance(answer, DeadLetter):
+            told = (piece.file, number, piece.machine, piece.source or None, piece.recorded_us(number))
+            answers.letters.append(LetterRow(*told, answer.code, answer.detail))
+        else:
+            answers.frames.append(frame_row(answer, piece.file, number, piece.stream, answer.frame.recorded_us))
+
+
+Answer = tuple[str, str | None, FrameRow] | LetterRow
+
+
+def score_records(engine: Engine, found: Sequence[FrameRecord]) -> list[Answer]:
+    """Return the answer to each record of a topic: machine, source and row, or a dead letter.
+
+    Of what :class:`FrameRow` holds, the ids of partition and stream and the position are left to the caller.
+    """
+    answers: list[Answer] = []
+    for record, answer in zip(found, engine.compute(found), strict=True):
+        if isinstance(answer, DeadLetter):
+            key = None if record.key is None else record.key.decode(errors="replace")
+            answers.append(LetterRow(0, record.offset, key, None, None, answer.code, answer.detail))
+        else:
+            row = frame_row(answer, 0, record.offset, 0, 0)
+            answers.append((answer.frame.machine_id, answer.frame.source, row))
+    return answers
+
+
+def frame_row(computed: Computed, file: int, number: int, stream: int, position: int) -> FrameRow:
+    """Return a scored frame as it is stored."""
+    frame = computed.frame
+    return FrameRow(
+        file,
+        number,
+        stream,
+        position,
+        frame.frame_id,
+        frame.recorded_us,
+        frame.record.timestamp_ms,
+        frame.sequence,
+        frame.foreign_id,
+        computed.score,
+        computed.level_dbfs,
+        computed.sensor_fault,
+        computed.duration_s,
+        computed.band_error.tobytes(),
+        computed.statistics.tobytes(),
+        ",".join(computed.unfamiliar),
+    )
+
+
+def score_all(
+    found: Iterable[Task],
+    store: Store,
+    champions: Champions,
+    jobs: int,
+    scored: Callable[[Answers], None] = lambda _answers: None,
+) -> None:
+    """Score tasks into the store.
+
+    Args:
+        found: What to score.
+        store: Where answers go, in the order of the tasks.
+        champions: The models.
+        jobs: Processes; with 1 everything happens in this one.
+        scored: Called after each task has been stored.
+
+    Raises:
+        WhirrError: A process ended.
+    """
+    answers = _here(found, champions.router) if jobs == 1 else _in_processes(found, Recipe.of(champions), jobs)
+    try:
+        for answer in answers:
+            store.add(answer.frames, answer.letters)
+            scored(answer)
+    finally:
+        store.commit()
+
+
+def jobs_for(frames: int, jobs: int | None) -> int:
+    """Return how many processes are worth starting for so many frames, at most ``jobs`` or one for each core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(jobs or cores, frames // _FRAMES_A_JOB))
+
+
+def _here(found: Iterable[Task], router: Router) -> Iterator[Answers]:
+    engine = Engine(router)
+    for task in found:
+        yield score(engine, task)
+
+
+def _in_processes(found: Iterable[Task], recipe: Recipe, jobs: int) -> Iterator[Answers]:
+    waiting: deque[Future[Answers]] = deque()
+    pool = scorer_pool(recipe, jobs)
+    try:
+        for task in found:
+            waiting.append(pool.submit(_score_there, task))
+            if len(waiting) >= _AHEAD * jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise WhirrError(
+            "a scoring process ended before its time (was it short of memory?); "
+            "the same command goes on where it stopped"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def scorer_pool(recipe: Recipe, jobs: int) -> ProcessPoolExecutor:
+    """Return so many processes that have the models loaded."""
+    # A forked child would inherit onnxruntime's threads in whatever state they are.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, context, initializer=_become_scorer, initargs=(recipe,))
+
+
+_engine: Engine | None = None
+
+
+def _become_scorer(recipe: Recipe) -> None:
+    global _engine  # noqa: PLW0603 - what a pool's process keeps between two tasks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _engine = recipe.engine()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _score_there(task: Task) -> Answers:
+    assert _engine is not None
+    return score(_engine, task)
+
+
+def score_records_there(found: Sequence[FrameRecord]) -> list[Answer]:
+    """Do :func:`score_records` in a process of :func:`scorer_pool`."""
+    assert _engine is not None
+    return score_records(_engine, found)

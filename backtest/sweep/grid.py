@@ -1,0 +1,62 @@
+"""Which settings are tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from schemas.errors import SettingsError
+
+
+class Setting(NamedTuple):
+    """Numbers of the alert rule; ``factor`` is what each machine's alert threshold is multiplied by."""
+
+    factor: float
+    k: int
+    n: int
+    m: int
+    hysteresis: float
+
+
+DEFAULT: Final = Setting(1.0, 3, 5, 5, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The values whose combinations are tried.
+
+    Attributes:
+        factors: Multiples of the alert threshold, ascending.
+        k_of_n: Pairs.
+        m: Frames in a row.
+        hystereses: Shares of the threshold.
+    """
+
+    factors: tuple[float, ...] = tuple(np.round(np.geomspace(0.25, 4.0, 25), 4).tolist())
+    k_of_n: tuple[tuple[int, int], ...] = ((1, 1), (2, 3), (3, 5), (4, 5), (5, 10), (8, 10), (10, 20))
+    m: tuple[int, ...] = (3, 5, 10)
+    hystereses: tuple[float, ...] = (0.8, 0.9)
+
+    def __post_init__(self) -> None:
+        for k, n in self.k_of_n:
+            if not 1 <= k <= n <= 64:
+                raise SettingsError(f"{k} of {n}; expected k of n with 1 <= k <= n <= 64")
+        for name, values, low, high in (
+            ("factor", self.factors, 0.0, float("inf")),
+            ("hysteresis", self.hystereses, 0.0, 1.0 + 1e-12),
+            ("m", self.m, 0.5, 1000.5),
+        ):
+            for value in values:
+                if not low < value < high:
+                    raise SettingsError(f"{name} is {value:g}; expected more than {low:g} and less than {high:g}")
+
+    def __len__(self) -> int:
+        return len(self.factors) * len(self.k_of_n) * len(self.m) * len(self.hystereses)
+
+    def of(self, factor: float) -> list[Setting]:
+        """Return the settings of one factor."""
+        rest = product(self.k_of_n, self.m, self.hystereses)
+        return [Setting(factor, k, n, m, hysteresis) for (k, n), m, hysteresis in rest]

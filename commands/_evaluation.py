@@ -1,0 +1,196 @@
+"""What ``whirr evaluate`` prints for people: progress, two tables, and what to know when reading them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import TracebackType
+from typing import Final
+
+from rich.box import SIMPLE_HEAD
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from backtest.evaluation.evaluate import EvaluationObserver
+from backtest.evaluation.metrics import NAMES, Metrics
+from backtest.evaluation.result import Evaluation, MachineResult
+from backtest.evaluation.words import delay, duration, false_alerts_a_day, rule
+from commands._output import cell, print_line, print_notes, print_warning, stdout
+from recordings.find import Problem
+from trainer.labelled import LabelledSet
+from whirr.rates import per_day, per_day_interval
+
+NAMED: Final = 5  # files that are not used and are shown by name
+_GOOD, _POOR = 0.9, 0.7
+
+
+class QuietEvaluationObserver(EvaluationObserver):
+    """Says nothing but what is to be said about recordings as they were read, on stderr."""
+
+    def on_found(self, found: LabelledSet) -> None:
+        """Say it."""
+        print_notes(found.notes)
+
+
+class PrintingEvaluationObserver(EvaluationObserver):
+    """Shows how an evaluation goes on; a context manager, for the progress bar."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("scoring   "), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=stdout, transient=True, disable=not stdout.is_terminal)
+        self._task = self._progress.add_task("scoring", start=False)
+
+    def __enter__(self) -> PrintingEvaluationObserver:
+        """Print nothing yet."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Take the progress bar off the screen, however it ended."""
+        self._progress.stop()
+
+    def on_found(self, found: LabelledSet) -> None:
+        """Say what is to be said about recordings as they were read, and start the progress bar."""
+        print_notes(found.notes)
+        self._progress.update(self._task, total=len(found.recordings))
+        self._progress.start()
+        self._progress.start_task(self._task)
+
+    def on_heard(self) -> None:
+        """Move the progress bar."""
+        self._progress.advance(self._task)
+
+
+def print_evaluation(result: Evaluation) -> None:
+    """Print the outcome: files not used, the model, two tables, notes."""
+    _warn(result.problems)
+    for reason in result.optimistic:
+        print_warning(reason)
+    for line in _head(result):
+        print_line(line)
+    stdout.print(_recordings_table(result))
+    stdout.print(_alerts_table(result))
+    for note in result.notes:
+        print_line(f"note       {note}", style="dim")
+
+
+def _head(result: Evaluation) -> list[str]:
+    metrics, machines = result.overall, len(result.machines)
+    of = f"{machines} machine{'s' * (machines != 1)}"
+    rules = dict.fromkeys(rule(one.route) for one in result.machines.values())
+    left_out = f"; {result.in_train} in folders named train left out" if result.in_train else ""
+    return [
+        f"model      {result.model.name} {result.model.version} ({result.model.detector})",
+        f"data       {metrics.normals} normal and {metrics.anomalies} anomalous recordings of {of}{left_out}",
+        f"frames     of {result.pace.frame_s:.3g} s; a recording's score is the mean over its frames",
+        f"rule       an incident opens when {' or '.join(rules)} frames exceed the alert threshold",
+    ]
+
+
+def _recordings_table(result: Evaluation) -> Table:
+    table = _table("Recordings, judged by the decision threshold", NAMES, "flagged\nnormals")
+    for machine, one in result.machines.items():
+        table.add_row(cell(machine), *_metric_cells(one.metrics))
+    if len(result.machines) > 1:
+        table.add_section()
+        for label, means in (("mean", result.arithmetic), ("harmonic mean", result.harmonic)):
+            table.add_row(label, *(_value(means[name]) for name in NAMES), "")
+        table.add_row(Text("all in one", "bold"), *_metric_cells(result.overall))
+    return table
+
+
+def _metric_cells(metrics: Metrics) -> list[Text]:
+    found = metrics.confusion
+    hits, flagged = found.true_positives, found.true_positives + found.false_positives
+    counts = {
+        "recall": (hits, metrics.anomalies),
+        "precision": (hits, flagged),
+        "accuracy": (hits + found.true_negatives, metrics.anomalies + metrics.normals),
+    }
+    cells = []
+    for name in NAMES:
+        cell = _value(metrics.values[name])
+        if name in metrics.intervals:
+            low, high = metrics.intervals[name]
+            cell.append(f"\n{_short(low)}-{_short(high)}", "dim")
+        elif name in counts:
+            cell.append(f"\n{counts[name][0]}/{counts[name][1]}", "dim")
+        cells.append(cell)
+    cells.append(Text(f"{found.false_positives}/{metrics.normals}", "red" if found.false_positives else ""))
+    return cells
+
+
+def _value(value: float | None) -> Text:
+    if value is None:
+        return Text("-", "dim")
+    style = "green" if value >= _GOOD else "red" if value < _POOR else "yellow"
+    return Text(f"{value:.3f}", style)
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}".removeprefix("0") if value < 1 else f"{value:.2f}"
+
+
+def _alerts_table(result: Evaluation) -> Table:
+    figures = ("fault", "delay", "false alerts", "a day (95 %)", "sensor")
+    table = _table("What an operator feels, by the alert rule", figures)
+    for machine, one in result.machines.items():
+        table.add_row(cell(machine), *_alert_cells(one))
+    if len(result.machines) > 1:
+        table.add_section()
+        totals = result.alerts
+        table.add_row(
+            Text("all, median", "bold"),
+            f"{totals.found} of {totals.faults}",
+            delay(totals.delay_s_median),
+            f"{totals.false_alerts} in {duration(totals.normal_s)}",
+            _a_day(totals.false_alerts, totals.normal_s),
+            _count(totals.sensor_alerts),
+        )
+    return table
+
+
+def _table(title: str, *columns: str | tuple[str, ...]) -> Table:
+    """Return an empty table that fits 80 columns, the first one for the machine."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0)
+    table.add_column("machine", overflow="fold")
+    for column in columns:
+        for name in (column,) if isinstance(column, str) else column:
+            table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _alert_cells(one: MachineResult) -> list[Text | str]:
+    alerts = one.alerts
+    if not alerts.fault:
+        found = Text("no anomaly", "dim")
+    elif alerts.found:
+        found = Text("found", "green")
+    else:
+        found = Text("open before" if alerts.already_open else "MISSED", "bold red")
+    false = Text(f"{alerts.false_alerts} in {duration(alerts.normal_s)}", "red" if alerts.false_alerts else "")
+    if alerts.false_open_share:
+        false.append(f"\nopen {alerts.false_open_share:.0%} of it", "dim")
+    return [
+        found,
+        delay(alerts.delay_s),
+        false,
+        _a_day(alerts.false_alerts, alerts.normal_s),
+        _count(alerts.sensor_alerts),
+    ]
+
+
+def _a_day(count: int, normal_s: float) -> str:
+    return false_alerts_a_day(per_day(count, normal_s), per_day_interval(count, normal_s))
+
+
+def _count(count: int) -> str:
+    return str(count) if count else "-"
+
+
+def _warn(problems: tuple[Problem, ...]) -> None:
+    for problem in problems[:NAMED]:
+        print_warning(f"{problem.name}: {problem.reason}; not used")
+    if len(problems) > NAMED:
+        reasons = Counter(problem.reason.partition(" (")[0].partition(":")[0] for problem in problems)
+        told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
+        print_warning(f"{len(problems)} files not used: {told}")

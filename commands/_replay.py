@@ -1,0 +1,189 @@
+"""What ``whirr replay`` prints for people: progress with rate and time left, a table, and what to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from backtest.replay.run import ReplayObserver
+from backtest.replay.scoring import Answers
+from backtest.replay.store import Counts
+from commands._output import cell, print_line, print_notes, print_warning, stderr, stdout
+from schemas.times import parse_rfc3339
+
+_SHOWN_MACHINES = 40
+_SHOWN_UNFAMILIAR = 5
+
+
+class QuietReplayObserver(ReplayObserver):
+    """Says nothing but what is to be said about recordings as they were read, on stderr."""
+
+    def on_notes(self, notes: tuple[str, ...]) -> None:
+        """Say it."""
+        print_notes(notes)
+
+
+class PrintingReplayObserver(ReplayObserver):
+    """Shows how a replay goes on, on stderr; a context manager, for the progress bar."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            TextColumn("{task.fields[shown]}"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+        self._task = self._progress.add_task("looking", total=None, shown="")
+        self._audio_s = 0.0
+
+    def __enter__(self) -> PrintingReplayObserver:
+        """Start the progress bar."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Take the progress bar off the screen, however it ended."""
+        self._progress.stop()
+
+    def on_looked(self, files: int) -> None:
+        """Show how many files have been looked at."""
+        self._progress.update(self._task, shown=f"{files} files")
+
+    def on_notes(self, notes: tuple[str, ...]) -> None:
+        """Say what is to be said about recordings as they were read."""
+        print_notes(notes)
+
+    def on_found(self, counts: Counts, jobs: int) -> None:
+        """Show how much there is to score."""
+        if counts.done:
+            stderr.print(f"{counts.done} of {counts.frames} frames were scored before; going on")
+        shown = f"{counts.frames - counts.done} frames on {jobs} core{'s' * (jobs != 1)}"
+        self._progress.reset(self._task, description="scoring", total=counts.frames, completed=counts.done, shown=shown)
+
+    def on_scored(self, answers: Answers) -> None:
+        """Move the progress bar, and show the rate."""
+        self._audio_s += answers.audio_s
+        self._progress.advance(self._task, len(answers.frames) + len(answers.letters))
+        elapsed_s = self._progress.tasks[0].elapsed
+        if elapsed_s:
+            task = self._progress.tasks[0]
+            of = "" if task.total is None else f"/{task.total:.0f}"  # how many a topic retains is known at its end
+            shown = f"{task.completed:.0f}{of} frames, {self._audio_s / elapsed_s:.0f} times real time"
+            self._progress.update(self._task, shown=shown)
+
+    def on_judged(self, frames: int) -> None:
+        """Show how far the alert rule is."""
+        self._progress.update(self._task, description="alerts", completed=frames, shown=f"{frames} frames")
+
+
+def print_replay(summary: Mapping[str, Any]) -> None:
+    """Print the outcome: what was replayed, one line a machine, and what to know of it."""
+    for line in _head(summary):
+        print_line(line)
+    stdout.print(_table(summary))
+    for note in notes(summary):
+        print_warning(note)
+    print_line(f"results    {summary['out']}: scores.parquet, scores.csv, alerts.jsonl, summary.json")
+
+
+def _head(summary: Mapping[str, Any]) -> list[str]:
+    models = dict.fromkeys(f"{route['name']} version {route['version']}" for route in summary["routes"])
+    lines = [
+        f"replayed   {summary['files']} files, {summary['frames']} frames, {duration(summary['audio_s'])} of signal",
+        f"model      {', '.join(models)}",
+    ]
+    if summary["recorded_from"]:
+        lines.append(f"recorded   {_when(summary)}")
+    if summary["realtime_factor"]:
+        lines.append(f"speed      {summary['realtime_factor']:.0f} times real time, {summary['seconds']:.1f} s")
+    return lines
+
+
+def _when(summary: Mapping[str, Any]) -> str:
+    """Return when frames were recorded, without dates where they are made up."""
+    if summary.get("times") != "pace":
+        return f"{summary['recorded_from'][:19]}Z to {summary['recorded_until'][:19]}Z"
+    took_s = (parse_rfc3339(summary["recorded_until"]) - parse_rfc3339(summary["recorded_from"])) / 1e6
+    return f"not known when; taken back to back in the order of names, {duration(took_s)} for each sensor at most"
+
+
+def _table(summary: Mapping[str, Any]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("machine", overflow="fold")
+    for name in ("frames", "alerts", "false", "faults", "delay", "AUC", "highest"):
+        table.add_column(name, justify="right", no_wrap=True)
+    machines = summary["machines"]
+    for machine in list(machines)[:_SHOWN_MACHINES]:
+        table.add_row(cell(machine), *_cells(machines[machine]))
+    if len(machines) > _SHOWN_MACHINES:
+        table.add_row(f"… and {len(machines) - _SHOWN_MACHINES} more", *[""] * 7)
+    if len(machines) > 1:
+        table.add_section()
+        table.add_row("all, mean AUC", *_cells({**summary, "auc": summary["auc_mean"]}))
+    return table
+
+
+def _cells(one: Mapping[str, Any]) -> tuple[Text, ...]:
+    labelled = one["false_alerts"] is not None
+    found = f"{one['faults_found']} of {one['faults']}" if one["faults"] else "-"
+    style = "" if not one["faults"] else "green" if one["faults_found"] == one["faults"] else "red"
+    return (
+        Text(str(one["frames"])),
+        Text(str(one["incidents"] + one["sensor_alerts"])),
+        Text(str(one["false_alerts"]) if labelled else "-", "red" if one["false_alerts"] else ""),
+        Text(found, style),
+        Text("-" if one["delay_s_median"] is None else duration(one["delay_s_median"])),
+        Text("-" if one["auc"] is None else f"{one['auc']:.3f}"),
+        Text(f"{one['highest_ratio']:.2f}"),
+    )
+
+
+def notes(summary: Mapping[str, Any]) -> list[str]:
+    """Return what one should know when reading the figures."""
+    found = []
+    if summary["dead_letters"]:
+        codes = ", ".join(f"{count} {code}" for code, count in summary["dead_letter_codes"].items())
+        found.append(f"{summary['dead_letters']} could not be used ({codes}): see {summary['out']}/dead_letters.jsonl")
+    if summary["late"]:
+        found.append(
+            f"{summary['late']} frames are late: recordings of one machine and source overlap in time, "
+            "so they moved no alert state"
+        )
+    if summary["idle"]:
+        found.append(f"{summary['idle']} frames are idle (quiet, starting up or muted by their route)")
+    found += [_unfamiliar(reason, summary) for reason in summary.get("unfamiliar", {})]
+    if summary.get("in_train"):
+        found.append(f"{summary['in_train']} recordings in folders named train are left out; --include-train has them")
+    if not summary["normal_frames"] and not summary["anomalous_frames"] and summary["frames"]:
+        found.append("nothing is labelled, so false alerts, faults and AUC can't be told")
+    return found
+
+
+_UNFAMILIAR = {
+    "machine": "of machines that the model was not trained on",
+    "rate": "of recordings whose sample rate leaves the model's highest bands empty",
+    "length": "of another length than the model's threshold was made for",
+}
+
+
+def _unfamiliar(reason: str, summary: Mapping[str, Any]) -> str:
+    machines = [name for name, one in summary["machines"].items() if one["unfamiliar"].get(reason)]
+    named = ", ".join(machines[:_SHOWN_UNFAMILIAR]) + (", …" if len(machines) > _SHOWN_UNFAMILIAR else "")
+    count, what = summary["unfamiliar"][reason], _UNFAMILIAR.get(reason, reason)
+    return f"{count} frames are {what} ({named}): their scores and alerts may mean little"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person would say them."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"

@@ -1,0 +1,142 @@
+"""What ``whirr train`` prints for people: what was found, what was taken and why, progress, thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from commands._found import NAMED, feature_lines, found_lines, print_lines, warn_of, warn_of_screening
+from commands._output import print_notes, print_warning, stdout
+from recordings.find import Problem
+from schemas import Calibration, StatisticsReference
+from trainer.detector import EpochLoss, find_detector
+from trainer.false_alarms import FalseAlarmCheck
+from trainer.feature_choice import Choice
+from trainer.job import Observer, TrainConfig, TrainResult
+from trainer.recordings import Found
+from trainer.screening import LeftOut
+
+
+class QuietObserver(Observer):
+    """Says nothing but what is to be said about recordings as they were read, on stderr."""
+
+    def on_found(self, found: Found) -> None:
+        """Say it."""
+        print_notes(found.notes)
+
+
+class PrintingObserver(Observer):
+    """Prints a training as it goes on; a context manager, for the progress bar."""
+
+    def __init__(self, order: TrainConfig) -> None:
+        self._epochs = order.epochs if find_detector(order.detector).by_gradient else None
+        bar = (TextColumn("{task.description}"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+        note = TextColumn("{task.fields[note]}")
+        self._progress = Progress(*bar, note, console=stdout, transient=True, disable=not stdout.is_terminal)
+        self._task = self._progress.add_task("reading   ", total=None, note="")
+
+    def __enter__(self) -> PrintingObserver:
+        """Print nothing yet."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Take the progress bar off the screen, however training ended."""
+        self._progress.stop()
+
+    def on_found(self, found: Found) -> None:
+        """Say what the folder holds."""
+        print_lines(found_lines(found))
+        print_notes(found.notes)
+
+    def on_features(self, choice: Choice, frame_s: float) -> None:
+        """Say which features were taken, and why, and start the progress bar."""
+        print_lines([*feature_lines(choice), f"frames     of {frame_s:.3g} s: send such, or train with --frame-s"])
+        self._progress.start()
+
+    def on_recording(self, done: int, of: int) -> None:
+        """Move the progress bar."""
+        self._progress.update(self._task, completed=done, total=of)
+
+    def on_problems(self, problems: Sequence[Problem]) -> None:
+        """Name files that can't be used."""
+        warn_of(problems)
+
+    def on_screened(self, left_out: Sequence[LeftOut], remarks: Sequence[Problem]) -> None:
+        """Name what is left out of files that are used, and what sets some apart."""
+        warn_of_screening(left_out, remarks)
+
+    def on_windows(self, windows: int, held_out: int) -> None:
+        """Say how much there is to train on, and start the progress bar anew."""
+        print_lines([f"windows    {windows} to train on, {held_out} held out for thresholds"])
+        what = "fitting   " if self._epochs is None else "epoch     "
+        self._progress.reset(self._task, total=self._epochs, description=what)
+
+    def on_epoch(self, loss: EpochLoss) -> None:
+        """Move the progress bar."""
+        note = f"loss {loss.train_loss:.3f}, held out {loss.held_out_loss:.3f}"
+        self._progress.update(self._task, completed=loss.epoch, note=note)
+
+    def on_saved(self, result: TrainResult) -> None:
+        """Say how it went and where the model is."""
+        self._progress.stop()
+        print_lines(_result_lines(result))
+        for doubt in result.doubts:
+            print_warning(doubt)
+        if result.check.exceeded:
+            print_warning(
+                "more false alarms on left-out normals than allowed: the held-out normals change over time; record more"
+            )
+
+
+def _result_lines(result: TrainResult) -> list[str]:
+    metadata = result.metadata
+    lines = [_fitted_line(result)]
+    shown = [("pooled", metadata.thresholds), *list(metadata.machine_thresholds.items())[:NAMED]]
+    for label, own in shown:
+        both = f"alert {own.alert_threshold:.3g}, decision {own.decision_threshold:.3g}"
+        lines.append(f"threshold  {label}: {both}, from {own.normals} held-out frames")
+    if len(metadata.machine_thresholds) > NAMED:
+        lines.append(f"           and {len(metadata.machine_thresholds) - NAMED} machines more")
+    lines += _check_lines(result.check, metadata.calibration)
+    lines += _reference_lines(metadata.statistics_reference)
+    checkpoint = "" if result.checkpoint is None else f", checkpoint {result.checkpoint}"
+    lines.append(f"model      {result.out} ({metadata.name} {metadata.version}){checkpoint}")
+    return lines
+
+
+def _reference_lines(reference: dict[str, StatisticsReference]) -> list[str]:
+    if not reference:
+        return []
+    rows = sum(own.rows for own in reference.values())
+    first, last = min(own.first_at for own in reference.values()), max(own.last_at for own in reference.values())
+    return [f"reference  statistics of {len(reference)} machines from {rows} normal rows, {first[:16]} to {last[:16]}"]
+
+
+def _fitted_line(result: TrainResult) -> str:
+    name, best = result.metadata.detector, result.best
+    why = f"; {result.detector_why}" if result.detector_why else ""
+    if best is None:
+        return f"trained    {name} in {result.seconds:.0f} s{why}"
+    losses = f"loss {best.train_loss:.3f}, held out {best.held_out_loss:.3f}"
+    epochs = f"{len(result.history)} epochs in {result.seconds:.0f} s; best was epoch {best.epoch}: {losses}"
+    return f"trained    {name}, {epochs}{why}"
+
+
+def _check_lines(check: FalseAlarmCheck, calibration: Calibration) -> list[str]:
+    names = {"rule": f"{calibration.k} of {calibration.n} frames", "frame": "single frames"}
+    lines = [f"check      false alarms per machine and day, on {check.overall.hours:.3g} h of held-out normals:"]
+    for level, rate in (("rule", check.overall.openings), ("frame", check.overall.frames)):
+        targeted = level == calibration.threshold_level and check.target_per_day is not None
+        allowed = f" of {check.target_per_day:.3g} allowed" if targeted else ""
+        left_out = f"{_figure(rate.left_out_per_day)} (95 % sure: at most {_figure(rate.at_most_per_day)})"
+        lines.append(
+            f"           {names[level]}: expected {_figure(rate.expected_per_day)}{allowed}, "
+            f"observed {_figure(rate.observed_per_day)}, on left-out fifths {left_out}"
+        )
+    return lines
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,330 @@
+"""``whirr edge``: publish one machine's frames from a folder, standard input, a sound card or the simulator."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from commands._options import columns_of
+from commands._output import print_json, print_line, print_warning
+from commands.edge_status import EdgeCommand
+from schemas.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edge_agent import EdgeAgent, EdgeConfig, Summary
+    from edge_agent.stretch import Source
+    from edge_agent.times import Timeline
+
+FrameFormat = Literal["flac", "wav"]
+OnError = Literal["skip", "fail"]
+Order = Literal["number", "name"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """The options that say where the signal comes from, and when it was recorded."""
+
+    paths: list[Path]
+    machine: str | None
+    stdin: bool
+    sound_card: bool
+    simulate: str | None
+    loop: bool
+    speed: str
+    start: str | None
+    rate: int | None
+    channels: int
+    sample_format: str
+    device: str | None
+    seed: int
+    seconds: float
+    plant: str
+    on_error: OnError
+    order: Order
+    columns: tuple[str, ...]
+
+
+def edge(
+    *,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders or files: .wav .flac .ogg .mp3, tables .csv .mat …", show_default=False),
+    ] = None,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Raw PCM on standard input: arecord -t raw … |")] = False,
+    sound_card: Annotated[bool, typer.Option("--sound-card", help="Record from a sound card (extra: audio).")] = False,
+    simulate: Annotated[
+        str | None, typer.Option(metavar="MACHINE", help="Simulate this machine of the plant.", show_default=False)
+    ] = None,
+    machine: Annotated[
+        str | None, typer.Option(help="Machine id; default: the folder's name, or the simulated machine.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Name of the sensor, if the machine has several.")] = None,
+    frame_s: Annotated[float, typer.Option(help="Length of a frame in seconds, 0.1 to 60.")] = 1.0,
+    file_format: Annotated[
+        FrameFormat, typer.Option("--format", help="Encoding of frames; 32 bit and float are always WAV.")
+    ] = "flac",
+    loop: Annotated[bool, typer.Option("--loop", help="Begin anew after the last file; simulate without end.")] = False,
+    speed: Annotated[
+        str, typer.Option(help="Times as fast as real time, or max; a folder or the simulator only.")
+    ] = "1",
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="When the first recording began (RFC 3339); default: now, or played faster, so long ago that the last "
+            "ends now.",
+            show_default=False,
+        ),
+    ] = None,
+    rate: Annotated[int | None, typer.Option(help="Samples a second, for --stdin, --sound-card, --simulate.")] = None,
+    channels: Annotated[int, typer.Option(help="Channels, for --stdin and --sound-card.")] = 1,
+    sample_format: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="Samples on standard input, as arecord -f names them: S16_LE, S24_3LE, S24_LE (24 bit in 4 bytes), "
+            "S32_LE, FLOAT_LE, or …_BE.",
+        ),
+    ] = "S16_LE",
+    device: Annotated[str | None, typer.Option(help="Sound card, by number or name; default: the system's.")] = None,
+    plant: Annotated[str, typer.Option(help="Plant of the simulated machine.")] = "default",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulator.")] = 0,
+    seconds: Annotated[float, typer.Option(help="Length of the simulated run; its faults are laid out over it.")] = 180,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="Of tables (.csv .mat): the columns to take as channels; default: those that look like a signal.",
+            show_default=False,
+        ),
+    ] = None,
+    on_error: Annotated[OnError, typer.Option(help="What to do about audio that can't be used.")] = "skip",
+    order: Annotated[
+        Order, typer.Option(help="Sort a folder by the numbers in its files' names, or by plain name.")
+    ] = "number",
+    bootstrap: Annotated[
+        str | None, typer.Option(help="Kafka's addresses; default: WHIRR_KAFKA_BOOTSTRAP_SERVERS.", show_default=False)
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="Topic; default: the setting frames_topic.", show_default=False)
+    ] = None,
+    buffer_mb: Annotated[float, typer.Option(min=1, help="Most megabytes that wait in memory.")] = 64,
+    spool: Annotated[
+        bool | None,
+        typer.Option(
+            "--spool/--no-spool",
+            help="Write frames to disk before they are sent; default: for --stdin and --sound-card, whose signal can't "
+            "be had again.",
+            show_default=False,
+        ),
+    ] = None,
+    spool_dir: Annotated[
+        Path | None, typer.Option(help="Where frames wait; default: the setting edge_spool_dir.", show_default=False)
+    ] = None,
+    flush_s: Annotated[float, typer.Option(min=0, help="After Ctrl-C or SIGTERM, seconds to send what waits.")] = 10,
+    give_up_s: Annotated[
+        float | None,
+        typer.Option(min=0, help="Fail after so long without an answer; default: try for ever.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON instead of text.")] = False,
+) -> None:
+    """Publish one machine's signal as frames to Kafka, in order, until the broker has acknowledged each.
+
+    Give one source: audio files or folders, --stdin, --sound-card or --simulate. A folder is played once at the speed
+    of real time; --speed plays it faster. Recording times advance with the recordings. Playing the same machine and
+    source again within its own length makes frames that are late: give another --source or --start.
+
+    `whirr edge status` tells what waits in the spool; a folder of that name is ./status.
+    """
+    from edge_agent import EdgeAgent, EdgeConfig
+    from edge_agent.publisher import KafkaSink
+    from whirr.settings import load_settings
+
+    choice = _Choice(
+        paths=paths or [],
+        machine=machine,
+        stdin=stdin,
+        sound_card=sound_card,
+        simulate=simulate,
+        loop=loop,
+        speed=speed,
+        start=start,
+        rate=rate,
+        channels=channels,
+        sample_format=sample_format,
+        device=device,
+        seed=seed,
+        seconds=seconds,
+        plant=plant,
+        on_error=on_error,
+        order=order,
+        columns=columns_of(columns),
+    )
+    settings = load_settings(kafka_bootstrap_servers=bootstrap, frames_topic=topic, edge_spool_dir=spool_dir)
+    spooled = stdin or sound_card if spool is None else spool
+    config = EdgeConfig(
+        machine_id=_machine_id(choice),
+        bootstrap=settings.bootstrap,
+        topic=settings.frames_topic,
+        source=source,
+        frame_s=frame_s,
+        file_format=file_format,
+        buffer_bytes=int(buffer_mb * 1_000_000),
+        spool_dir=settings.edge_spool_dir if spooled else None,
+        spool_bytes=int(settings.edge_spool_mb * 1_000_000),
+        backlog_bytes_per_s=settings.edge_backlog_kb_s * 1000,
+        flush_s=flush_s,
+        give_up_s=give_up_s,
+    )
+    _log_to_stderr(settings.log_level)
+    made = _source(choice)
+    sink = KafkaSink(settings.bootstrap, settings.frames_topic, settings)
+    agent = EdgeAgent(config, made, _timeline(choice, made), sink=sink)
+    _run(agent, config, as_json)
+
+
+app = typer.Typer(add_completion=False)
+app.command("edge", cls=EdgeCommand)(edge)
+
+
+def _machine_id(choice: _Choice) -> str:
+    """Return whose frames they are; also check that exactly one source is given."""
+    given = [bool(choice.paths), choice.stdin, choice.sound_card, choice.simulate is not None]
+    if sum(given) != 1:
+        raise SettingsError(f"{sum(given)} sources are given; expected one of PATHS, --stdin, --sound-card, --simulate")
+    if choice.machine is not None:
+        return choice.machine
+    if choice.simulate is not None:
+        return choice.simulate
+    if not choice.paths:
+        raise SettingsError("--stdin and --sound-card need --machine")
+    from edge_agent.sources import folder_machine_id
+
+    names = {folder_machine_id(path) for path in choice.paths}
+    machine = names.pop()
+    if names or machine is None:
+        whose = ", ".join(sorted(name or "nobody" for name in {*names, machine}))
+        raise SettingsError(f"the paths belong to {whose}; say whose signal it is with --machine")
+    return machine
+
+
+def _source(choice: _Choice) -> Source:
+    from edge_agent import sources
+
+    if choice.paths:
+        return sources.FolderSource(
+            choice.paths,
+            loop=choice.loop,
+            on_error=choice.on_error,
+            order=choice.order,
+            columns=choice.columns,
+        )
+    if choice.simulate is not None:
+        from edge_agent.simulator import make_plant
+
+        plant = make_plant(choice.plant, seconds=choice.seconds)
+        simulated = plant.machine(choice.simulate, seed=choice.seed, rate_hz=choice.rate)
+        return sources.SimulatedSource(simulated, seconds=None if choice.loop else choice.seconds)
+    if choice.sound_card:
+        return sources.SoundCardSource(choice.device, rate_hz=choice.rate or 16_000, channels=choice.channels)
+    if choice.rate is None:
+        raise SettingsError("--stdin needs --rate: raw samples don't say how many there are a second")
+    return sources.PcmSource(
+        sys.stdin.buffer,
+        rate_hz=choice.rate,
+        channels=choice.channels,
+        sample_format=choice.sample_format,
+        on_error=choice.on_error,
+    )
+
+
+def _timeline(choice: _Choice, source: Source) -> Timeline:
+    from edge_agent import LiveTimes, PlaybackTimes, SystemClock
+
+    if source.live:
+        if choice.speed != "1" or choice.start is not None or choice.loop:
+            raise SettingsError("--speed, --start and --loop are for folders and the simulator; live signal is now")
+        return LiveTimes(SystemClock())
+    return PlaybackTimes(
+        SystemClock(), duration_s=source.duration_s, speed=_speed(choice.speed), start_us=_start_us(choice.start)
+    )
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = math.inf if text == "max" else float(text)
+    except ValueError:
+        speed = math.nan
+    if not speed > 0:
+        raise SettingsError(f"--speed is {text!r}; expected a number above 0, or max")
+    return speed
+
+
+def _start_us(text: str | None) -> int | None:
+    from schemas.times import parse_rfc3339
+
+    if text is None:
+        return None
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise SettingsError(f"--start: {error}") from None
+
+
+def _run(agent: EdgeAgent, config: EdgeConfig, as_json: bool) -> None:
+    """Run the agent until it ends or is asked to stop; print what it did, however it ended."""
+    import asyncio
+    import signal
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if not as_json:
+            print_line(f"{config.machine_id}: publishing to {config.topic} at {config.bootstrap}; Ctrl-C stops")
+        await agent.run(stop)
+
+    try:
+        asyncio.run(main())
+    finally:
+        summary = agent.summary()
+        if config.spool_dir is not None and summary.frames_unsent:
+            print_warning(f"{summary.frames_unsent} frames wait in the spool; the next run for this source sends them")
+        if as_json:
+            print_json(summary)
+        else:
+            _print_summary(summary)
+
+
+def _print_summary(summary: Summary) -> None:
+    print_line(
+        f"{summary.machine_id}: {summary.frames_sent} frames, {summary.bytes_sent / 1e6:.2f} MB sent; "
+        f"{summary.frames_dropped} dropped, {summary.frames_unsent} unsent, {summary.retries} retries"
+    )
+    if summary.frames_resumed:
+        print_line(f"{summary.frames_resumed} frames waited in the spool from an earlier run")
+    if summary.recorded_from is not None:
+        print_line(f"recorded from {summary.recorded_from} to {summary.recorded_until}")
+    if summary.left_out_s:
+        print_line(f"{summary.left_out_s:g} s at the ends of recordings were too short for a frame")
+    for name, count in summary.source_counts.items():
+        if count:
+            print_line(f"{name.replace('_', ' ')}: {count}")
+
+
+def _log_to_stderr(level: str) -> None:
+    """Show the agent's own log lines; the Kafka client repeats itself, and the agent says what matters."""
+    import logging
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print_warning(record.getMessage())
+
+    logging.getLogger("aiokafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+    agent = logging.getLogger("edge_agent")
+    agent.handlers = [Lines()]
+    agent.setLevel(level.upper())

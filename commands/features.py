@@ -1,0 +1,146 @@
+"""``whirr features``: from a folder of recordings to spectrograms and statistics in files."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands._options import (
+    Bands,
+    ColumnsOption,
+    FrameS,
+    Hop,
+    Machine,
+    NFft,
+    OnErrorOption,
+    PatternOption,
+    Rate,
+    Scale,
+    WindowS,
+    Zone,
+    columns_of,
+)
+from commands._output import print_json, print_warning
+from schemas.errors import SettingsError
+from schemas.times import parse_rfc3339
+from whirr.outputs import check_folder
+from whirr.settings import load_settings
+
+if TYPE_CHECKING:
+    from trainer.backfill import Backfilled
+    from trainer.extraction import Extracted, ExtractionObserver
+
+_DAY_US = 86_400_000_000
+
+
+def features(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder of recordings; DIR/<machine>/… names the machines.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; files of an earlier run are replaced.", show_default=False)
+    ] = None,
+    to_feast: Annotated[
+        bool, typer.Option("--to-feast", help="Write the rolling statistics to the feature store's history.")
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="With --to-feast: when each machine's first recording began (RFC 3339); default: as file names say."
+        ),
+    ] = None,
+    machine: Machine = None,
+    pattern: PatternOption = None,
+    zone: Zone = "UTC",
+    columns: ColumnsOption = None,
+    on_error: OnErrorOption = "skip",
+    rate: Rate = None,
+    bands: Bands = None,
+    n_fft: NFft = None,
+    hop: Hop = None,
+    scale: Scale = None,
+    window_s: WindowS = None,
+    frame_s: FrameS = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+) -> None:
+    """Write spectrograms (spectrograms.npy) and the 13 statistics of each frame (statistics.parquet and .csv).
+
+    All recordings are taken, normal or not: .wav .flac .ogg .mp3. What suits the data is chosen, as by `whirr train`,
+    and printed, unless an option says otherwise. OUT/features.json says how the files were made.
+
+    With --to-feast the feature store's history gets a row for each frame, with the time of the recording;
+    `whirr feast materialize` then makes each machine's newest row readable online.
+    """
+    from commands._extraction import PrintingObserver, QuietObserver, history_lines
+    from commands._found import print_lines
+    from recordings.naming import Naming
+    from trainer.backfill import recording_times
+    from trainer.extraction import ExtractConfig, extract_features
+    from trainer.feature_choice import FeatureOptions
+    from trainer.recordings import find_recordings
+
+    if out is None and not to_feast:
+        raise SettingsError(
+            "neither --out nor --to-feast is given; expected a folder to write to, the history, or both"
+        )
+    if start is not None and not to_feast:
+        raise SettingsError(f"--start is {start!r}; expected --to-feast with it")
+    if out is not None:
+        check_folder(out, "--out")
+    start_us = None if start is None else _start_us(start)
+    naming = Naming(machine=machine, pattern=pattern, zone=zone)
+    if to_feast:  # before an hour is spent on features whose times are not known
+        found = find_recordings(folder, naming, on_error, normal_only=False, columns=columns_of(columns))
+        recording_times(found.recordings, start_us)
+    with nullcontext(str(out)) if out is not None else TemporaryDirectory(prefix="whirr-features-") as written:
+        config = ExtractConfig(
+            folder=folder,
+            out=Path(written),
+            naming=naming,
+            columns=columns_of(columns),
+            on_error=on_error,
+            features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),
+            frame_s=frame_s,
+        )
+        silent: AbstractContextManager[ExtractionObserver] = nullcontext(QuietObserver())
+        with silent if as_json else PrintingObserver(kept=out is not None) as observer:
+            extracted = extract_features(config, observer)
+        kept = _to_history(extracted, start_us) if to_feast else None
+    if as_json:
+        print_json(extracted.summary() | ({} if kept is None else {"history": kept}))
+    elif kept is not None:
+        print_lines(history_lines(kept))
+
+
+def _start_us(text: str) -> int:
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise SettingsError(f"--start: {error}") from None
+
+
+def _to_history(extracted: Extracted, start_us: int | None) -> Backfilled:
+    from feature_repo import fields
+    from feature_repo.store import repo_folder
+    from trainer.backfill import backfill
+
+    settings = load_settings()
+    folder = fields.history_folder(repo_folder(settings))
+    try:
+        kept = backfill(extracted, folder, start_us)
+    except OSError as error:
+        raise SettingsError(f"the history {folder} can't be written to ({error})") from None
+    if kept.late:
+        print_warning(f"{kept.late} frames not written: their recordings overlap the time of others of the machine")
+    days = settings.feature_history_days
+    if days and kept.first_us < time.time_ns() // 1000 - days * _DAY_US:
+        print_warning(f"a worker keeps {days} days of history and removes what is older; see feature_history_days")
+    return kept

@@ -1,0 +1,117 @@
+"""``whirr settings``: every setting, its value, and where that came from."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import BaseModel, SecretStr
+from rich.table import Table
+from rich.text import Text
+
+from commands._output import cell, print_json, print_warning, stdout
+from whirr.settings import Route, Settings, load_settings, read_settings_file, settings_file, unknown_variables
+from whirr.terminal import printable
+
+MASK: Final = "********"
+_PREFIX: Final = "WHIRR_"
+# A password may hold what an address should not (: / @ ?), so it ends at the last @ that can end it. The query is what
+# begins with a name and =.
+_PASSWORD = re.compile(r"(?<=://)(?P<user>[^:]*):(?:(?:(?!\?[\w.%-]+=).)*@|.*@)", re.DOTALL)
+_QUERY_SECRET = re.compile(r"(?P<name>[?&;][^=&;]*(?:password|token|secret|key)[^=&;]*=)[^&]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One setting as it is shown: its value without secrets, and where it came from."""
+
+    name: str
+    value: Any
+    source: str
+    description: str
+    environment: str
+
+
+def settings(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a table.")] = False,
+) -> None:
+    """Show every setting and where it came from: environment, settings file or default. Secrets are masked."""
+    rows = list(show(load_settings(), os.environ, settings_file()))
+    secrets = _secrets_in_file(rows)
+    warnings = [*unknown_variables(os.environ), *secrets]  # the former are told at the start of every command
+    for warning in secrets:
+        print_warning(warning)
+    if as_json:
+        print_json({"settings": rows, "warnings": warnings})
+    else:
+        stdout.print(_table(rows))
+
+
+def show(current: Settings, environment: Mapping[str, str], file: Path) -> Iterator[Shown]:
+    """Yield every setting of ``current``, given what it was made from."""
+    given = {name.upper() for name in environment}
+    in_file = read_settings_file()
+    for name, field in Settings.model_fields.items():
+        variable = _PREFIX + name.upper()
+        source = f"env {variable}" if variable in given else str(file) if name in in_file else "default"
+        yield Shown(name, _plain(getattr(current, name)), source, field.description or "", variable)
+
+
+def _secrets_in_file(rows: list[Shown]) -> list[str]:
+    return [
+        f"{row.name} is a secret and stands in {row.source}; give it as {row.environment} instead"
+        for row in rows
+        if row.value == MASK and not row.source.startswith("env ")
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it and anyone may see it."""
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, BaseModel):
+        return {name: _plain(part) for name, part in value.model_dump(mode="json").items()}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, str):
+        return _without_secrets(value)
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _without_secrets(text: str) -> str:
+    """Return an address with its password masked, and what its query calls a password, token, secret or key."""
+    return _QUERY_SECRET.sub(rf"\g<name>{MASK}", _PASSWORD.sub(rf"\g<user>:{MASK}@", text, count=1))
+
+
+def _table(rows: list[Shown]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("from", overflow="fold")
+    table.add_column("meaning", style="dim", ratio=1)
+    for row in rows:
+        source = cell(row.source, style="dim" if row.source == "default" else "green")
+        table.add_row(row.name, Text(printable(_readable(row.value), keep="\n")), source, Text(row.description))
+    return table
+
+
+def _readable(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "\n".join(_route(part) for part in value) or "-"
+    return str(value)
+
+
+def _route(route: dict[str, Any]) -> str:
+    """Return a route on one line: which machines, which model, and what differs from the defaults."""
+    rule = {name: value for name, value in route.items() if name not in ("match", "model")}
+    differs = [f"{name} {value}" for name, value in rule.items() if value != Route.model_fields[name].default]
+    return ", ".join([f"{route['match']} -> {route['model']}", *differs])

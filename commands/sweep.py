@@ -1,0 +1,156 @@
+"""``whirr sweep``: what other numbers of the alert rule would have meant."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands._output import print_json, print_line
+from schemas.errors import SettingsError
+from whirr.outputs import check_file
+
+if TYPE_CHECKING:
+    from whirr.settings import Route
+
+_GRID, _OUTPUT = "What is tried", "Output"
+
+
+def sweep(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `whirr replay --out DIR` wrote.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Model that the recommended routes name; default: that of the routes in whirr.toml."),
+    ] = None,
+    max_false_alerts: Annotated[
+        int, typer.Option(min=0, help="Most false alerts, in all recordings together, of the recommended setting.")
+    ] = 0,
+    factor: Annotated[
+        list[float] | None,
+        typer.Option(help="Multiple of the alert threshold; may be repeated.", rich_help_panel=_GRID),
+    ] = None,
+    k_of_n: Annotated[
+        list[str] | None, typer.Option(help="Such as 3/5; may be repeated.", rich_help_panel=_GRID)
+    ] = None,
+    m: Annotated[
+        list[int] | None, typer.Option("-m", help="Frames that close; may be repeated.", rich_help_panel=_GRID)
+    ] = None,
+    hysteresis: Annotated[
+        list[float] | None,
+        typer.Option(help="Closing threshold as a share; may be repeated.", rich_help_panel=_GRID),
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the recommended setting as a whirr.toml.", rich_help_panel=_OUTPUT)
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, every setting in it.", rich_help_panel=_OUTPUT)
+    ] = False,
+) -> None:
+    """Try other thresholds, k of n and hysteresis on the scores of a replay, without scoring again.
+
+    For each setting: faults found, how long after their onset, and false alerts. Printed are the settings that no other
+    one beats, and the one to take. It is chosen with the labels of these recordings, so expect a little less of others.
+    """
+    from backtest.sweep.choice import pareto, recommend
+    from backtest.sweep.course import labelled
+    from backtest.sweep.load import load_courses
+    from backtest.sweep.outcome import outcomes
+
+    if write is not None:
+        check_file(write, "--write")
+    grid = _grid(factor, k_of_n, m, hysteresis)
+    loaded = load_courses(folder)
+    routes = _routes(loaded.thresholds, model) if write is not None else {}
+    began_s = time.perf_counter()
+    tried = outcomes(loaded.courses, grid)
+    took_s = time.perf_counter() - began_s
+    choice, front = recommend(tried, max_false_alerts), pareto(tried)
+    has_labels = labelled(loaded.courses)
+    if write is not None:
+        _write(write, folder, choice, loaded.thresholds, routes)
+    if as_json:
+        print_json(
+            {
+                "frames": sum(map(len, loaded.courses)),
+                "left_out": loaded.left_out,
+                "labelled": has_labels,
+                "settings": len(tried),
+                "settings_per_second": round(len(tried) / took_s, 1),
+                "recommended": _as_dict(choice.outcome),
+                "reason": choice.reason,
+                "pareto": [_as_dict(one) for one in front],
+                "tried": [_as_dict(one) for one in tried],
+            }
+        )
+        return
+    from commands._sweep import print_sweep
+
+    print_sweep(loaded, choice, front, len(tried), took_s, has_labels)
+    if write is not None:
+        print_line(f"Written to {write}. Look through it, then start workers with WHIRR_SETTINGS_FILE={write}")
+
+
+def _grid(
+    factors: list[float] | None, k_of_n: list[str] | None, m: list[int] | None, hystereses: list[float] | None
+) -> Any:
+    from backtest.sweep.grid import Grid
+
+    given: dict[str, Any] = {}
+    if factors:
+        given["factors"] = tuple(sorted(set(factors)))
+    if k_of_n:
+        given["k_of_n"] = tuple(_pair(text) for text in k_of_n)
+    if m:
+        given["m"] = tuple(m)
+    if hystereses:
+        given["hystereses"] = tuple(hystereses)
+    return Grid(**given)
+
+
+def _pair(text: str) -> tuple[int, int]:
+    k, _, n = text.partition("/")
+    if not (k.isdecimal() and n.isdecimal()):
+        raise SettingsError(f"--k-of-n is {text!r}; expected k/n such as 3/5")
+    return int(k), int(n)
+
+
+def _as_dict(outcome: Any) -> dict[str, Any]:
+    return {
+        **outcome.setting._asdict(),
+        "faults": outcome.faults,
+        "found": outcome.found,
+        "recall": outcome.recall,
+        "delay_s_median": outcome.delay_s_median,
+        "delay_s_max": outcome.delay_s_max,
+        "false_alerts": outcome.false_alerts,
+        "false_alerts_per_machine_day": outcome.false_alerts_per_machine_day,
+        "false_alerts_per_machine_day_interval": outcome.false_alerts_per_machine_day_interval,
+        "open_share": outcome.open_share,
+    }
+
+
+def _routes(machines: Iterable[str], model: str | None) -> dict[str, Route]:
+    """Return each machine's route, with the model that is named or that whirr.toml gives it."""
+    from whirr.settings import Route as OwnRoute
+    from whirr.settings import load_settings
+
+    known = (OwnRoute(model=model),) if model is not None else load_settings().route
+    routes = {machine: next((one for one in known if one.matches(machine)), None) for machine in machines}
+    missing = [machine for machine, route in routes.items() if route is None]
+    if missing:
+        raise SettingsError(f"no route in whirr.toml matches machine {missing[0]!r}; name the model with --model")
+    return {machine: route for machine, route in routes.items() if route is not None}
+
+
+def _write(path: Path, folder: Path, choice: Any, thresholds: dict[str, float], routes: dict[str, Route]) -> None:
+    from backtest.sweep.routes import recommended_toml
+
+    note = f"Recommended by `whirr sweep {folder}`, with the labels of the recordings replayed there."
+    text = recommended_toml(choice, routes, thresholds, note)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{str(path)!r} can't be written: {error.strerror}") from None

@@ -1,0 +1,1 @@
+"""What shows Whirr at work: the demo, and public data sets."""

@@ -1,0 +1,53 @@
+"""The demo's training: one model a machine, and the routes to them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from commands._output import marked
+from examples.demo.machines import DemoMachine
+
+
+def train_models(machines: Sequence[DemoMachine], out: Path, epochs: int, seed: int) -> dict[str, Path]:
+    """Train a model on each machine's normal recordings; return the model files by machine id."""
+    folder = out / "models"
+    folder.mkdir()
+    began_s = time.monotonic()
+    with marked.status("2  training: loading torch") as status:
+        from trainer.train import TrainConfig, train_model
+
+        models = {}
+        for number, machine in enumerate(machines, 1):
+            status.update(f"2  training {number} of {len(machines)}: {machine.machine_id}")
+            config = TrainConfig(
+                normal=machine.train,
+                out=folder / f"{machine.machine_id}.onnx",
+                machine=machine.machine_id,
+                frame_s=machine.frame_s,
+                epochs=epochs,
+                seed=seed,
+                mlflow=False,
+            )
+            models[machine.machine_id] = train_model(config).out
+    marked.print(
+        f"[bold]2[/]  trained {len(models)} autoencoders on normal recordings in {time.monotonic() - began_s:.0f} s"
+    )
+    return models
+
+
+def write_settings(machines: Sequence[DemoMachine], models: Mapping[str, Path], path: Path) -> None:
+    """Write the routing table that the demo's worker takes, as a user would write it."""
+    lines = ["# The demo's routes: which model scores which machine. First match wins."]
+    for machine in machines:
+        lines += ["", "[[route]]", f'match = "{machine.machine_id}"', f"model = {_quoted(models[machine.machine_id])}"]
+        if machine.running_dbfs is not None:
+            lines += [f"running_dbfs = {machine.running_dbfs}", f"start_up_s = {machine.start_up_s}"]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as a TOML string, whose escapes are those of JSON."""
+    return json.dumps(str(path.resolve()), ensure_ascii=False)

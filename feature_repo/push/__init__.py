@@ -1,0 +1,1 @@
+"""The way into the online store: a process of its own that pushes rows, never waited for."""

@@ -1,0 +1,39 @@
+"""Recordings: which files hold signal, and the one reader of their samples, for edge, training, replay and worker.
+
+Needs numpy and soundfile alone; scipy where a MATLAB file is read.
+"""
+
+from recordings.audio import RecordingInfo
+from recordings.frames import FRAME_COST, container, decode, decode_cost
+from recordings.notes import Notes
+from recordings.recording import (
+    AUDIO_SUFFIXES,
+    SUFFIXES,
+    Recording,
+    is_recording,
+    read_recording,
+    recording_info,
+)
+from recordings.samples import SAMPLE_LIMIT, Audio, SampleKind, as_float
+from recordings.tables import TABLE_SUFFIXES, is_table
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "FRAME_COST",
+    "SAMPLE_LIMIT",
+    "SUFFIXES",
+    "TABLE_SUFFIXES",
+    "Audio",
+    "Notes",
+    "Recording",
+    "RecordingInfo",
+    "SampleKind",
+    "as_float",
+    "container",
+    "decode",
+    "decode_cost",
+    "is_recording",
+    "is_table",
+    "read_recording",
+    "recording_info",
+]

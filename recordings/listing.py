@@ -1,0 +1,158 @@
+"""Lists of recordings: CSV files that say whose recordings are, when they began, and how they are labelled.
+
+The first line names the columns: ``path`` and whatever else is known of ``label``, ``onset_s``, ``time``, ``machine``
+and ``source``; other columns are ignored, so that one file can hold everything.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from math import inf
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal
+
+from recordings.times import NoTime, time_in
+from recordings.words import LABEL_OF_WORD, Label
+from schemas.errors import RecordingError
+from schemas.frame import MACHINE_ID, MAX_SOURCE_CHARS
+
+RECORDED: Final = "recordings.csv"  # what `whirr record` leaves in a folder: times, machines, sensors and labels
+LABELS: Final[Mapping[str, Label]] = {**LABEL_OF_WORD, "0": "normal", "1": "anomaly"}
+_COLUMNS: Final = ("path", "label", "onset_s", "time", "machine", "source")
+Needed = Literal["label", "time"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of a list; None for what it doesn't say.
+
+    Attributes:
+        name: The recording's path relative to the folder, with forward slashes.
+        machine, source: Whose it is, and which sensor's.
+        label: What it is labelled.
+        onset_s: Seconds into the recording at which the fault begins.
+        start_us: When it began, microseconds since the epoch.
+        line: Where it stands in the file; the header is line 1.
+    """
+
+    name: str
+    machine: str | None = None
+    source: str | None = None
+    label: Label | None = None
+    onset_s: float | None = None
+    start_us: int | None = None
+    line: int = 0
+
+
+def read_list(file: Path, folder: Path, needed: Needed, zone: tzinfo = UTC) -> dict[str, Row]:
+    """Return the rows of a CSV file by the recordings' names, in the order of the file.
+
+    Args:
+        file: CSV with commas, UTF-8.
+        folder: What relative paths are relative to; absolute ones must lie in it.
+        needed: The column that every row must fill: ``label`` or ``time``. The other one is not looked at.
+        zone: Of times without an offset.
+
+    Raises:
+        RecordingError: The file can't be read, or says something that can't be; the message names file and line.
+    """
+    what = f"{needed}s {str(file)!r}"
+    rows: dict[str, Row] = {}
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            for row in _Reader(what, folder, needed, zone).rows(lines):
+                if row.name in rows:
+                    before = f"has a {needed} already, on line {rows[row.name].line}"
+                    raise RecordingError(f"{what}, line {row.line}: {row.name!r} {before}")
+                rows[row.name] = row
+    except OSError as error:
+        raise RecordingError(f"{what} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise RecordingError(f"{what}: byte {error.start} is no UTF-8; expected a CSV file") from None
+    if not rows:
+        raise RecordingError(f"{what} hold no row; expected one for each recording")
+    return rows
+
+
+class _Reader:
+    """Reads the lines of one list."""
+
+    def __init__(self, what: str, folder: Path, needed: Needed, zone: tzinfo) -> None:
+        self._what, self._folder, self._needed, self._zone = what, folder, needed, zone
+        self._line = 1
+
+    def rows(self, lines: Iterator[str]) -> Iterator[Row]:
+        table = csv.DictReader(lines, strict=True)
+        try:
+            missing = [name for name in ("path", self._needed) if name not in (table.fieldnames or ())]
+            if missing:
+                found = ", ".join(table.fieldnames or ()) or "nothing"
+                more = "[,machine][,source]" if self._needed == "time" else "[,machine][,onset_s]"
+                raise self._wrong(f"no column {missing[0]!r} among {found}; expected path,{self._needed}{more}")
+            for fields in table:
+                self._line = table.line_num
+                yield self._row({name: (fields.get(name) or "").strip() for name in _COLUMNS})
+        except csv.Error as error:
+            self._line = table.reader.line_num
+            raise self._wrong(str(error)) from None
+
+    def _row(self, fields: Mapping[str, str]) -> Row:
+        label = self._label(fields["label"]) if self._needed == "label" else None
+        return Row(
+            name=self._name(fields["path"]),
+            machine=self._machine(fields["machine"]),
+            source=self._source(fields["source"]),
+            label=label,
+            onset_s=self._onset_s(fields["onset_s"], label) if label is not None else None,
+            start_us=self._start_us(fields["time"]) if self._needed == "time" else None,
+            line=self._line,
+        )
+
+    def _name(self, text: str) -> str:
+        path, home = PurePosixPath(text.replace("\\", "/")), self._folder.absolute().as_posix()
+        if path.is_absolute() and path.is_relative_to(home):
+            path = path.relative_to(home)
+        if not text or path.is_absolute() or ".." in path.parts:
+            raise self._wrong(f"path is {text!r}; expected the path of a recording below {str(self._folder)!r}")
+        return path.as_posix()
+
+    def _label(self, text: str) -> Label:
+        label = LABELS.get(text.lower())
+        if label is None:
+            raise self._wrong(f"label is {text!r}; expected one of {', '.join(LABELS)}")
+        return label
+
+    def _onset_s(self, text: str, label: Label) -> float | None:
+        if not text:
+            return None
+        try:
+            onset_s = float(text)
+        except ValueError:
+            onset_s = -1.0
+        if not 0 <= onset_s < inf:
+            raise self._wrong(f"onset_s is {text!r}; expected seconds into the recording, at least 0")
+        if label == "normal":
+            raise self._wrong(f"onset_s is {text!r} for a normal recording; expected it for an anomaly only")
+        return onset_s
+
+    def _start_us(self, text: str) -> int:
+        start_us = time_in(text, self._zone)
+        if isinstance(start_us, NoTime):
+            raise self._wrong(f"time is {text!r} ({start_us.reason}); expected such as 2026-01-31T12:00:00Z")
+        return start_us
+
+    def _machine(self, text: str) -> str | None:
+        if text and not MACHINE_ID.fullmatch(text):
+            raise self._wrong(f"machine is {text!r}; expected {MACHINE_ID.pattern}")
+        return text or None
+
+    def _source(self, text: str) -> str | None:
+        if len(text) > MAX_SOURCE_CHARS or not text.isprintable():
+            raise self._wrong(f"source is {text[:64]!r}; expected {MAX_SOURCE_CHARS} printable characters")
+        return text or None
+
+    def _wrong(self, what: str) -> RecordingError:
+        return RecordingError(f"{self._what}, line {self._line}: {what}")

@@ -1,0 +1,280 @@
+"""Naming: what is known of each recording of a folder, from its path, a template of paths, and lists beside it.
+
+One place decides whose a recording is, which sensor's, how it is labelled, which part of a data set it belongs to and
+when it began, for every command.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from datetime import tzinfo
+from pathlib import Path, PurePosixPath
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from recordings.layout import NOBODY, home_machine, label_of, place
+from recordings.listing import RECORDED, Row, read_list
+from recordings.machines import machine_id
+from recordings.pattern import Named, Pattern
+from recordings.times import NoTime, before_time, time_in
+from recordings.words import Label, Part, Unclear, unlabelled
+from schemas.errors import RecordingError, SettingsError
+from schemas.frame import MACHINE_ID, MAX_SOURCE_CHARS
+
+_SETTLE: Final = "rename it, or say so in --labels"
+_SEPARATORS: Final = "_- ."
+_COUNTED = re.compile(r"(.*?[_ .-])\d+")
+_MOST_GROUPS: Final = 1000
+_NAMED: Final = 3  # folders, or machines, that a note names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """How a folder's recordings are to be understood; what is left out is taken from their paths.
+
+    Attributes:
+        machine: Whose they all are.
+        source: Which sensor they all are of.
+        pattern: A template of relative paths without suffix: see :class:`recordings.pattern.Pattern`.
+        labels: CSV file of labels in place of those in paths: see :mod:`recordings.listing`.
+        times: CSV file of times in place of those in names.
+        recorded_times: Whether the times that `whirr record` left in the folder's ``recordings.csv`` count.
+        zone: Time zone of times that state no offset.
+    """
+
+    machine: str | None = None
+    source: str | None = None
+    pattern: str | None = None
+    labels: Path | None = None
+    times: Path | None = None
+    recorded_times: bool = True
+    zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of a recording.
+
+    Attributes:
+        name: Path relative to the folder, with forward slashes.
+        machine: Whose it is, or None where nothing says.
+        source: Which sensor's, or None.
+        label: What it is labelled, or None.
+        unclear: Why its label can't be told, and what would tell it; or None.
+        onset_s: Seconds into it at which a fault begins, or None.
+        part: Which part of a data set it belongs to, or None.
+        start: When it began, microseconds since the epoch, or why that can't be told.
+        unplaced: Why it can't be used: its path doesn't match the template; or None.
+    """
+
+    name: str
+    machine: str | None
+    source: str | None
+    label: Label | None
+    unclear: str | None
+    onset_s: float | None
+    part: Part | None
+    start: int | NoTime
+    unplaced: str | None
+
+
+def zone_of(name: str) -> tzinfo:
+    """Return a time zone.
+
+    Raises:
+        SettingsError: There is none of that name.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise SettingsError(f"zone is {name!r}; expected a time zone such as Europe/Berlin") from None
+
+
+class Namer:
+    """Says what is known of a folder's recordings.
+
+    Args:
+        folder: Where the recordings were looked for.
+        naming: How they are to be understood.
+
+    Attributes:
+        labels: The list of labels by name, or None.
+        timed_by: The list that times come from, or None where names tell them.
+
+    Raises:
+        SettingsError: The template, the zone, the machine or the source makes no sense.
+        RecordingError: A list can't be read.
+    """
+
+    def __init__(self, folder: Path, naming: Naming | None = None) -> None:
+        naming = naming or Naming()
+        self._folder, self._naming = folder, naming
+        if naming.machine is not None and not MACHINE_ID.fullmatch(naming.machine):
+            raise RecordingError(f"machine {naming.machine!r} is no machine id; expected {MACHINE_ID.pattern}")
+        source = naming.source
+        if source is not None and not (0 < len(source) <= MAX_SOURCE_CHARS and source.isprintable()):
+            raise SettingsError(f"source is {source!r}; expected 1 to {MAX_SOURCE_CHARS} printable characters")
+        self._zone = zone_of(naming.zone)
+        self._pattern = Pattern(naming.pattern) if naming.pattern else None
+        self.labels = None if naming.labels is None else read_list(naming.labels, folder, "label", self._zone)
+        recorded = folder / RECORDED
+        columns = _columns(recorded)
+        self._recorded = read_list(recorded, folder, "time", self._zone) if {"path", "time"} <= columns else {}
+        self._frames = "frame_id" in columns  # written by `whirr record`, whose folders are ids and nothing else
+        self.timed_by = naming.times or (recorded if self._recorded and naming.recorded_times else None)
+        self._times = self._recorded if naming.times is None else read_list(naming.times, folder, "time", self._zone)
+        self._written: dict[str, str] = {}  # by machine id: the folder's name that it stands for
+        self._within: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
+        self._home: str | None = None
+        self._nobodys = 0  # recordings without a machine
+        self._first_nobodys: list[str] = []
+        self._timed: Counter[str] = Counter()  # of those: what stands before the time in their names
+        self._counted: Counter[str] = Counter()  # or before a counter
+
+    def known(self, name: str) -> Known:
+        """Return what is known of a recording.
+
+        Args:
+            name: Path relative to the folder, with forward slashes.
+
+        Raises:
+            RecordingError: A folder's name can't be a machine's, or two folders' names would be one machine's.
+        """
+        labelled = None if self.labels is None else self.labels.get(name)
+        timed = self._times.get(name)
+        rows = [row for row in (labelled, timed, self._recorded.get(name)) if row is not None]
+        found = place(name, self._folder)
+        if self._frames and name in self._recorded:
+            found = replace(found, label=label_of(PurePosixPath(name).name), part=None, folders=())
+        named, unplaced = self._by_pattern(name)
+        label = found.label if self.labels is None else (labelled.label if labelled else None)
+        unclear = f"its label is unclear: {label.reason}; {_SETTLE}" if isinstance(label, Unclear) else None
+        start: int | NoTime
+        if self.timed_by is not None:
+            listed_us = timed.start_us if timed else None
+            start = NoTime(f"{self.timed_by} doesn't list it") if listed_us is None else listed_us
+        elif named is not None and named.start is not None:
+            start = named.start
+        else:
+            start = time_in(PurePosixPath(name).stem, self._zone)
+        machine = self._machine(rows, named, found.named, found.folders)
+        if machine is None and unplaced is None:
+            self._nobody(name)
+        return Known(
+            name=name,
+            machine=machine,
+            source=self._naming.source or next((one.source for one in (*rows, named) if one and one.source), None),
+            label=None if isinstance(label, Unclear) else label,
+            unclear=unclear,
+            onset_s=labelled.onset_s if labelled else None,
+            part=found.part,
+            start=start,
+            unplaced=unplaced,
+        )
+
+    def home(self) -> str:
+        """Return whose the recordings are that nothing else says it of: as the folder itself is named.
+
+        Raises:
+            RecordingError: The folder's name can't be a machine's.
+        """
+        if self._home is None:
+            self._home = home_machine(self._folder) or NOBODY
+        return self._home
+
+    def mixed(self) -> str | None:
+        """Return what looks like several machines or sensors among recordings that have no machine, in a sentence.
+
+        It is told by what stands before the time in their names, where that is not the same in all.
+        """
+        return self._several(self._timed, "{machine}_{time}")
+
+    def _nobody(self, name: str) -> None:
+        """Take a recording without a machine down; what is kept is bounded, whatever is in the folder."""
+        self._nobodys += 1
+        if self._nobodys <= _NAMED:
+            self._first_nobodys.append(name)
+        stem = unlabelled(PurePosixPath(name).stem)
+        before, groups = before_time(stem, self._zone), self._timed
+        if before is None and (counted := _COUNTED.fullmatch(stem)):
+            before, groups = counted[1], self._counted
+        group = (before or "").strip(_SEPARATORS)
+        if group and (group in groups or len(groups) < _MOST_GROUPS):
+            groups[group] += 1
+
+    def _several(self, groups: Counter[str], form: str) -> str | None:
+        many = [group for group, count in groups.items() if count > 1]
+        if self._pattern is not None or len(many) < 2:
+            return None
+        shown = ", ".join(repr(group) for group in many[:_NAMED]) + (", …" if len(many) > _NAMED else "")
+        return (
+            f"the names of recordings without a machine begin in {len(many)} ways ({shown}); if these are machines of "
+            f"their own, say so with --pattern, such as '{form}', else say whose they all are with --machine"
+        )
+
+    def notes(self) -> list[str]:
+        """Return what a person should know of the machines that were found, in sentences."""
+        notes = [f"machine {own} is the folder {text!r}" for own, text in self._written.items() if own != text]
+        if len(notes) > _NAMED:
+            notes = [*notes[:_NAMED], f"and {len(notes) - _NAMED} machines more are named for folders like that"]
+        for machine, within in self._within.items():
+            if len(within) > 1:
+                shown = ", ".join(sorted("/".join(one) for one in within)[:_NAMED])
+                more = ", …" if len(within) > _NAMED else ""
+                notes.append(
+                    f"machine {machine} has recordings in {len(within)} folders ({shown}{more}): machines, or faults? "
+                    "If these are machines of their own, say so with --pattern, such as '*/{machine}/*'; if some hold "
+                    "faults, with --labels"
+                )
+        if self._nobodys and self._within:
+            shown = ", ".join(self._first_nobodys) + (", …" if self._nobodys > _NAMED else "")
+            notes.append(f"{self._nobodys} recordings have no machine, others have one: {shown}")
+        notes += [one for one in [self.mixed() or self._several(self._counted, "{machine}_*")] if one]
+        alike = defaultdict(list)
+        for machine in self._within:
+            alike[machine.casefold()].append(machine)
+        notes += [f"{' and '.join(own)} are taken as different machines" for own in alike.values() if len(own) > 1]
+        return notes
+
+    def _by_pattern(self, name: str) -> tuple[Named | None, str | None]:
+        if self._pattern is None:
+            return None, None
+        named = self._pattern.read(PurePosixPath(name).with_suffix("").as_posix(), self._zone)
+        return named, None if named else f"its path does not match the pattern {self._pattern.template!r}"
+
+    def _machine(
+        self, rows: list[Row], named: Named | None, written: str | None, folders: tuple[str, ...]
+    ) -> str | None:
+        machine = self._naming.machine or next((row.machine for row in rows if row.machine), None)
+        if machine is not None:
+            return machine
+        if named is not None and named.machine is not None:
+            written = named.machine
+        elif written is None:
+            return None
+        machine = machine_id(written)
+        before = self._written.setdefault(machine, written)
+        if before != written:
+            raise RecordingError(
+                f"{before!r} and {written!r} would both be machine {machine!r}; rename one of them, or say whose each "
+                "recording is with a column 'machine' in --labels"
+            )
+        self._within.setdefault(machine, set())
+        inner = tuple(text for text in folders if text != written and re.search(r"[^\W\d_]", text))
+        if inner and (named is None or named.machine is None):
+            self._within[machine].add(inner)
+        return machine
+
+
+def _columns(file: Path) -> set[str]:
+    """Return the columns of a list of recordings, none if there is no such file or it is something else."""
+    try:
+        if not file.is_file():
+            return set()
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            return set(next(csv.reader(lines), ()))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return set()

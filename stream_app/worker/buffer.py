@@ -1,0 +1,139 @@
+"""What waits in memory, bounded: frames from the fetch until their answer, and the queue between consumer and agent."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from mode.utils.queues import ThrowableQueue
+
+from stream_app.worker.ledger import MAX_AHEAD
+
+MAX_BYTES = 32 * 1024 * 1024
+MAX_FRAMES = 4096
+HIGH, LOW = 0.8, 0.4
+SHARE = 0.5  # of all room, that one partition may fill
+
+
+class Room:
+    """Counts what waits, by partition, and holds back the partitions that have no more room.
+
+    Kafka gives a partition's records in their order, so what waits of it must be held to reach what is behind it. A
+    partition whose frames wait long is held back alone: the others go on. All are held back when the memory is full.
+
+    Attributes:
+        ahead: Returns how many of a partition's frames are taken and not acknowledged.
+    """
+
+    def __init__(self) -> None:
+        self.ahead: Callable[[int], int] = lambda _: 0
+        self.bytes = 0
+        self.frames = 0
+        self._bytes: dict[int, int] = defaultdict(int)
+        self._frames: dict[int, int] = defaultdict(int)
+        self._held: dict[int, Callable[[], None]] = {}
+
+    def enter(self, partition: int, size: int) -> None:
+        """Count a frame of ``size`` bytes."""
+        self._add(partition, size, 1)
+
+    def leave(self, partition: int, size: int) -> None:
+        """Count it no longer."""
+        self._add(partition, -size, -1)
+
+    def hold_back(self, partition: int, let_go: Callable[[], None]) -> bool:
+        """Return whether a partition must be held back from now on; ``let_go`` is called once it need not."""
+        if partition in self._held or self._level(partition) < HIGH:
+            return False
+        self._held[partition] = let_go
+        return True
+
+    def look(self) -> None:
+        """Let partitions go that have room again."""
+        for partition in [p for p in self._held if self._level(p) <= LOW]:
+            self._held.pop(partition)()
+
+    def forget_held(self) -> None:
+        """Forget what is held back; after a rebalance nothing is."""
+        self._held.clear()
+
+    def level(self) -> float:
+        """Return how full all of it is: of frames or of bytes, whichever is more."""
+        return max(self.frames / MAX_FRAMES, self.bytes / MAX_BYTES)
+
+    def _level(self, partition: int) -> float:
+        own = max(self._frames[partition] / MAX_FRAMES, self._bytes[partition] / MAX_BYTES) / SHARE
+        return max(self.level(), own, HIGH * self.ahead(partition) / MAX_AHEAD)
+
+    def _add(self, partition: int, size: int, frames: int) -> None:
+        self.bytes += size
+        self.frames += frames
+        self._bytes[partition] += size
+        self._frames[partition] += frames
+
+
+class FrameQueue(ThrowableQueue[Any]):  # type: ignore[misc]
+    """A queue of events that counts them in a :class:`Room`.
+
+    Frames have 1 kB to 1 MB. So many frames as keep the worker busy until the next fetch has returned would, at the
+    large end, fill the memory.
+    """
+
+    def __init__(self, *args: Any, room: Room | None = None, **options: Any) -> None:
+        self.room = room or Room()
+        self._bytes = 0
+        super().__init__(*args, **options)
+
+    def _put(self, item: Any) -> None:
+        super()._put(item)
+        partition, size = _place(item)
+        self._bytes += size
+        self.room.enter(partition, size)
+
+    def _get(self) -> Any:
+        item = super()._get()
+        partition, size = _place(item)
+        self._bytes -= size
+        self.room.leave(partition, size)
+        return item
+
+    def clear(self) -> None:
+        """Drop everything."""
+        for item in self._queue:
+            self.room.leave(*_place(item))
+        super().clear()
+        self._bytes = 0
+        self.room.forget_held()
+
+    def full(self) -> bool:
+        """Whether nothing more should be put in."""
+        # By itself alone: whoever waits to put something in is woken when something is taken out.
+        return super().full() or self._bytes >= MAX_BYTES
+
+    def put_nowait_enhanced(
+        self, value: Any, *, on_pressure_high: Callable[[], None], on_pressure_drop: Callable[[], None]
+    ) -> bool:
+        """Put an event in; hold its partition back when that has no more room."""
+        held = self.room.hold_back(_place(value)[0], on_pressure_drop)
+        if held:
+            on_pressure_high()
+        self.force_put_nowait(value)
+        return held
+
+    def maybe_endorse_pressure_drop(self) -> None:
+        """Let partitions go that were held back, once there is room again."""
+        self.room.look()
+
+
+def _place(item: Any) -> tuple[int, int]:
+    message = getattr(item, "message", None)
+    if message is None:
+        return -1, 0
+    return message.partition, size_of(message)
+
+
+def size_of(one: Any) -> int:
+    """Return the bytes of a record or message: any part of it may be the large one."""
+    headers = sum(len(name) + len(raw or b"") for name, raw in one.headers or ())
+    return len(one.key or b"") + len(one.value or b"") + headers

@@ -1,0 +1,341 @@
+"""Scoring in a process of its own, so that neither Python's lock nor a long batch holds the event loop up.
+
+In a thread beside a busy event loop the same computation takes 1.4 times as long: it consists of many short numpy
+calls, and after each it has to win Python's lock back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import logging
+import wave
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from schemas.dead_letter import DeadLetter
+from schemas.errors import FrameRejected, ModelError
+from schemas.frame import KNOWN_HEADERS, MAX_FRAME_S, MIN_FRAME_S, Frame, FrameRecord, check_size
+from stream_app.pipeline import Computed, Router
+from stream_app.pipeline.model import model_bytes
+from stream_app.worker.child import START_S, Child, ChildLost
+from stream_app.worker.processor import Answer
+from stream_app.worker.slots import SLOTS, Place, SharedSlots
+from whirr.settings import Route
+
+log = logging.getLogger(__name__)
+
+CHILD = "stream_app.worker.compute_child"
+REVIVALS = 2
+
+
+class ComputeFailed(Exception):
+    """No computing process can compute, not even a healthy frame; the worker must end."""
+
+
+class Scored(NamedTuple):
+    """What crosses the process boundary for one scored frame: all of :class:`Computed` but its record and model."""
+
+    route: int
+    frame_id: str
+    machine_id: str
+    source: str | None
+    recorded_us: int
+    sequence: int | None
+    foreign_id: str | None
+    score: float
+    band_error: Any
+    statistics: Any
+    level_dbfs: float
+    sensor_fault: Any
+    duration_s: float
+    unfamiliar: tuple[Any, ...] = ()
+
+
+class Refused(NamedTuple):
+    """What crosses for one frame that can't be used."""
+
+    code: str
+    detail: str
+
+
+class Answers(NamedTuple):
+    """What the child answers to a batch.
+
+    Attributes:
+        version: Which of the models that were loaded, one after the other, it used.
+        seconds: How long it took.
+        answers: One for each record.
+    """
+
+    version: int
+    seconds: float
+    answers: list[Scored | Refused]
+
+
+class ComputeProcess:
+    """Computes batches in a child process, in the order in which they are given.
+
+    The next batch is handed over while one is being computed, so that the child need not wait for it. A third waits.
+
+    A child that dies, or takes too long for a batch, is replaced, and the batch is computed frame by frame. A frame
+    that does it again, all alone, is answered with a dead letter, provided that a healthy frame does not do the same:
+    what stops one worker would stop every worker, again after each restart.
+
+    Args:
+        routes: The routing table.
+        log_level: Least level that the child logs.
+        observe: Called with the seconds that each batch took.
+        log_format: How the child logs.
+        timeout_s: How long a batch may take.
+        model_timeout_s: How long a model may take to be loaded and tried.
+
+    Attributes:
+        on_lost: Called with why, each time that a child is lost.
+        on_progress: Called when a frame of a batch that was lost has been answered.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        log_level: str = "info",
+        observe: Callable[[float], None] = lambda _: None,
+        log_format: str = "auto",
+        timeout_s: float = 15.0,
+        model_timeout_s: float = 60.0,
+    ) -> None:
+        self.observe = observe
+        self.on_lost: Callable[[str], object] = lambda _: None
+        self.on_progress: Callable[[], object] = lambda: None
+        self._routes = tuple(routes)
+        self._log = log_level, log_format
+        self._timeout_s = timeout_s
+        self._model_timeout_s = model_timeout_s
+        self._routers: dict[int, Router] = {}
+        self._models: Mapping[str, tuple[str, bytes]] = {}
+        self._version = 0
+        self._child: Child | None = None
+        self._mending = asyncio.Lock()
+        self._slots: SharedSlots | None = None
+        self._free_slots: asyncio.Queue[int] = asyncio.Queue()
+        for slot in range(SLOTS):
+            self._free_slots.put_nowait(slot)
+
+    def start(self) -> None:
+        """Start the child; it imports what it needs while the caller goes on."""
+        self._slots = SharedSlots.create()
+        self._child = self._started()
+
+    def _started(self) -> Child:
+        assert self._slots is not None
+        return Child(CHILD, self._log, [self._slots.fd])
+
+    async def load(self, router: Router, files: Mapping[str, tuple[str, str]]) -> None:
+        """Have the child use the models of ``router``, between two batches.
+
+        Args:
+            router: With the models described here; they tell thresholds and names.
+            files: Path and SHA-256 of each model's file, by ``route.model``, so that both sides have the same.
+
+        Raises:
+            ModelError: The child can't use one; it goes on with what it has.
+            ComputeFailed: No child can compute.
+        """
+        # Kept: a child that is started later must have the same, whatever has become of the files.
+        models = {key: (path, _read(path, digest)) for key, (path, digest) in files.items()}
+        version = max(self._routers, default=0) + 1
+        self._routers[version] = router
+        try:
+            refusal = await self._loaded(version, models)
+        except ChildLost as lost:
+            refusal = f"the models can't be used: {lost}"
+        if refusal is not None:
+            del self._routers[version]
+            raise ModelError(refusal)
+        self._version, self._models = version, models
+        # Answers of the one before may still be on their way.
+        self._routers = {known: self._routers[known] for known in sorted(self._routers)[-2:]}
+
+    async def _loaded(self, version: int, models: Mapping[str, tuple[str, bytes]]) -> str | None:
+        while True:
+            child = await self._working()
+            try:
+                return await self._load_into(child, version, models)
+            except ChildLost as lost:
+                self._tell(lost)
+                if lost.in_turn:
+                    raise
+
+    async def _load_into(self, child: Child, version: int, models: Mapping[str, tuple[str, bytes]]) -> str | None:
+        routes = [route.model_dump(exclude_unset=True) for route in self._routes]
+        await child.ask(lambda: ("begin",), START_S)
+        limit_s = self._model_timeout_s * max(len(models), 1)
+        refusal: str | None = await child.ask(lambda: ("load", version, routes, dict(models)), limit_s)
+        return refusal
+
+    async def __call__(self, records: Sequence[FrameRecord]) -> list[Answer]:
+        """Return the answer to each record, in order.
+
+        Raises:
+            ComputeFailed: No child can compute.
+        """
+        refused = [_refused(record) for record in records]
+        crossing = [record for record, letter in zip(records, refused, strict=True) if letter is None]
+        computed = iter(await self._computed(crossing) if crossing else ())
+        return [next(computed) if letter is None else letter for letter in refused]
+
+    async def _computed(self, records: Sequence[FrameRecord]) -> list[Answer]:
+        slot = await self._free_slots.get()
+        try:
+            answers = await self._attempted(records, slot)
+            if isinstance(answers, list):
+                return answers
+            return [await self._alone(record, slot) for record in records]
+        finally:
+            self._free_slots.put_nowait(slot)
+
+    async def _alone(self, record: FrameRecord, slot: int) -> Answer:
+        """Return the answer to a record of a batch that was lost."""
+        answers = await self._attempted([record], slot)
+        if isinstance(answers, list):
+            self.on_progress()
+            return answers[0]
+        if isinstance(again := await self._attempted([healthy_record(record, self._router)], slot), ChildLost):
+            raise ComputeFailed(f"{again}, also for a healthy frame, after it was started anew")
+        self.on_progress()
+        code = "computation_timed_out" if answers.timed_out else "computation_crashed"
+        where = f"{record.topic}[{record.partition}]@{record.offset}"
+        log.error("frame %s: %s; it becomes a dead letter", where, answers)
+        return DeadLetter(code=code, detail=f"computed alone: {answers}", record=record)
+
+    async def _attempted(self, records: Sequence[FrameRecord], slot: int) -> list[Answer] | ChildLost:
+        """Return the answers, or how the child that was computing them was lost."""
+        while True:
+            child = await self._working()
+            try:
+                version, seconds, answers = await child.ask(
+                    lambda: ("compute", self._packed(records, slot)), self._timeout_s
+                )
+            except ChildLost as lost:
+                if not lost.in_turn:
+                    continue  # another batch was being computed
+                self._tell(lost)
+                return lost
+            self.observe(seconds)
+            router = self._routers[version]
+            return [_unpacked(answer, record, router) for answer, record in zip(answers, records, strict=True)]
+
+    async def _working(self) -> Child:
+        """Return a child that can be asked, a new one with the same models if need be."""
+        async with self._mending:
+            if self._child is None:
+                raise ComputeFailed("the computing process has not been started")
+            if not self._child.gone:
+                return self._child
+            await asyncio.to_thread(self._child.stop)
+            reason = ""
+            for _ in range(REVIVALS):
+                self._child = self._started()
+                if not self._models:
+                    return self._child
+                try:
+                    refusal = await self._load_into(self._child, self._version, self._models)
+                except ChildLost as lost:
+                    self._tell(lost)
+                    reason = str(lost)
+                else:
+                    if refusal is None:
+                        log.warning("a new computing process, %d, has taken over", self._child.pid)
+                        return self._child
+                    reason = refusal
+                await asyncio.to_thread(self._child.stop)
+            raise ComputeFailed(f"a computing process that was started anew can't compute: {reason}")
+
+    def _tell(self, lost: ChildLost) -> None:
+        log.error("%s; it is started anew", lost)
+        self.on_lost("timed_out" if lost.timed_out else "crashed")
+
+    @property
+    def _router(self) -> Router:
+        return self._routers[self._version]
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id while it is there."""
+        return None if self._child is None else self._child.pid
+
+    def stop(self) -> None:
+        """End the child, whatever it does."""
+        if self._child is not None:
+            self._child.stop()
+        if self._slots is not None:
+            self._slots.close()
+
+    def _packed(self, records: Sequence[FrameRecord], slot: int) -> list[tuple[Any, ...]]:
+        assert self._slots is not None
+        places = self._slots.put(slot, [record.value for record in records])
+        return [_envelope(record, place) for record, place in zip(records, places, strict=True)]
+
+
+def _refused(record: FrameRecord) -> DeadLetter | None:
+    """Return the answer to a record that need not cross to be refused; it may be of any size."""
+    try:
+        check_size(record)
+    except FrameRejected as error:
+        return DeadLetter(code=error.code, detail=error.detail, record=record)
+    return None
+
+
+def healthy_record(record: FrameRecord, router: Router) -> FrameRecord:
+    """Return a frame of faint noise for the same machine, that its model must be able to score."""
+    routed = router.routed[0]
+    key = record.key
+    try:
+        routed = router.find((key or b"").decode())
+    except (FrameRejected, UnicodeDecodeError):
+        key = b"whirr"
+    config = routed.model.metadata.features
+    columns = config.n_fft + (config.window_columns - 1) * config.hop
+    shortest, longest = MIN_FRAME_S * config.sample_rate_hz, MAX_FRAME_S * config.sample_rate_hz
+    samples = int(min(max(columns, shortest + 1), longest))
+    noise = np.random.default_rng(0).integers(-1000, 1000, (samples, config.channels), np.int16)
+    file = io.BytesIO()
+    with wave.open(file, "wb") as written:
+        written.setnchannels(config.channels)
+        written.setsampwidth(2)
+        written.setframerate(config.sample_rate_hz)
+        written.writeframes(noise.astype("<i2").tobytes())
+    return FrameRecord(key, file.getvalue(), (), record.timestamp_ms)
+
+
+def _read(path: str, digest: str) -> bytes:
+    raw = model_bytes(Path(path))
+    if hashlib.sha256(raw).hexdigest() != digest:
+        raise ModelError(f"model {path}: the file changes while it is being read; replace it in one step (rename)")
+    return raw
+
+
+def _envelope(record: FrameRecord, value: Place) -> tuple[Any, ...]:
+    source = record.topic, record.partition, record.offset
+    # The others mean nothing there, and may be of any size.
+    headers = tuple(one for one in record.headers if one[0] in KNOWN_HEADERS)
+    return record.key, value, headers, record.timestamp_ms, *source
+
+
+def _unpacked(answer: Scored | Refused, record: FrameRecord, router: Router) -> Answer:
+    if isinstance(answer, Refused):
+        return DeadLetter(code=answer.code, detail=answer.detail, record=record)
+    frame = Frame(
+        answer.frame_id,
+        answer.machine_id,
+        answer.source,
+        answer.recorded_us,
+        answer.sequence,
+        answer.foreign_id,
+        record,
+    )
+    return Computed(frame, router.routed[answer.route], *answer[7:])

@@ -1,0 +1,109 @@
+"""The computing process: ``python -m stream_app.worker.compute_child PARENT SOCKET MEMORY LEVEL FORMAT``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, cast
+
+from schemas.dead_letter import DeadLetter
+from schemas.errors import ModelError, SettingsError
+from schemas.frame import FrameRecord
+from stream_app.pipeline import Computed, Engine, Model, Router
+from stream_app.worker.compute import Answers, Refused, Scored
+from stream_app.worker.models import load_model
+from stream_app.worker.slots import SharedSlots
+from whirr import process
+from whirr.logs import LogFormat, configure_logging
+from whirr.settings import Route
+
+
+class Server:
+    """Answers one request after the other; the next one's frames are in the shared memory meanwhile."""
+
+    def __init__(self, connection: Connection, slots: SharedSlots | None) -> None:
+        self._connection = connection
+        self._slots = slots
+        self._engine = Engine(Router(()))
+        self._version = 0
+
+    def serve(self) -> None:
+        """Answer until the other end is closed."""
+        answer: dict[str, Callable[..., Any]] = {
+            "begin": lambda: None,
+            "load": self._load,
+            "compute": self._compute,
+            "try": self._try,
+        }
+        with contextlib.suppress(EOFError, OSError):  # the worker has gone
+            while True:
+                kind, *rest = self._connection.recv()
+                self._connection.send(answer[kind](*rest))
+
+    def _load(
+        self, version: int, routes: Sequence[Mapping[str, Any]], models: Mapping[str, tuple[str, bytes]]
+    ) -> str | None:
+        """Load models; return why not, or None."""
+        try:
+            loaded = {key: Model.load(path, raw) for key, (path, raw) in models.items()}
+            self._engine.router = Router.from_routes([Route(**route) for route in routes], loaded)
+        except (ModelError, SettingsError) as error:
+            return str(error)
+        self._version = version
+        return None
+
+    def _try(self, path: str) -> tuple[str, str, str | None]:
+        """Load and try a model; return its metadata and digest, or else why it can't be used."""
+        try:
+            model, digest = load_model(path)
+        except ModelError as error:
+            return "", "", str(error)
+        return model.metadata_json(), digest, None
+
+    def _compute(self, records: Sequence[tuple[Any, ...]]) -> Answers:
+        began = time.perf_counter()
+        assert self._slots is not None
+        places = {id(routed): index for index, routed in enumerate(self._engine.router.routed)}
+        answers = self._engine.compute(
+            [FrameRecord(key, self._slots.get(place), *rest) for key, place, *rest in records]
+        )
+        packed = [_packed(answer, places) for answer in answers]
+        return Answers(self._version, time.perf_counter() - began, packed)
+
+
+def _packed(answer: Computed | DeadLetter, places: Mapping[int, int]) -> Scored | Refused:
+    if isinstance(answer, DeadLetter):
+        return Refused(answer.code, answer.detail)
+    frame = answer.frame
+    return Scored(
+        places[id(answer.routed)],
+        frame.frame_id,
+        frame.machine_id,
+        frame.source,
+        frame.recorded_us,
+        frame.sequence,
+        frame.foreign_id,
+        answer.score,
+        answer.band_error,
+        answer.statistics,
+        answer.level_dbfs,
+        answer.sensor_fault,
+        answer.duration_s,
+        answer.unfamiliar,
+    )
+
+
+def main() -> None:
+    """Serve on the socket and the shared memory whose descriptors are given after the parent's process id."""
+    parent, socket, *memory, level, log_format = sys.argv[1:]
+    process.end_with(int(parent))
+    configure_logging(level, cast("LogFormat", log_format))
+    with Connection(int(socket)) as connection:
+        Server(connection, SharedSlots(int(memory[0])) if memory else None).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""A stream's state as a row of the feature store."""
+
+from __future__ import annotations
+
+from feature_repo.fields import AlertState
+from feature_repo.rows import FeatureRow
+from stream_app.pipeline.router import RoutedModel
+from stream_app.pipeline.state import NEVER, StreamState
+from stream_app.worker.states import stream_of
+
+
+def feature_row(key: bytes, state: StreamState, routed: RoutedModel) -> FeatureRow:
+    """Return what the feature store keeps of a stream's machine.
+
+    Args:
+        key: The stream, as in the changelog.
+        state: Its state; at least one frame was applied.
+        routed: The machine's route and model.
+    """
+    machine_id, source = stream_of(key)
+    metadata = routed.model.metadata
+    mean = state.scores.mean
+    health = (
+        mean,
+        state.scores.peak,
+        mean / routed.threshold_for(machine_id),
+        state.frames,
+        state.missing,
+        alert_state(state),
+        f"{metadata.name}/{metadata.version}",
+    )
+    return FeatureRow(machine_id, source, state.newest_us, state.seen_us, (*state.rolling.mean.tolist(), *health))
+
+
+def alert_state(state: StreamState) -> AlertState:
+    """Return the worst that is known of a stream.
+
+    The machine's incident comes before its sensor's, and both before rest. Silence is not told: a reader sees it from
+    the time of the row. In mode ``every`` there are no incidents.
+    """
+    if state.machine.incident_id:
+        return state.machine.severity
+    if state.sensor.incident_id:
+        return "clipped" if state.sensor_fault == "clipped" else "flat"
+    return "idle" if state.running_since_us == NEVER else "normal"

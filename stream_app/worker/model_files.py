@@ -1,0 +1,158 @@
+"""Where on this machine each route's model is: a path as it stands, a registered model as a copy.
+
+Copies are named ``NAME-VERSION-SHA.onnx`` after what they hold, and ``NAME@ALIAS.used`` or ``NAME-VERSION.used`` beside
+them holds the name of the copy that a worker used last: it can start again while the registry is away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+from schemas.errors import ModelError, ServiceUnavailable
+from schemas.registry import ModelUri
+from stream_app.pipeline.model import model_bytes
+from stream_app.worker.registry import Registry, Version
+
+log = logging.getLogger(__name__)
+
+KEPT_COPIES = 4  # of each model: a rollback needs no download
+_SHA_DIGITS = 12
+
+
+class ModelFiles:
+    """Finds the files of models whose routes give a path."""
+
+    def locate(self, model: str) -> Path:
+        """Return where a route's model is now.
+
+        Raises:
+            ModelError: It is nowhere, or not what was registered.
+            ServiceUnavailable: The registry can't be reached.
+        """
+        return Path(model)
+
+    def last_used(self, model: str) -> Path | None:  # noqa: ARG002
+        """Return the copy that was used last, if there is one besides what :meth:`locate` finds."""
+        return None
+
+    def used(self, model: str, path: Path) -> None:
+        """Take note that a route's model has been loaded from ``path``."""
+
+
+class RegisteredFiles(ModelFiles):
+    """Finds the files of registered models too, and keeps copies of them.
+
+    Args:
+        folder: Of the copies; workers may share it.
+        registry: Where they come from.
+    """
+
+    def __init__(self, folder: Path, registry: Registry) -> None:
+        self._folder = folder
+        self._registry = registry
+        self._verified: set[Path] = set()
+        self._refused: dict[tuple[str, int], str] = {}
+
+    def locate(self, model: str) -> Path:
+        """Return where a route's model is now, after a download if need be.
+
+        Raises:
+            ModelError: It is not registered, or the file is not the one that was registered.
+            ServiceUnavailable: The registry can't be reached.
+        """
+        uri = ModelUri.parse(model)
+        if uri is None:
+            return super().locate(model)
+        version = self._registry.resolve(uri)
+        refused = self._refused.get((uri.name, version.number))
+        if refused is not None:  # a version never changes: no need to fetch it again
+            raise ModelError(refused)
+        return self._copy(uri.name, version) or self._fetched(uri.name, version)
+
+    def last_used(self, model: str) -> Path | None:
+        """Return the copy of a registered model that was used last, if it is still there and whole."""
+        uri = ModelUri.parse(model)
+        if uri is None:
+            return None
+        try:
+            path = self._folder / self._pointer(uri).read_text().strip()
+        except OSError:
+            return None
+        return path if self._is_whole(path) else None
+
+    def used(self, model: str, path: Path) -> None:
+        """Take note that a route's model has been loaded from ``path``, and let go of its oldest copies."""
+        uri = ModelUri.parse(model)
+        if uri is None:
+            return
+        pointer = self._pointer(uri)
+        unfinished = pointer.with_name(f".{pointer.name}.{os.getpid()}")
+        try:
+            unfinished.write_text(path.name)
+            unfinished.replace(pointer)
+            os.utime(path)
+            self._prune(uri.name)
+        except OSError as error:  # it costs a start without the registry, nothing else
+            log.warning("no note of the copy in use could be taken in %s: %s", self._folder, error)
+
+    def _copy(self, name: str, version: Version) -> Path | None:
+        sha = (version.digest or "*")[:_SHA_DIGITS]
+        found = sorted(self._folder.glob(f"{name}-{version.number}-{sha}.onnx"))
+        return next((path for path in found if self._is_whole(path)), None)
+
+    def _fetched(self, name: str, version: Version) -> Path:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".download-", dir=self._folder) as folder:
+                file = self._registry.download(name, version.number, Path(folder))
+                digest = self._checked(file, name, version)
+                path = self._folder / f"{name}-{version.number}-{digest[:_SHA_DIGITS]}.onnx"
+                file.replace(path)
+        except OSError as error:
+            raise ServiceUnavailable(
+                f"no copy of model {name!r} can be kept in {str(self._folder)!r}: {error}"
+            ) from None
+        self._verified.add(path)
+        log.info("fetched model %s version %d from the registry into %s", name, version.number, path)
+        return path
+
+    def _checked(self, file: Path, name: str, version: Version) -> str:
+        """Return the SHA-256 of what was fetched."""
+        digest = file_digest(file)
+        if digest is not None and version.digest in (None, digest):
+            return digest
+        what = f"model {name!r} version {version.number}: the file in the registry is not the one that was registered"
+        self._refused[name, version.number] = f"{what}; its SHA-256 is {digest}, expected {version.digest}"
+        raise ModelError(self._refused[name, version.number])
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether a copy is there and holds what its name says; looked into once."""
+        if path in self._verified and path.is_file():
+            return True
+        digest = file_digest(path)
+        if digest is None or not path.stem.endswith(f"-{digest[:_SHA_DIGITS]}"):
+            return False
+        self._verified.add(path)
+        return True
+
+    def _pointer(self, uri: ModelUri) -> Path:
+        return self._folder / (f"{uri.name}@{uri.alias}.used" if uri.alias else f"{uri.name}-{uri.version}.used")
+
+    def _prune(self, name: str) -> None:
+        in_use = {pointer.read_text().strip() for pointer in self._folder.glob("*.used")}
+        copies = [path for path in self._folder.glob("*.onnx") if path.stem.rsplit("-", 2)[0] == name]
+        for path in sorted(copies, key=lambda path: path.stat().st_mtime_ns)[:-KEPT_COPIES]:
+            if path.name not in in_use:
+                path.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str | None:
+    """Return the SHA-256 of a model file, in hex, or None where it can't be read."""
+    try:
+        return hashlib.sha256(model_bytes(path)).hexdigest()
+    except ModelError:
+        return None

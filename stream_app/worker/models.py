@@ -1,0 +1,264 @@
+"""The models that a worker serves: loaded at the start, and again whenever a file or the champion changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from schemas.errors import MissingExtra, ModelError, ServiceUnavailable, SettingsError
+from stream_app.pipeline import Model, Router
+from stream_app.worker.child import START_S, Child, ChildLost
+from stream_app.worker.model_files import ModelFiles, file_digest
+from whirr.settings import Route
+
+log = logging.getLogger(__name__)
+
+NO_ROUTES = """no [[route]] says which model scores which machines; put this into whirr.toml, or use --model:
+
+[[route]]
+match = "*"
+model = "model.onnx"
+"""
+
+
+class ModelFile(NamedTuple):
+    """Where a model was loaded from, and the SHA-256 of that file in hex."""
+
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Champions:
+    """The models in use.
+
+    Attributes:
+        router: The routing table with its models.
+        files: Each model's file, by ``route.model``.
+    """
+
+    router: Router
+    files: Mapping[str, ModelFile]
+
+
+class _Stat(NamedTuple):
+    mtime_ns: int
+    size: int
+    inode: int
+
+
+def load_model(path: str, digest: str | None = None) -> tuple[Model, str]:
+    """Load a model; return it with the SHA-256 of its file.
+
+    Args:
+        path: Of the file.
+        digest: What its SHA-256 must be, or None.
+
+    Raises:
+        ModelError: The file is missing, can't be computed, changes meanwhile, or is not the one that is meant.
+    """
+    before = file_digest(Path(path))
+    model = Model.load(path)
+    after = file_digest(Path(path))
+    if after is None or before != after or digest not in (None, after):
+        raise ModelError(f"model {path}: the file changes while it is being read; replace it in one step (rename)")
+    return model, after
+
+
+class ModelTrial:
+    """Loads and tries models in a process of its own, which is killed when one takes too long.
+
+    A model is somebody else's program. One whose golden windows never end, or that ends the process, is refused like
+    any other that can't be used. What comes back describes the model and can't score: another process does.
+
+    Args:
+        limit_s: How long one model may take.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._child: Child | None = None
+
+    def __call__(self, path: str) -> tuple[Model, str]:
+        """Load a model, as :func:`load_model` does.
+
+        Raises:
+            ModelError: It can't be used.
+        """
+        if self._child is None:
+            self._child = Child("stream_app.worker.compute_child", ("error", "auto"))
+        try:
+            self._child.ask_now(("begin",), START_S)
+            metadata, digest, refusal = self._child.ask_now(("try", path), self._limit_s)
+        except ChildLost as lost:
+            self.close()
+            raise ModelError(f"model {path!r} can't be used: loading and trying it, {lost}") from None
+        if refusal is not None:
+            raise ModelError(refusal)
+        return Model.described(metadata, path, digest), digest
+
+    def close(self) -> None:
+        """End the process; the next model has a new one."""
+        if self._child is not None:
+            self._child.stop()
+        self._child = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+Load = Callable[[str], tuple[Model, str]]
+
+
+def load_champions(routes: Sequence[Route], files: ModelFiles | None = None, load: Load = load_model) -> Champions:
+    """Load every route's model; where a registered one can't be had or used, the copy that was used last.
+
+    Args:
+        routes: The routing table.
+        files: Finds the models; default: paths alone.
+        load: Loads one; default: into this process.
+
+    Raises:
+        SettingsError: There are no routes.
+        ModelError: A model is missing, can't be computed, or disagrees with its golden windows.
+        ServiceUnavailable: The registry can't be reached, and there is no copy.
+    """
+    if not routes:
+        raise SettingsError(NO_ROUTES)
+    files = files or ModelFiles()
+    loaded = {key: _load_first(key, files, load) for key in dict.fromkeys(route.model for route in routes)}
+    router = Router.from_routes(routes, {key: model for key, (model, _) in loaded.items()})
+    return Champions(router, {key: file for key, (_, file) in loaded.items()})
+
+
+def _load_first(key: str, files: ModelFiles, load: Load) -> tuple[Model, ModelFile]:
+    try:
+        return _load(key, files.locate(key), files, load)
+    except (ModelError, ServiceUnavailable) as error:
+        path = files.last_used(key)
+        if path is None:
+            raise
+        log.warning("%s; starting with the copy used last, %s", error, path)
+        return _load(key, path, files, load)
+
+
+def _load(key: str, path: Path, files: ModelFiles, load: Load) -> tuple[Model, ModelFile]:
+    model, digest = load(str(path))
+    files.used(key, path)
+    return model, ModelFile(str(path), digest)
+
+
+class ModelWatcher:
+    """Notices that a model was replaced, loads the new one beside the old, and says so.
+
+    What can't be used is logged once and counted, and the old model goes on; so it does while the registry is away.
+
+    Args:
+        routes: The routing table.
+        champions: What is in use.
+        refused: Called for each model that is refused.
+        files: Finds the models; default: paths alone.
+        trial: Makes what loads models, for one look; default: into this process.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        champions: Champions,
+        refused: Callable[[], None],
+        files: ModelFiles | None = None,
+        trial: Callable[[], AbstractContextManager[Load]] = lambda: nullcontext(load_model),
+    ) -> None:
+        self._routes = routes
+        self._champions = champions
+        self._refused = refused
+        self._files = files or ModelFiles()
+        self._trial = trial
+        # Of no file: so the first look always compares digests, and notices a file that has gone since it was loaded.
+        self._stats: dict[str, tuple[Path, _Stat | None]] = {}
+        self._seen: dict[str, str | None] = {key: file.digest for key, file in champions.files.items()}
+        self._away: set[str] = set()
+        self._told: dict[str, str] = {}
+
+    def check(self) -> Champions | None:
+        """Look for changes; return the models with what is new among them, or None. Blocks: run it in a thread."""
+        with self._trial() as load:
+            changed = {key: found for key in self._seen if (found := self._reload(key, load)) is not None}
+        if not changed:
+            return None
+        models = self._champions.router.models | {key: model for key, (model, _) in changed.items()}
+        files = {**self._champions.files, **{key: file for key, (_, file) in changed.items()}}
+        self._champions = Champions(Router.from_routes(self._routes, models), files)
+        return self._champions
+
+    def _reload(self, key: str, load: Load) -> tuple[Model, ModelFile] | None:
+        path = self._locate(key)
+        if path is None:
+            return None
+        stat = _stat(path)
+        if (path, stat) == self._stats.get(key):
+            return None
+        digest = file_digest(path)
+        self._stats[key] = path, stat
+        if digest == self._seen[key]:
+            return None
+        self._seen[key] = digest
+        return self._load(key, path, load)
+
+    def _load(self, key: str, path: Path, load: Load) -> tuple[Model, ModelFile] | None:
+        in_use = self._champions.router.models[key]
+        try:
+            model, file = _load(key, path, self._files, load)
+        except ModelError as error:
+            self._refuse(key, error)
+            return None
+        log.info("%s: %s replaces %s", key, _name(model), _name(in_use))
+        return model, file
+
+    def _locate(self, key: str) -> Path | None:
+        try:
+            path = self._files.locate(key)
+        except (ServiceUnavailable, MissingExtra) as error:
+            if not self._away:
+                log.warning("%s; the models in use go on, and it is asked again", error)
+            self._away.add(key)
+            return None
+        except ModelError as error:
+            if self._told.get(key) != str(error):
+                self._refuse(key, error)
+            self._told[key] = str(error)
+            path = None
+        if path is not None:
+            self._told.pop(key, None)
+        if key in self._away:
+            self._away.discard(key)
+            log.info("%s: the registry answers again", key)
+        return path
+
+    def _refuse(self, key: str, error: ModelError) -> None:
+        log.error("%s; the model in use goes on: %s", error, _name(self._champions.router.models[key]))
+        self._refused()
+
+
+def describe(router: Router) -> dict[str, str]:
+    """Return, for each route's pattern, the model that it has."""
+    return {routed.route.match: f"{routed.route.model} ({_name(routed.model)})" for routed in router.routed}
+
+
+def _name(model: Model) -> str:
+    return f"{model.metadata.name} version {model.metadata.version}"
+
+
+def _stat(path: Path) -> _Stat | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return _Stat(found.st_mtime_ns, found.st_size, found.st_ino)

@@ -1,0 +1,67 @@
+"""The topics that a worker needs: made where they are missing, and waited for where Kafka is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupAuthorizationFailedError
+
+from schemas.errors import ServiceUnavailable, SettingsError
+from whirr.kafka_clients import refusal
+from whirr.settings import Settings, changelog_topic
+from whirr.topics import admin_client, create_topics, partitions_of
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_S = (0.25, 5.0)
+
+
+async def ensure_topics(settings: Settings) -> int:
+    """Create the topics that are missing and return how many partitions the frames topic has.
+
+    Waits for Kafka for as long as it is away, and says so once.
+
+    Raises:
+        SettingsError: The states' changelog has another number of partitions than the frames topic.
+        AccessRefused: Kafka lets this worker not in, or not make a topic that is missing.
+    """
+    delay_s, longest_s = _BACKOFF_S
+    told = False
+    while True:
+        try:
+            partitions = await _ensure_topics(settings)
+        except ServiceUnavailable as error:
+            if not told:
+                log.warning("%s; trying until it can", error)
+                told = True
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, longest_s)
+        else:
+            if told:
+                log.info("Kafka at %s reached", settings.bootstrap)
+            return partitions
+
+
+async def _ensure_topics(settings: Settings) -> int:
+    async with admin_client(settings) as admin:
+        await create_topics(admin, settings)
+        await _check_group(admin, settings)
+        partitions = await partitions_of(admin, settings.frames_topic)
+        states = await partitions_of(admin, changelog_topic(settings.worker_id))
+    if states != partitions:
+        raise SettingsError(
+            f"topic {changelog_topic(settings.worker_id)} has {states} partitions, {settings.frames_topic} has "
+            f"{partitions}; expected as many. Choose another worker_id, or give both the same number"
+        )
+    return partitions
+
+
+async def _check_group(admin: AIOKafkaAdminClient, settings: Settings) -> None:
+    """Raise AccessRefused if this user may not join the worker's group: Faust would ask again for ever, in silence."""
+    try:
+        await admin.find_coordinator(settings.worker_id)
+    except GroupAuthorizationFailedError as error:
+        refused = refusal(error, settings, "join", f"group {settings.worker_id!r}")
+        raise refused or error from None

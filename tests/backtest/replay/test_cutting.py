@@ -1,0 +1,90 @@
+"""Recordings as a gateway's frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backtest.replay.cutting import Piece, pcm16_wav, records
+from backtest.replay.headers import frame_count, left_out_s, read_header
+from edge_agent.encoder import encode
+from edge_agent.stretch import SignalFormat
+from schemas import parse_frame
+from stream_app.pipeline import decode
+from tests.models import START_US, encoded, noise
+
+
+def piece_of(path: Path, frame_s: float = 1.0) -> Piece:
+    (kind, rate_hz, channels, samples), _ = read_header(path, path.stat().st_size)
+    frames = frame_count(samples, rate_hz, frame_s, 0.0)
+    place = (1, str(path.parent), path.name, kind, 1, "pump-1", "mic", START_US)
+    return Piece(*place, rate_hz, channels, samples, frame_s, frames, 0, frames)
+
+
+def samples_of(piece: Piece) -> np.ndarray:
+    cuts = list(records(piece))
+    return np.concatenate([decode(cut.record.value).samples for cut in cuts if cut.record], axis=1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_wav_is_written_as_the_library_writes_it(channels: int):
+    samples = (noise(0.3, channels=channels) * 32767).astype(np.int16)
+    assert pcm16_wav(samples, 16_000) == encode(samples, SignalFormat(16_000, channels, "pcm16"), "wav").value
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("FLAC", "PCM_16"), ("WAV", "PCM_U8"), ("FLAC", "PCM_24")],
+)
+def test_nothing_of_a_lossless_recording_is_lost(tmp_path: Path, kind: str, subtype: str):
+    import soundfile
+
+    path = tmp_path / f"long.{kind.lower()}"
+    path.write_bytes(encoded(noise(5.6, channels=2), kind=kind, subtype=subtype))
+    whole = soundfile.read(path, dtype="float32", always_2d=True)[0].T
+    np.testing.assert_array_equal(samples_of(piece_of(path)), whole)
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")])
+def test_a_lossy_recording_is_the_same_in_pieces(tmp_path: Path, kind: str, subtype: str):
+    path = tmp_path / f"long.{kind.lower()}"
+    path.write_bytes(encoded(noise(6.0), kind=kind, subtype=subtype))
+    piece = piece_of(path)
+    together = samples_of(piece)
+    apart = [samples_of(piece._replace(first=first, many=1)) for first in range(piece.frames)]
+    np.testing.assert_array_equal(together, np.concatenate(apart, axis=1))
+
+
+def test_frames_follow_each_other_in_time(tmp_path: Path):
+    path = tmp_path / "long.wav"
+    path.write_bytes(encoded(noise(3.6)))
+    found = [parse_frame(cut.record) for cut in records(piece_of(path)) if cut.record]
+    assert [frame.recorded_us - START_US for frame in found] == [0, 1_000_000, 2_000_000, 3_000_000]
+    assert {frame.stream for frame in found} == {("pump-1", "mic")}
+    assert found[-1].record.timestamp_ms == START_US // 1000 + 3600
+
+
+def test_a_recording_of_one_frame_is_sent_as_it_is(tmp_path: Path):
+    path = tmp_path / "one.flac"
+    path.write_bytes(encoded(noise(1.0), kind="FLAC"))
+    assert [cut.record.value for cut in records(piece_of(path)) if cut.record] == [path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames", "left_s"), [(16_000, 1, 0), (4_000, 1, 0), (24_000, 2, 0), (23_999, 1, 7_999 / 16_000)]
+)
+def test_what_is_left_is_a_frame_from_half_a_frame_on(samples: int, frames: int, left_s: float):
+    assert frame_count(samples, 16_000, 1.0, 0.0) == frames
+    assert left_out_s(samples, 16_000, 1.0, frames) == left_s
+
+
+def test_a_recording_that_ends_early_says_so_for_the_frames_that_lack(tmp_path: Path):
+    path = tmp_path / "long.wav"
+    path.write_bytes(encoded(noise(4.0)))
+    piece = piece_of(path)
+    path.write_bytes(encoded(noise(2.0)))  # replaced since its header was read
+    found = list(records(piece))
+    assert [cut.record is None for cut in found] == [False, False, True, True]
+    assert "ends before" in (found[-1].problem or "")

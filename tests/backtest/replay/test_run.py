@@ -1,0 +1,202 @@
+"""A replay says what the backtest says, however it is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backtest.replay.config import ReplayConfig
+from backtest.replay.cutting import records
+from backtest.replay.finding import Finder
+from backtest.replay.models import identity, load
+from backtest.replay.run import ReplayObserver, replay
+from backtest.replay.scoring import Answers, pieces
+from backtest.replay.store import opened
+from commands._replay import notes
+from schemas import Alert, DeadLetter, FrameRecord, Score, parse_frame
+from schemas.errors import RecordingError, SettingsError
+from stream_app.pipeline import backtest
+from stream_app.worker.models import Champions
+from tests.backtest.replay.results import alerts, as_json, lines, score_of, scores, told
+from tests.helpers import validate_message
+from tests.models import START_US, encoded, noise, tiny_metadata, tiny_model
+from whirr.settings import Route, load_settings
+
+
+class Counting(ReplayObserver):
+    """Counts what is scored; may interrupt."""
+
+    def __init__(self, most: float = float("inf")) -> None:
+        self.scored = 0
+        self.most = most
+
+    def on_scored(self, answers: Answers) -> None:
+        self.scored += len(answers.frames) + len(answers.letters)
+        if self.scored >= self.most:
+            raise KeyboardInterrupt
+
+
+def run(folder: Path, out: Path, champions: Champions, observer: ReplayObserver | None = None, **options):
+    return replay(ReplayConfig(folder=folder, out=out, **options), champions, observer or ReplayObserver())
+
+
+def frames_of(folder: Path, out: Path, champions: Champions) -> list[FrameRecord]:
+    """Return a folder's frames as a gateway would have sent them, each stream in the order of time."""
+    config = ReplayConfig(folder=folder, out=out)
+    with opened(out, {**config.what_scores_depend_on, "model": identity(champions)}) as store:
+        Finder(config, store, champions.router, lambda _: None).find()
+        found = [cut.record for piece in pieces(store, str(folder)) for cut in records(piece)]
+    sent = [record for record in found if record is not None]
+    return sorted(sent, key=lambda record: (parse_frame(record).stream, parse_frame(record).recorded_us))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_scores_alerts_and_dead_letters_are_those_of_the_backtest(
+    folder: Path, tmp_path: Path, champions: Champions, jobs: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("backtest.replay.scoring._FRAMES_A_JOB", 1)
+    monkeypatch.setattr("backtest.replay.scoring.BATCH_FRAMES", 5)
+    summary = run(folder, tmp_path / "out", champions, jobs=jobs)
+    assert summary["jobs"] == jobs
+    routes = [routed.route for routed in champions.router.routed]
+    frames = frames_of(folder, tmp_path / "again", champions)
+    answers = list(backtest(frames, champions.router.models, routes))
+
+    assert [score_of(row) for row in scores(tmp_path / "out")] == [told(a) for a in answers if isinstance(a, Score)]
+    expected = [as_json(answer) for answer in answers if isinstance(answer, Alert)]
+    assert alerts(tmp_path / "out") == expected
+    assert {alert["machine_id"] for alert in expected} == {"fan-1", "pump-2"}
+    letters = {(a.code, a.record.topic) for a in answers if isinstance(a, DeadLetter)}
+    unreadable = {("not_audio", f"fan-1/normal_20260131T{time}.wav") for time in ("130000", "130100")}
+    written = {(line["code"], line["file"]) for line in lines(tmp_path / "out" / "dead_letters.jsonl")}
+    assert written == letters | unreadable
+    assert {code for code, _ in letters} == {"too_short"}
+    for line in (tmp_path / "out" / "alerts.jsonl").read_bytes().splitlines():
+        validate_message("alert", line)
+
+
+def test_the_summary_counts_what_an_engineer_asks_for(folder: Path, tmp_path: Path, champions: Champions):
+    summary = run(folder, tmp_path / "out", champions)
+    assert summary["times"] == "names"
+    assert summary["files"] == 23
+    assert summary["frames"] == 16 + 4 * 7
+    assert summary["dead_letters"] == 3
+    assert summary["left_out_s"] == pytest.approx(4 * 0.7, abs=0.1)
+    assert (summary["false_alerts"], summary["faults"], summary["faults_found"]) == (0, 3, 3)
+    assert summary["recall"] == 1.0
+    assert summary["auc"] == 1.0
+    # The third of the loud seconds opens; they come every two seconds.
+    assert summary["machines"]["fan-1"]["delay_s_median"] == 5.0
+    assert summary["audio_s"] == pytest.approx(16 + 4 * 7, abs=0.2)
+    assert summary["realtime_factor"] > 0
+    rows = scores(tmp_path / "out")
+    assert {(row["label"], row["score"] > row["threshold"]) for row in rows} == {("normal", False), ("anomaly", True)}
+    assert all((row["bands"] is not None) == (row["score"] > row["threshold"]) for row in rows)
+    with (tmp_path / "out" / "scores.csv").open() as text:
+        assert sum(1 for _ in text) == len(rows) + 1
+
+
+def test_an_interrupted_run_goes_on_without_scoring_anything_twice(
+    folder: Path, tmp_path: Path, champions: Champions, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("backtest.replay.scoring.BATCH_FRAMES", 3)
+    whole = Counting()
+    run(folder, tmp_path / "whole", champions, whole)
+    first, second = Counting(most=20), Counting()
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "out", champions, first)
+    assert not (tmp_path / "out" / "scores.parquet").exists()
+    run(folder, tmp_path / "out", champions, second)
+    assert first.scored + second.scored == whole.scored
+    assert scores(tmp_path / "out") == scores(tmp_path / "whole")
+    assert alerts(tmp_path / "out") == alerts(tmp_path / "whole")
+
+
+def test_only_what_is_new_or_changed_is_scored_again(folder: Path, tmp_path: Path, champions: Champions):
+    run(folder, tmp_path / "out", champions)
+    path = folder / "fan-1" / "test" / "normal_20260131T120002.wav"
+    path.write_bytes(encoded(noise(rms=0.5, seed=99)) + b"\0\0")
+    (folder / "fan-1" / "test" / "normal_20260131T115900.wav").write_bytes(encoded(noise(seed=100)))
+    (folder / "fan-1" / "normal_20260131T130100.wav").unlink()
+    again = Counting()
+    summary = run(folder, tmp_path / "out", champions, again)
+    assert again.scored == 2
+    assert summary["files"] == 23
+    assert summary["dead_letters"] == 2
+    fresh = run(folder, tmp_path / "fresh", champions)
+    assert scores(tmp_path / "out") == scores(tmp_path / "fresh")
+    assert summary["data_hash"] == fresh["data_hash"]
+
+
+def test_another_rule_needs_no_scoring(folder: Path, tmp_path: Path, model: Path, champions: Champions):
+    run(folder, tmp_path / "out", champions)
+    every = load((Route(model=str(model), mode="every"),), load_settings())
+    observer = Counting()
+    summary = run(folder, tmp_path / "out", every, observer)
+    assert observer.scored == 0
+    assert summary["realtime_factor"] is None
+    assert {alert["state"] for alert in alerts(tmp_path / "out")} == {"anomalous"}
+    assert summary["incidents"] == 15
+
+
+def test_other_scores_are_never_mixed_in(folder: Path, tmp_path: Path, champions: Champions):
+    run(folder, tmp_path / "out", champions)
+    with pytest.raises(SettingsError, match=r"--frame-s was None, now 0\.5.*--restart"):
+        run(folder, tmp_path / "out", champions, frame_s=0.5)
+    with pytest.raises(SettingsError, match="shorter than the window"):
+        run(folder, tmp_path / "out", champions, frame_s=0.5, restart=True)
+
+
+def test_two_runs_in_one_folder_are_refused(folder: Path, tmp_path: Path, champions: Champions):
+    with opened(tmp_path / "out", {}), pytest.raises(SettingsError, match="another replay"):
+        run(folder, tmp_path / "out", champions)
+
+
+def test_recordings_that_overlap_are_late_as_live(tmp_path: Path, champions: Champions):
+    folder = tmp_path / "overlapping"
+    (folder / "pump-1").mkdir(parents=True)
+    for second in (0, 2):
+        name = f"normal_{(START_US // 1_000_000 + second)}.wav"
+        (folder / "pump-1" / name).write_bytes(encoded(noise(4.0, seed=second)))
+    summary = run(folder, tmp_path / "out", champions)
+    assert (summary["frames"], summary["late"]) == (8, 2)
+    routes = [routed.route for routed in champions.router.routed]
+    frames = frames_of(folder, tmp_path / "again", champions)
+    expected = [told(a) for a in backtest(frames, champions.router.models, routes) if isinstance(a, Score)]
+    assert [score_of(row) for row in scores(tmp_path / "out")] == expected
+
+
+def test_what_the_model_was_not_trained_for_is_told(folder: Path, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "fan.onnx", tiny_metadata(machines=("fan-1",)))
+    (folder / "fan-1" / "normal_20260131T140000.wav").write_bytes(encoded(noise(rate_hz=8_000), 8_000))
+    summary = run(folder, tmp_path / "out", load((Route(model=str(model)),), load_settings()), jobs=1)
+    assert summary["machines"]["fan-1"]["unfamiliar"]["rate"] == 1
+    assert "machine" not in summary["machines"]["fan-1"]["unfamiliar"]
+    assert summary["machines"]["pump-2"]["unfamiliar"]["machine"] == summary["machines"]["pump-2"]["frames"]
+    told_to_people = " ".join(notes(summary))
+    assert "of machines that the model was not trained on (pump-2)" in told_to_people
+    assert (
+        "1 frames are of recordings whose sample rate leaves the model's highest bands empty (fan-1)" in told_to_people
+    )
+
+
+def test_frames_that_a_route_refuses_are_dead_letters_and_change_what_stored_scores_are_worth(
+    folder: Path, tmp_path: Path
+) -> None:
+    model = str(tiny_model(tmp_path / "fan.onnx", tiny_metadata(machines=("fan-1",))))
+    refusing = load((Route(model=model, refuse_unfamiliar=("machine",)),), load_settings())
+    summary = run(folder, tmp_path / "out", refusing, jobs=1)
+    assert summary["dead_letter_codes"]["unfamiliar"] > 0
+    assert "pump-2" not in summary["machines"]
+    with pytest.raises(SettingsError, match="refuses another machine"):
+        run(folder, tmp_path / "out", load((Route(model=model),), load_settings()), jobs=1)
+
+
+def test_a_restart_with_a_folder_that_is_none_forgets_nothing(folder: Path, tmp_path: Path, champions: Champions):
+    run(folder, tmp_path / "out", champions)
+    with pytest.raises(RecordingError, match="is no folder"):
+        run(tmp_path / "mistyped", tmp_path / "out", champions, restart=True)
+    again = Counting()
+    run(folder, tmp_path / "out", champions, again)
+    assert again.scored == 0

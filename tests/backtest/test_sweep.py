@@ -1,0 +1,263 @@
+"""What other numbers of the alert rule would have meant."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from backtest.sweep.choice import pareto, recommend
+from backtest.sweep.course import ANOMALY, NORMAL, UNKNOWN, Course
+from backtest.sweep.grid import Grid, Setting
+from backtest.sweep.incidents import Incident, Levels
+from backtest.sweep.load import load_courses
+from backtest.sweep.outcome import outcomes
+from backtest.sweep.routes import recommended_toml
+from schemas.errors import RecordingError, SettingsError
+from stream_app.pipeline.rule import Incident as RuleState
+from stream_app.pipeline.rule import Rule, step
+from tests.helpers import run_whirr
+from whirr.settings import Route, load_settings
+
+
+def stepped(streams: list[list[float]], rule: Rule) -> list[Incident]:
+    """Return what the worker's own rule does, frame by frame."""
+    found: list[Incident] = []
+    start = 0
+    for ratios in streams:
+        state = RuleState()
+        for index, value in enumerate(ratios, start):
+            state, transition = step(state, value, rule)
+            if transition == "opened":
+                found.append(Incident(index, start + len(ratios)))
+            elif transition == "closed":
+                found[-1] = Incident(found[-1].opened, index)
+        start += len(ratios)
+    return found
+
+
+RATIOS = st.lists(st.sampled_from([0.2, 0.5, 0.85, 0.95, 1.0, 1.2, 3.0]), max_size=40)
+
+
+@given(
+    streams=st.lists(RATIOS, min_size=1, max_size=4),
+    k=st.integers(1, 6),
+    more=st.integers(0, 6),
+    m=st.integers(1, 6),
+    hysteresis=st.sampled_from([0.5, 0.9, 1.0]),
+)
+@settings(max_examples=300, deadline=None)
+def test_incidents_are_those_of_the_workers_rule(
+    streams: list[list[float]], k: int, more: int, m: int, hysteresis: float
+) -> None:
+    levels = Levels.of([np.array(ratios, np.float64) for ratios in streams])
+    assert levels.incidents(k, k + more, m, hysteresis) == stepped(streams, Rule(k, k + more, m, hysteresis))
+
+
+def course(ratio: list[float], label: list[int], machine: str = "pump-1", step_s: float = 1.0) -> Course:
+    start_s = 1e9 + np.arange(len(ratio)) * step_s
+    return Course(machine, "", start_s, np.full(len(ratio), 1.0), np.array(ratio, np.float64), np.array(label, np.int8))
+
+
+def only(setting: Setting) -> Grid:
+    return Grid((setting.factor,), ((setting.k, setting.n),), (setting.m,), (setting.hysteresis,))
+
+
+def test_faults_found_their_delay_and_false_alerts() -> None:
+    quiet, loud = [0.5] * 20, [2.0] * 20
+    courses = [
+        course(quiet + loud[:4] + quiet + loud, [NORMAL] * 44 + [ANOMALY] * 20),
+        course(quiet + quiet, [NORMAL] * 20 + [ANOMALY] * 20, "pump-2"),
+    ]
+    (outcome,) = outcomes(courses, only(Setting(1.0, 3, 5, 5, 0.9)))
+    assert (outcome.faults, outcome.found, outcome.false_alerts) == (2, 1, 1)
+    assert outcome.recall == {"pump-1": 1.0, "pump-2": 0.0}
+    assert outcome.delays_s == (3.0,)  # the third loud second has been heard
+    assert outcome.false_alerts_per_machine_day == pytest.approx(86_400 / 64)
+    # The false one opened with its third loud frame and closed with the fifth quiet one after the fourth.
+    assert outcome.open_share == pytest.approx(6 / 64)
+
+
+def test_an_incident_that_was_open_before_the_onset_has_not_found_the_fault() -> None:
+    (outcome,) = outcomes([course([2.0] * 20, [NORMAL] * 10 + [ANOMALY] * 10)], only(Setting(1.0, 3, 5, 5, 0.9)))
+    assert (outcome.found, outcome.false_alerts) == (0, 1)
+
+
+def test_an_incident_on_frames_without_a_label_is_neither_true_nor_false() -> None:
+    known = course([0.5] * 10 + [2.0] * 10 + [0.5] * 10, [NORMAL] * 10 + [UNKNOWN] * 10 + [NORMAL] * 10)
+    unknown = course(known.ratio.tolist(), [UNKNOWN] * 30)
+    assert [outcomes([one], only(Setting(1.0, 3, 5, 5, 0.9)))[0].false_alerts for one in (known, unknown)] == [0, 1]
+
+
+def test_a_night_without_recordings_is_no_watch() -> None:
+    gap = course([0.5] * 4, [NORMAL] * 4, step_s=36_000.0)
+    assert gap.watched_s() == 3 * 60 + 1
+    sparse = course([0.5] * 4, [NORMAL] * 4, step_s=10.0)  # a tenth of the time, as a gateway that saves power
+    assert sparse.watched_s() == 31
+
+
+def test_a_machine_with_two_sensors_is_watched_once() -> None:
+    one = course([2.0] + [0.1] * 99, [NORMAL] * 100)
+    other = Course("pump-1", "b", one.start_s, one.duration_s, one.ratio, one.label)
+    (outcome,) = outcomes([one, other], only(Setting(1.0, 1, 1, 3, 0.9)))
+    assert outcome.false_alerts_per_machine_day == pytest.approx(2 * 86_400 / 100)
+
+
+def _noisy(seed: int = 1) -> list[Course]:
+    rng = np.random.default_rng(seed)
+    courses = []
+    for number in range(4):
+        ratio = rng.lognormal(-0.7, 0.25, 2000)
+        ratio[1500:] *= 2.5
+        courses.append(course(ratio.tolist(), [NORMAL] * 1500 + [ANOMALY] * 500, f"m{number}"))
+    return courses
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    every = outcomes(_noisy(), Grid())
+    front = pareto(every)
+    assert 1 <= len(front) < len(every) / 4
+    for one in front:
+        assert not any(
+            all(theirs <= ours for theirs, ours in zip(other.cost, one.cost, strict=True)) and other.cost != one.cost
+            for other in every
+        )
+
+
+def test_the_recommended_setting_finds_all_with_room_on_both_sides() -> None:
+    grid = Grid()
+    choice = recommend(outcomes(_noisy(), grid))
+    assert (choice.outcome.found, choice.outcome.false_alerts) == (4, 0)
+    low, high = choice.factors
+    assert low < choice.outcome.setting.factor < high
+    assert "it finds 4 of 4 faults, with 0 false alerts" in choice.reason
+    # Recordings of another day, drawn alike, are judged alike.
+    setting = choice.outcome.setting
+    (again,) = outcomes(_noisy(2), only(setting))
+    assert (again.found, again.false_alerts) == (4, 0)
+
+
+def test_where_every_setting_alerts_falsely_the_fewest_are_taken_and_told() -> None:
+    courses = [course([9.0] * 50, [NORMAL] * 50)]
+    choice = recommend(outcomes(courses, Grid()))
+    assert choice.outcome.false_alerts == 1
+    assert "No setting has as few as 0 false alerts; the fewest are 1" in choice.reason
+
+
+def test_more_false_alerts_are_taken_where_they_are_allowed_and_find_more() -> None:
+    hum = [1.5, 0.1, 0.1, 0.1, 0.1] * 4
+    courses = [course([0.1] * 20 + hum + [0.1] * 9 + [1.4], [NORMAL] * 40 + [ANOMALY] * 10)]
+    strict, lenient = recommend(outcomes(courses, Grid())), recommend(outcomes(courses, Grid()), most_false_alerts=4)
+    assert (strict.outcome.found, strict.outcome.false_alerts) == (0, 0)
+    assert lenient.outcome.found == 1
+    assert 1 <= lenient.outcome.false_alerts <= 4
+
+
+def test_the_recommendation_is_a_file_that_the_worker_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = recommend(outcomes(_noisy(), Grid()))
+    route = Route(match="m*", model='models/a "b".onnx', running_dbfs=-50.0, k=1, n=1)
+    routes = {f"m{number}": route for number in range(4)}
+    thresholds = {name: 2.0 + index for index, name in enumerate(routes)}
+    text = recommended_toml(choice, routes, thresholds, "From a sweep.\nOf four machines.")
+    assert text.startswith("# From a sweep.\n# Of four machines.\n# ")
+    (tmp_path / "whirr.toml").write_text(text)
+    monkeypatch.setenv("WHIRR_SETTINGS_FILE", str(tmp_path / "whirr.toml"))
+    loaded = load_settings().route
+    here = choice.outcome.setting
+    assert [one.match for one in loaded] == list(routes)
+    for one in loaded:
+        assert (one.k, one.n, one.m, one.hysteresis) == here[1:]
+        assert one.threshold == pytest.approx(thresholds[one.match] * here.factor, rel=1e-5)
+        assert (one.model, one.running_dbfs) == (route.model, -50.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"k_of_n": ((4, 3),)}, "4 of 3; expected k of n"),
+        ({"factors": (0.0,)}, "factor is 0"),
+        ({"hystereses": (1.5,)}, r"hysteresis is 1\.5"),
+        ({"m": (0,)}, "m is 0"),
+    ],
+)
+def test_a_grid_of_nonsense_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Grid(**values)  # type: ignore[arg-type]
+
+
+# The command
+
+
+def _scores(folder: Path, *, labels: bool = True) -> None:
+    rows = []
+    for number, one in enumerate(_noisy()[:2]):
+        for index in range(len(one)):
+            label = ("anomaly" if one.label[index] == ANOMALY else "normal") if labels else "none"
+            rows.append(
+                {
+                    "machine_id": one.machine,
+                    "source": None,
+                    "recorded_time": datetime.fromtimestamp(one.start_s[index], UTC),
+                    "duration_s": 1.0,
+                    "score": one.ratio[index] * (3.0 + number),
+                    "threshold": 3.0 + number,
+                    "status": "idle" if index < 10 else "scored",
+                    "sensor_fault": "flat" if 10 <= index < 15 else None,
+                    "label": label,
+                }
+            )
+    folder.mkdir(exist_ok=True)
+    schema = pa.Table.from_pylist(rows).schema.set(2, pa.field("recorded_time", pa.timestamp("us", "UTC")))
+    parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "scores.parquet")
+
+
+def test_courses_are_read_from_the_scores_of_a_replay(tmp_path: Path) -> None:
+    _scores(tmp_path)
+    loaded = load_courses(tmp_path)
+    assert loaded.thresholds == {"m0": 3.0, "m1": 4.0}
+    assert loaded.left_out == 30
+    for ours, theirs in zip(loaded.courses, _noisy(), strict=False):
+        np.testing.assert_allclose(ours.ratio, theirs.ratio[15:])
+        np.testing.assert_array_equal(ours.label, theirs.label[15:])
+        np.testing.assert_array_equal(ours.start_s, theirs.start_s[15:])
+    with pytest.raises(
+        RecordingError, match=r"holds no scores\.parquet; expected the folder that `whirr replay --out`"
+    ):
+        load_courses(tmp_path / "elsewhere")
+
+
+def test_the_command_recommends_and_writes(tmp_path: Path) -> None:
+    _scores(tmp_path / "run")
+    arguments = ["sweep", str(tmp_path / "run"), "--model", "m.onnx", "--write", str(tmp_path / "whirr.toml")]
+    printed = run_whirr(*arguments)
+    assert printed.returncode == 0, printed.stderr
+    assert "1050 settings on 3,970 frames of 2 machines" in printed.stdout
+    assert "it finds 2 of 2 faults, with 0 false alerts" in printed.stdout
+    told = orjson.loads(run_whirr(*arguments, "--json", "--factor", "1", "--k-of-n", "3/5", "--k-of-n", "1/1").stdout)
+    assert (told["settings"], len(told["tried"])) == (2 * 3 * 2, 2 * 3 * 2)
+    assert told["labelled"] is True
+    assert told["recommended"]["found"] == 2
+    assert tomllib.loads((tmp_path / "whirr.toml").read_text())["route"][1]["match"] == "m1"
+
+
+def test_without_labels_every_alert_counts_as_false_and_that_is_told(tmp_path: Path) -> None:
+    _scores(tmp_path, labels=False)
+    printed = run_whirr("sweep", str(tmp_path))
+    assert "no recording is labelled" in printed.stderr
+    assert "there is no fault to find" in printed.stdout
+
+
+def test_nonsense_is_refused(tmp_path: Path) -> None:
+    _scores(tmp_path)
+    assert "--k-of-n is 'three'; expected k/n" in run_whirr("sweep", str(tmp_path), "--k-of-n", "three").stderr
+    done = run_whirr("sweep", str(tmp_path), "--write", str(tmp_path / "w.toml"))
+    assert done.returncode == 2
+    assert "no route in whirr.toml matches machine 'm0'; name the model with --model" in done.stderr
