@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from types import TracebackType
-from typing import Final
 
 from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,12 +13,11 @@ from backtest.evaluation.evaluate import EvaluationObserver
 from backtest.evaluation.metrics import NAMES, Metrics
 from backtest.evaluation.result import Evaluation, MachineResult
 from backtest.evaluation.words import delay, duration, false_alerts_a_day, rule
+from commands._found import warn_of
 from commands._output import cell, print_line, print_notes, print_warning, stdout
-from recordings.find import Problem
 from trainer.labelled import LabelledSet
 from whirr.rates import per_day, per_day_interval
 
-NAMED: Final = 5  # files that are not used and are shown by name
 _GOOD, _POOR = 0.9, 0.7
 
 
@@ -62,7 +59,7 @@ class PrintingEvaluationObserver(EvaluationObserver):
 
 def print_evaluation(result: Evaluation) -> None:
     """Print the outcome: files not used, the model, two tables, notes."""
-    _warn(result.problems)
+    warn_of(result.problems)
     for reason in result.optimistic:
         print_warning(reason)
     for line in _head(result):
@@ -185,12 +182,3 @@ def _a_day(count: int, normal_s: float) -> str:
 
 def _count(count: int) -> str:
     return str(count) if count else "-"
-
-
-def _warn(problems: tuple[Problem, ...]) -> None:
-    for problem in problems[:NAMED]:
-        print_warning(f"{problem.name}: {problem.reason}; not used")
-    if len(problems) > NAMED:
-        reasons = Counter(problem.reason.partition(" (")[0].partition(":")[0] for problem in problems)
-        told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
-        print_warning(f"{len(problems)} files not used: {told}")

@@ -8,21 +8,25 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from commands._found import feature_lines, found_lines, print_lines, warn_of
-from commands._output import print_notes, stdout
+from commands._output import print_notes, print_warning, stdout
 from recordings.find import Problem
 from schemas.times import format_rfc3339
 from trainer.backfill import Backfilled
 from trainer.extraction import Extracted, ExtractionObserver
 from trainer.feature_choice import Choice
-from trainer.recordings import Found
+from trainer.recordings import Found, unusable
 
 
 class QuietObserver(ExtractionObserver):
     """Says nothing but what is to be said about recordings as they were read, on stderr."""
 
     def on_found(self, found: Found) -> None:
-        """Say it."""
+        """Say what of the folder."""
         print_notes(found.notes)
+
+    def on_written(self, extracted: Extracted) -> None:
+        """Say what of the frames."""
+        warn_of_faults(extracted)
 
 
 class PrintingObserver(ExtractionObserver):
@@ -68,13 +72,25 @@ class PrintingObserver(ExtractionObserver):
         warn_of(problems)
 
     def on_written(self, extracted: Extracted) -> None:
-        """Say how much was written, and where."""
+        """Say how much was written, and where, and which frames are no signal."""
+        warn_of_faults(extracted)
         print_lines(_written_lines(extracted) if self._kept else _written_lines(extracted)[:1])
+
+
+def warn_of_faults(extracted: Extracted) -> None:
+    """Say how many frames the sensor is at fault in, and where the first one is."""
+    counts = extracted.counts
+    if counts.sensor_faults:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.sensor_faults.items()))
+        print_warning(
+            f"{sum(counts.sensor_faults.values())} of {counts.frames} frames have a sensor fault ({kinds}), the first "
+            f"in {counts.first_fault}; the column sensor_fault marks them, and `whirr train` leaves them out"
+        )
 
 
 def _written_lines(extracted: Extracted) -> list[str]:
     found, counts = extracted.found, extracted.counts
-    used = f"{len(found.recordings)} of {len(found.recordings) + len(found.problems)} files"
+    used = f"{len(found.recordings)} of {len(found.recordings) + unusable(found.problems)} files"
     left = f"; {extracted.left_over_s:.1f} s at the ends fill no frame" if extracted.left_over_s >= 0.05 else ""
     written = [f"           {name}" for name in extracted.files.values()]
     return [f"written    {counts.frames} frames, {counts.audio_s:.1f} s of audio from {used}{left}", *written]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from commands._output import print_line, print_warning
 from recordings.find import Problem
 from trainer.feature_choice import Choice
-from trainer.recordings import Found
+from trainer.recordings import Found, unusable
 from trainer.screening import LeftOut
 
 NAMED = 5  # files that can't be used, and machines, that are shown by name
@@ -48,8 +48,12 @@ def warn_of(problems: Sequence[Problem]) -> None:
     for problem in problems[:NAMED]:
         print_warning(f"{problem.name}: {problem.reason}; not used")
     if len(problems) > NAMED:
-        reasons = Counter(problem.reason.partition(" (")[0] for problem in problems)
-        print_warning(f"{len(problems)} files not used: {', '.join(f'{n} {why}' for why, n in reasons.most_common(3))}")
+        reasons: Counter[str] = Counter()
+        for problem in problems:
+            reasons[problem.reason.partition(" (")[0].partition(":")[0]] += problem.count
+        print_warning(
+            f"{unusable(problems)} files not used: {', '.join(f'{n} {why}' for why, n in reasons.most_common(3))}"
+        )
 
 
 def warn_of_screening(left_out: Sequence[LeftOut], remarks: Sequence[Problem]) -> None:

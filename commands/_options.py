@@ -29,7 +29,7 @@ ColumnsOption = Annotated[
     typer.Option(
         "--columns",
         metavar="NAME,…",
-        help="Of tables (.csv .mat): the columns to take as channels; default: those that look like a signal.",
+        help="Of tables (.csv .txt .mat …): the columns to take as channels; default: those that look like a signal.",
         show_default=False,
         rich_help_panel=DATA,
     ),

@@ -53,7 +53,7 @@ def edge(
     *,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folders or files: .wav .flac .ogg .mp3, tables .csv .mat …", show_default=False),
+        typer.Argument(help="Folders or files: .wav .flac .ogg .mp3, tables .csv .tsv .txt .mat …", show_default=False),
     ] = None,
     stdin: Annotated[bool, typer.Option("--stdin", help="Raw PCM on standard input: arecord -t raw … |")] = False,
     sound_card: Annotated[bool, typer.Option("--sound-card", help="Record from a sound card (extra: audio).")] = False,
@@ -98,7 +98,7 @@ def edge(
         str | None,
         typer.Option(
             metavar="NAME,…",
-            help="Of tables (.csv .mat): the columns to take as channels; default: those that look like a signal.",
+            help="Of tables (.csv .txt .mat): the columns to take as channels; default: those that look like a signal.",
             show_default=False,
         ),
     ] = None,

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_agent.buffer import Buffer
-from edge_agent.encoder import FileFormat, check_fits, encode
 from edge_agent.framer import Cut, Framer
 from edge_agent.outgoing import OutgoingFrame, Waiting
 from edge_agent.publisher import KafkaSink, Publisher, Sink
 from edge_agent.spool import Spool, SpoolBuffer, open_spool
-from edge_agent.stretch import SignalFormat, Source, Stretch
+from edge_agent.stretch import Source, Stretch
 from edge_agent.times import Clock, SystemClock, Timeline
-from schemas.errors import ServiceUnavailable, SettingsError
-from schemas.frame import MACHINE_ID, MAX_SOURCE_CHARS, frame_headers
+from recordings.encode import FileFormat, check_fits, encode
+from recordings.samples import SignalFormat
+from schemas.errors import ServiceUnavailable
+from schemas.frame import check_stream, frame_headers
 from schemas.times import format_rfc3339
 
 
@@ -52,10 +53,7 @@ class EdgeConfig:
     give_up_s: float | None = None
 
     def __post_init__(self) -> None:
-        if not MACHINE_ID.fullmatch(self.machine_id):
-            raise SettingsError(f"machine id is {self.machine_id!r}; expected 1 to 128 of A-Z a-z 0-9 . _ : -")
-        if self.source is not None and not (0 < len(self.source) <= MAX_SOURCE_CHARS and self.source.isprintable()):
-            raise SettingsError(f"source is {self.source!r}; expected 1 to {MAX_SOURCE_CHARS} printable characters")
+        check_stream(self.machine_id, self.source)
 
 
 @dataclass(slots=True, kw_only=True)

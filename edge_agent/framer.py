@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.stretch import SignalFormat, Stretch
+from edge_agent.stretch import Stretch
+from recordings.cut import frame_count, frame_samples, offset_us
+from recordings.samples import SignalFormat
 from schemas.errors import SettingsError
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
-
-MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +33,15 @@ class Cut:
     @property
     def end_us(self) -> int:
         """Where the frame ends, counted as ``offset_us`` is."""
-        return self.offset_us + int(self.samples.shape[1]) * MICROSECONDS // self.format.rate_hz
+        return self.offset_us + offset_us(int(self.samples.shape[1]), self.format.rate_hz)
 
 
 class Framer:
     """Cuts stretches into frames of one length, back to back.
 
-    A frame never reaches over the end of a recording or a change of format. What is left there is a frame of its own
-    if it is at least half a frame and 0.1 s long; otherwise it is left out and counted, and its time passes all the
-    same. Without such an end, frames start a frame's length apart, to the microsecond.
+    It is :func:`recordings.cut.frame_bounds` for signal that comes bit by bit. A frame never reaches over the end of a
+    recording or a change of format; what is left there and makes no frame is counted, and its time passes all the same.
+    Without such an end, frames start a frame's length apart, to the microsecond.
 
     Args:
         frame_s: Length of a frame in seconds, 0.1 to 60; a fraction of a sample is rounded up.
@@ -71,7 +70,7 @@ class Framer:
             yield from self.flush()
         if self._format is None:
             self._format = stretch.format
-        length = frame_samples(self._frame_s, stretch.format)
+        length = frame_samples(self._frame_s, stretch.format.rate_hz)
         self._pieces.append(stretch.samples)
         self._held += stretch.samples.shape[1]
         if self._held >= length:
@@ -88,13 +87,12 @@ class Framer:
         if self._format is None:
             return
         rate_hz, left = self._format.rate_hz, self._take_all()
-        samples = left.shape[1]
-        if 2 * samples >= frame_samples(self._frame_s, self._format) and samples >= MIN_FRAME_S * rate_hz:
+        total = self._cut + left.shape[1]
+        if frame_count(total, rate_hz, self._frame_s) > self._cut // frame_samples(self._frame_s, rate_hz):
             yield self._next(left)
         else:
-            self.left_out_s += samples / rate_hz
-            self._cut += samples
-        self._base_us += self._cut * MICROSECONDS // rate_hz
+            self.left_out_s += left.shape[1] / rate_hz
+        self._base_us += offset_us(total, rate_hz)
         self._cut, self._format = 0, None
 
     def _take_all(self) -> npt.NDArray[Any]:
@@ -103,12 +101,6 @@ class Framer:
 
     def _next(self, samples: npt.NDArray[Any]) -> Cut:
         assert self._format is not None
-        offset_us = self._base_us + self._cut * MICROSECONDS // self._format.rate_hz
+        begin_us = self._base_us + offset_us(self._cut, self._format.rate_hz)
         self._cut += samples.shape[1]
-        return Cut(samples, self._format, offset_us)
-
-
-def frame_samples(frame_s: float, signal_format: SignalFormat) -> int:
-    """Return how many samples of each channel a frame has."""
-    # Rounded up: a frame of 0.1 s must not fall short of the least length. The product may lie a hair above a whole.
-    return math.ceil(round(frame_s * signal_format.rate_hz, 6))
+        return Cut(samples, self._format, begin_us)

@@ -8,37 +8,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from recordings.samples import SAMPLE_KINDS, SampleKind
-from schemas.errors import RecordingError
-from schemas.frame import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
-
-__all__ = ["SAMPLE_BYTES", "SAMPLE_KINDS", "SampleKind", "SignalFormat", "Source", "Stretch"]
-
-SAMPLE_BYTES: dict[SampleKind, int] = {"pcm16": 2, "pcm24": 3, "pcm32": 4, "float32": 4}
-
-
-@dataclass(frozen=True, slots=True)
-class SignalFormat:
-    """What does not change during a recording: sample rate, channels, and the kind of number.
-
-    ``pcm16`` samples are int16; ``pcm24`` and ``pcm32`` are int32, 24 bit shifted to the top; ``float32`` is itself.
-    """
-
-    rate_hz: int
-    channels: int
-    kind: SampleKind
-
-    def __post_init__(self) -> None:
-        if not (MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ and 1 <= self.channels <= MAX_CHANNELS):
-            raise RecordingError(
-                f"the signal has {self.channels} channels at {self.rate_hz} Hz; "
-                f"expected 1 to {MAX_CHANNELS} at {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz"
-            )
-
-    @property
-    def bytes_per_s(self) -> int:
-        """Bytes that a second takes without compression."""
-        return self.rate_hz * self.channels * SAMPLE_BYTES[self.kind]
+from recordings.samples import SignalFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ import math
 import time
 from typing import Protocol
 
-from edge_agent.framer import MICROSECONDS, Cut
+from edge_agent.framer import Cut
 from schemas.errors import SettingsError
 from schemas.frame import MAX_AHEAD_US
-from schemas.times import format_rfc3339
+from schemas.times import MICROSECONDS, format_rfc3339
 
 log = logging.getLogger(__name__)
 GAP_US = 1 * MICROSECONDS

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from recordings.chunks import unread_behind
 from recordings.columns import Selection
 from recordings.flac import FlacHeader, parse_flac, unread_after
 from recordings.library import ERRORS, LibraryFile
 from recordings.magic import kind_of
-from recordings.samples import SampleKind
+from recordings.samples import SampleKind, SignalFormat
 from recordings.sources import Source, Stretch, extent
 from recordings.wav import KINDS, WavHeader, is_wav, parse_wav, read_wav
 from schemas.errors import FrameRejected
@@ -50,6 +51,11 @@ class RecordingInfo:
     unfit: str | None
     columns: Selection | None = None
     doubt: str | None = None
+
+    @property
+    def format(self) -> SignalFormat:
+        """Rate, channels and kind of its samples."""
+        return SignalFormat(self.rate_hz, self.channels, self.kind)
 
 
 class AudioFile:
@@ -108,7 +114,8 @@ class AudioFile:
         if self._wav is not None:
             return self._wav.unread
         begin, end = extent(self._source)
-        return unread_after(self._source, begin, end) if self._source.read(begin, 4) == b"fLaC" else 0
+        is_flac = self._source.read(begin, 4) == b"fLaC"
+        return (unread_after if is_flac else unread_behind)(self._source, begin, end)
 
     def _flac(self, path: Path | None, begin: int, end: int) -> RecordingInfo:
         header = parse_flac(self._source, begin, end)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from recordings.recording import SUFFIXES, is_recording
 from recordings.tables import NO_RATE
 from recordings.words import unlabelled
 from schemas.errors import RecordingError
@@ -51,10 +52,26 @@ def checked_folder(folder: Path, expected: str) -> Path:
     return folder
 
 
+def listed(folder: Path, expected: str, *, deep: bool = True) -> tuple[list[str], list[Problem]]:
+    """Return the names of a folder's recordings in order (see :func:`sort_key`), and what can't be looked at.
+
+    Args:
+        folder: Where to look: see :func:`walk`.
+        expected: What it is expected to hold, for the message if it is no folder.
+        deep: Search the folders in it too.
+
+    Raises:
+        RecordingError: There is no such folder, or its path isn't UTF-8.
+    """
+    walked = list(walk(checked_folder(folder, expected), deep=deep))
+    names = sorted((one for one in walked if isinstance(one, str)), key=sort_key)
+    return names, [one for one in walked if isinstance(one, Problem)]
+
+
 def walk(
     folder: Path,
-    suffixes: Collection[str],
-    wanted: Callable[[Path], bool | None] | None = None,
+    suffixes: Collection[str] = SUFFIXES,
+    wanted: Callable[[Path], bool | None] | None = is_recording,
     *,
     deep: bool = True,
     leave: Path | None = None,
@@ -70,7 +87,7 @@ def walk(
         folder: Where to look.
         suffixes: Of the files that may be recordings, in lower case.
         wanted: Says of such a file, which may be opened, whether it is a recording, or None: it would be,
-            if it stated its rate; default: they all are.
+            if it stated its rate. None in its place: they all are.
         deep: Search the folders in it too.
         leave: A folder to leave alone.
     """

@@ -22,7 +22,7 @@ from recordings.pattern import Named, Pattern
 from recordings.times import NoTime, before_time, time_in
 from recordings.words import Label, Part, Unclear, unlabelled
 from schemas.errors import RecordingError, SettingsError
-from schemas.frame import MACHINE_ID, MAX_SOURCE_CHARS
+from schemas.frame import check_stream
 
 _SETTLE: Final = "rename it, or say so in --labels"
 _SEPARATORS: Final = "_- ."
@@ -112,11 +112,7 @@ class Namer:
     def __init__(self, folder: Path, naming: Naming | None = None) -> None:
         naming = naming or Naming()
         self._folder, self._naming = folder, naming
-        if naming.machine is not None and not MACHINE_ID.fullmatch(naming.machine):
-            raise RecordingError(f"machine {naming.machine!r} is no machine id; expected {MACHINE_ID.pattern}")
-        source = naming.source
-        if source is not None and not (0 < len(source) <= MAX_SOURCE_CHARS and source.isprintable()):
-            raise SettingsError(f"source is {source!r}; expected 1 to {MAX_SOURCE_CHARS} printable characters")
+        check_stream(naming.machine, naming.source)
         self._zone = zone_of(naming.zone)
         self._pattern = Pattern(naming.pattern) if naming.pattern else None
         self.labels = None if naming.labels is None else read_list(naming.labels, folder, "label", self._zone)

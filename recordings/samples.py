@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import RecordingError
+from schemas.frame import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
+
 SampleKind = Literal["pcm16", "pcm24", "pcm32", "float32"]
-SAMPLE_KINDS: tuple[SampleKind, ...] = get_args(SampleKind)
+SAMPLE_BYTES: Final[dict[SampleKind, int]] = {"pcm16": 2, "pcm24": 3, "pcm32": 4, "float32": 4}
 # Floats beyond this are cut to it: their squares, summed over bins and bands, still fit in float32.
 SAMPLE_LIMIT: Final = np.float32(1e12)
 
 Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SignalFormat:
+    """What does not change during a recording: sample rate, channels, and the kind of number.
+
+    ``pcm16`` samples are int16; ``pcm24`` and ``pcm32`` are int32, 24 bit shifted to the top; ``float32`` is itself.
+
+    Raises:
+        RecordingError: No frame can have this rate or so many channels.
+    """
+
+    rate_hz: int
+    channels: int
+    kind: SampleKind
+
+    def __post_init__(self) -> None:
+        if not (MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ and 1 <= self.channels <= MAX_CHANNELS):
+            raise RecordingError(
+                f"the signal has {self.channels} channels at {self.rate_hz} Hz; "
+                f"expected 1 to {MAX_CHANNELS} at {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz"
+            )
+
+    @property
+    def bytes_per_s(self) -> int:
+        """Bytes that a second takes without compression."""
+        return self.rate_hz * self.channels * SAMPLE_BYTES[self.kind]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,16 +1,16 @@
-"""Tables of samples: vibration recorded by a laboratory's rig, as MATLAB files (.mat) or as numbers in text (.csv).
+"""Tables of samples: a laboratory's vibration, as MATLAB files (.mat) or numbers in text (.csv, .tsv, .txt).
 
 Values are taken as acceleration in g; they are divided by 64, so that ±64 g is full scale. The sample rate must be
 stated, in the first of these places that does:
 
 1. in the file: a variable or field ``sr``, ``fs``, ``sample_rate``, ``sampling_rate`` or ``sample_rate_hz`` of a .mat;
-   a line such as ``# sample_rate_hz: 25600`` or a column of times of a .csv;
+   a line such as ``# sample_rate_hz: 25600`` or a column of times of a text;
 2. in a file named ``sample_rate_hz`` beside it that holds the number;
 3. in the file's name, its folder's or that one's folder's: ``48kHz``, ``25600hz``, or ``12k`` where what is around it
    gives it no other meaning, as in ``12k_drive_end``. Since a name may mean something else, a remark says so.
 
 Understood are the bearing data of MFPT (a struct ``bearing`` with ``gs`` and ``sr``) and of CWRU (``X097_DE_time``: the
-drive end's sensor, else the fan end's, else the base's), any .mat with signals of one length, and a .csv with a column
+drive end's sensor, else the fan end's, else the base's), any .mat with signals of one length, and a text with a column
 a channel. Which columns are channels is told by :mod:`recordings.columns`, or by whoever asks.
 """
 
@@ -34,7 +34,7 @@ from recordings.sources import File
 from schemas.errors import RecordingError
 from schemas.frame import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 
-TABLE_SUFFIXES: Final = (".mat", ".csv")
+TABLE_SUFFIXES: Final = (".mat", ".csv", ".tsv", ".txt")
 FULL_SCALE_G: Final = 64.0
 RATE_FILE: Final = "sample_rate_hz"
 MOST_TEXT_BYTES: Final = 2 << 30
@@ -75,10 +75,10 @@ class Table:
 
 
 def is_table(path: Path) -> bool | None:
-    """Return whether a file is a table of samples: any .mat, but of .csv only what states its rate.
+    """Return whether a file is a table of samples: any .mat, but of texts only what states its rate.
 
-    Other tables are kept beside recordings as CSV: labels, times, statistics. None for one that looks like samples, but
-    states no rate.
+    Other texts are kept beside recordings: labels, times, statistics, licences. None for one that looks like samples,
+    but states no rate.
     """
     if path.suffix.lower() == ".mat":
         return True

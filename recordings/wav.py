@@ -298,22 +298,33 @@ def read_wav(source: Source, header: WavHeader, start: int, count: int) -> NDArr
     count = max(0, min(count, header.frames - start))
     # One byte more, before the first sample, for reading three bytes as the upper ones of four.
     data = source.read(header.offset + start * step - 1, count * step + 1)
-    whole = max(0, len(data) - 1) // step * header.channels  # a file may have become shorter
+    return unpacked(data, header.encoding, header.order, header.channels)
+
+
+def unpacked(data: bytes, encoding: Encoding, order: Literal["<", ">"], channels: int) -> NDArray[Any]:
+    """Return interleaved samples as ``[channels, n]`` of the kind ``KINDS[encoding]``.
+
+    Args:
+        data: Any byte, then the samples; what is left of the last ones is not looked at.
+        encoding: How they are written.
+        order: Of their bytes.
+        channels: How many.
+    """
+    count = max(0, len(data) - 1) // (channels * int(encoding[1])) * channels
     flat: NDArray[Any]
-    if whole == 0:
+    if count == 0:
         flat = np.empty(0, np.int16)
-    elif header.encoding == "i3":
-        flat = _upper_three(data, whole, header.order)
-    elif header.encoding == "u1":
-        flat = (np.frombuffer(data, "u1", whole, 1).astype(np.int16) - 128) << 8
+    elif encoding == "i3":
+        flat = _upper_three(data, count, order)
+    elif encoding == "u1":
+        flat = (np.frombuffer(data, "u1", count, 1).astype(np.int16) - 128) << 8
     else:
-        flat = np.frombuffer(data, header.order + header.encoding[:2], whole, 1)
-        if header.encoding == "i4low":
+        flat = np.frombuffer(data, order + encoding[:2], count, 1)
+        if encoding == "i4low":
             flat = flat << 8
-    kind = KINDS[header.encoding]
-    dtype = {"pcm16": np.int16, "float32": np.float32}.get(kind, np.int32)
+    dtype = {"pcm16": np.int16, "float32": np.float32}.get(KINDS[encoding], np.int32)
     with np.errstate(over="ignore"):  # a float of 64 bits that becomes an infinity is found as one
-        return flat.reshape(-1, header.channels).T.astype(dtype, order="C", copy=False)
+        return flat.reshape(-1, channels).T.astype(dtype, order="C", copy=False)
 
 
 def _upper_three(data: bytes, count: int, order: str) -> NDArray[Any]:

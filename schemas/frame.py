@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schemas.errors import FrameRejected
+from schemas.errors import FrameRejected, SettingsError
 from schemas.times import format_rfc3339, parse_rfc3339
 
 FRAME_TYPE = "whirr.frame.v1"
@@ -150,6 +150,18 @@ def parse_frame(record: FrameRecord) -> Frame:
         foreign_id=_label("ce_id", headers.get("ce_id")),
         record=record,
     )
+
+
+def check_stream(machine_id: str | None, source: str | None) -> None:
+    """Hold a machine's id and a source's name, where they are given, against what the wire takes.
+
+    Raises:
+        SettingsError: They can't be sent.
+    """
+    if machine_id is not None and not MACHINE_ID.fullmatch(machine_id):
+        raise SettingsError(f"machine id is {machine_id!r}; expected 1 to 128 of A-Z a-z 0-9 . _ : -")
+    if source is not None and not (0 < len(source) <= MAX_SOURCE_CHARS and source.isprintable()):
+        raise SettingsError(f"source is {source!r}; expected 1 to {MAX_SOURCE_CHARS} printable characters")
 
 
 def check_size(record: FrameRecord) -> str:

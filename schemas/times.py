@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+MICROSECONDS = 1_000_000  # in a second
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_UTC = _EPOCH.replace(tzinfo=None)  # its text carries no offset
 _MICROSECOND = timedelta(microseconds=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from feature_repo.rows import FeatureRow
+from recordings.cut import frame_samples, offset_us
 from recordings.times import NoTime
 from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline.rolling import RollingMean
@@ -61,7 +62,7 @@ def backfill(extracted: Extracted, folder: Path, start_us: int | None = None) ->
     times_us = recording_times(extracted.found.recordings, start_us)
     counted = _Counted()
     held: list[FeatureRow] = []
-    for row in counted.rows(_frames(extracted.out / PARQUET), times_us):
+    for row in counted.rows(_frames(extracted, times_us)):
         held.append(row)
         if len(held) == _ROWS_AT_ONCE:
             write_rows(folder, held)
@@ -100,7 +101,7 @@ def recording_times(recordings: Sequence[Recording], start_us: int | None = None
     next_us: dict[str | None, int] = {}
     for recording in recordings:
         times[recording.name] = begin = next_us.get(recording.machine, start_us)
-        next_us[recording.machine] = begin + round(recording.duration_s * 1e6)
+        next_us[recording.machine] = begin + offset_us(recording.samples, recording.rate_hz)
     return times
 
 
@@ -117,20 +118,21 @@ def _named_time(recording: Recording) -> int:
 @dataclass(frozen=True, slots=True)
 class _Frame:
     machine: str
-    recording: str
-    start_s: float
+    recorded_us: int
     statistics: np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
-def _frames(table: Path) -> Iterator[_Frame]:
+def _frames(extracted: Extracted, times_us: Mapping[str, int]) -> Iterator[_Frame]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(table) as file:
-        for batch in file.iter_batches(columns=["machine", "recording", "start_s", *STATISTICS]):
-            machines, recordings, starts = (batch[name].to_pylist() for name in ("machine", "recording", "start_s"))
+    rates_hz = {recording.name: recording.rate_hz for recording in extracted.found.recordings}
+    with pq.ParquetFile(extracted.out / PARQUET) as file:
+        for batch in file.iter_batches(columns=["machine", "recording", "frame", *STATISTICS]):
+            places = zip(*(batch[name].to_pylist() for name in ("machine", "recording", "frame")), strict=True)
             statistics = np.stack([batch[name].to_numpy() for name in STATISTICS], axis=1)
-            for frame in zip(machines, recordings, starts, statistics, strict=True):
-                yield _Frame(*frame)
+            for (machine, name, number), own in zip(places, statistics, strict=True):
+                start = number * frame_samples(extracted.frame_s, rates_hz[name])
+                yield _Frame(machine, times_us[name] + offset_us(start, rates_hz[name]), own)
 
 
 class _Counted:
@@ -142,10 +144,10 @@ class _Counted:
         self.span_us = (0, 0)
         self._rolling: dict[str, tuple[RollingMean, int]] = {}
 
-    def rows(self, frames: Iterator[_Frame], times_us: Mapping[str, int]) -> Iterator[FeatureRow]:
+    def rows(self, frames: Iterator[_Frame]) -> Iterator[FeatureRow]:
         created_us = time.time_ns() // 1000
         for frame in frames:
-            event_us = times_us[frame.recording] + round(frame.start_s * 1e6)
+            event_us = frame.recorded_us
             newest_us = self.newest_us.get(frame.machine)
             if newest_us is not None and event_us <= newest_us:
                 self.late += 1

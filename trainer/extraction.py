@@ -7,7 +7,8 @@ worker's own core: a row of the table is what the worker computes for that frame
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,15 +16,17 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from recordings.cut import frame_bounds
 from recordings.find import Problem
 from recordings.naming import Naming
 from schemas import FeatureConfig
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.resample import resample
+from stream_app.pipeline.sensor import sensor_fault
 from trainer.feature_choice import Choice, FeatureOptions, choose_features, frame_length
 from trainer.feature_files import FrameRow, FrameTable, GrowingArray, growing_array
-from trainer.reading import Float32, computed, frame_bounds, samples_of
-from trainer.recordings import Found, OnError, Part, find_recordings
+from trainer.reading import Float32, computed, samples_of
+from trainer.recordings import Found, OnError, Part, find_recordings, unusable
 from whirr.outputs import check_folder
 
 SPECTROGRAMS = "spectrograms.npy"
@@ -57,11 +60,20 @@ class ExtractConfig:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much was written: frames, columns of spectrogram over all frames and signals, seconds in all frames."""
+    """How much was written.
+
+    Attributes:
+        frames, columns: Columns of spectrogram are over all frames and signals.
+        audio_s: Seconds in all frames.
+        sensor_faults: Frames that are flat or clipped, by which.
+        first_fault: Where the first of them is, or ''.
+    """
 
     frames: int
     columns: int
     audio_s: float
+    sensor_faults: Mapping[str, int]
+    first_fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +110,7 @@ class Extracted:
         found, config, counts = self.found, self.choice.features, self.counts
         return {
             "folder": str(found.folder),
-            "files": len(found.recordings) + len(found.problems),
+            "files": len(found.recordings) + unusable(found.problems),
             "used": len(found.recordings),
             "notes": list(found.notes),
             "not_used": [asdict(problem) for problem in found.problems],
@@ -108,6 +120,7 @@ class Extracted:
             "frame_s": self.frame_s,
             "audio_s": round(counts.audio_s, 6),
             "left_over_s": round(self.left_over_s, 6),
+            "sensor_faults": dict(counts.sensor_faults),
             "spectrograms_shape": (counts.columns, config.channels, config.bands),
             "features": asdict(config),
             "why": self.choice.why,
@@ -171,12 +184,14 @@ class _Frame:
         start_s, duration_s: Within the recording.
         statistics: float64 [13].
         spectrograms: float32 [signal, column, channel, band].
+        sensor_fault: As the worker would say it.
     """
 
     start_s: float
     duration_s: float
     statistics: NDArray[np.float64]
     spectrograms: Float32
+    sensor_fault: str | None
 
 
 @dataclass(slots=True)
@@ -187,6 +202,8 @@ class _Writer:
     table: FrameTable
     frames: int = 0
     audio_s: float = 0.0
+    sensor_faults: Counter[str] = field(default_factory=Counter)
+    first_fault: str = ""
 
     def append(self, part: Part, frames: Sequence[_Frame]) -> None:
         for number, frame in enumerate(frames):
@@ -201,11 +218,15 @@ class _Writer:
                 first_column=self.array.shape[0],
                 columns=columns,
                 signals=signals,
+                sensor_fault=frame.sensor_fault,
             )
             self.table.append(row)
             self.array.append(frame.spectrograms.reshape(signals * columns, *frame.spectrograms.shape[2:]))
             self.frames += 1
             self.audio_s += frame.duration_s
+            if frame.sensor_fault is not None:
+                self.sensor_faults[frame.sensor_fault] += 1
+                self.first_fault = self.first_fault or f"{part.recording.name} at {frame.start_s:.4g} s"
 
 
 def _write(
@@ -226,7 +247,7 @@ def _write(
         for done, (part, frames) in enumerate(work, start=1):
             writer.append(part, frames)
             observer.on_recording(done + len(problems))
-    return Counts(writer.frames, array.shape[0], writer.audio_s)
+    return Counts(writer.frames, array.shape[0], writer.audio_s, writer.sensor_faults, writer.first_fault)
 
 
 def _frames(part: Part, features: Features, frame_s: float) -> list[_Frame]:
@@ -234,11 +255,13 @@ def _frames(part: Part, features: Features, frame_s: float) -> list[_Frame]:
     config = features.config
     samples, rate_hz = samples_of(part), part.recording.rate_hz
     frames = []
-    for start, stop in frame_bounds(samples.shape[1], frame_s, rate_hz):
-        spectrum = features.spectrum(resample(samples[:, start:stop], rate_hz, config.sample_rate_hz))
+    for start, stop in frame_bounds(samples.shape[1], rate_hz, frame_s, config.window_s):
+        own = samples[:, start:stop]
+        spectrum = features.spectrum(resample(own, rate_hz, config.sample_rate_hz))
         log_mel = features.log_mel_of(spectrum)
         by_signal = log_mel[np.newaxis] if len(log_mel) == config.channels else log_mel[:, np.newaxis]
         spectrograms = by_signal.transpose(0, 3, 1, 2)
         statistics = features.statistics_of(spectrum)
-        frames.append(_Frame(start / rate_hz, (stop - start) / rate_hz, statistics, spectrograms))
+        place = start / rate_hz, (stop - start) / rate_hz
+        frames.append(_Frame(*place, statistics, spectrograms, sensor_fault(own)))
     return frames

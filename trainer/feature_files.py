@@ -16,7 +16,7 @@ from stream_app.pipeline.statistics import STATISTICS
 
 PLACE = ("machine", "recording", "frame", "start_s", "duration_s")
 SPECTROGRAM = ("first_column", "columns", "signals")
-TABLE_COLUMNS = (*PLACE, *STATISTICS, *SPECTROGRAM)
+TABLE_COLUMNS = (*PLACE, *STATISTICS, *SPECTROGRAM, "sensor_fault")
 
 _ROWS_HELD = 8192  # of the table, until they are written as one row group
 
@@ -34,6 +34,7 @@ class FrameRow:
         first_column: Its place along the first axis of the spectrograms' array.
         columns: Columns of its spectrogram.
         signals: Spectrograms that it has, one after the other: its channels for features of one channel, else 1.
+        sensor_fault: ``flat``, ``clipped`` or None, as the worker would say.
     """
 
     machine: str | None
@@ -45,11 +46,12 @@ class FrameRow:
     first_column: int
     columns: int
     signals: int
+    sensor_fault: str | None
 
     def values(self) -> tuple[str | float | None, ...]:
         """Return the row's values in the order of ``TABLE_COLUMNS``."""
         place = (self.machine, self.recording, self.frame, self.start_s, self.duration_s)
-        return (*place, *self.statistics.tolist(), self.first_column, self.columns, self.signals)
+        return (*place, *self.statistics.tolist(), self.first_column, self.columns, self.signals, self.sensor_fault)
 
 
 class GrowingArray:
@@ -117,7 +119,7 @@ class FrameTable:
 
         self._pa = pa
         kinds = {"machine": pa.string(), "recording": pa.string(), "frame": pa.int32(), "signals": pa.int32()}
-        kinds |= {"first_column": pa.int64(), "columns": pa.int32()}
+        kinds |= {"first_column": pa.int64(), "columns": pa.int32(), "sensor_fault": pa.string()}
         self._schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in TABLE_COLUMNS])
         self._file = csv_path.open("w", encoding="utf-8", newline="")
         self._csv = csv.writer(self._file, lineterminator="\n")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from recordings import SUFFIXES, is_recording
-from recordings.find import Problem, checked_folder, sort_key, walk
+from recordings import SUFFIXES
+from recordings.find import Problem, listed, sort_key
 from recordings.naming import Known, Namer, Naming
 from recordings.words import Label
 from schemas.errors import RecordingError
@@ -87,21 +86,18 @@ def find_labelled(
             ``fail``, or the list of labels is malformed.
         SettingsError: ``naming`` makes no sense.
     """
-    checked_folder(folder, "labelled recordings")
+    names, problems = listed(folder, "labelled recordings")
     namer = Namer(folder, naming)
-    listed = namer.labels or {}
-    walked = list(walk(folder, SUFFIXES, is_recording))
-    problems = [one for one in walked if isinstance(one, Problem)]
-    names = sorted((one for one in walked if isinstance(one, str)), key=sort_key)
+    labels = namer.labels or {}
     known = [namer.known(name) for name in names]
     in_train = sum(one.part == "train" for one in known)
-    wanted = [one for one in known if one.part != "train" or one.name in listed]
+    wanted = [one for one in known if one.part != "train" or one.name in labels]
     for one in wanted:
         if one.label is None or one.unplaced:
             without = _NO_LABEL if namer.labels is None else "no label in the list of labels"
             problems.append(Problem(one.name, one.unplaced or one.unclear or without))
     there = set(names)
-    for row in listed.values():
+    for row in labels.values():
         if row.name not in there:
             what = "no recording" if (folder / row.name).is_file() else "no such file"
             problems.append(Problem(row.name, f"{what}; line {row.line} of the list of labels names it"))
@@ -109,7 +105,7 @@ def find_labelled(
         raise RecordingError(_nothing(folder, in_train))
     usable = [one for one in wanted if one.label is not None and one.unplaced is None]
     home = namer.home() if any(one.machine is None for one in usable) else None
-    looked_at = _look_at(folder, usable, home, columns)
+    looked_at = [_labelled(*both) for both in zip(usable, describe(folder, usable, home, columns), strict=True)]
     problems += [one for one in looked_at if isinstance(one, Problem)]
     machines = _by_machine(one for one in looked_at if isinstance(one, Labelled))
     return check(LabelledSet(folder, machines, tuple(problems), in_train, tuple(namer.notes())), on_error)
@@ -127,20 +123,13 @@ def check(found: LabelledSet, on_error: OnError) -> LabelledSet:
     return found
 
 
-def _look_at(
-    folder: Path, known: Sequence[Known], home: str | None, columns: Sequence[str]
-) -> list[Labelled | Problem]:
-    def look(one: Known) -> Labelled | Problem:
-        assert one.label is not None
-        found = describe(folder, one, home, columns)
-        if isinstance(found, Problem):
-            return found
-        if one.onset_s is not None and one.onset_s >= found.duration_s:
-            return Problem(one.name, f"onset_s is {one.onset_s:g}, but it is {found.duration_s:.3g} s long")
-        return Labelled(found, one.label, one.onset_s)
-
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(look, known))
+def _labelled(known: Known, found: Recording | Problem) -> Labelled | Problem:
+    if isinstance(found, Problem):
+        return found
+    assert known.label is not None
+    if known.onset_s is not None and known.onset_s >= found.duration_s:
+        return Problem(known.name, f"onset_s is {known.onset_s:g}, but it is {found.duration_s:.3g} s long")
+    return Labelled(found, known.label, known.onset_s)
 
 
 def _by_machine(found: Iterable[Labelled]) -> dict[str, tuple[Labelled, ...]]:

@@ -1,4 +1,4 @@
-"""Reading recordings: their samples, the signals and frames in them, and work on many of them at once."""
+"""Reading recordings: their samples, the signals in them, and work on many of them at once."""
 
 from __future__ import annotations
 
@@ -44,21 +44,6 @@ def signals_of(samples: Float32, config: FeatureConfig) -> list[Float32]:
         Each float32 [config.channels, n].
     """
     return [samples] if len(samples) == config.channels else [channel[np.newaxis] for channel in samples]
-
-
-def frame_bounds(samples: int, frame_s: float, rate_hz: int) -> list[tuple[int, int]]:
-    """Return first sample and end of each frame that a recording is cut into, as a gateway would.
-
-    A remainder shorter than a frame is left out; a recording shorter than a frame is one.
-
-    Args:
-        samples: Per channel.
-        frame_s: Length of a frame in seconds.
-        rate_hz: The recording's own sample rate.
-    """
-    length = frame_s * rate_hz
-    count = max(1, int(samples / length + 1e-9))
-    return [(round(number * length), min(samples, round((number + 1) * length))) for number in range(count)]
 
 
 def computed(

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from recordings import SUFFIXES, Notes, RecordingInfo, is_recording, recording_info
-from recordings.find import Problem, checked_folder, sort_key, walk
+from recordings import SUFFIXES, Notes, RecordingInfo, recording_info
+from recordings.cut import frame_samples
+from recordings.find import Problem, listed
 from recordings.layout import normals_level
 from recordings.naming import Known, Namer, Naming
 from recordings.times import NoTime
@@ -160,23 +161,18 @@ def find_recordings(
             others beside them are not labelled, or the names of those without a machine tell of several.
         SettingsError: ``naming`` makes no sense.
     """
-    checked_folder(folder, "normal recordings" if normal_only else "recordings")
+    names, problems = listed(folder, "normal recordings" if normal_only else "recordings")
     namer = Namer(folder, naming)
-    walked = list(walk(folder, SUFFIXES, is_recording))
-    problems = [one for one in walked if isinstance(one, Problem)]
-    known = [namer.known(name) for name in sorted((one for one in walked if isinstance(one, str)), key=sort_key)]
+    known = [namer.known(name) for name in names]
     left_out: Counter[str] = Counter()
     if normal_only:
         known = _normal(known, namer, left_out, problems)
         if any(one.machine is None for one in known) and (mixed := namer.mixed()):
             raise RecordingError(f"{str(folder)!r}: {mixed}")
-    with ThreadPoolExecutor() as pool:
-        looked_at = list(pool.map(lambda one: one.unplaced or describe(folder, one, None, columns), known))
-    for one, found in zip(known, looked_at, strict=True):
-        problems += [Problem(one.name, found)] if isinstance(found, str) else []
-        problems += [found] if isinstance(found, Problem) else []
+    looked_at = describe(folder, known, None, columns)
+    problems += [one for one in looked_at if isinstance(one, Problem)]
     recordings = tuple(one for one in looked_at if isinstance(one, Recording))
-    if not walked or not (recordings or problems):
+    if not (recordings or problems):
         why = f" but {_counted(left_out)}, which are left out" if left_out else ""
         looked = f"no audio in {str(folder)!r}{why}; looked for {' '.join(SUFFIXES)}, in sub-folders too"
         raise RecordingError(looked)
@@ -242,11 +238,16 @@ def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {what}" for what, count in counts.items())
 
 
+def unusable(problems: Sequence[Problem]) -> int:
+    """Return how many files can't be used."""
+    return sum(problem.count for problem in problems)
+
+
 def describe_problems(folder: Path, problems: Sequence[Problem], most: int = 5) -> str:
     """Return one line that counts and names files that can't be used."""
     shown = "; ".join(f"{problem.name}: {problem.reason}" for problem in problems[:most])
     more = f"; and {len(problems) - most} more" if len(problems) > most else ""
-    return f"{sum(problem.count for problem in problems)} of the files in {str(folder)!r} can't be used: {shown}{more}"
+    return f"{unusable(problems)} of the files in {str(folder)!r} can't be used: {shown}{more}"
 
 
 def notes_of(recordings: Iterable[Recording]) -> list[str]:
@@ -292,18 +293,25 @@ def data_hash(recordings: Sequence[Recording]) -> str:
 
 
 def describe(
-    folder: Path, known: Known, machine: str | None = None, columns: Sequence[str] = ()
-) -> Recording | Problem:
-    """Return a recording of a folder as its header describes it, or why it can't be used.
+    folder: Path, known: Sequence[Known], machine: str | None = None, columns: Sequence[str] = ()
+) -> list[Recording | Problem]:
+    """Return each recording of a folder as its header describes it, or why it can't be used.
 
     Args:
-        folder: Where it is.
-        known: What is known of it.
-        machine: Whose it is where nothing says.
-        columns: Of a table: the columns to take as channels; empty: those that look like a signal.
+        folder: Where they are.
+        known: What is known of each.
+        machine: Whose they are where nothing says.
+        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
     """
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda one: _described(folder, one, machine, columns), known))
+
+
+def _described(folder: Path, known: Known, machine: str | None, columns: Sequence[str]) -> Recording | Problem:
     name = known.name
     path = folder / name
+    if known.unplaced is not None:
+        return Problem(name, known.unplaced)
     try:
         info = recording_info(path, columns)
     except RecordingError as error:
@@ -325,10 +333,10 @@ def describe(
 
 def _cut(recording: Recording, frame_s: float, held_out_share: float) -> tuple[list[Part], list[Part]]:
     whole = Part(recording, 0, recording.samples)
-    frame = frame_s * recording.rate_hz
-    frames = int(recording.samples / frame + 1e-9)
+    frame = frame_samples(frame_s, recording.rate_hz)
+    frames = recording.samples // frame
     kept = frames - max(1, round(frames * held_out_share))
     if kept < 1:
         return [whole], []
-    border = round(kept * frame)
+    border = kept * frame
     return [Part(recording, 0, border)], [Part(recording, border, recording.samples)]

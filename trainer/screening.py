@@ -15,12 +15,13 @@ from typing import Final
 
 import numpy as np
 
+from recordings.cut import frame_bounds
 from recordings.find import Problem
 from schemas import FeatureConfig
 from schemas.errors import RecordingError
 from stream_app.pipeline.sensor import FLAT_PEAK_TO_PEAK, sensor_fault
 from trainer.dataset import HeldOutSet
-from trainer.reading import Float32, computed, frame_bounds, samples_of
+from trainer.reading import Float32, computed, samples_of
 from trainer.recordings import Found, OnError, Part, Recording
 from trainer.thresholds import Calibrated
 
@@ -159,9 +160,10 @@ def check_enough(windows: int, held_out: int, found: Found, frame_s: float) -> N
 def _heard(part: Part, config: FeatureConfig, frame_s: float) -> _Heard:
     samples, rate_hz = samples_of(part), part.recording.rate_hz
     shortest = max(32, round(config.n_fft / 4 * rate_hz / config.sample_rate_hz))
-    bounds = frame_bounds(samples.shape[1], frame_s, rate_hz)
-    if samples.shape[1] - bounds[-1][1] >= shortest:
-        bounds.append((bounds[-1][1], samples.shape[1]))  # what is left at the end is trained on too
+    bounds = frame_bounds(samples.shape[1], rate_hz, frame_s)
+    end = bounds[-1][1] if bounds else 0
+    if samples.shape[1] - end >= shortest:
+        bounds.append((end, samples.shape[1]))  # what is left at the end is trained on too
     frames = [_frame(samples, start, stop, shortest) for start, stop in bounds]
     every = 7 if samples.shape[1] > 7 * _SKETCH else 1
     steps = np.diff(samples[0, : every * _SKETCH + 1].astype(np.float64))[::every]

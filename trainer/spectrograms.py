@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from recordings.cut import frame_bounds
 from recordings.find import Problem
 from schemas import FeatureConfig
 from schemas.errors import RecordingError
@@ -22,7 +23,7 @@ from stream_app.pipeline.features import Features
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.windowing import windows
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
-from trainer.reading import computed, frame_bounds, samples_of, signals_of
+from trainer.reading import computed, samples_of, signals_of
 from trainer.recordings import Part
 
 Float32 = NDArray[np.float32]
@@ -145,11 +146,11 @@ def _stretches(part: Part, features: Features) -> list[Float32]:
 
 
 def _frames(part: Part, features: Features, frame_s: float) -> list[FrameWindows]:
-    """Return the windows of each frame that a part is cut into; a part shorter than a frame is one."""
+    """Return the windows of each frame that a part is cut into; a worker refuses an end shorter than a window."""
     config = features.config
     samples, rate_hz = samples_of(part), part.recording.rate_hz
     frames = []
-    for start, stop in frame_bounds(samples.shape[1], frame_s, rate_hz):
+    for start, stop in frame_bounds(samples.shape[1], rate_hz, frame_s, config.window_s):
         of_signals = [
             windows(features.log_mel(resample(signal, rate_hz, config.sample_rate_hz)), config)
             for signal in signals_of(samples[:, start:stop], config)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest.evaluation.framing import CutFrame, cut
-from backtest.evaluation.scoring import START_MS, Pace, ScoredRecording
+from backtest.evaluation.scoring import Pace, ScoredRecording
+from recordings.cut import frame_bounds
+from recordings.encode import encoded_frames
 from schemas import Band, FrameRecord
 from stream_app.pipeline import Computed, Engine, Model, Router, decode, resample
 from stream_app.pipeline.alerts import driving_bands
@@ -60,27 +61,28 @@ def look_into(scored: ScoredRecording, model: Model, pace: Pace) -> Detail:
         RecordingError: The file can't be read any more.
     """
     recording = scored.labelled.recording
-    frames = list(cut(recording.path, pace.frame_s, model.metadata.features.window_s, recording.columns))
+    bounds = frame_bounds(recording.samples, recording.rate_hz, pace.frame_s, model.metadata.features.window_s)
+    frames = list(encoded_frames(recording.path, bounds, recording.columns))
     computed = _compute(frames, scored.machine, model)
     mean = np.mean([one.band_error for one in computed], axis=0)
     return Detail(
         scored=scored,
         log_mel=np.concatenate([_log_mel(frame, model) for frame in frames], axis=1),
-        duration_s=sum(frame.duration_s for frame in frames),
+        duration_s=sum(stop - start for start, stop in bounds) / recording.rate_hz,
         edges_hz=model.features.band_edges_hz,
         excess=(mean - model.normal_band_error).sum(axis=0),
         bands=driving_bands(replace(computed[0], band_error=mean)),
     )
 
 
-def _compute(frames: list[CutFrame], machine: str, model: Model) -> list[Computed]:
+def _compute(frames: list[bytes], machine: str, model: Model) -> list[Computed]:
     engine = Engine(Router.from_routes([Route(model="model")], {"model": model}))
-    records = [FrameRecord(machine.encode(), frame.value, timestamp_ms=START_MS) for frame in frames]
+    records = [FrameRecord(machine.encode(), frame) for frame in frames]
     return [answer for answer in engine.compute(records) if isinstance(answer, Computed)]
 
 
-def _log_mel(frame: CutFrame, model: Model) -> Float32:
-    audio = decode(frame.value)
+def _log_mel(frame: bytes, model: Model) -> Float32:
+    audio = decode(frame)
     log_mel = model.features.log_mel(resample(audio.samples, audio.rate_hz, model.metadata.features.sample_rate_hz))
     mean: Float32 = log_mel.mean(axis=0)
     return mean

@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from backtest.evaluation.framing import cut
+from backtest.replay.cutting import sent_record
+from recordings.cut import frame_bounds, offset_us
+from recordings.encode import encoded_frames
 from recordings.find import Problem
 from schemas import Alert, DeadLetter, FrameRecord, Score
 from schemas.errors import RecordingError
+from schemas.times import MICROSECONDS
 from stream_app.pipeline import Model, backtest
 from trainer.labelled import Labelled
 from whirr.settings import Route
 
-START_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z; recordings have no time of their own
+START_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z; recordings have no time of their own
 Heard = Callable[[], None]
 
 
@@ -191,13 +194,14 @@ class _Stream:
         self.problems.setdefault(name, Problem(name, f"frame {placed.number}: {letter.detail} ({letter.code})"))
 
     def _frames_of(self, index: int, labelled: Labelled, begins_s: float) -> Iterator[FrameRecord]:
-        recording = labelled.recording
-        cuts = cut(recording.path, self.pace.frame_s, self.window_s, recording.columns)
-        for number, frame in enumerate(cuts, start=1):
-            at_s = begins_s + frame.start_s
-            self.placed.append(_Placed(index, number, at_s, frame.duration_s))
-            stamp_ms = START_MS + round(at_s * 1000)
-            yield FrameRecord(self.machine.encode(), frame.value, timestamp_ms=stamp_ms, offset=len(self.placed) - 1)
+        recording, rate_hz = labelled.recording, labelled.recording.rate_hz
+        bounds = frame_bounds(recording.samples, rate_hz, self.pace.frame_s, self.window_s)
+        begins_us = START_US + round(begins_s * MICROSECONDS)
+        values = encoded_frames(recording.path, bounds, recording.columns)
+        for number, ((start, stop), value) in enumerate(zip(bounds, values, strict=True), start=1):
+            self.placed.append(_Placed(index, number, begins_s + start / rate_hz, (stop - start) / rate_hz))
+            span_us = begins_us + offset_us(start, rate_hz), begins_us + offset_us(stop, rate_hz)
+            yield sent_record(self.machine, None, span_us, value, offset=len(self.placed) - 1)
 
 
 def _told(alert: Alert, stream: _Stream) -> Told:

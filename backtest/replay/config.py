@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from recordings.naming import Naming, zone_of
 from schemas.errors import SettingsError
-from schemas.frame import MACHINE_ID, MAX_FRAME_S, MAX_SOURCE_CHARS, MIN_FRAME_S
+from schemas.frame import MAX_FRAME_S, MIN_FRAME_S, check_stream
 
 Order = Literal["labels", "number"]
 START_US: Final = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z: when recordings without a time begin
@@ -59,10 +59,7 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         if self.frame_s is not None and not MIN_FRAME_S <= self.frame_s <= MAX_FRAME_S:
             raise SettingsError(f"frames are {self.frame_s:g} s long; expected {MIN_FRAME_S:g} to {MAX_FRAME_S:g} s")
-        if self.machine is not None and not MACHINE_ID.fullmatch(self.machine):
-            raise SettingsError(f"machine is {self.machine!r}; expected 1 to 128 of A-Z a-z 0-9 . _ : -")
-        if self.source is not None and not (0 < len(self.source) <= MAX_SOURCE_CHARS and self.source.isprintable()):
-            raise SettingsError(f"source is {self.source!r}; expected 1 to {MAX_SOURCE_CHARS} printable characters")
+        check_stream(self.machine, self.source)
         if self.every_s is not None and not self.every_s > 0:
             raise SettingsError(f"recordings come every {self.every_s:g} s; expected more than 0")
         if self.jobs is not None and self.jobs < 1:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from backtest.replay.headers import Kind, frame_length
-from edge_agent.encoder import encode
-from edge_agent.framer import MICROSECONDS
-from edge_agent.stretch import SignalFormat
-from recordings import Recording
+from recordings import TABLE_SUFFIXES, RecordingInfo
+from recordings.cut import frame_samples, offset_us
+from recordings.encode import encoded_frames
 from schemas.errors import RecordingError
 from schemas.frame import MAX_VALUE_BYTES, FrameRecord
 from schemas.times import format_rfc3339
 
-_AT_ONCE_S = 60.0
+# How frames are got: the file's own bytes, if it is one frame; samples read where they lie; the file read from its
+# beginning, where a decoder can't find a place (.mp3, FLAC of unknown length); all of a table.
+Kind = Literal["whole", "audio", "serial", "table"]
+
+
+def kind_of(path: Path, size: int, info: RecordingInfo) -> Kind:
+    """Return how the frames of a recording of so many bytes are got."""
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return "table"
+    if info.unfit is None and size <= MAX_VALUE_BYTES:
+        return "whole"
+    return "audio" if info.seekable else "serial"
 
 
 class Piece(NamedTuple):
@@ -59,15 +64,26 @@ class Piece(NamedTuple):
     @property
     def length(self) -> int:
         """Samples per channel of a frame."""
-        return frame_length(self.frame_s, self.rate_hz)
+        return frame_samples(self.frame_s, self.rate_hz)
 
     def recorded_us(self, number: int) -> int:
         """Return when a frame was recorded, microseconds since the epoch."""
-        return self.start_us + number * self.length * MICROSECONDS // self.rate_hz
+        return self.start_us + offset_us(number * self.length, self.rate_hz)
+
+    def span_us(self, number: int) -> tuple[int, int]:
+        """Return from when until when a frame was recorded, microseconds since the epoch."""
+        start, stop = self.bounds(number)
+        begin_us = self.recorded_us(number)
+        return begin_us, begin_us + offset_us(stop - start, self.rate_hz)
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """Return first sample and end of a frame."""
+        return number * self.length, min((number + 1) * self.length, self.samples)
 
     def duration_s(self, number: int) -> float:
         """Return the length of a frame in seconds."""
-        return min(self.length, self.samples - number * self.length) / self.rate_hz
+        start, stop = self.bounds(number)
+        return (stop - start) / self.rate_hz
 
 
 class CutRecord(NamedTuple):
@@ -82,7 +98,7 @@ class CutRecord(NamedTuple):
 def records(piece: Piece) -> Iterator[CutRecord]:
     """Yield a piece's frames in order; what can't be read ends it, and the frames left say why."""
     numbers = range(piece.first, piece.first + piece.many)
-    done, problem = piece.first, "the file ends before its header says it does"
+    done, problem = piece.first, ""
     try:
         for value in _values(piece):
             yield CutRecord(done, piece.recorded_us(done), _record(piece, done, value))
@@ -97,50 +113,33 @@ def records(piece: Piece) -> Iterator[CutRecord]:
         yield CutRecord(number, piece.recorded_us(number), None, problem)
 
 
+def sent_record(
+    machine: str, source: str | None, span_us: tuple[int, int], value: bytes, *, topic: str = "", offset: int = 0
+) -> FrameRecord:
+    """Return a frame as the record that a gateway sends at its end, but for ``ce_id``: the core computes it anyway.
+
+    Args:
+        machine: Whose it is.
+        source: Which sensor's, None or '' for a machine's only one.
+        span_us: When it was recorded, from and until, microseconds since the epoch.
+        value: The audio file.
+        topic: Where it is from.
+        offset: Its number there.
+    """
+    headers = [("ce_time", format_rfc3339(span_us[0]).encode())]
+    if source:
+        headers.append(("ce_source", source.encode()))
+    return FrameRecord(machine.encode(), value, tuple(headers), -(-span_us[1] // 1000), topic, 0, offset)
+
+
 def _record(piece: Piece, number: int, value: bytes) -> FrameRecord:
-    """Return a frame as the record that a gateway sends, but for ``ce_id``: what it would repeat is computed anyway."""
-    recorded_us = piece.recorded_us(number)
-    headers = [("ce_time", format_rfc3339(recorded_us).encode())]
-    if piece.source:
-        headers.append(("ce_source", piece.source.encode()))
-    # Sent when it had been recorded.
-    sent_ms = -(-(recorded_us + round(piece.duration_s(number) * MICROSECONDS)) // 1000)
-    return FrameRecord(piece.machine.encode(), value, tuple(headers), sent_ms, piece.name, 0, number)
+    return sent_record(piece.machine, piece.source, piece.span_us(number), value, topic=piece.name, offset=number)
 
 
 def _values(piece: Piece) -> Iterator[bytes]:
     path = Path(piece.folder, piece.name)
     if piece.kind == "whole" and piece.samples <= piece.length:
         yield path.read_bytes()
-        return
-    # Several frames in one call, but not all of a long file.
-    at_once = max(1, int(_AT_ONCE_S / piece.frame_s))
-    end = piece.first + piece.many
-    with Recording(path, piece.columns) as recording:
-        info = recording.info
-        signal_format = SignalFormat(info.rate_hz, info.channels, info.kind)
-        for number in range(piece.first, end, at_once):
-            samples = recording.read(number * piece.length, min(at_once, end - number) * piece.length)
-            for start in range(0, samples.shape[1], piece.length):
-                yield _encode(samples[:, start : start + piece.length], signal_format)
-
-
-def _encode(samples: npt.NDArray[Any], signal_format: SignalFormat) -> bytes:
-    """Return samples [channel, n] as a WAV file, or as FLAC where that would be larger than a frame may be."""
-    if signal_format.kind == "pcm16" and samples.size * 2 + _PCM16_HEADER.size <= MAX_VALUE_BYTES:
-        return pcm16_wav(samples, signal_format.rate_hz)
-    value = encode(np.asarray(samples), signal_format, "wav").value
-    return value if len(value) <= MAX_VALUE_BYTES else encode(samples, signal_format, "flac").value
-
-
-_PCM16_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
-
-
-def pcm16_wav(samples: npt.NDArray[np.int16], rate_hz: int) -> bytes:
-    """Return samples, int16 [channel, n], as the WAV file that libsndfile would write, in a fraction of the time."""
-    channels = samples.shape[0]
-    data = np.ascontiguousarray(samples.T, "<i2").tobytes()
-    # RIFF, format 1 (PCM): channels, rate, bytes a second, bytes of a sample of all channels, bits.
-    described = (1, channels, rate_hz, rate_hz * channels * 2, channels * 2, 16)
-    header = _PCM16_HEADER.pack(b"RIFF", len(data) + 36, b"WAVE", b"fmt ", 16, *described, b"data", len(data))
-    return header + data
+    else:
+        bounds = [piece.bounds(number) for number in range(piece.first, piece.first + piece.many)]
+        yield from encoded_frames(path, bounds, piece.columns)

@@ -10,9 +10,10 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from backtest.replay.config import ReplayConfig
-from backtest.replay.headers import Header, frame_count, read_header
+from backtest.replay.cutting import kind_of
 from backtest.replay.store import Store
-from recordings import SUFFIXES, Notes, RecordingInfo, is_recording
+from recordings import SUFFIXES, Notes, RecordingInfo, recording_info
+from recordings.cut import frame_count, offset_us
 from recordings.find import Problem, checked_folder, sort_key, walk
 from recordings.naming import Known, Namer
 from recordings.times import NONE, NoTime
@@ -31,8 +32,7 @@ class _Seen(NamedTuple):
     known: Known | None
     size: int
     mtime_ns: int
-    header: Header | str  # or why there is none
-    info: RecordingInfo | None
+    info: RecordingInfo | str  # or why there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,14 @@ class Found:
 
     Attributes:
         times: Where times come from: ``names``, ``files``, ``pace`` or the path of a CSV file.
+        files: How many there are, but for those of a training set.
         in_train: Recordings that were left out because they belong to a training set.
         unplaced: Recordings that a pattern, or the file of times, doesn't cover; each has a dead letter.
         notes: What a person should know of machines and times, and of the recordings as they were read.
     """
 
     times: str
+    files: int
     in_train: int
     unplaced: int
     notes: tuple[str, ...] = ()
@@ -71,6 +73,7 @@ class Finder:
         self._doubt = ("", NONE)  # a name without a time, and why
         self._unclear, self._first_unclear = 0, ""
         self._unseen, self._first_unseen = 0, ""
+        self._grouped = 0  # files beyond the first of those that one problem names
         self._said: list[str] = []
         self._notes = Notes()
 
@@ -82,7 +85,7 @@ class Finder:
         """
         db, folder = self._store.db, checked_folder(self._config.folder, "recordings")
         db.execute("UPDATE files SET seen = 0")
-        files, count = walk(folder, SUFFIXES, is_recording, leave=self._config.out), 0
+        files, count = walk(folder, leave=self._config.out), 0
         with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
             while chunk := list(islice(files, _AT_ONCE)):
                 wanted = [known for one in chunk if (known := self._known(one)) is not None]
@@ -92,6 +95,7 @@ class Finder:
                 self._looked(count)
         self._store.forget([row[0] for row in db.execute("SELECT id FROM files WHERE seen = 0").fetchall()])
         db.execute("DELETE FROM files WHERE seen = 0")
+        count += self._grouped
         if count == self._unseen:
             left = f", but for {self._in_train} in folders named 'train'" if self._in_train else ""
             looked = f"no recordings in {str(folder)!r}{left}; looked for {' '.join(SUFFIXES)}"
@@ -105,12 +109,13 @@ class Finder:
         if self._unclear:
             self._said.append(f"{self._unclear} recordings are not used, such as {self._first_unclear}")
         notes = (*self._namer.notes(), *self._said, *self._notes.lines())
-        return Found(times, self._in_train, int(unplaced.fetchone()[0]), notes)
+        return Found(times, count, self._in_train, int(unplaced.fetchone()[0]), notes)
 
     def _known(self, found: str | Problem) -> Known | Problem | None:
         """Return what is known of a recording, None if it belongs to a training set that is left alone."""
         if isinstance(found, Problem):
-            self._unseen += 1
+            self._unseen += found.count
+            self._grouped += found.count - 1
             self._first_unseen = self._first_unseen or f"{found.name}: {found.reason}"
             return found
         known = self._namer.known(found)
@@ -121,19 +126,18 @@ class Finder:
         return known
 
     def _look(self, found: Known | Problem) -> _Seen:
-        """Read a recording's header, unless it is known; runs in a thread."""
+        """Read a recording's header; runs in a thread."""
         if isinstance(found, Problem):
-            return _Seen(found.name, None, 0, 0, found.reason, None)
+            return _Seen(found.name, None, 0, 0, found.reason)
         path = self._config.folder / found.name
         try:
             stat = path.stat()
-            header: Header | str
-            header, info = read_header(path, stat.st_size, self._config.columns)
+            info: RecordingInfo | str = recording_info(path, self._config.columns)
         except RecordingError as error:
-            header, info = str(error).removeprefix(f"{path}: "), None
+            info = str(error).removeprefix(f"{path}: ")
         except OSError as error:  # it went away meanwhile
-            return _Seen(found.name, found, 0, 0, f"can't be read ({error.strerror})", None)
-        return _Seen(found.name, found, stat.st_size, stat.st_mtime_ns, header, info)
+            return _Seen(found.name, found, 0, 0, f"can't be read ({error.strerror})")
+        return _Seen(found.name, found, stat.st_size, stat.st_mtime_ns, info)
 
     def _note(self, seen: _Seen) -> None:
         """Write a recording into the store; what is there of it stays if nothing has changed."""
@@ -153,12 +157,13 @@ class Finder:
             "onset_s": known.onset_s if known else None,
             "frames": 1,
         }
-        if seen.info is not None:
+        if not isinstance(seen.info, str):
             self._notes.add(seen.name, seen.info)
-        if isinstance(seen.header, Header):
-            kind, rate_hz, channels, samples = seen.header
+            kind = kind_of(self._config.folder / seen.name, seen.size, seen.info)
+            rate_hz, channels, samples = seen.info.rate_hz, seen.info.channels, seen.info.samples
             frame_s, window_s = self._lengths(machine)
-            frames = frame_count(samples, rate_hz, frame_s, window_s)
+            # Of one that is too short for a frame, the worker says so.
+            frames = max(1, frame_count(samples, rate_hz, frame_s, window_s))
             row |= {"subtype": kind, "rate_hz": rate_hz, "channels": channels, "samples": samples}
             row |= {"frame_s": frame_s, "window_s": window_s, "frames": frames if problem is None else 1}
         self._upsert(row)
@@ -183,8 +188,8 @@ class Finder:
     def _problem(self, seen: _Seen) -> str | None:
         """Return why a file can't be used, or None; count those whose time isn't known."""
         known = seen.known
-        if isinstance(seen.header, str) or known is None:
-            return str(seen.header)
+        if isinstance(seen.info, str) or known is None:
+            return str(seen.info)
         if known.unplaced or known.unclear:
             if known.unclear and not known.unplaced:
                 self._unclear += 1
@@ -272,7 +277,7 @@ class Finder:
                 if own != stream:
                     stream, next_us = own, config.start_us
                 rows.append((file, next_us, start_us != next_us))
-                long_us = samples * 1_000_000 // rate_hz if samples else 0
+                long_us = offset_us(samples, rate_hz) if samples else 0
                 next_us += max(long_us, round((config.every_s or 0.0) * 1_000_000))
             db.executemany("INSERT INTO paced VALUES (?, ?, ?)", rows)
         self._store.forget([row[0] for row in db.execute("SELECT id FROM paced WHERE changed").fetchall()])
@@ -290,5 +295,5 @@ class Finder:
 
 def _by_file_time(seen: _Seen) -> int:
     """Return a recording's start by when its file was last written, which is when it ended."""
-    samples, rate_hz = (seen.header.samples, seen.header.rate_hz) if isinstance(seen.header, Header) else (0, 1)
-    return seen.mtime_ns // 1000 - samples * 1_000_000 // rate_hz
+    long_us = 0 if isinstance(seen.info, str) else offset_us(seen.info.samples, seen.info.rate_hz)
+    return seen.mtime_ns // 1000 - long_us

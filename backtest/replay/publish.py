@@ -12,14 +12,13 @@ from backtest.replay.cutting import CutRecord, Piece, records
 from backtest.replay.scoring import all_pieces
 from backtest.replay.store import Store
 from edge_agent.buffer import Buffer
-from edge_agent.framer import MICROSECONDS
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, Publisher
 from edge_agent.times import Clock, SystemClock
 from recordings import container
 from schemas.errors import SettingsError
 from schemas.frame import frame_headers
-from schemas.times import format_rfc3339
+from schemas.times import MICROSECONDS, format_rfc3339
 from whirr.settings import Settings
 
 _BUFFER_BYTES = 16 * 1024 * 1024
@@ -148,9 +147,9 @@ def _outgoing(due: Due) -> OutgoingFrame:
     assert record is not None
     value = record.value or b""
     kind = f"audio/{container(value)}"
-    headers = frame_headers(piece.machine, piece.source or None, due.recorded_us, value, None, kind)
-    end_us = due.recorded_us + round(piece.duration_s(due.cut.number) * MICROSECONDS)
-    return OutgoingFrame(piece.machine.encode(), value, tuple(headers), due.recorded_us, end_us)
+    begin_us, end_us = piece.span_us(due.cut.number)
+    headers = frame_headers(piece.machine, piece.source or None, begin_us, value, None, kind)
+    return OutgoingFrame(piece.machine.encode(), value, tuple(headers), begin_us, end_us)
 
 
 def _check_past(store: Store) -> None:

@@ -68,6 +68,7 @@ def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver)
         score_all(tasks(pieces(store, str(config.folder), config.columns)), store, champions, jobs, scored)
         origin = {
             "folder": str(config.folder),
+            "files": found.files,
             "times": found.times,
             "in_train": found.in_train,
             "notes": list(found.notes),

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest.replay.headers import left_out_s
 from backtest.replay.judging import Judged
 from backtest.replay.store import Store
+from recordings.cut import frame_samples
 from schemas.alert import Alert
 from schemas.times import format_rfc3339
 from whirr.rates import per_day, per_day_interval
@@ -240,8 +240,10 @@ def _letters(store: Store) -> dict[str, int]:
 
 def _left_out_s(store: Store) -> float:
     query = "SELECT samples, rate_hz, frame_s, frames FROM files WHERE problem IS NULL AND samples IS NOT NULL"
-    return sum(left_out_s(*row) for page in store.pages(query) for row in _rows(page))
-
-
-def _rows(page: Sequence[Any]) -> list[tuple[int, int, float, int]]:
-    return [row for row in page if row[2] is not None]
+    left: float = sum(
+        max(0, samples - frames * frame_samples(frame_s, rate_hz)) / rate_hz
+        for page in store.pages(query)
+        for samples, rate_hz, frame_s, frames in page
+        if frame_s is not None
+    )
+    return left

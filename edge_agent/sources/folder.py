@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge_agent.stretch import SignalFormat, Stretch
-from recordings import SUFFIXES, Notes, Recording, is_recording, recording_info
-from recordings.find import Problem, checked_folder, printable, sort_key, walk
+from edge_agent.stretch import Stretch
+from recordings import TABLE_SUFFIXES, Notes, Recording, recording_info
+from recordings.find import Problem, listed, printable
 from recordings.layout import home_machine
+from recordings.samples import SignalFormat
 from schemas.errors import RecordingError
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class FolderSource:
         if not self.files:
             raise RecordingError(
                 f"no usable audio in {', '.join(map(str, paths))}; expected files such as .wav .flac .ogg .mp3, or "
-                "tables of samples (.csv, .mat) that state their rate"
+                f"tables of samples ({' '.join(TABLE_SUFFIXES)}) that state their rate"
             )
         self.formats = tuple(dict.fromkeys(file.format for file in self.files))
         self.duration_s: float | None = sum(file.samples / file.format.rate_hz for file in self.files)
@@ -95,7 +96,7 @@ class FolderSource:
                 continue
             try:
                 info = recording_info(path, self._columns)
-                yield AudioFile(path, SignalFormat(info.rate_hz, info.channels, info.kind), info.samples)
+                yield AudioFile(path, info.format, info.samples)
                 notes.add(path.name, info, converted=True)
             except RecordingError as error:
                 self._refuse(path, error)
@@ -137,10 +138,9 @@ def found(paths: Iterable[Path], order: Order = "number") -> Iterator[Path | Pro
     """
     for path in paths:
         if path.is_dir():
-            within = list(walk(checked_folder(path, "recordings"), SUFFIXES, is_recording, deep=False))
-            yield from (one for one in within if isinstance(one, Problem))
-            names = (one for one in within if isinstance(one, str))
-            yield from (path / name for name in sorted(names, key=sort_key if order == "number" else None))
+            names, problems = listed(path, "recordings", deep=False)
+            yield from problems
+            yield from (path / name for name in (names if order == "number" else sorted(names)))
         elif path.exists():
             yield path  # whatever it is: a pipe is refused when it is looked at
         else:

@@ -8,9 +8,10 @@ from typing import BinaryIO
 
 from edge_agent.sources.feed import Feed
 from edge_agent.sources.folder import OnError
-from edge_agent.stretch import SignalFormat, Stretch
+from edge_agent.stretch import Stretch
 from recordings.magic import bytes_needed, kind_of
 from recordings.pcm import PCM_FORMATS, pcm_format, samples_of
+from recordings.samples import SignalFormat
 from schemas.errors import RecordingError, SettingsError
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import numpy as np
 
 from edge_agent.simulator import Machine
-from edge_agent.stretch import SignalFormat, Stretch
+from edge_agent.stretch import Stretch
+from recordings.samples import SignalFormat
 
 
 class SimulatedSource:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from edge_agent.sources.feed import WAITING
-from edge_agent.stretch import SampleKind, SignalFormat, Stretch
+from edge_agent.stretch import Stretch
+from recordings.samples import SampleKind, SignalFormat
 from schemas.errors import MissingExtra, RecordingError
 
 log = logging.getLogger(__name__)

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from edge_agent.encoder import encode
 from edge_agent.simulator import FaultSpec, MachineSpec, make_plant
 from edge_agent.simulator.machine import Machine
 from edge_agent.simulator.spec import FaultKind
-from edge_agent.stretch import SignalFormat
+from recordings.encode import encode
+from recordings.samples import SignalFormat
 from schemas import Alert, FrameRecord, frame_headers, parse_frame
 from stream_app.pipeline import Model, backtest
 from whirr.settings import Route

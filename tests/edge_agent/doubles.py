@@ -8,7 +8,8 @@ import numpy as np
 
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import TryAgain
-from edge_agent.stretch import SignalFormat, Stretch
+from edge_agent.stretch import Stretch
+from recordings.samples import SignalFormat
 from schemas import Frame, FrameRecord, parse_frame
 
 START_US = 1_750_000_000_000_000

@@ -17,8 +17,9 @@ from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import TryAgain
 from edge_agent.simulator import make_plant
 from edge_agent.sources import SimulatedSource
-from edge_agent.stretch import SignalFormat, Source, Stretch
+from edge_agent.stretch import Source, Stretch
 from edge_agent.times import Timeline
+from recordings.samples import SignalFormat
 from schemas.errors import ServiceUnavailable, SettingsError
 from tests.edge_agent.doubles import START_US, FakeClock, FakeSink, ListSource, away, noise
 from tests.helpers import eventually_async, validate_headers

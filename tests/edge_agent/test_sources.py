@@ -21,7 +21,8 @@ import soundfile
 from edge_agent.simulator import make_plant
 from edge_agent.sources import FolderSource, PcmSource, SimulatedSource, SoundCardSource, folder_machine_id
 from edge_agent.sources.folder import Order, found
-from edge_agent.stretch import SignalFormat, Source, Stretch
+from edge_agent.stretch import Source, Stretch
+from recordings.samples import SignalFormat
 from schemas.errors import MissingExtra, RecordingError, SettingsError
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edge_agent.framer import Cut
-from edge_agent.stretch import SignalFormat
 from edge_agent.times import LiveTimes, PlaybackTimes, Timeline
+from recordings.samples import SignalFormat
 from schemas.errors import SettingsError
 from tests.edge_agent.doubles import START_US, FakeClock
 

@@ -17,21 +17,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backtest.evaluation.framing import cut
-from backtest.replay.cutting import Piece, records
-from backtest.replay.headers import frame_count, read_header
+from backtest.replay.cutting import Piece, kind_of, records
 from backtest.replay.recording import record
-from edge_agent.encoder import encode
 from edge_agent.sources import FolderSource
 from edge_agent.stretch import Stretch
 from recordings import decode, read_recording, recording_info
+from recordings.cut import frame_bounds, frame_count
+from recordings.encode import encode, encoded_frames
 from recordings.naming import Known
 from schemas.errors import FrameRejected, RecordingError
 from schemas.frame import FrameRecord
 from tests.recordings.kinds import (
+    AS_16,
     FILES_OF,
     FRAMES,
     FRAMES_OF,
+    I16,
     I24,
     REFUSED,
     chunk,
@@ -58,7 +59,7 @@ def as_read(path: Path) -> np.ndarray:
 
 
 def as_trained_on(path: Path) -> np.ndarray:
-    found = describe(path.parent, _known(path.name))
+    (found,) = describe(path.parent, [_known(path.name)])
     if isinstance(found, Problem):
         raise RecordingError(found.reason)
     return np.concatenate([samples_of(Part(found, 0, 3_000)), samples_of(Part(found, 3_000, found.samples))], axis=1)
@@ -66,20 +67,23 @@ def as_trained_on(path: Path) -> np.ndarray:
 
 def as_evaluated(path: Path) -> np.ndarray:
     """In frames, whose last may be left out, and as one."""
-    found = [np.concatenate([decode(one.value).samples for one in cut(path, s, 0.1)], axis=1) for s in (FRAME_S, 60.0)]
+    info, found = recording_info(path), []
+    for frame_s in (FRAME_S, 60.0):
+        bounds = frame_bounds(info.samples, info.rate_hz, frame_s, 0.1)
+        found.append(np.concatenate([decode(one).samples for one in encoded_frames(path, bounds)], axis=1))
     np.testing.assert_array_equal(found[0], found[1][:, : found[0].shape[1]])
     return found[1]
 
 
 def as_replayed(path: Path) -> np.ndarray:
     """In frames, and as one frame, which a short file is as it is."""
-    (kind, rate_hz, channels, samples), _ = read_header(path, path.stat().st_size if path.exists() else 0)
-    found = []
+    info, found = recording_info(path), []
+    kind = kind_of(path, path.stat().st_size, info)
     for frame_s in (FRAME_S, 60.0):
-        frames = frame_count(samples, rate_hz, frame_s, 0.0)
+        frames = frame_count(info.samples, info.rate_hz, frame_s)
         piece = Piece(
-            1, str(path.parent), path.name, kind, 1, "pump-1", "mic", 0, rate_hz, channels, samples, frame_s, frames, 0,
-            frames,
+            1, str(path.parent), path.name, kind, 1, "pump-1", "mic", 0, info.rate_hz, info.channels, info.samples,
+            frame_s, frames, 0, frames,
         )  # fmt: skip
         cuts = list(records(piece))
         problems = {one.problem for one in cuts if one.record is None}
@@ -273,6 +277,38 @@ def test_what_of_a_file_is_not_read_is_said(tmp_path: Path, name: str, value: by
         assert said is not None
         assert int(said[1]) == unread if unread else len(LONG_FLAC) // 3 < int(said[1]) < len(LONG_FLAC) // 2
     np.testing.assert_array_equal(as_read(path), decode(value).samples)
+
+
+def _early(container: str, at: bytes, offset: int, form: str, stated: int) -> bytes:
+    """A file whose header was last written when so many bytes of samples were there."""
+    value = bytearray(written(container, "PCM_16", I16))
+    struct.pack_into(form, value, value.index(at) + offset, stated)
+    return bytes(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "samples", "unread"),
+    [
+        ("early.aiff", _early("AIFF", b"SSND", 4, ">I", 8 + _PART), _PART // 2, 2 * FRAMES - _PART),
+        ("early.au", _early("AU", b".snd", 8, ">I", _PART), _PART // 2, 2 * FRAMES - _PART),
+        ("early.caf", _early("CAF", b"data\0", 4, ">q", 4 + _PART), _PART // 2, 2 * FRAMES - _PART),
+        ("placeholder.aiff", _early("AIFF", b"SSND", 4, ">I", 0), FRAMES, 0),
+        ("placeholder.au", _early("AU", b".snd", 8, ">I", 0xFFFFFFFF), FRAMES, 0),
+        ("early.w64", _early("W64", b"data\xf3", 16, "<Q", 24 + _PART), FRAMES, 0),  # read to the end all the same
+        ("tagged.aiff", written("AIFF", "PCM_16", I16) + b"ANNO\0\0\0\x04whir", FRAMES, 0),
+        ("tagged.caf", written("CAF", "PCM_16", I16) + b"info" + struct.pack(">q", 4) + bytes(4), FRAMES, 0),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_of_other_files_is_not_read_is_said(
+    tmp_path: Path, name: str, value: bytes, samples: int, unread: int
+) -> None:
+    path = _written(tmp_path, name, value)
+    info = recording_info(path)
+    assert info.samples == samples
+    np.testing.assert_array_equal(as_read(path)[0], AS_16[:samples])
+    assert (info.doubt or "").startswith(f"{unread} bytes after the data" if unread else "")
+    assert bool(info.doubt) is bool(unread)
 
 
 def test_a_header_that_claims_gigabytes_costs_no_memory(tmp_path: Path) -> None:

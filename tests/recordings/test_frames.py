@@ -349,7 +349,7 @@ class TestRecordings:
         [
             ("missing.wav", None, "no such file"),
             ("noise.wav", b"no audio at all", "can't be decoded"),
-            ("notes.txt", b"text", "suffix '.txt'"),
+            ("notes.doc", b"text", "suffix '.doc'"),
             ("empty.wav", wav(b""), "holds no samples"),
             ("nan.wav", wav(np.full(100, np.nan, "<f4").tobytes(), tag=3, bits=32), "sample 0 of channel 0 is nan"),
         ],

@@ -94,6 +94,19 @@ def test_a_csv_states_its_rate_in_itself(tmp_path: Path, text: str, rate_hz: int
     np.testing.assert_allclose(samples, [values[name] for name in names if name != "t"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("suffix", [".tsv", ".txt", ".TXT"])
+def test_a_text_is_read_alike_whatever_its_suffix(tmp_path: Path, suffix: str) -> None:
+    rows = "\n".join(f"{index / 4000:.9g}\t{SIGNAL_G[index]:.9g}" for index in range(2000))
+    (tmp_path / "normal_1.csv").write_text("t\tx\n" + rows)
+    (tmp_path / f"normal_2{suffix}").write_text("t\tx\n" + rows)
+    (tmp_path / f"LICENCE{suffix}").write_text("Permission is granted to 1 person, as of 2026, to use 16 files.\n" * 40)
+    (tmp_path / f"readme{suffix}").write_text("\n".join(f"{number} {number + 1}" for number in range(40)))
+    found = find_recordings(tmp_path)
+    assert [one.name for one in found.recordings] == ["normal_1.csv", f"normal_2{suffix}"]
+    assert found.problems == ()
+    np.testing.assert_array_equal(*(_read(one.path)[0] for one in found.recordings))
+
+
 def test_other_tables_beside_recordings_are_not_taken_for_signals(tmp_path: Path) -> None:
     texts = {
         "labels": "path,label\na.wav,normal\n",
@@ -400,7 +413,7 @@ def test_whatever_a_table_holds_it_is_read_or_refused(
         at = place % len(base)
         value[at : at + len(data)] = data
     value = value[: max(0, len(value) - cut)] if cut < 200 else value
-    for suffix in (".mat", ".csv"):
+    for suffix in (".mat", ".csv", ".txt"):
         path = tmp_path_factory.mktemp("table") / f"x{suffix}"
         path.write_bytes(value)
         is_table(path)

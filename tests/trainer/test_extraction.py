@@ -123,6 +123,31 @@ def test_mixed_rates_and_channels_are_counted_and_brought_to_one(tmp_path: Path)
         np.testing.assert_array_equal(signal.transpose(1, 2, 0), expected)
 
 
+def test_frames_that_are_no_signal_are_marked_counted_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faulty = vibration(4, 0)
+    faulty[200:400] = 0.0
+    faulty[400:600] = 1.0 * np.sign(faulty[400:600])
+    write(tmp_path / "in" / "1.wav", vibration(2, 1))
+    write(tmp_path / "in" / "2.wav", faulty)
+    assert run(["features", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert orjson.loads(printed.out)["sensor_faults"] == {"flat": 1, "clipped": 1}
+    told = "2 of 6 frames have a sensor fault (1 clipped, 1 flat), the first in 2.wav at 1 s"
+    assert told in " ".join(printed.err.split())
+    rows = pq.read_table(tmp_path / "out" / PARQUET).to_pylist()
+    assert [row["sensor_fault"] for row in rows] == [None, None, None, "flat", "clipped", None]
+
+
+def test_each_table_without_a_rate_counts_as_a_file(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "1.wav", vibration(2, 1))
+    for number in range(3):
+        (tmp_path / "in" / f"{number}.csv").write_text("\n".join(map(str, vibration(1, number)[:, 0])))
+    summary = _extract(tmp_path / "in", tmp_path / "out")
+    assert (summary["files"], summary["used"], len(summary["not_used"])) == (4, 1, 1)
+
+
 def test_files_that_cannot_be_used_are_named_and_skipped_or_fatal(tmp_path: Path) -> None:
     write(tmp_path / "in" / "good.wav", vibration(2, 0))
     write(tmp_path / "in" / "flat.wav", np.zeros((400, 3), np.float32))

@@ -10,7 +10,7 @@ import pytest
 
 from recordings.find import sort_key
 from recordings.naming import Naming
-from schemas.errors import RecordingError
+from schemas.errors import RecordingError, SettingsError
 from tests.trainer.conftest import vibration, write
 from trainer.recordings import Recording, data_hash, find_recordings, split
 
@@ -62,7 +62,7 @@ def test_anomalies_of_public_data_sets_do_not_train(tmp_path: Path) -> None:
 def test_a_given_machine_comes_before_the_folders(tmp_path: Path) -> None:
     write(tmp_path / "a" / "1.wav", vibration(1, 0))
     assert find_recordings(tmp_path, Naming(machine="press-3")).machines == {"press-3": 1}
-    with pytest.raises(RecordingError, match="press 3"):
+    with pytest.raises(SettingsError, match="press 3"):
         find_recordings(tmp_path, Naming(machine="press 3"))
 
 

@@ -13,10 +13,11 @@ import pytest
 import soundfile
 
 from backtest.evaluation import EvaluateConfig, EvaluationObserver, evaluate
-from backtest.evaluation.framing import cut, spans
 from backtest.evaluation.metrics import NAMES
 from commands import load_command, run
 from recordings import decode
+from recordings.cut import frame_bounds
+from recordings.encode import encoded_frames
 from schemas import Thresholds
 from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline import Model, read_recording
@@ -60,39 +61,21 @@ def _config(folder: Path, model: Path, **changes: Any) -> EvaluateConfig:
 
 
 @pytest.mark.parametrize(
-    ("samples", "expected"),
-    [
-        (300, [(0, 100), (100, 200), (200, 300)]),
-        (360, [(0, 100), (100, 200), (200, 300), (300, 360)]),  # at least half a frame and a window
-        (340, [(0, 100), (100, 200), (200, 300)]),
-        (60, [(0, 60)]),  # shorter than a frame
-    ],
-)
-def test_recordings_are_cut_as_a_gateway_would(samples: int, expected: list[tuple[int, int]]) -> None:
-    assert spans(samples, 100, 1.0, 0.2) == expected
-
-
-def test_a_rest_shorter_than_the_models_window_is_left_out() -> None:
-    assert spans(160, 100, 1.0, 0.9) == [(0, 100)]
-    assert spans(190, 100, 1.0, 0.9) == [(0, 100), (100, 190)]
-
-
-@pytest.mark.parametrize(
     ("suffix", "subtype"),
     [("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "PCM_32"), ("wav", "FLOAT"), ("wav", "PCM_U8"), ("flac", "PCM_24")],
 )
 def test_frames_hold_the_recording_without_loss(tmp_path: Path, suffix: str, subtype: str) -> None:
     path = tmp_path / f"one.{suffix}"
     soundfile.write(path, noise(2.5, channels=2).T, 16_000, subtype=subtype)
-    frames = [decode(frame.value).samples for frame in cut(path, 1.0, 0.5)]
+    frames = [decode(value).samples for value in encoded_frames(path, frame_bounds(40_000, 16_000, 1.0, 0.5))]
     assert np.array_equal(np.concatenate(frames, axis=1), read_recording(path).samples)
 
 
 def test_a_frame_too_large_for_a_wav_goes_as_flac(tmp_path: Path) -> None:
     path = write(tmp_path / "long.wav", noise(35).T, 16_000)
-    (frame,) = cut(path, 35.0, 1.0)
-    assert frame.value[:4] == b"fLaC"
-    assert np.array_equal(decode(frame.value).samples, read_recording(path).samples)
+    (value,) = encoded_frames(path, [(0, 35 * 16_000)])
+    assert value[:4] == b"fLaC"
+    assert np.array_equal(decode(value).samples, read_recording(path).samples)
 
 
 # Figures

@@ -8,7 +8,7 @@ import pytest
 
 from recordings.listing import read_list
 from recordings.naming import Naming
-from schemas.errors import RecordingError
+from schemas.errors import RecordingError, SettingsError
 from tests.trainer.conftest import vibration, write
 from trainer.labelled import find_labelled
 
@@ -53,7 +53,7 @@ def test_folders_without_anything_to_evaluate_are_errors(tmp_path: Path) -> None
     _recordings(tmp_path, "clip.wav")
     with pytest.raises(RecordingError, match=r"no usable recording with a label.*clip\.wav"):
         find_labelled(tmp_path)
-    with pytest.raises(RecordingError, match="'press 3' is no machine id"):
+    with pytest.raises(SettingsError, match="machine id is 'press 3'"):
         find_labelled(tmp_path, Naming(machine="press 3"))
 
 

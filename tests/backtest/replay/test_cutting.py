@@ -7,31 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backtest.replay.cutting import Piece, pcm16_wav, records
-from backtest.replay.headers import frame_count, left_out_s, read_header
-from edge_agent.encoder import encode
-from edge_agent.stretch import SignalFormat
+from backtest.replay.cutting import Piece, kind_of, records
+from recordings import recording_info
+from recordings.cut import frame_count
 from schemas import parse_frame
 from stream_app.pipeline import decode
 from tests.models import START_US, encoded, noise
 
 
 def piece_of(path: Path, frame_s: float = 1.0) -> Piece:
-    (kind, rate_hz, channels, samples), _ = read_header(path, path.stat().st_size)
-    frames = frame_count(samples, rate_hz, frame_s, 0.0)
+    info = recording_info(path)
+    kind = kind_of(path, path.stat().st_size, info)
+    frames = frame_count(info.samples, info.rate_hz, frame_s)
     place = (1, str(path.parent), path.name, kind, 1, "pump-1", "mic", START_US)
-    return Piece(*place, rate_hz, channels, samples, frame_s, frames, 0, frames)
+    return Piece(*place, info.rate_hz, info.channels, info.samples, frame_s, frames, 0, frames)
 
 
 def samples_of(piece: Piece) -> np.ndarray:
     cuts = list(records(piece))
     return np.concatenate([decode(cut.record.value).samples for cut in cuts if cut.record], axis=1)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_wav_is_written_as_the_library_writes_it(channels: int):
-    samples = (noise(0.3, channels=channels) * 32767).astype(np.int16)
-    assert pcm16_wav(samples, 16_000) == encode(samples, SignalFormat(16_000, channels, "pcm16"), "wav").value
 
 
 @pytest.mark.parametrize(
@@ -70,14 +64,6 @@ def test_a_recording_of_one_frame_is_sent_as_it_is(tmp_path: Path):
     path = tmp_path / "one.flac"
     path.write_bytes(encoded(noise(1.0), kind="FLAC"))
     assert [cut.record.value for cut in records(piece_of(path)) if cut.record] == [path.read_bytes()]
-
-
-@pytest.mark.parametrize(
-    ("samples", "frames", "left_s"), [(16_000, 1, 0), (4_000, 1, 0), (24_000, 2, 0), (23_999, 1, 7_999 / 16_000)]
-)
-def test_what_is_left_is_a_frame_from_half_a_frame_on(samples: int, frames: int, left_s: float):
-    assert frame_count(samples, 16_000, 1.0, 0.0) == frames
-    assert left_out_s(samples, 16_000, 1.0, frames) == left_s
 
 
 def test_a_recording_that_ends_early_says_so_for_the_frames_that_lack(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,16 @@ def test_scores_alerts_and_dead_letters_are_those_of_the_backtest(
     assert {code for code, _ in letters} == {"too_short"}
     for line in (tmp_path / "out" / "alerts.jsonl").read_bytes().splitlines():
         validate_message("alert", line)
+
+
+def test_each_table_without_a_rate_counts_as_a_file(folder: Path, tmp_path: Path, champions: Champions):
+    shutil.copytree(folder, tmp_path / "in")
+    for number in range(3):
+        values = noise(0.01, seed=number)[0]
+        (tmp_path / "in" / "fan-1" / f"{number}.csv").write_text("\n".join(map(str, values)))
+    summary = run(tmp_path / "in", tmp_path / "out", champions)
+    assert summary["files"] == 23 + 3
+    assert summary["dead_letters"] == 3 + 1
 
 
 def test_the_summary_counts_what_an_engineer_asks_for(folder: Path, tmp_path: Path, champions: Champions):

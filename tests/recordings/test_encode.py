@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_agent.encoder import FileFormat, check_fits, encode
-from edge_agent.stretch import SampleKind, SignalFormat
+from recordings.encode import FileFormat, check_fits, encode
+from recordings.samples import SampleKind, SignalFormat
 from schemas.errors import RecordingError, SettingsError
 from schemas.frame import MAX_VALUE_BYTES
 
@@ -37,6 +37,13 @@ def test_round_trip_is_exact(kind: SampleKind, channels: int, wanted: FileFormat
     as_flac = wanted == "flac" and kind in ("pcm16", "pcm24") and channels <= 8
     assert encoded.content_type == ("audio/flac" if as_flac else "audio/wav")
     assert soundfile.info(io.BytesIO(encoded.value)).format == ("FLAC" if as_flac else "WAV")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_wav_of_16_bit_is_written_as_the_library_writes_it(channels: int) -> None:
+    samples, file = _samples("pcm16", channels, 500), io.BytesIO()
+    soundfile.write(file, samples.T, 16_000, format="WAV", subtype="PCM_16")
+    assert encode(samples, SignalFormat(16_000, channels, "pcm16"), "wav").value == file.getvalue()
 
 
 @pytest.mark.parametrize("wanted", ["flac", "wav"])
