@@ -13,9 +13,11 @@ INSTALLED := $(VENV)/.installed
 DEMO_EXTRAS := embedded,stream,train
 DEV_EXTRAS := audio,dev,$(DEMO_EXTRAS)
 BENCH_EXTRAS := bench,$(DEV_EXTRAS)
+UNIT := not slow and not services
 ARGS ?=
 
-.PHONY: help venv demo test test-embedded lint format bench bench-feast bench-hostile bench-train quality lifetimes schemas constraints services chaos clean distclean
+.PHONY: help venv demo test test-embedded quick unit coverage lowest lint format hooks docs build wheel-test version release-notes \
+	bench bench-compare bench-feast bench-hostile bench-train quality lifetimes schemas constraints services chaos clean distclean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +31,19 @@ test: $(INSTALLED)-dev ## Run the tests; what needs a service that is not here i
 test-embedded: $(INSTALLED)-dev ## Run the tests that need no Apache Kafka, Redis or PostgreSQL
 	@$(RUN) -m pytest -n 2 --dist loadgroup -m "not real_services" $(ARGS)
 
+quick: lint unit ## What every change should pass within three minutes: lint, and the unit tests
+
+unit: $(INSTALLED)-dev ## Run the tests that start no broker, no server, no other program and no long training
+	@$(RUN) -m pytest -n 2 --dist loadgroup -m "$(UNIT)" $(ARGS)
+
+coverage: $(INSTALLED)-dev ## Measure which lines the unit tests reach; fails below the floor in pyproject.toml
+	@$(RUN) -m pytest -n 2 --dist loadgroup -m "$(UNIT)" --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml $(ARGS)
+
+lowest: $(INSTALLED)-uv ## Run the unit tests on the oldest versions that pyproject.toml allows
+	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) build/lowest
+	@$(VENV)/bin/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --editable ".[$(DEV_EXTRAS)]"
+	@build/lowest/bin/python -m pytest -n 2 --dist loadgroup -m "$(UNIT)" -W default $(ARGS)
+
 lint: $(INSTALLED)-dev ## Check style, types and who imports whom
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
@@ -39,8 +54,36 @@ format: $(INSTALLED)-dev ## Put the code into its one format
 	@$(VENV)/bin/ruff check --fix
 	@$(VENV)/bin/ruff format
 
+hooks: $(INSTALLED)-dev ## Check style and imports at each commit, types at each push
+	@$(VENV)/bin/pre-commit install
+
+docs: $(INSTALLED)-docs ## Build the pages and the API reference as a site: build/site/index.html
+	@rm -rf build/docs build/site && mkdir -p build/docs
+	@git ls-files --cached --others --exclude-standard -- '*.md' 'docs/*' 'schemas/*.yaml' 'schemas/json/*' ':!.github' \
+		| tar -cf - -T - | tar -xf - -C build/docs
+	@$(VENV)/bin/zensical build --strict --clean
+
+build: $(INSTALLED)-uv ## Build the wheel and the source distribution into dist/
+	@rm -rf dist
+	@$(VENV)/bin/uv build --quiet --python $(RUN)
+
+wheel-test: build $(INSTALLED)-dev ## Build the wheel and use it in an environment that holds nothing else
+	@WHIRR_TEST_DIST="$(CURDIR)/dist" $(RUN) -m pytest tests/test_wheel.py $(ARGS)
+
+version: ## Print the version
+	@sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml
+
+release-notes: ## Print what CHANGELOG.md says of this version
+	@awk -v version="$$($(MAKE) --silent version)" \
+		'/^## \[/ { ours = index($$2, "[" version "]") == 1; next } ours { print; found = 1 } END { exit !found }' CHANGELOG.md
+
 bench: $(INSTALLED)-bench ## Measure, each figure as a ratio in one run
 	@$(RUN) -m benchmarks $(ARGS)
+
+bench-compare: $(INSTALLED)-bench ## Measure and compare each ratio with a stored run (BASE=FILE; NEW=FILE: a run made before)
+	@mkdir -p bench-out
+	@$(if $(NEW),,$(RUN) -m benchmarks $(ARGS) > bench-out/bench.json)
+	@$(RUN) -m benchmarks.compare "$(or $(BASE),benchmarks/baseline.json)" "$(or $(NEW),bench-out/bench.json)"
 
 bench-hostile: $(INSTALLED)-bench ## Measure what honest machines feel of a gateway that sends the costliest frames
 	@$(RUN) -W ignore -m benchmarks.hostile $(ARGS)
@@ -84,8 +127,9 @@ distclean: clean ## Remove .venv too
 $(INSTALLED)-demo: EXTRAS := $(DEMO_EXTRAS)
 $(INSTALLED)-dev: EXTRAS := $(DEV_EXTRAS)
 $(INSTALLED)-bench: EXTRAS := $(BENCH_EXTRAS)
+$(INSTALLED)-docs: EXTRAS := docs
 
-$(INSTALLED)-demo $(INSTALLED)-dev $(INSTALLED)-bench: $(INSTALLED)-uv pyproject.toml constraints.txt
+$(INSTALLED)-demo $(INSTALLED)-dev $(INSTALLED)-bench $(INSTALLED)-docs: $(INSTALLED)-uv pyproject.toml constraints.txt
 	@echo "Installing whirr[$(EXTRAS)] into $(VENV); the first time, PyTorch alone is some gigabytes"
 	@$(VENV)/bin/uv pip install --quiet --python $(RUN) --constraints constraints.txt --editable ".[$(EXTRAS)]"
 	@touch $@

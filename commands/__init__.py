@@ -36,9 +36,7 @@ class _Command:
 
 COMMANDS: Final = MappingProxyType(
     {
-        "edge": _Command(
-            "commands.edge:app", "Publish frames from audio files, stdin, a sound card or the simulator."
-        ),
+        "edge": _Command("commands.edge:app", "Publish frames from audio files, stdin, a sound card or the simulator."),
         "worker": _Command("commands.worker:worker", "Score frames and publish alerts.", "stream"),
         "alerts": _Command("commands.alerts:app", "Print alerts as they come, or fetch the audio behind one."),
         "dlq": _Command("commands.dlq:app", "List, show and replay frames that could not be used."),

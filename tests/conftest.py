@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -35,6 +36,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Whatever needs one of these talks to a broker, a database or a server.
+SERVICES = {"_kafka_broker", "late_kafka", "redis_url", "postgres_dsn", "mlflow_settings"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a service, so that ``make unit`` leaves them out."""
+    for item in items:
+        if SERVICES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("services")
+
+
 @pytest.fixture(autouse=True)
 def _only_the_tests_own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep a developer's WHIRR_… variables and whirr.toml out of the tests."""
@@ -44,6 +57,25 @@ def _only_the_tests_own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     empty = tmp_path / "no-settings.toml"
     empty.touch()
     monkeypatch.setenv("WHIRR_SETTINGS_FILE", str(empty))
+
+
+@pytest.fixture
+async def virtual_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
+    """Let the test's event loop wait for no timer: where all tasks wait, its clock jumps to the next one.
+
+    Returns the clock, for code that asks for the time itself.
+    """
+    loop: Any = asyncio.get_running_loop()
+    select, now_s = loop._selector.select, loop.time()
+
+    def jump(timeout: float | None = None) -> Any:
+        nonlocal now_s
+        now_s += timeout or 0.0
+        return select(0 if timeout else timeout)
+
+    monkeypatch.setattr(loop, "time", lambda: now_s)
+    monkeypatch.setattr(loop._selector, "select", jump)
+    return lambda: now_s
 
 
 @pytest.fixture(scope="session", params=["embedded", pytest.param("apache", marks=pytest.mark.real_services)])

@@ -163,8 +163,8 @@ def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]):
 def test_json_goes_out_line_by_line():
     # A program at the other end of a pipe sees the line while the command still runs.
     program = (
-        "from commands._output import print_json\nimport time\n"
-        "print_json({'path': __import__('pathlib').Path('a')})\ntime.sleep(60)"
+        "from commands._output import print_json\nimport signal\n"
+        "print_json({'path': __import__('pathlib').Path('a')})\nsignal.pause()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as running:
         assert running.stdout is not None

@@ -1,7 +1,10 @@
 """The pages in docs/ say what the code does."""
 
 import re
+import tomllib
+from collections.abc import Iterator
 
+import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from feature_repo.fields import FIELDS, VIEWS
@@ -56,6 +59,32 @@ def test_every_key_of_a_route_is_listed():
 
 def test_the_size_of_a_state_is_told_right():
     assert f"{len(StreamState().to_bytes())} bytes a stream" in ARCHITECTURE
+
+
+def test_the_floors_of_the_house_are_drawn_as_the_contract_has_them():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    (contract,) = [one for one in project["tool"]["importlinter"]["contracts"] if one["type"] == "layers"]
+    drawing = ARCHITECTURE.partition("```text\n")[2].partition("```")[0]
+    rooms = [room for layer in contract["layers"] for room in layer.split(" | ")]
+    drawn = re.findall(r"[a-z_]+(?:\.[a-z_]+)?", drawing)
+    assert [name for name in drawn if name in rooms] == rooms
+
+
+def test_what_the_map_points_at_is_there():
+    for name in re.findall(r"`([\w/]+\.py|[a-z_]+/(?:[a-z_]+/)*)`", ARCHITECTURE):
+        assert (REPOSITORY / name).exists(), name
+
+
+def test_the_sites_menu_leads_to_every_page():
+    def pages(part: object) -> Iterator[str]:
+        if isinstance(part, str):
+            yield part
+        for below in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            yield from pages(below)
+
+    menu = list(pages(yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())["nav"]))
+    there = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "trainer").rglob("*.md")]
+    assert sorted(menu) == sorted(str(path.relative_to(REPOSITORY)) for path in there)
 
 
 def test_topics_are_told_right():

@@ -34,7 +34,7 @@ from whirr.settings import load_settings
 async def main():
     link = Link(load_settings(), lambda kind, answer: print(kind, link._child.pid, flush=True))
     await link.send(lambda: ("push", [], []))
-    await asyncio.sleep(600)
+    await asyncio.Event().wait()
 asyncio.run(main())
 """
 

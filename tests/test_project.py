@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from commands import COMMANDS, load_command
 from tests.helpers import REPOSITORY
@@ -24,6 +26,7 @@ OF_ONE_MACHINE = re.compile(
 )
 FENCE = re.compile(r"^```(?:console|bash|sh)\n(?P<block>.*?)^```", re.MULTILINE | re.DOTALL)
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("**/*.md"))]
+CHANGELOG = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
 
 
@@ -86,6 +89,8 @@ def test_every_module_says_what_it_is_for():
 
 def test_the_version_is_the_same_everywhere():
     assert PROJECT["project"]["version"] == __version__
+    compose = (REPOSITORY / "docker-compose.kafka.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"image: whirr(?:-mlflow)?:(\S+)", compose)) == {__version__}
 
 
 def test_every_package_of_every_extra_is_pinned():
@@ -99,8 +104,71 @@ def test_every_package_of_every_extra_is_pinned():
     assert names - pinned == set()
 
 
+def test_tests_wait_for_what_happens_and_not_for_time():
+    found = []
+    for path in sorted((REPOSITORY / "tests").rglob("test_*.py")):
+        text = text_of(path)
+        waits = re.findall(r"asyncio\.sleep\((?!0\))[^)]*\)", text) if "virtual_time" not in text else []
+        waits += re.findall(r"\btime\.sleep\([^)]*\)", text) if path != Path(__file__) else []
+        found += [f"{path.name}: {wait}" for wait in waits]
+    assert found == []
+
+
 def test_the_changelog_has_a_place_for_what_is_new():
-    assert "\n## [Unreleased]\n" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "\n## [Unreleased]\n" in CHANGELOG
+
+
+def test_the_changelog_has_a_section_for_each_version_newest_first_and_for_this_one():
+    found = re.findall(r"^## \[(\d+)\.(\d+)\.(\d+)\] - \d{4}-\d\d-\d\d$", CHANGELOG, re.MULTILINE)
+    versions = [tuple(map(int, parts)) for parts in found]
+    assert versions == sorted(versions, reverse=True)
+    assert ".".join(map(str, versions[0])) == __version__
+    kinds = re.findall(r"^### (.+)$", CHANGELOG, re.MULTILINE)
+    assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_a_release_says_what_the_changelog_says():
+    done = subprocess.run(
+        ["make", "--silent", "release-notes"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    notes = done.stdout
+    assert notes.strip()
+    assert f"## [{__version__}] - " not in notes
+    assert notes in CHANGELOG
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [
+        *[("vendor.github-workflows", f"workflows/{name}.yml") for name in ("bench", "ci", "release")],
+        *[("vendor.github-issue-forms", f"ISSUE_TEMPLATE/{name}.yml") for name in ("bug", "idea")],
+        ("vendor.github-issue-config", "ISSUE_TEMPLATE/config.yml"),
+        ("vendor.dependabot", "dependabot.yml"),
+    ],
+)
+def test_what_github_reads_is_as_its_schema_says(schema: str, name: str):
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(REPOSITORY / ".github" / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_hooks_run_tools_that_are_installed():
+    config = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
+    entries = [hook["entry"].split()[0] for repo in config["repos"] for hook in repo["hooks"]]
+    assert {Path(entry).name for entry in entries} == {"ruff", "lint-imports", "mypy"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "validate-config"], cwd=REPOSITORY, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ["bench", "ci", "release"])
+def test_workflows_call_tasks_that_there_are(name: str):
+    text = (REPOSITORY / ".github" / "workflows" / f"{name}.yml").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    called = set(re.findall(r"\bmake (?:--silent )?([a-z-]+)", text))
+    assert called
+    assert called <= targets
 
 
 # What the documents tell people to type

@@ -1,3 +1,3 @@
 """Whirr: settings, errors and the command line shared by every part."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -49,6 +49,10 @@ class FakeLink:
         self.closed = True
 
 
+# Waiting takes no time here, and ends when all tasks wait.
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
+
 @pytest.fixture
 def links(monkeypatch: pytest.MonkeyPatch) -> list[FakeLink]:
     FakeLink.made = []
@@ -164,7 +168,7 @@ async def test_a_store_that_does_not_answer_holds_no_rebalance_up(
     monkeypatch.setattr(feature_push, "DRAIN_S", 0.05)
     async with running(push):
         await eventually_async(lambda: links)
-        links[0].drain = lambda _: asyncio.sleep(600)  # type: ignore[method-assign, assignment]
+        links[0].drain = lambda _: asyncio.Event().wait()  # type: ignore[method-assign, assignment]
         states.put(0, key(), state(9))
         await push.drain()
     assert "were not written within" in caplog.text

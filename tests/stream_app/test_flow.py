@@ -17,6 +17,8 @@ from stream_app.worker.ledger import Taken
 from stream_app.worker.metrics import Metrics
 from tests.helpers import eventually_async
 
+# Waiting takes no time here, and ends when all tasks wait.
+pytestmark = pytest.mark.usefixtures("virtual_time")
 WORST = 4_000_000
 
 

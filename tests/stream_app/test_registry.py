@@ -36,6 +36,7 @@ class FakeRegistry:
         self.champion: int | None = 1
         self.digests: dict[int, str | None] = {}
         self.away = False
+        self.asked = 0
         self.downloads: list[int] = []
 
     def add(self, number: int, content: bytes | None = None) -> None:
@@ -45,6 +46,7 @@ class FakeRegistry:
         self.digests[number] = hashlib.sha256(path.read_bytes()).hexdigest()
 
     def resolve(self, uri: ModelUri) -> Version:
+        self.asked += 1
         if self.away:
             raise ServiceUnavailable("MLflow at nowhere can't be reached")
         number = uri.version or self.champion
@@ -235,7 +237,7 @@ async def test_at_the_start_it_is_waited_for(registry, copies, caplog, monkeypat
     settings = load_settings(route=({"model": CHAMPION},))
     waiting = asyncio.create_task(runner._champions(settings, RegisteredFiles(copies, registry)))
     await eventually_async(lambda: "waiting for it" in caplog.text)
-    await asyncio.sleep(0.05)
+    await eventually_async(lambda: registry.asked > 2)
     registry.away = False
     assert version_of(await waiting) == "1"
     assert caplog.text.count("waiting for it") == 1

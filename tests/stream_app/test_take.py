@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from stream_app.worker.take import FrameStream
 from tests.helpers import eventually_async
+
+# Waiting takes no time here, and ends when all tasks wait.
+pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
 class Stream(FrameStream):

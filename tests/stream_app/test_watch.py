@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from schemas import FrameRecord
+from stream_app.worker import watch as module
 from stream_app.worker.compute import ComputeFailed
 from stream_app.worker.ledger import Ledger, Taken
 from stream_app.worker.metrics import Metrics
@@ -19,7 +21,14 @@ from tests.helpers import eventually_async
 from whirr.settings import Route, Settings
 
 TOPIC = "vibration-frames"
+# Seconds in these tests are the event loop's own, which wait for nothing.
+pytestmark = pytest.mark.usefixtures("clock")
 UNCHANGED: Any = SimpleNamespace(check=lambda: None)  # model files that stay as they are
+
+
+@pytest.fixture
+async def clock(virtual_time: Callable[[], float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=virtual_time, time_ns=time.time_ns))
 
 
 class Broker:
@@ -64,7 +73,7 @@ class Broker:
 
 class Processor:
     def __init__(self) -> None:
-        self.ledger = Ledger()
+        self.ledger = Ledger(lambda: asyncio.get_running_loop().time())
         self.heard: list[dict[int, int]] = []
 
     async def watch(self, heard_since_us: dict[int, int], silent_after_s: float) -> None:
