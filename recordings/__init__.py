@@ -9,7 +9,7 @@ from recordings.notes import Notes
 from recordings.recording import (
     AUDIO_SUFFIXES,
     SUFFIXES,
-    Recording,
+    RecordingFile,
     is_recording,
     read_recording,
     recording_info,
@@ -25,7 +25,7 @@ __all__ = [
     "TABLE_SUFFIXES",
     "Audio",
     "Notes",
-    "Recording",
+    "RecordingFile",
     "RecordingInfo",
     "SampleKind",
     "as_float",

@@ -19,7 +19,7 @@ from recordings.flac import FlacHeader, parse_flac, unread_after
 from recordings.library import ERRORS, LibraryFile
 from recordings.magic import kind_of
 from recordings.samples import SampleKind, SignalFormat
-from recordings.sources import Source, Stretch, extent
+from recordings.sources import File, RangeFile, extent
 from recordings.wav import KINDS, WavHeader, is_wav, parse_wav, read_wav
 from schemas.errors import FrameRejected
 from schemas.frame import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
@@ -62,17 +62,26 @@ class AudioFile:
     """An open audio file.
 
     Args:
-        source: Its bytes.
-        path: Where it is, if it is a file.
+        path: Where it is.
 
     Raises:
+        RecordingError: It is no file that can be opened.
         FrameRejected: It can't be read: ``not_audio``, ``encoding_unsupported`` or ``truncated``.
     """
 
-    def __init__(self, source: Source, path: Path | None = None) -> None:
-        self._source = source
+    def __init__(self, path: Path) -> None:
+        self._source = File(path)
         self._wav: WavHeader | None = None
         self._library: LibraryFile | None = None
+        try:
+            self.info = self._looked_at(path)
+            check_format(self.info.rate_hz, self.info.channels)
+        except FrameRejected:
+            self.close()
+            raise
+
+    def _looked_at(self, path: Path) -> RecordingInfo:
+        source = self._source
         if source.size == 0:
             raise FrameRejected("not_audio", "it is empty (0 bytes); expected audio")
         begin, end = extent(source)
@@ -80,18 +89,15 @@ class AudioFile:
         if is_wav(head):
             self._wav = parse_wav(source, begin, end)
         if self._wav is not None and self._wav.encoding is not None:
-            self.info = _wav_info(self._wav)
-        elif head[:4] == b"fLaC":
-            self.info = self._flac(path, begin, end)
-        else:
-            # The library looks for itself where the audio begins.
-            self.info = self._foreign(path if path is not None else Stretch(source, 0, source.size))
-        check_format(self.info.rate_hz, self.info.channels)
+            return _wav_info(self._wav)
+        # The library looks for itself where the audio begins.
+        return self._flac(path, begin, end) if head[:4] == b"fLaC" else self._foreign(path)
 
     def close(self) -> None:
-        """Close what is open, but the source."""
+        """Close what is open."""
         if self._library is not None:
             self._library.close()
+        self._source.close()
 
     def read(self, start: int, count: int) -> NDArray[Any]:
         """Return samples ``[channels, n]`` of the file's kind; fewer than ``count`` where it ends.
@@ -117,10 +123,9 @@ class AudioFile:
         is_flac = self._source.read(begin, 4) == b"fLaC"
         return (unread_after if is_flac else unread_behind)(self._source, begin, end)
 
-    def _flac(self, path: Path | None, begin: int, end: int) -> RecordingInfo:
+    def _flac(self, path: Path, begin: int, end: int) -> RecordingInfo:
         header = parse_flac(self._source, begin, end)
-        whole = path is not None and (begin, end) == (0, self._source.size)
-        file = path if path is not None and whole else Stretch(self._source, begin, end)
+        file = path if (begin, end) == (0, self._source.size) else RangeFile(self._source, begin, end)
         library = self._library = _opened(lambda: LibraryFile(file), "FLAC")
         if (library.format, library.channels, library.rate_hz) != ("FLAC", header.channels, header.rate_hz):
             raise FrameRejected("not_audio", f"decodes as {library.format}, {library.channels} channels")
@@ -132,9 +137,9 @@ class AudioFile:
             samples = header.frames or samples
         return _library_info(library, samples, sure, flac_unfit(header))
 
-    def _foreign(self, file: Path | Stretch) -> RecordingInfo:
+    def _foreign(self, path: Path) -> RecordingInfo:
         head = self._source.read(0, 12)
-        library = self._library = _opened(lambda: LibraryFile(file), _named(head))
+        library = self._library = _opened(lambda: LibraryFile(path), _named(head))
         if library.rate_hz < 1 or library.channels < 1:
             raise FrameRejected("not_audio", f"{library.channels} channels at {library.rate_hz} Hz")
         # Where an MP3 decoder lands when it is sent to a place depends on where it comes from.

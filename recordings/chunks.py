@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from recordings.sources import Source
+from recordings.sources import ByteSource
 
 
 class _Chunks(NamedTuple):
@@ -27,7 +27,7 @@ _AU: Final = {b".snd": struct.Struct(">II"), b"dns.": struct.Struct("<II")}
 _MOST_CHUNKS: Final = 256
 
 
-def unread_behind(source: Source, begin: int, end: int) -> int:
+def unread_behind(source: ByteSource, begin: int, end: int) -> int:
     """Return how many bytes behind the samples are neither theirs nor chunks of texts and marks; 0 for other files."""
     magic = source.read(begin, 4)
     if magic in _AU:

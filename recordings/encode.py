@@ -15,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from recordings.cut import frame_samples
-from recordings.recording import Recording
+from recordings.recording import RecordingFile
 from recordings.samples import SAMPLE_BYTES, SampleKind, SignalFormat
 from schemas.errors import RecordingError, SettingsError
 from schemas.frame import MAX_VALUE_BYTES
@@ -86,7 +86,7 @@ def encoded_frames(path: Path, bounds: Sequence[tuple[int, int]], columns: Seque
     Raises:
         RecordingError: The file can't be read, or ends before a frame does; those before it have been yielded.
     """
-    with Recording(path, columns) as recording:
+    with RecordingFile(path, columns) as recording:
         signal_format = recording.info.format
         # Several frames in one call: a decoder begins anew in each.
         for _, group in groupby(bounds, lambda frame: frame[0] // (_AT_ONCE_S * signal_format.rate_hz)):

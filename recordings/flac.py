@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from recordings.sources import Source
+from recordings.sources import ByteSource
 from schemas.errors import FrameRejected
 
 _STREAMINFO_END: Final = 42  # magic 4, block header 4, STREAMINFO 34
@@ -28,7 +28,7 @@ class FlacHeader:
     frames: int
 
 
-def parse_flac(source: Source, begin: int = 0, end: int | None = None) -> FlacHeader:
+def parse_flac(source: ByteSource, begin: int = 0, end: int | None = None) -> FlacHeader:
     """Return the header of a FLAC file.
 
     Raises:
@@ -44,7 +44,7 @@ def parse_flac(source: Source, begin: int = 0, end: int | None = None) -> FlacHe
     return FlacHeader(packed >> 44, (packed >> 41 & 0x7) + 1, (packed >> 36 & 0x1F) + 1, packed & 0xFFFFFFFFF)
 
 
-def unread_after(source: Source, begin: int, end: int) -> int:
+def unread_after(source: ByteSource, begin: int, end: int) -> int:
     """Return how many bytes are behind the samples that a FLAC's header counts: more frames, or another FLAC.
 
     Args:

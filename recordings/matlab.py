@@ -10,7 +10,7 @@ import struct
 import zlib
 from typing import Any, Final
 
-from recordings.sources import Source
+from recordings.sources import ByteSource
 from schemas.errors import MissingExtra, RecordingError
 
 MOST_BYTES: Final = 512 << 20  # of all variables together, unpacked
@@ -22,7 +22,7 @@ _CHUNK: Final = 1 << 20
 _V4_BYTES: Final = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}
 
 
-def read_variables(source: Source) -> dict[str, Any]:
+def read_variables(source: ByteSource) -> dict[str, Any]:
     """Return the variables of a MATLAB file by name, as scipy reads them.
 
     Raises:
@@ -45,7 +45,7 @@ def read_variables(source: Source) -> dict[str, Any]:
         raise RecordingError(f"no MATLAB file ({type(error).__name__}: {error})"[:200]) from None
 
 
-def _looked_through(source: Source) -> io.BytesIO:
+def _looked_through(source: ByteSource) -> io.BytesIO:
     """Return the file with its variables unpacked, no larger than the bound, all claims of lengths checked."""
     head = source.read(0, _HEADER_BYTES)
     if head[:8] == b"\x89HDF\r\n\x1a\n" or head.startswith(b"MATLAB 7.3"):
@@ -59,7 +59,7 @@ def _looked_through(source: Source) -> io.BytesIO:
     return io.BytesIO(source.read(0, source.size))
 
 
-def _unpacked(source: Source, head: bytes, order: str) -> io.BytesIO:
+def _unpacked(source: ByteSource, head: bytes, order: str) -> io.BytesIO:
     content = io.BytesIO()
     content.write(head)
     looking = _Looking(order)
@@ -80,7 +80,7 @@ def _unpacked(source: Source, head: bytes, order: str) -> io.BytesIO:
     return content
 
 
-def _inflated(source: Source, at: int, size: int, most: int) -> bytes:
+def _inflated(source: ByteSource, at: int, size: int, most: int) -> bytes:
     """Return a compressed element, at most so many bytes of it, however much it unpacks to."""
     inflate = zlib.decompressobj()
     found = bytearray()
@@ -129,7 +129,7 @@ class _Looking:
         return int(at + size + (-size % 8 if kind != _COMPRESSED else 0))
 
 
-def _check_v4(source: Source) -> None:
+def _check_v4(source: ByteSource) -> None:
     """Hold the lengths that a file of version 4 states against what is there."""
     at, variables = 0, 0
     while at < source.size:

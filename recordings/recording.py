@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from recordings.audio import AudioFile, RecordingInfo, unread_words
 from recordings.samples import Audio, Float32, as_float, first_not_finite, limited
-from recordings.sources import File
 from recordings.tables import TABLE_SUFFIXES, Table, is_table, read_table
 from schemas.errors import FrameRejected, RecordingError
 
@@ -40,7 +39,7 @@ def is_recording(path: Path) -> bool | None:
     return suffix in AUDIO_SUFFIXES or (suffix in TABLE_SUFFIXES and is_table(path))
 
 
-class Recording:
+class RecordingFile:
     """An open recording.
 
     Args:
@@ -53,7 +52,6 @@ class Recording:
 
     def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
         self.path = path
-        self._file: File | None = None
         self._audio: AudioFile | None = None
         self._table: Table | None = None
         if path.suffix.lower() in TABLE_SUFFIXES:
@@ -69,11 +67,9 @@ class Recording:
         suffix = self.path.suffix
         if suffix.lower() not in AUDIO_SUFFIXES:
             raise RecordingError(f"{self.path}: suffix {suffix!r}; expected one of {' '.join(SUFFIXES)}")
-        self._file = File(self.path)
         try:
-            self._audio = AudioFile(self._file, self.path)
+            self._audio = AudioFile(self.path)
         except FrameRejected as error:
-            self.close()
             raise RecordingError(f"{self.path}: {error.detail}") from None
         self.info = self._audio.info
 
@@ -136,10 +132,8 @@ class Recording:
         """Close the file."""
         if self._audio is not None:
             self._audio.close()
-        if self._file is not None:
-            self._file.close()
 
-    def __enter__(self) -> Recording:
+    def __enter__(self) -> RecordingFile:
         return self
 
     def __exit__(
@@ -154,7 +148,7 @@ def recording_info(path: Path, columns: Sequence[str] = ()) -> RecordingInfo:
     Raises:
         RecordingError: The file can't be read, or holds no samples.
     """
-    with Recording(path, columns) as recording:
+    with RecordingFile(path, columns) as recording:
         return replace(recording.info, doubt=recording.doubt())
 
 
@@ -164,5 +158,5 @@ def read_recording(path: Path | str, columns: Sequence[str] = ()) -> Audio:
     Raises:
         RecordingError: The file can't be read, holds no samples, or a sample is NaN or infinite.
     """
-    with Recording(Path(path), columns) as recording:
+    with RecordingFile(Path(path), columns) as recording:
         return Audio(recording.floats(), recording.info.rate_hz)

@@ -15,7 +15,7 @@ _ID3V1_BYTES: Final = 128
 _MOST_TAGS: Final = 16
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Bytes that can be read at any place; ``size`` is how many there are."""
 
     @property
@@ -86,10 +86,10 @@ class File:
         self.close()
 
 
-class Stretch(io.RawIOBase):
+class RangeFile(io.RawIOBase):
     """Part of a source as a file, for a library that reads from a file's beginning to its end."""
 
-    def __init__(self, source: Source, begin: int, end: int) -> None:
+    def __init__(self, source: ByteSource, begin: int, end: int) -> None:
         self._source, self._begin, self._end, self._at = source, begin, end, begin
 
     def readable(self) -> bool:
@@ -118,7 +118,7 @@ class Stretch(io.RawIOBase):
         return len(data)
 
 
-def extent(source: Source) -> tuple[int, int]:
+def extent(source: ByteSource) -> tuple[int, int]:
     """Return where a recording begins and ends, ID3 tags before and after it left out."""
     begin, end = 0, source.size
     for _ in range(_MOST_TAGS):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recordings.samples import SampleKind
-from recordings.sources import Source
+from recordings.sources import ByteSource
 from schemas.errors import FrameRejected
 
 # Integers of 1 to 4 bytes; 24 bit in the upper or the lower three of 4 bytes ("i4" and "i4low"); floats.
@@ -90,7 +90,7 @@ def is_wav(head: bytes) -> bool:
     return head[:4] in _MAGIC and head[8:12] == b"WAVE"
 
 
-def parse_wav(source: Source, begin: int = 0, end: int | None = None) -> WavHeader:
+def parse_wav(source: ByteSource, begin: int = 0, end: int | None = None) -> WavHeader:
     """Return the header of a WAV file (RIFF, RIFX, RF64 or BW64).
 
     The data reach to the end of the file where their stated length can't be meant: it is the placeholder of a
@@ -124,7 +124,7 @@ def parse_wav(source: Source, begin: int = 0, end: int | None = None) -> WavHead
 class _Walk:
     """A walk from chunk to chunk."""
 
-    def __init__(self, source: Source, begin: int, end: int) -> None:
+    def __init__(self, source: ByteSource, begin: int, end: int) -> None:
         self._source, self._begin, self._end, self._at = source, begin, end, begin + 12
         head = source.read(begin, 12)
         self.order: Literal["<", ">"] = ">" if head[:4] == b"RIFX" else "<"
@@ -267,7 +267,7 @@ def _encoding(tag: int, bits: int, channels: int, block: int) -> Encoding:
     raise FrameRejected("not_audio", f"{channels} channels of {bits} bits in blocks of {block} bytes don't fit")
 
 
-def _justified(source: Source, header: WavHeader) -> WavHeader:
+def _justified(source: ByteSource, header: WavHeader) -> WavHeader:
     """Tell where in their 4 bytes samples of 24 bit are, by what the other byte holds.
 
     ALSA writes them into the lower three (S24_LE), Microsoft's specification asks for the upper three.
@@ -284,7 +284,7 @@ def _justified(source: Source, header: WavHeader) -> WavHeader:
     return header if lower and not upper else replace(header, encoding="i4")
 
 
-def read_wav(source: Source, header: WavHeader, start: int, count: int) -> NDArray[Any]:
+def read_wav(source: ByteSource, header: WavHeader, start: int, count: int) -> NDArray[Any]:
     """Return samples ``[channels, n]`` of the kind ``KINDS[header.encoding]``; floats as they are, finite or not.
 
     Args:

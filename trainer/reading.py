@@ -26,7 +26,7 @@ def samples_of(part: Part) -> Float32:
     Raises:
         RecordingError: The file can't be decoded, or all its samples are equal.
     """
-    with recordings.Recording(part.recording.path, part.recording.columns) as recording:
+    with recordings.RecordingFile(part.recording.path, part.recording.columns) as recording:
         samples = recording.floats(part.start, part.stop - part.start)
     if not np.ptp(samples, axis=1).any():
         raise RecordingError(f"{part.recording.path}: flat, all samples are equal")

@@ -14,7 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from backtest.report.streams import Place, Stream
-from recordings import Recording
+from recordings import RecordingFile
 from stream_app.pipeline import Model, resample
 
 Float32 = NDArray[np.float32]
@@ -111,7 +111,7 @@ def _read(places: Sequence[Place], folder: Path, columns: Sequence[str]) -> tupl
 
 
 def _read_one(path: Path, place: Place, columns: Sequence[str]) -> tuple[Float32, int]:
-    with Recording(path, columns) as recording:
+    with RecordingFile(path, columns) as recording:
         rate_hz = recording.info.rate_hz
         samples = recording.floats(round(place.offset_s * rate_hz), round(place.duration_s * rate_hz))
     return samples, rate_hz

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from edge_agent.stretch import Stretch
-from recordings import TABLE_SUFFIXES, Notes, Recording, recording_info
+from recordings import TABLE_SUFFIXES, Notes, RecordingFile, RecordingInfo, recording_info
 from recordings.find import Problem, listed, printable
 from recordings.layout import home_machine
-from recordings.samples import SignalFormat
 from schemas.errors import RecordingError
 
 log = logging.getLogger(__name__)
@@ -20,13 +18,11 @@ OnError = Literal["skip", "fail"]
 Order = Literal["number", "name"]
 
 
-@dataclass(frozen=True, slots=True)
-class AudioFile:
-    """A file that could be opened; ``samples`` are per channel."""
+class PlayedFile(NamedTuple):
+    """A file that could be opened."""
 
     path: Path
-    format: SignalFormat
-    samples: int
+    info: RecordingInfo
 
 
 class FolderSource:
@@ -68,8 +64,8 @@ class FolderSource:
                 f"no usable audio in {', '.join(map(str, paths))}; expected files such as .wav .flac .ogg .mp3, or "
                 f"tables of samples ({' '.join(TABLE_SUFFIXES)}) that state their rate"
             )
-        self.formats = tuple(dict.fromkeys(file.format for file in self.files))
-        self.duration_s: float | None = sum(file.samples / file.format.rate_hz for file in self.files)
+        self.formats = tuple(dict.fromkeys(file.info.format for file in self.files))
+        self.duration_s: float | None = sum(file.info.samples / file.info.rate_hz for file in self.files)
 
     def counts(self) -> dict[str, int]:
         """Return files read (each round anew) and files that were damaged."""
@@ -88,7 +84,7 @@ class FolderSource:
             if not self._loop:
                 return
 
-    def _usable(self, paths: Iterable[Path | Problem]) -> Iterator[AudioFile]:
+    def _usable(self, paths: Iterable[Path | Problem]) -> Iterator[PlayedFile]:
         notes = Notes()
         for path in paths:
             if isinstance(path, Problem):
@@ -96,30 +92,30 @@ class FolderSource:
                 continue
             try:
                 info = recording_info(path, self._columns)
-                yield AudioFile(path, info.format, info.samples)
+                yield PlayedFile(path, info)
                 notes.add(path.name, info, converted=True)
             except RecordingError as error:
                 self._refuse(path, error)
         for line in notes.lines():
             log.warning("%s", line)
 
-    def _read(self, audio: AudioFile) -> Iterator[Stretch]:
+    def _read(self, file: PlayedFile) -> Iterator[Stretch]:
         """Yield one file's signal; its last stretch ends the recording."""
-        rate_hz, held, heard = audio.format.rate_hz, None, 0
+        path, signal_format, held, heard = file.path, file.info.format, None, 0
         try:
-            with Recording(audio.path, self._columns) as recording:
-                while (samples := recording.read(heard, rate_hz)).shape[1]:
+            with RecordingFile(path, self._columns) as recording:
+                while (samples := recording.read(heard, signal_format.rate_hz)).shape[1]:
                     if held is not None:
-                        yield Stretch(held, audio.format)
+                        yield Stretch(held, signal_format)
                     held = samples
                     heard += samples.shape[1]
-            if heard < audio.samples:
-                raise RecordingError(f"{audio.path}: it ends after {heard} samples; it had {audio.samples}")
+            if heard < file.info.samples:
+                raise RecordingError(f"{path}: it ends after {heard} samples; it had {file.info.samples}")
             self._files_read += 1
         except RecordingError as error:
-            self._refuse(audio.path, error)
+            self._refuse(path, error)
         if held is not None:
-            yield Stretch(held, audio.format, ends_recording=True)
+            yield Stretch(held, signal_format, ends_recording=True)
 
     def _refuse(self, path: Path, error: RecordingError) -> None:
         message = f"{path}: {str(error).removeprefix(f'{path}: ')}"
