@@ -6,29 +6,32 @@ import time
 
 import numpy as np
 
-from backtest.sweep.course import ANOMALY, Course
+from backtest.streams import ANOMALY, NORMAL, ScoredStream
 from backtest.sweep.grid import Grid
-from backtest.sweep.outcome import outcomes
+from backtest.sweep.outcome import try_settings
 
 MACHINES, FRAMES = 50, 2000
 
 
 def settings_per_second() -> float:
     """Return how many settings a second are judged, with incidents at most of them."""
-    grid = Grid()
+    grid, streams = Grid(), _streams()
     began_s = time.perf_counter()
-    tried = outcomes(_courses(), grid)
+    tried = try_settings(streams, grid)
     return len(tried) / (time.perf_counter() - began_s)
 
 
-def _courses() -> list[Course]:
+def _streams() -> list[ScoredStream]:
     rng = np.random.default_rng(0)
-    courses = []
+    streams = []
+    start_us = np.arange(FRAMES) * 1_000_000
+    scored = np.zeros(FRAMES, np.int8)
     for number in range(MACHINES):
         ratio = rng.lognormal(-0.7, 0.3, FRAMES)
-        label = np.zeros(FRAMES, np.int8)
+        label = np.full(FRAMES, NORMAL, np.int8)
         if number % 5 == 0:
             ratio[FRAMES * 3 // 4 :] *= 2
             label[FRAMES * 3 // 4 :] = ANOMALY
-        courses.append(Course(f"machine-{number}", "", np.arange(FRAMES) * 1.0, np.ones(FRAMES), ratio, label))
-    return courses
+        name, flat = f"machine-{number}", scored.astype(bool)
+        streams.append(ScoredStream(name, "", 1.0, start_us, np.ones(FRAMES), ratio, label, scored, flat, start_us))
+    return streams

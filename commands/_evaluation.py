@@ -10,13 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from backtest.evaluation.evaluate import EvaluationObserver
-from backtest.evaluation.metrics import NAMES, Metrics
 from backtest.evaluation.result import Evaluation, MachineResult
-from backtest.evaluation.words import delay, duration, false_alerts_a_day, rule
+from backtest.metrics import NAMES, Metrics
+from backtest.words import delay, duration, false_alerts_a_day, rule
 from commands._found import warn_of
 from commands._output import cell, print_line, print_notes, print_warning, stdout
 from trainer.labelled import LabelledSet
-from whirr.rates import per_day, per_day_interval
 
 _GOOD, _POOR = 0.9, 0.7
 
@@ -134,14 +133,14 @@ def _alerts_table(result: Evaluation) -> Table:
         table.add_row(cell(machine), *_alert_cells(one))
     if len(result.machines) > 1:
         table.add_section()
-        totals = result.alerts
+        totals = result.figures
         table.add_row(
             Text("all, median", "bold"),
             f"{totals.found} of {totals.faults}",
             delay(totals.delay_s_median),
             f"{totals.false_alerts} in {duration(totals.normal_s)}",
-            _a_day(totals.false_alerts, totals.normal_s),
-            _count(totals.sensor_alerts),
+            false_alerts_a_day(totals),
+            _count(result.sensor_alerts),
         )
     return table
 
@@ -157,27 +156,23 @@ def _table(title: str, *columns: str | tuple[str, ...]) -> Table:
 
 
 def _alert_cells(one: MachineResult) -> list[Text | str]:
-    alerts = one.alerts
-    if not alerts.fault:
+    figures = one.figures
+    if not figures.faults:
         found = Text("no anomaly", "dim")
-    elif alerts.found:
+    elif figures.found:
         found = Text("found", "green")
     else:
-        found = Text("open before" if alerts.already_open else "MISSED", "bold red")
-    false = Text(f"{alerts.false_alerts} in {duration(alerts.normal_s)}", "red" if alerts.false_alerts else "")
-    if alerts.false_open_share:
-        false.append(f"\nopen {alerts.false_open_share:.0%} of it", "dim")
+        found = Text("open before" if figures.already_open else "MISSED", "bold red")
+    false = Text(f"{figures.false_alerts} in {duration(figures.normal_s)}", "red" if figures.false_alerts else "")
+    if figures.normal_open_share:
+        false.append(f"\nopen {figures.normal_open_share:.0%} of it", "dim")
     return [
         found,
-        delay(alerts.delay_s),
+        delay(figures.delay_s_median),
         false,
-        _a_day(alerts.false_alerts, alerts.normal_s),
-        _count(alerts.sensor_alerts),
+        false_alerts_a_day(figures),
+        _count(one.tally.sensor_alerts),
     ]
-
-
-def _a_day(count: int, normal_s: float) -> str:
-    return false_alerts_a_day(per_day(count, normal_s), per_day_interval(count, normal_s))
 
 
 def _count(count: int) -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from backtest.replay.gates import Gate, failures
 from backtest.replay.run import ReplayObserver
-from backtest.replay.scoring import Answers
-from backtest.replay.store import Counts
-from commands._output import cell, print_line, print_notes, print_warning, stderr, stdout
+from backtest.scoring import Answers
+from backtest.store import Counts
+from backtest.words import delay, duration
+from commands._output import cell, print_error, print_json, print_line, print_notes, print_warning, stderr, stdout
+from schemas.errors import ReplayFailed
 from schemas.times import parse_rfc3339
 
 _SHOWN_MACHINES = 40
@@ -83,6 +88,21 @@ class PrintingReplayObserver(ReplayObserver):
         self._progress.update(self._task, description="alerts", completed=frames, shown=f"{frames} frames")
 
 
+def conclude(summary: Mapping[str, Any], gates: Sequence[Gate], as_json: bool, report: Path | None = None) -> None:
+    """Print the outcome; exit with an error if a gate fails."""
+    failed = failures(gates, summary)
+    if as_json:
+        print_json({**summary, "failed": failed})
+    else:
+        print_replay(summary)
+        if report is not None:
+            print_line(f"report     {report}")
+    for line in failed:
+        print_error(line)
+    if failed:
+        raise typer.Exit(ReplayFailed.exit_code)
+
+
 def print_replay(summary: Mapping[str, Any]) -> None:
     """Print the outcome: what was replayed, one line a machine, and what to know of it."""
     for line in _head(summary):
@@ -139,7 +159,7 @@ def _cells(one: Mapping[str, Any]) -> tuple[Text, ...]:
         Text(str(one["incidents"] + one["sensor_alerts"])),
         Text(str(one["false_alerts"]) if labelled else "-", "red" if one["false_alerts"] else ""),
         Text(found, style),
-        Text("-" if one["delay_s_median"] is None else duration(one["delay_s_median"])),
+        Text(delay(one["delay_s_median"])),
         Text("-" if one["auc"] is None else f"{one['auc']:.3f}"),
         Text(f"{one['highest_ratio']:.2f}"),
     )
@@ -178,12 +198,3 @@ def _unfamiliar(reason: str, summary: Mapping[str, Any]) -> str:
     named = ", ".join(machines[:_SHOWN_UNFAMILIAR]) + (", …" if len(machines) > _SHOWN_UNFAMILIAR else "")
     count, what = summary["unfamiliar"][reason], _UNFAMILIAR.get(reason, reason)
     return f"{count} frames are {what} ({named}): their scores and alerts may mean little"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as a person would say them."""
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"

@@ -7,26 +7,34 @@ from typing import Final
 
 from rich.table import Table
 
-from backtest.evaluation.words import false_alerts_a_day
 from backtest.sweep.choice import Choice
-from backtest.sweep.load import Loaded
-from backtest.sweep.outcome import Outcome
+from backtest.sweep.load import ReplayedScores
+from backtest.sweep.outcome import TriedSetting
+from backtest.sweep.standstill import Standstill
+from backtest.words import delay, false_alerts_a_day
 from commands._output import print_line, print_warning, stdout
 
 _MOST_ROWS: Final = 12
 _CAPTION: Final = (
-    "times: the alert threshold, multiplied; m frames below hyst. of it close; delay: median; a day: per machine"
+    "times: the alert threshold, multiplied; m frames below hyst. of it close; delay: median; a day: per machine, "
+    "- from less than a day"
 )
 
 
 def print_sweep(
-    loaded: Loaded, choice: Choice, front: Sequence[Outcome], tried: int, took_s: float, labelled: bool
+    loaded: ReplayedScores,
+    choice: Choice,
+    front: Sequence[TriedSetting],
+    still: Sequence[Standstill],
+    tried: int,
+    took_s: float,
 ) -> None:
     """Print the settings that no other beats, and the recommended one with its reason."""
-    frames = sum(map(len, loaded.courses))
     left = f" ({loaded.left_out} late, idle or flat ones left out)" if loaded.left_out else ""
-    print_line(f"{tried} settings on {frames:,} frames of {len(loaded.thresholds)} machines in {took_s:.1f} s{left}")
-    if not labelled:
+    print_line(
+        f"{tried} settings on {loaded.moving:,} frames of {len(loaded.thresholds)} machines in {took_s:.1f} s{left}"
+    )
+    if not loaded.labelled:
         print_warning("no recording is labelled: all are taken for normal, so every alert counts as false")
     table = Table("", "times", "k of n", "m", "hyst.", "found", "delay", "false", "a day (95 %)", caption=_CAPTION)
     for column in table.columns[1:]:
@@ -43,24 +51,24 @@ def print_sweep(
     print_line(f"Take {choice.reason}")
     if missed:
         print_line(f"Not every fault is found on {', '.join(missed)}")
+    for one in still:
+        alerts = f"{one.false_alerts} false alert{'s' * (one.false_alerts != 1)}"
+        print_line(
+            f"{one.machine} has {alerts} by the default rule while it is quiet ({one.quiet_dbfs:.0f} dBFS, usually "
+            f"{one.usual_dbfs:.0f}). If it is switched off then, say running_dbfs = {one.running_dbfs} in its route"
+        )
 
 
-def _cells(outcome: Outcome, *, recommended: bool) -> list[str]:
-    here = outcome.setting
+def _cells(outcome: TriedSetting, *, recommended: bool) -> list[str]:
+    here, figures = outcome.setting, outcome.figures
     return [
         "take" if recommended else "",
         f"{here.factor:g}",
         f"{here.k} of {here.n}",
         str(here.m),
         f"{here.hysteresis:g}",
-        f"{outcome.found} of {outcome.faults}",
-        _seconds(outcome.delay_s_median),
-        str(outcome.false_alerts),
-        false_alerts_a_day(outcome.false_alerts_per_machine_day, outcome.false_alerts_per_machine_day_interval),
+        f"{figures.found} of {figures.faults}",
+        delay(figures.delay_s_median),
+        str(figures.false_alerts),
+        false_alerts_a_day(figures),
     ]
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"

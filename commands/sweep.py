@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,8 @@ from schemas.errors import SettingsError
 from whirr.outputs import check_file
 
 if TYPE_CHECKING:
+    from backtest.sweep.choice import Choice
+    from backtest.sweep.outcome import TriedSetting
     from whirr.settings import Route
 
 _GRID, _OUTPUT = "What is tried", "Output"
@@ -55,32 +57,33 @@ def sweep(
     one beats, and the one to take. It is chosen with the labels of these recordings, so expect a little less of others.
     """
     from backtest.sweep.choice import pareto, recommend
-    from backtest.sweep.course import labelled
-    from backtest.sweep.load import load_courses
-    from backtest.sweep.outcome import outcomes
+    from backtest.sweep.load import load_scores
+    from backtest.sweep.outcome import try_settings
+    from backtest.sweep.standstill import standstills
 
     if write is not None:
         check_file(write, "--write")
     grid = _grid(factor, k_of_n, m, hysteresis)
-    loaded = load_courses(folder)
-    routes = _routes(loaded.thresholds, model) if write is not None else {}
+    loaded = load_scores(folder)
+    routes = _routes(loaded.thresholds, model) if write is not None else ()
     began_s = time.perf_counter()
-    tried = outcomes(loaded.courses, grid)
+    tried = try_settings(loaded.streams, grid, loaded.every_s)
     took_s = time.perf_counter() - began_s
     choice, front = recommend(tried, max_false_alerts), pareto(tried)
-    has_labels = labelled(loaded.courses)
+    still = standstills(loaded.streams)
     if write is not None:
         _write(write, folder, choice, loaded.thresholds, routes)
     if as_json:
         print_json(
             {
-                "frames": sum(map(len, loaded.courses)),
+                "frames": loaded.moving,
                 "left_out": loaded.left_out,
-                "labelled": has_labels,
+                "labelled": loaded.labelled,
                 "settings": len(tried),
                 "settings_per_second": round(len(tried) / took_s, 1),
                 "recommended": _as_dict(choice.outcome),
                 "reason": choice.reason,
+                "standstills": [{**one._asdict(), "running_dbfs": one.running_dbfs} for one in still],
                 "pareto": [_as_dict(one) for one in front],
                 "tried": [_as_dict(one) for one in tried],
             }
@@ -88,7 +91,7 @@ def sweep(
         return
     from commands._sweep import print_sweep
 
-    print_sweep(loaded, choice, front, len(tried), took_s, has_labels)
+    print_sweep(loaded, choice, front, still, len(tried), took_s)
     if write is not None:
         print_line(f"Written to {write}. Look through it, then start workers with WHIRR_SETTINGS_FILE={write}")
 
@@ -117,35 +120,35 @@ def _pair(text: str) -> tuple[int, int]:
     return int(k), int(n)
 
 
-def _as_dict(outcome: Any) -> dict[str, Any]:
+def _as_dict(tried: TriedSetting) -> dict[str, Any]:
+    figures = tried.figures
     return {
-        **outcome.setting._asdict(),
-        "faults": outcome.faults,
-        "found": outcome.found,
-        "recall": outcome.recall,
-        "delay_s_median": outcome.delay_s_median,
-        "delay_s_max": outcome.delay_s_max,
-        "false_alerts": outcome.false_alerts,
-        "false_alerts_per_machine_day": outcome.false_alerts_per_machine_day,
-        "false_alerts_per_machine_day_interval": outcome.false_alerts_per_machine_day_interval,
-        "open_share": outcome.open_share,
+        **tried.setting._asdict(),
+        "faults": figures.faults,
+        "found": figures.found,
+        "recall": tried.recall,
+        "delay_s_median": figures.delay_s_median,
+        "delay_s_max": figures.delay_s_max,
+        "false_alerts": figures.false_alerts,
+        "false_alerts_per_machine_day": figures.false_alerts_a_day,
+        "false_alerts_per_machine_day_interval": figures.false_alerts_a_day_interval,
+        "open_share": figures.normal_open_share,
     }
 
 
-def _routes(machines: Iterable[str], model: str | None) -> dict[str, Route]:
-    """Return each machine's route, with the model that is named or that whirr.toml gives it."""
+def _routes(machines: Iterable[str], model: str | None) -> Sequence[Route]:
+    """Return the routes of whirr.toml, or one with the model that is named; every machine has one."""
     from whirr.settings import Route as OwnRoute
     from whirr.settings import load_settings
 
-    known = (OwnRoute(model=model),) if model is not None else load_settings().route
-    routes = {machine: next((one for one in known if one.matches(machine)), None) for machine in machines}
-    missing = [machine for machine, route in routes.items() if route is None]
-    if missing:
-        raise SettingsError(f"no route in whirr.toml matches machine {missing[0]!r}; name the model with --model")
-    return {machine: route for machine, route in routes.items() if route is not None}
+    routes = (OwnRoute(model=model),) if model is not None else load_settings().route
+    for machine in machines:
+        if not any(route.matches(machine) for route in routes):
+            raise SettingsError(f"no route in whirr.toml matches machine {machine!r}; name the model with --model")
+    return routes
 
 
-def _write(path: Path, folder: Path, choice: Any, thresholds: dict[str, float], routes: dict[str, Route]) -> None:
+def _write(path: Path, folder: Path, choice: Choice, thresholds: dict[str, float], routes: Sequence[Route]) -> None:
     from backtest.sweep.routes import recommended_toml
 
     note = f"Recommended by `whirr sweep {folder}`, with the labels of the recordings replayed there."

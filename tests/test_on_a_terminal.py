@@ -75,6 +75,13 @@ RUNS = {
     "models promote": Run("models promote tiny-1 --version 2 --force", "version 2 of tiny-1 is the champion"),
     "models rollback": Run("models rollback tiny-1", "is the champion"),
     "models show": Run("models show tiny-1 --version 1", "tiny-1"),
+    "publish": Run("publish {set} --speed max --topic published", "frames, "),
+    "compare": Run(
+        "compare {set} --model {model} --out {new}/compared --topic compared --wait-s 0",
+        "no live score came at all",
+        code=6,
+    ),
+    "rescore": Run("rescore --model {model} --out {new}/rescored --topic {frames} --jobs 1", "4 frames"),
     "record": Run("record --out {new}/recorded --topic {frames}", "frames written"),
     "replay": Run("replay {set} --model {model} --out {new}/replay --report {new}/replay.html", "not known when"),
     "settings": Run("settings", "frames_topic"),
@@ -234,7 +241,7 @@ def test_a_command_whose_reader_has_gone(name: str, world: World, tmp_path: Path
         ("train --normal {normals} --detector conv_ae --epochs 9999 --patience 9999 --out {new}/m.onnx", "loss", 130),
         ("simulate --out {new}/much --seconds 100000", "simulating", 130),
         ("edge --simulate pump-1 --speed 1", "publishing to", 0),
-        ("replay {set} --to kafka --speed 0.01", "publishing", 130),
+        ("publish {set} --speed 0.01", "publishing", 130),
         ("dlq replay", "send 1 records again?", 130),
     ],
     ids=lambda value: value.split()[0] if isinstance(value, str) and " " in value else None,
@@ -245,15 +252,6 @@ def test_ctrl_c_ends_a_command_without_a_traceback(
     ran = shown(world, Run(args, "", interrupt_at=interrupt_at), tmp_path)
     assert "Traceback" not in ran.text
     assert ran.code == code, ran.text
-
-
-def test_frames_from_kafka_are_replayed_on_a_terminal(world: World, tmp_path: Path):
-    args = ["replay", "--from", "kafka", "--model", world.names["model"], "--out", str(tmp_path / "out"), "--jobs", "1"]
-    env = {**world.env, "WHIRR_FRAMES_TOPIC": world.names["frames"]}
-    ran = on_a_terminal(args, env=env, cwd=tmp_path)
-    assert ran.code == 0, ran.text
-    assert "4 frames" in ran.text
-    assert "Traceback" not in ran.text
 
 
 def test_the_list_of_models_breaks_no_word(world: World, tmp_path: Path):

@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from backtest.evaluation.alerting import feel, hours, total
-from backtest.evaluation.bootstrap import intervals
-from backtest.evaluation.metrics import MAX_FPR, Metrics, Sample, arithmetic_mean, harmonic_mean, measure
-from backtest.evaluation.result import EvaluateConfig, Evaluation, MachineResult
-from backtest.evaluation.scoring import Course, Pace, play
-from recordings.find import Problem
+from backtest.alerting import ENOUGH_S, total
+from backtest.bootstrap import intervals
+from backtest.evaluation.result import EvaluateConfig, Evaluation, MachineResult, hours
+from backtest.evaluation.scoring import Pace, ScoredRecording, play, sample_of
+from backtest.metrics import MAX_FPR, Metrics, arithmetic_mean, harmonic_mean, measure
 from recordings.words import folder_name
 from schemas.errors import ModelError, SettingsError
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
-from stream_app.pipeline import Model
+from stream_app.pipeline import Model, Router
 from stream_app.pipeline.familiar import LENGTH_TOLERANCE
-from trainer.labelled import Labelled, LabelledSet, check, find_labelled, without
+from stream_app.worker.models import Champions, ModelFile
+from trainer.labelled import Labelled, LabelledSet, find_labelled
 from trainer.recordings import data_hash
 from whirr.settings import Route, Settings
 
@@ -59,17 +59,18 @@ def evaluate(
     found = find_labelled(config.folder, config.naming, config.on_error, config.columns)
     routes = {machine: _route(machine, model, config, settings) for machine in found.machines}
     observer.on_found(found)
-    found, courses = _play(found, model, routes, pace, config, observer)
+    played = play(found, _champions(model, routes, config), pace, config.on_error, observer.on_heard)
+    found = played.found
     machines = {
         machine: MachineResult(
-            metrics=_measured([course], config),
-            alerts=feel(course),
+            metrics=_measured(recordings, config),
+            tally=played.machines[machine],
             route=routes[machine],
-            course=course,
+            recordings=recordings,
         )
-        for machine, course in courses.items()
+        for machine, recordings in played.recordings.items()
     }
-    overall = _measured(list(courses.values()), config)
+    overall = _measured([one for own in played.recordings.values() for one in own], config)
     used_hash = data_hash([one.recording for one in found.recordings])
     return Evaluation(
         config=config,
@@ -81,7 +82,8 @@ def evaluate(
         machines=machines,
         arithmetic=arithmetic_mean(one.metrics for one in machines.values()),
         harmonic=harmonic_mean(one.metrics for one in machines.values()),
-        alerts=total(one.alerts for one in machines.values()),
+        figures=total(one.figures for one in machines.values()),
+        sensor_alerts=sum(one.tally.sensor_alerts for one in machines.values()),
         problems=found.problems,
         in_train=found.in_train,
         optimistic=tuple(_optimistic(config, found, model, used_hash)),
@@ -104,6 +106,14 @@ def _pace(config: EvaluateConfig, model: Model) -> Pace:
     return Pace(frame_s, config.every_s)
 
 
+def _champions(model: Model, routes: Mapping[str, Route], config: EvaluateConfig) -> Champions:
+    """Return each machine's route with the one model."""
+    name = str(config.model)
+    matching = [route.model_copy(update={"match": machine}) for machine, route in routes.items()]
+    router = Router.from_routes(matching, {name: model})
+    return Champions(router, {name: ModelFile(name, model.digest)})
+
+
 def _route(machine: str, model: Model, config: EvaluateConfig, settings: Settings | None) -> Route:
     """Return a machine's alert rule; its threshold is the model's unless the settings' route states one."""
     found = settings.route_for(machine) if config.use_routes and settings is not None else None
@@ -120,35 +130,8 @@ def _route(machine: str, model: Model, config: EvaluateConfig, settings: Setting
         ) from None
 
 
-def _play(
-    found: LabelledSet,
-    model: Model,
-    routes: Mapping[str, Route],
-    pace: Pace,
-    config: EvaluateConfig,
-    observer: EvaluationObserver,
-) -> tuple[LabelledSet, dict[str, Course]]:
-    """Return the courses of all machines, and the set without recordings that turned out to be unusable."""
-    courses: dict[str, Course] = {}
-    problems: dict[str, list[Problem]] = {}
-    for machine, recordings in found.machines.items():
-        answer = play(machine, recordings, model, routes[machine], pace, observer.on_heard)
-        if isinstance(answer, Course):
-            courses[machine] = answer
-        else:
-            problems[machine] = answer
-    if not problems:
-        return found, courses
-    found = check(without(found, problems), config.on_error)
-    for machine in problems.keys() & found.machines.keys():
-        again = play(machine, found.machines[machine], model, routes[machine], pace)
-        assert isinstance(again, Course), again  # each broken recording has been named at once
-        courses[machine] = again
-    return found, {machine: courses[machine] for machine in found.machines}
-
-
-def _measured(courses: Sequence[Course], config: EvaluateConfig) -> Metrics:
-    sample = Sample.of(one for course in courses for one in course.recordings)
+def _measured(recordings: Sequence[ScoredRecording], config: EvaluateConfig) -> Metrics:
+    sample = sample_of(recordings)
     return measure(sample, intervals(sample, config.resamples, config.seed))
 
 
@@ -181,36 +164,35 @@ def _notes(model: Model, pace: Pace, machines: Mapping[str, MachineResult], over
     if sum(one.metrics.normals > 0 and one.metrics.anomalies > 0 for one in machines.values()) > 1:
         notes.append("over all machines, auc and pauc also compare scores of different machines")
     notes += _unfamiliar(model, machines)
-    normal_s = sum(one.alerts.normal_s for one in machines.values())
+    normal_s = sum(one.figures.normal_s for one in machines.values())
     paced = "played back to back" if pace.every_s is None else f"one every {pace.every_s:g} s"
-    notes.append(
-        f"false alerts a day are extrapolated from {hours(normal_s):.3g} h of normal signal, recordings {paced}"
-    )
+    signal = f"{hours(normal_s):.3g} h of normal signal, recordings {paced}"
+    if normal_s < ENOUGH_S:
+        notes.append(f"too short to tell how many false alerts there are a day: {signal}; in brackets what they may be")
+    else:
+        notes.append(f"false alerts a day are those of {signal}")
     return notes
 
 
 def _unfamiliar(model: Model, machines: Mapping[str, MachineResult]) -> list[str]:
     """Return what the model was not trained for."""
-    counts = {
-        name: Counter(why for one in own.course.frames for why in one.unfamiliar) for name, own in machines.items()
-    }
-    total = sum(counts.values(), Counter[str]())
-    frames = sum(len(one.course.frames) for one in machines.values())
-    strange = [name for name, own in counts.items() if own["machine"]]
+    counts = sum((one.tally.unfamiliar for one in machines.values()), Counter[str]())
+    frames = sum(one.tally.frames for one in machines.values())
+    strange = [name for name, one in machines.items() if one.tally.unfamiliar["machine"]]
     notes = []
     if strange:
         notes.append(
             f"the model was not trained on {', '.join(strange[:5])}{', …' if len(strange) > 5 else ''}: its thresholds "
             "there are those of other machines, and what is normal for one is not for another"
         )
-    if total["rate"]:
+    if counts["rate"]:
         notes.append(
-            f"{total['rate']} of {frames} frames have a sample rate that leaves the model's bands up to "
+            f"{counts['rate']} of {frames} frames have a sample rate that leaves the model's bands up to "
             f"{model.metadata.features.fmax_hz:g} Hz empty, so their scores mean little"
         )
-    if total["length"]:
+    if counts["length"]:
         notes.append(
-            f"{total['length']} of {frames} frames differ by more than {LENGTH_TOLERANCE:.0%} from the "
+            f"{counts['length']} of {frames} frames differ by more than {LENGTH_TOLERANCE:.0%} from the "
             f"{model.metadata.calibration.frame_s:g} s that the thresholds were made for, so these may be off"
         )
     return notes

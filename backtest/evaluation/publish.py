@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
-from backtest.evaluation.report import render
 from backtest.evaluation.result import Evaluation
-from schemas.errors import ModelError, SettingsError
+from backtest.report.evaluation import evaluation_page
+from backtest.report.page import write_page
+from schemas.errors import ModelError
 from stream_app.pipeline import Model
 from whirr.settings import Settings
 
@@ -34,7 +33,7 @@ def publish(result: Evaluation, report: Path | None, settings: Settings | None) 
     model = Model.load(result.config.model)
     if model.digest != result.digest:
         raise ModelError(f"model {str(result.config.model)!r} was replaced during the evaluation; run it again")
-    text = render(result, model)
+    text = evaluation_page(result, model)
     if report is not None:
         write_page(report, text)
     if settings is None:
@@ -45,21 +44,3 @@ def publish(result: Evaluation, report: Path | None, settings: Settings | None) 
         file = Path(folder) / "report.html"
         file.write_text(text, encoding="utf-8")
         return log_evaluation(result, file, settings)
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write a report that appears complete or not at all.
-
-    Raises:
-        SettingsError: It can't be written.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise SettingsError(f"report {str(path)!r} can't be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()

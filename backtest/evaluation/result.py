@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from backtest.evaluation.alerting import Alerts, AlertTotals, hours
-from backtest.evaluation.bootstrap import LEVEL
-from backtest.evaluation.metrics import NAMES, Confusion, Metrics
-from backtest.evaluation.scoring import Course, Pace
+from backtest.alerting import AlertFigures
+from backtest.bootstrap import LEVEL
+from backtest.evaluation.scoring import Pace, ScoredRecording
+from backtest.metrics import NAMES, Confusion, Metrics
+from backtest.streams import ScoredStream
+from backtest.tally import MachineTally
 from recordings.find import Problem
 from recordings.naming import Naming
 from schemas import ModelMetadata
 from trainer.recordings import OnError
-from whirr.rates import per_day, per_day_interval
 from whirr.settings import Route
 
 
@@ -59,12 +60,22 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineResult:
-    """One machine: metrics of its recordings, what its alerts were like, the rule, and the course behind both."""
+    """One machine: metrics of its recordings, what its frames and alerts amount to, the rule, and the recordings."""
 
     metrics: Metrics
-    alerts: Alerts
+    tally: MachineTally
     route: Route
-    course: Course
+    recordings: tuple[ScoredRecording, ...]
+
+    @property
+    def figures(self) -> AlertFigures:
+        """What its incidents amount to."""
+        return self.tally.figures
+
+    @property
+    def stream(self) -> ScoredStream:
+        """Its one stream."""
+        return self.tally.streams[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +102,8 @@ class Evaluation:
     machines: Mapping[str, MachineResult]
     arithmetic: Mapping[str, float | None]
     harmonic: Mapping[str, float | None]
-    alerts: AlertTotals
+    figures: AlertFigures
+    sensor_alerts: int
     problems: tuple[Problem, ...]
     in_train: int
     optimistic: tuple[str, ...]
@@ -102,7 +114,7 @@ class Evaluation:
         """Return everything as plain values: figures over all at the top, and the same by machine."""
         return {
             **_metrics(self.overall),
-            "alerts": _totals(self.alerts),
+            "alerts": _totals(self.figures, self.sensor_alerts),
             "arithmetic_mean": dict(self.arithmetic),
             "harmonic_mean": dict(self.harmonic),
             "machines": {name: _machine(one) for name, one in self.machines.items()},
@@ -141,9 +153,9 @@ class Evaluation:
 def _machine(one: MachineResult) -> dict[str, Any]:
     return {
         **_metrics(one.metrics),
-        "decision_threshold": one.course.recordings[0].threshold,
-        "alert_threshold": one.alerts.threshold,
-        "alerts": _alerts(one.alerts, one.route),
+        "decision_threshold": one.recordings[0].threshold,
+        "alert_threshold": one.stream.threshold,
+        "alerts": _alerts(one),
     }
 
 
@@ -168,39 +180,44 @@ def confusion_dict(confusion: Confusion) -> dict[str, int]:
     }
 
 
-def _alerts(alerts: Alerts, route: Route) -> dict[str, Any]:
-    rule = {name: getattr(route, name) for name in ("mode", "k", "n", "m", "hysteresis", "running_dbfs", "start_up_s")}
+def _alerts(one: MachineResult) -> dict[str, Any]:
+    figures, names = one.figures, ("mode", "k", "n", "m", "hysteresis", "running_dbfs", "start_up_s")
     return {
-        "fault": alerts.fault,
-        "found": alerts.found,
-        "delay_s": _rounded(alerts.delay_s),
-        "already_open_at_onset": alerts.already_open,
-        "open_share_of_fault": alerts.open_share,
-        "open_share_of_normal": alerts.false_open_share,
-        **_false_alerts(alerts.false_alerts, alerts.normal_s),
-        "sensor_alerts": alerts.sensor_alerts,
-        "rule": rule,
+        "fault": bool(figures.faults),
+        "found": bool(figures.found) if figures.faults else None,
+        "delay_s": _rounded(figures.delays_s[0]) if figures.faults else None,
+        "already_open_at_onset": bool(figures.already_open),
+        "open_share_of_fault": figures.anomalous_open_share,
+        "open_share_of_normal": figures.normal_open_share,
+        **_false_alerts(figures),
+        "sensor_alerts": one.tally.sensor_alerts,
+        "rule": {name: getattr(one.route, name) for name in names},
     }
 
 
-def _totals(totals: AlertTotals) -> dict[str, Any]:
+def _totals(figures: AlertFigures, sensor_alerts: int) -> dict[str, Any]:
     return {
-        "faults": totals.faults,
-        "found": totals.found,
-        "delay_s_median": _rounded(totals.delay_s_median),
-        "delay_s_max": _rounded(totals.delay_s_max),
-        **_false_alerts(totals.false_alerts, totals.normal_s),
-        "sensor_alerts": totals.sensor_alerts,
+        "faults": figures.faults,
+        "found": figures.found,
+        "delay_s_median": _rounded(figures.delay_s_median),
+        "delay_s_max": _rounded(figures.delay_s_max),
+        **_false_alerts(figures),
+        "sensor_alerts": sensor_alerts,
     }
 
 
-def _false_alerts(count: int, normal_s: float) -> dict[str, Any]:
+def _false_alerts(figures: AlertFigures) -> dict[str, Any]:
     return {
-        "false_alerts": count,
-        "normal_hours": hours(normal_s),
-        "false_alerts_per_machine_day": per_day(count, normal_s),
-        "false_alerts_per_machine_day_interval": per_day_interval(count, normal_s),
+        "false_alerts": figures.false_alerts,
+        "normal_hours": hours(figures.normal_s),
+        "false_alerts_per_machine_day": figures.false_alerts_a_day,
+        "false_alerts_per_machine_day_interval": figures.false_alerts_a_day_interval,
     }
+
+
+def hours(seconds: float) -> float:
+    """Return seconds as hours."""
+    return seconds / 3600
 
 
 def _rounded(seconds: float | None) -> float | None:

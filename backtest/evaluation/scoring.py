@@ -1,31 +1,35 @@
-"""Scoring: each machine's recordings, played as one stream through the worker's own core.
+"""Scoring: each machine's recordings as one stream, normals first, through the store of scores and the alert rule.
 
-``stream_app.pipeline.backtest`` decodes, resamples, scores and applies the alert rule; nothing of it is done here. A
-frame's score doesn't depend on what came before it, so one pass gives both the recordings' scores and the alerts.
+The frames, their scores and what the rule makes of them come as in a replay; recordings have no time of their own, so
+they lie one after the other. A recording of which some frame can't be used is not used at all: a broken one must not
+move the alert rule.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from backtest.replay.cutting import sent_record
-from recordings.cut import frame_bounds, offset_us
-from recordings.encode import encoded_frames
+from backtest.judging import judge
+from backtest.metrics import Sample
+from backtest.replay.config import START_US
+from backtest.replay.cutting import kind_of
+from backtest.scoring import Answers, jobs_for, pieces, score_all, tasks
+from backtest.store import Store, opened
+from backtest.tally import MachineTally, Tally
+from recordings import recording_info
+from recordings.cut import frame_count, offset_us
 from recordings.find import Problem
-from schemas import Alert, DeadLetter, FrameRecord, Score
 from schemas.errors import RecordingError
 from schemas.times import MICROSECONDS
-from stream_app.pipeline import Model, backtest
-from trainer.labelled import Labelled
-from whirr.settings import Route
-
-START_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z; recordings have no time of their own
-Heard = Callable[[], None]
+from stream_app.worker.models import Champions
+from trainer.labelled import Labelled, LabelledSet, check, without
+from trainer.recordings import OnError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +43,6 @@ class Pace:
 
     frame_s: float
     every_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredFrame:
-    """One frame: where it begins in the machine's stream, its length (both in seconds), whose, and its score."""
-
-    recording: int
-    at_s: float
-    duration_s: float
-    score: float
-    alert_threshold: float
-    unfamiliar: tuple[str, ...] = ()  # in what it differs from what the model was trained on
-
-    @property
-    def end_s(self) -> float:
-        """Where it ends: an alert that it causes can't come before."""
-        return self.at_s + self.duration_s
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One alert: what changed, of what, and when the frame that caused it had been heard, seconds into the stream."""
-
-    kind: str
-    state: str
-    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,160 +72,151 @@ class ScoredRecording:
         return self.score / self.threshold
 
 
+def sample_of(recordings: Sequence[ScoredRecording]) -> Sample:
+    """Return what metrics are computed from; each machine is a stratum."""
+    machines = sorted({one.machine for one in recordings})
+    return Sample(
+        np.array([one.labelled.anomalous for one in recordings], dtype=bool),
+        np.array([one.score for one in recordings], dtype=np.float64),
+        np.array([one.flagged for one in recordings], dtype=bool),
+        np.array([machines.index(one.machine) for one in recordings], dtype=np.int64),
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class Course:
-    """What came of one machine's stream.
+class Played:
+    """What came of the recordings.
 
     Attributes:
-        recordings: In the order played.
-        frames: Every frame that was scored, in order.
-        told: Every alert, in order.
-        onset_s: When the fault begins, seconds into the stream; None without anomalies.
-        end_s: Length of the stream in seconds.
-        alert_threshold: What frames were compared with.
+        found: Those that could be used.
+        machines: By machine what its frames and alerts amount to, with its one stream.
+        recordings: By machine its recordings with their scores, in the order played.
     """
 
-    machine: str
-    recordings: tuple[ScoredRecording, ...]
-    frames: tuple[ScoredFrame, ...]
-    told: tuple[Told, ...]
-    onset_s: float | None
-    end_s: float
-    alert_threshold: float
+    found: LabelledSet
+    machines: Mapping[str, MachineTally]
+    recordings: Mapping[str, tuple[ScoredRecording, ...]]
+
+
+def _nobody() -> None:
+    """Hear nothing."""
 
 
 def play(
-    machine: str, recordings: Sequence[Labelled], model: Model, route: Route, pace: Pace, heard: Heard = lambda: None
-) -> Course | list[Problem]:
-    """Play one machine's recordings, in the order given, and return what came of it.
+    found: LabelledSet,
+    champions: Champions,
+    pace: Pace,
+    on_error: OnError = "skip",
+    heard: Callable[[], None] = _nobody,
+) -> Played:
+    """Score recordings and move the alert rule over them.
 
     Args:
-        machine: Its id.
-        recordings: Normals first; at least one.
-        model: Scores them.
-        route: The alert rule; its ``model`` is not looked at.
+        found: The recordings, each machine's in the order to play them.
+        champions: Each machine's route, with the model.
         pace: How recordings become a stream.
-        heard: Called after each recording has been read.
+        on_error: Whether recordings that can't be used are left out or raise.
+        heard: Called after each recording has been scored.
 
-    Returns:
-        The course; or, where some recordings can't be used, which ones and why. Then play the others anew: a broken
-        recording must not move the alert rule.
+    Raises:
+        RecordingError: No recording is left, or some can't be used and ``on_error`` is ``fail``.
+        WhirrError: A scoring process ended.
     """
-    stream = _Stream(machine, recordings, pace, model.metadata.features.window_s, heard)
-    scores: dict[int, Score] = {}
-    told: list[Told] = []
-    with _no_warnings():
-        for answer in backtest(stream.frames(), {route.model: model}, [route]):
-            if isinstance(answer, Score):
-                scores[answer.offset] = answer
-            elif isinstance(answer, DeadLetter):
-                stream.reject(answer)
-            else:
-                told.append(_told(answer, stream))
-    if stream.problems:
-        return list(stream.problems.values())
-    return _course(machine, stream, scores, told, model)
+    with tempfile.TemporaryDirectory(prefix="whirr-evaluate-") as folder, opened(Path(folder), {}) as store:
+        while problems := _place(found, store, champions, pace) or _score(found, store, champions, heard):
+            found, heard = check(without(found, problems), on_error), _nobody
+            _forget(store, problems)
+        tally = Tally(pace.every_s or 0.0, keep=True)
+        for judged in judge(store, champions.router):
+            tally.add(judged)
+        tally.end()
+        recordings = _recordings(found, store, champions)
+        return Played(found, {machine: tally.machines[machine] for machine in found.machines}, recordings)
 
 
-@dataclass(slots=True)
-class _Placed:
-    """Where a frame that was sent came from, and where it stands in the stream."""
-
-    recording: int
-    number: int  # within the recording
-    at_s: float
-    duration_s: float
+Problems = Mapping[str, list[Problem]]
 
 
-@dataclass(slots=True)
-class _Stream:
-    """Sends recordings as frames, and remembers what it sent."""
-
-    machine: str
-    recordings: Sequence[Labelled]
-    pace: Pace
-    window_s: float
-    heard: Heard
-    placed: list[_Placed] = field(default_factory=list)
-    problems: dict[str, Problem] = field(default_factory=dict)
-    onset_s: float | None = None
-    end_s: float = 0.0
-
-    def frames(self) -> Iterator[FrameRecord]:
-        """Yield each frame's record; its offset is its index among those sent."""
-        for index, labelled in enumerate(self.recordings):
-            begins_s = self.end_s
-            if labelled.anomalous and self.onset_s is None:
-                self.onset_s = begins_s + (labelled.onset_s or 0.0)
+def _place(found: LabelledSet, store: Store, champions: Champions, pace: Pace) -> Problems:
+    """Put the recordings of machines that the store lacks there; return those whose headers can't be read."""
+    known = {machine for (machine,) in store.db.execute("SELECT machine FROM files JOIN streams s ON s.id = stream")}
+    problems: dict[str, list[Problem]] = {}
+    for machine, own in found.machines.items():
+        if machine in known:
+            continue
+        window_s = champions.router.find(machine).model.metadata.features.window_s
+        start_us = START_US
+        fault = next((one for one in own if one.anomalous), None)  # the first of them begins the machine's one fault
+        for place, one in enumerate(own):
+            recording = one.recording
             try:
-                yield from self._frames_of(index, labelled, begins_s)
-            except RecordingError as error:
-                reason = str(error).removeprefix(f"{labelled.recording.path}: ")
-                self.problems[labelled.name] = Problem(labelled.name, reason)
-            self.end_s = begins_s + max(labelled.recording.duration_s, self.pace.every_s or 0.0)
-            self.heard()
-
-    def reject(self, letter: DeadLetter) -> None:
-        """Take note that a frame can't be used, and so its recording can't."""
-        placed = self.placed[letter.record.offset]
-        name = self.recordings[placed.recording].name
-        self.problems.setdefault(name, Problem(name, f"frame {placed.number}: {letter.detail} ({letter.code})"))
-
-    def _frames_of(self, index: int, labelled: Labelled, begins_s: float) -> Iterator[FrameRecord]:
-        recording, rate_hz = labelled.recording, labelled.recording.rate_hz
-        bounds = frame_bounds(recording.samples, rate_hz, self.pace.frame_s, self.window_s)
-        begins_us = START_US + round(begins_s * MICROSECONDS)
-        values = encoded_frames(recording.path, bounds, recording.columns)
-        for number, ((start, stop), value) in enumerate(zip(bounds, values, strict=True), start=1):
-            self.placed.append(_Placed(index, number, begins_s + start / rate_hz, (stop - start) / rate_hz))
-            span_us = begins_us + offset_us(start, rate_hz), begins_us + offset_us(stop, rate_hz)
-            yield sent_record(self.machine, None, span_us, value, offset=len(self.placed) - 1)
-
-
-def _told(alert: Alert, stream: _Stream) -> Told:
-    assert alert.frame is not None  # silence is not told in a backtest
-    placed = stream.placed[alert.frame.offset]
-    return Told(alert.kind, alert.state, placed.at_s + placed.duration_s)
+                info = recording.info or recording_info(recording.path, recording.columns)
+                kind = kind_of(recording.path, recording.path.stat().st_size, info)
+            except (RecordingError, OSError) as error:
+                problems.setdefault(machine, []).append(Problem(one.name, _reason(error, recording.path)))
+                continue
+            store.put_file(
+                name=one.name,
+                stream=store.stream_id(machine, ""),
+                start_us=start_us,
+                sort_key=f"{place:09}",
+                label=one.label,
+                onset_s=one.onset_s if one is fault else None,
+                subtype=kind,
+                rate_hz=info.rate_hz,
+                channels=info.channels,
+                samples=info.samples,
+                frame_s=pace.frame_s,
+                window_s=window_s,
+                frames=frame_count(info.samples, info.rate_hz, pace.frame_s, window_s),
+            )
+            start_us += max(offset_us(info.samples, info.rate_hz), round((pace.every_s or 0.0) * MICROSECONDS))
+    return problems
 
 
-def _course(machine: str, stream: _Stream, scores: dict[int, Score], told: list[Told], model: Model) -> Course:
-    frames = tuple(
-        ScoredFrame(
-            placed.recording,
-            placed.at_s,
-            placed.duration_s,
-            scores[index].score,
-            scores[index].threshold,
-            scores[index].unfamiliar,
+def _score(found: LabelledSet, store: Store, champions: Champions, heard: Callable[[], None]) -> Problems:
+    """Score what is left; return the recordings that turn out to be unusable, and why."""
+    left = Counter(dict(store.db.execute("SELECT id, frames - done FROM files").fetchall()))
+
+    def scored(answers: Answers) -> None:
+        for file, frames in answers.by_file().items():
+            left[file] -= frames
+            if not left[file]:
+                heard()
+
+    columns = next((one.recording.columns for one in found.recordings), ())
+    batches = tasks(pieces(store, str(found.folder), columns))
+    score_all(batches, store, champions, jobs_for(left.total(), None), scored)
+    problems: dict[str, list[Problem]] = {}
+    query = (
+        "SELECT s.machine, f.name, min(l.number), l.code, l.detail FROM letters l JOIN files f ON f.id = l.file "
+        "JOIN streams s ON s.id = f.stream GROUP BY f.id ORDER BY f.stream, f.start_us"
+    )
+    for machine, name, number, code, detail in store.db.execute(query):
+        reason = detail if code == "truncated" else f"frame {number + 1}: {detail} ({code})"
+        problems.setdefault(machine, []).append(Problem(name, reason))
+    return problems
+
+
+def _forget(store: Store, machines: Iterable[str]) -> None:
+    """Forget the recordings of machines: without a recording the others of its machine lie elsewhere in time."""
+    for machine in machines:
+        query = "SELECT f.id FROM files f JOIN streams s ON s.id = f.stream WHERE s.machine = ?"
+        store.forget([row[0] for row in store.db.execute(query, (machine,)).fetchall()])
+        store.db.execute("DELETE FROM files WHERE stream = (SELECT id FROM streams WHERE machine = ?)", (machine,))
+
+
+def _recordings(found: LabelledSet, store: Store, champions: Champions) -> dict[str, tuple[ScoredRecording, ...]]:
+    names = dict(store.db.execute("SELECT id, name FROM files").fetchall())
+    scores = {names[one.file]: one for one in store.recording_scores()}
+    recordings = {}
+    for machine, own in found.machines.items():
+        threshold = champions.router.find(machine).model.metadata.thresholds_for(machine).decision_threshold
+        recordings[machine] = tuple(
+            ScoredRecording(one, machine, scores[one.name].score, scores[one.name].frames, threshold) for one in own
         )
-        for index, placed in enumerate(stream.placed)
-    )
-    by_recording: dict[int, list[float]] = {}
-    for frame in frames:
-        by_recording.setdefault(frame.recording, []).append(frame.score)
-    threshold = model.metadata.thresholds_for(machine).decision_threshold
-    recordings = tuple(
-        ScoredRecording(stream.recordings[index], machine, float(np.mean(own)), len(own), threshold)
-        for index, own in by_recording.items()
-    )
-    return Course(
-        machine=machine,
-        recordings=recordings,
-        frames=frames,
-        told=tuple(told),
-        onset_s=stream.onset_s,
-        end_s=stream.end_s,
-        alert_threshold=frames[0].alert_threshold,
-    )
+    return recordings
 
 
-@contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Keep the worker's warning of what a model was not trained for off: the evaluation says it once, in a note."""
-    logger = logging.getLogger("stream_app.pipeline.engine")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _reason(error: Exception, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backtest.evaluation.metrics import NAMES, Metrics
+from backtest.alerting import AlertFigures
 from backtest.evaluation.result import Evaluation
+from backtest.metrics import NAMES, Metrics
 from trainer.tracking import Run
-from whirr.rates import per_day
 from whirr.settings import Settings
 
 FOLDER = "evaluation"
@@ -93,11 +93,10 @@ def figures(result: Evaluation) -> Iterator[tuple[str, float]]:
         yield from ((f"{FOLDER}/{name}/{kind}", value) for name, value in means.items() if value is not None)
     for machine, one in result.machines.items():
         yield from _metrics(one.metrics, f"/{machine}")
-        yield from _alerts(one.alerts.false_alerts, one.alerts.normal_s, one.alerts.delay_s, f"/{machine}")
-    totals = result.alerts
-    yield from _alerts(totals.false_alerts, totals.normal_s, totals.delay_s_median, "")
-    yield f"{FOLDER}/faults", float(totals.faults)
-    yield f"{FOLDER}/faults_found", float(totals.found)
+        yield from _alerts(one.figures, f"/{machine}")
+    yield from _alerts(result.figures, "")
+    yield f"{FOLDER}/faults", float(result.figures.faults)
+    yield f"{FOLDER}/faults_found", float(result.figures.found)
 
 
 def _metrics(metrics: Metrics, suffix: str) -> Iterator[tuple[str, float]]:
@@ -110,10 +109,9 @@ def _metrics(metrics: Metrics, suffix: str) -> Iterator[tuple[str, float]]:
         yield f"{FOLDER}/{name}_high{suffix}", high
 
 
-def _alerts(count: int, normal_s: float, delay_s: float | None, suffix: str) -> Iterator[tuple[str, float]]:
-    yield f"{FOLDER}/false_alerts{suffix}", float(count)
-    a_day = per_day(count, normal_s)
-    if a_day is not None:
-        yield f"{FOLDER}/false_alerts_per_machine_day{suffix}", a_day
-    if delay_s is not None:
-        yield f"{FOLDER}/delay_s{suffix}", delay_s
+def _alerts(figures: AlertFigures, suffix: str) -> Iterator[tuple[str, float]]:
+    yield f"{FOLDER}/false_alerts{suffix}", float(figures.false_alerts)
+    if figures.false_alerts_a_day is not None:
+        yield f"{FOLDER}/false_alerts_per_machine_day{suffix}", figures.false_alerts_a_day
+    if figures.delay_s_median is not None:
+        yield f"{FOLDER}/delay_s{suffix}", figures.delay_s_median

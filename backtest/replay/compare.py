@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import orjson
 
-from backtest.replay.judging import Judged, judge
-from backtest.replay.store import Store
+from backtest.judging import Judged, judge
+from backtest.store import Store
 from schemas.errors import ReplayFailed
 from stream_app.pipeline import Router
 from whirr.settings import Settings

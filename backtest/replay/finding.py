@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from backtest.replay.config import ReplayConfig
 from backtest.replay.cutting import kind_of
-from backtest.replay.store import Store
+from backtest.store import Store
 from recordings import SUFFIXES, Notes, RecordingInfo, recording_info
 from recordings.cut import frame_count, offset_us
 from recordings.find import Problem, checked_folder, sort_key, walk
@@ -177,13 +177,7 @@ class Finder:
             same = tuple(row.get(name) for name in ("size", "mtime_ns", "stream", "frame_s", "window_s", "problem"))
             if tuple(known[1:]) != same:
                 self._store.forget([known[0]])
-        columns = ", ".join(row)
-        marks = ", ".join(f":{name}" for name in row)
-        updates = ", ".join(f"{name} = excluded.{name}" for name in row if name != "name")
-        db.execute(
-            f"INSERT INTO files ({columns}) VALUES ({marks}) ON CONFLICT (name, part) DO UPDATE SET {updates}",  # noqa: S608
-            row,
-        )
+        self._store.put_file(**row)
 
     def _problem(self, seen: _Seen) -> str | None:
         """Return why a file can't be used, or None; count those whose time isn't known."""

@@ -16,10 +16,10 @@ import orjson
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from backtest.replay.judging import Judged
-from backtest.replay.store import Store
+from backtest.judging import Judged
+from backtest.store import Store
+from backtest.streams import SCORES_PARQUET
 
-SCORES_PARQUET: Final = "scores.parquet"
 SCORES_CSV: Final = "scores.csv"
 ALERTS: Final = "alerts.jsonl"
 DEAD_LETTERS: Final = "dead_letters.jsonl"
@@ -46,6 +46,7 @@ SCORES: Final = pa.schema(
         ("label", pa.string()),  # normal, anomaly, none
         ("model", pa.string()),
         ("version", pa.string()),
+        ("onset_time", pa.timestamp("us", "UTC")),  # of a frame in which a labelled fault begins after the frame does
         ("bands", pa.string()),  # of frames above the threshold: "300-420:0.61 1200-1300:0.2" (Hz, Hz: share)
     ]
 )
@@ -131,6 +132,7 @@ def _values(judged: Judged) -> tuple[Any, ...]:
         judged.label or "none",
         score.model.name,
         score.model.version,
+        judged.onset_us if judged.label == "anomaly" and judged.onset_us > ordered.frame.recorded_us else None,
         " ".join(f"{band.from_hz:.0f}-{band.to_hz:.0f}:{band.share:.3g}" for band in judged.bands) or None,
     )
 

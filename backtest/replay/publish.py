@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from backtest.replay.cutting import CutRecord, Piece, records
-from backtest.replay.scoring import all_pieces
-from backtest.replay.store import Store
+from backtest.scoring import all_pieces
+from backtest.store import Store
 from edge_agent.buffer import Buffer
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, Publisher

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from backtest.replay.run import ReplayObserver, conclude
-from backtest.replay.scoring import (
+from backtest.scoring import (
     BATCH_FRAMES,
     Answer,
     Answers,
@@ -21,7 +21,7 @@ from backtest.replay.scoring import (
     score_records_there,
     scorer_pool,
 )
-from backtest.replay.store import LetterRow, Store, opened
+from backtest.store import LetterRow, Store, opened
 from schemas.errors import WhirrError
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Engine
@@ -88,7 +88,7 @@ async def rescore(
         SettingsError: There is no such topic, or ``out`` holds what came of a folder.
         ServiceUnavailable: Kafka can't be reached.
     """
-    with opened(out, {"--from": "kafka"}, restart=restart) as store:
+    with opened(out, {"frames of": "Kafka"}, restart=restart) as store:
         store.clear()  # what is retained changes by the minute: there is nothing to go on with
         began_s, writer = time.monotonic(), _Writer(store)
         async for batch, answers in _answers(_batches(records_of(settings, wanted)), champions, jobs):

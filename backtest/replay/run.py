@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from backtest.judging import judge
 from backtest.replay.config import ReplayConfig
 from backtest.replay.finding import Finder
-from backtest.replay.judging import judge
 from backtest.replay.models import described, identity
 from backtest.replay.output import results, write_dead_letters, write_summary
-from backtest.replay.scoring import Answers, jobs_for, pieces, score_all, tasks
-from backtest.replay.store import Counts, Store, opened
-from backtest.replay.summary import Tally
+from backtest.replay.summary import ReplayTally
+from backtest.scoring import Answers, jobs_for, pieces, score_all, tasks
+from backtest.store import Counts, Store, opened
 from recordings.find import checked_folder
 from stream_app.pipeline import Router
 from stream_app.worker.models import Champions
@@ -65,6 +65,7 @@ def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver)
             audio_s += answers.audio_s
             observer.on_scored(answers)
 
+        every_s = config.every_s if found.times == "pace" else None
         score_all(tasks(pieces(store, str(config.folder), config.columns)), store, champions, jobs, scored)
         origin = {
             "folder": str(config.folder),
@@ -73,6 +74,7 @@ def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver)
             "in_train": found.in_train,
             "notes": list(found.notes),
             "frame_s": config.frame_s,
+            "every_s": every_s,
             "jobs": jobs,
         }
         return conclude(config.out, store, champions, observer, began_s=began_s, audio_s=audio_s, origin=origin)
@@ -99,7 +101,7 @@ def conclude(
         audio_s: Seconds of signal that it scored; what was scored before doesn't count.
         origin: What else the summary is to say.
     """
-    tally = Tally()
+    tally = ReplayTally(origin.get("every_s") or 0.0)
     with results(out) as files:
         for judged in judge(store, Router(champions.router.routed)):
             files.add(judged)

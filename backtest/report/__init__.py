@@ -1,1 +1,1 @@
-"""The page of a replay: one HTML file that shows what was heard, where it alerted, and why."""
+"""Reports: one HTML file each, of an evaluation or a replay, that holds everything and fetches nothing."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from backtest.report.streams import Place, Stream
+from backtest.streams import ScoredStream
 from recordings import RecordingFile
 from stream_app.pipeline import Model, resample
 
@@ -53,9 +53,24 @@ class Moment:
     speed: float
     name: str
 
+    @property
+    def changed(self) -> str:
+        """Return in words how it is played."""
+        changed = [f"{self.gain_db:.0f} dB louder"] if self.gain_db >= 1 else []
+        changed += [f"{self.speed:.0f} times faster"] if self.speed > 1 else []
+        return f"played {' and '.join(changed)} than recorded" if changed else "played as recorded"
+
+
+class Place(NamedTuple):
+    """Where a frame's signal is: the file (relative to the folder), where in it, and how long, in seconds."""
+
+    file: str
+    offset_s: float
+    duration_s: float
+
 
 def moment(
-    alert: dict[str, Any], stream: Stream, model: Model, folder: Path, columns: Sequence[str] = ()
+    alert: dict[str, Any], stream: ScoredStream, model: Model, folder: Path, columns: Sequence[str] = ()
 ) -> Moment | None:
     """Return the moment of an alert; None where its signal isn't in a file, or too short for a spectrum.
 
@@ -69,14 +84,14 @@ def moment(
     Raises:
         RecordingError: A recording can't be read any more.
     """
-    index = stream.index[alert["frame"]["frame_id"]]
-    if stream.offset_s[index] != stream.offset_s[index]:
+    (index,) = stream.indices([alert["frame"]["frame_id"]])
+    if np.isnan(stream.offset_s[index]):
         return None
-    frame_s = stream.duration_s[index]
+    frame_s = float(stream.duration_s[index])
     before = min(ceil(BEFORE_S / frame_s), MOST_FRAMES * 2 // 3)
     after = min(ceil(AFTER_S / frame_s), MOST_FRAMES // 3)
-    places = stream.places(index - before, index + after)
-    here = stream.places(index, index)[0]
+    places = _places(stream, index - before, index + after)
+    here = _places(stream, index, index)[0]
     pieces, rate_hz = _read(places, folder, columns)
     samples = np.concatenate(pieces, axis=1)
     config = model.metadata.features
@@ -97,6 +112,15 @@ def moment(
         speed=speed,
         name=here.file,
     )
+
+
+def _places(stream: ScoredStream, first: int, last: int) -> list[Place]:
+    """Return where the signal of the frames from ``first`` to ``last`` is; those without one are left out."""
+    return [
+        Place(stream.files[stream.file[at]], float(stream.offset_s[at]), float(stream.duration_s[at]))
+        for at in range(max(0, first), min(last + 1, len(stream)))
+        if not np.isnan(stream.offset_s[at])
+    ]
 
 
 def _read(places: Sequence[Place], folder: Path, columns: Sequence[str]) -> tuple[list[Float32], int]:

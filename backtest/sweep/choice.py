@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from backtest.sweep.grid import DEFAULT
-from backtest.sweep.outcome import Outcome
+from backtest.sweep.outcome import TriedSetting
+
+ROOM: Final = 1.5  # a threshold that may be off by so large a factor either way has room enough
+ENOUGH: Final = 2 * float(np.log(ROOM))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +26,17 @@ class Choice:
             many faults with as few false alerts.
     """
 
-    outcome: Outcome
+    outcome: TriedSetting
     reason: str
     factors: tuple[float, float]
 
 
-def pareto(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def pareto(outcomes: Sequence[TriedSetting]) -> list[TriedSetting]:
     """Return the outcomes that no other one beats in faults found, false alerts and mean delay, best recall first.
 
     Of several settings with the same three figures one is kept: the one nearest to the default.
     """
-    best: dict[tuple[float, float, float], Outcome] = {}
+    best: dict[tuple[float, float, float], TriedSetting] = {}
     for outcome in sorted(outcomes, key=_distance):
         best.setdefault(outcome.cost, outcome)
     costs = np.array(list(best))
@@ -44,41 +48,45 @@ def pareto(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return sorted(front, key=lambda outcome: outcome.cost)
 
 
-def recommend(outcomes: Sequence[Outcome], most_false_alerts: int = 0) -> Choice:
+def recommend(outcomes: Sequence[TriedSetting], most_false_alerts: int = 0) -> Choice:
     """Return the setting to take.
 
     Of the settings with at most so many false alerts (where there is none: with the fewest) those that find the most
     faults are taken, and of these the ones with the fewest false alerts. They differ in how far the threshold could be
-    off before a fault is missed or a false alert comes: the widest range wins, and in it the middle. Where several are
-    as wide, the shorter delay decides, then the distance to the default.
+    off before a fault is missed or a false alert comes: the widest range wins, and in it the middle; of ranges that are
+    wide enough (see ``ROOM``) none is better for being wider. Of those the one that is closest to the default in its
+    other numbers is taken, then the shorter delay.
 
     Args:
         outcomes: Of a grid; at least one.
         most_false_alerts: In all recordings together.
     """
-    fewest = min(outcome.false_alerts for outcome in outcomes)
-    allowed = [outcome for outcome in outcomes if outcome.false_alerts <= max(fewest, most_false_alerts)]
-    most_found = max(outcome.found for outcome in allowed)
-    finding = [outcome for outcome in allowed if outcome.found == most_found]
-    false_alerts = min(outcome.false_alerts for outcome in finding)
-    equal = [outcome for outcome in finding if outcome.false_alerts == false_alerts]
+    fewest = min(outcome.figures.false_alerts for outcome in outcomes)
+    allowed = [outcome for outcome in outcomes if outcome.figures.false_alerts <= max(fewest, most_false_alerts)]
+    most_found = max(outcome.figures.found for outcome in allowed)
+    finding = [outcome for outcome in allowed if outcome.figures.found == most_found]
+    false_alerts = min(outcome.figures.false_alerts for outcome in finding)
+    equal = [outcome for outcome in finding if outcome.figures.false_alerts == false_alerts]
     ranges = _ranges(equal, _factors(outcomes))
     choices = [(_middle(own), own) for own in ranges]
-    outcome, own = min(
-        choices, key=lambda choice: (-_width(choice[1]), choice[0].delay_s_median or 0.0, _distance(choice[0]))
-    )
+
+    def rank(choice: tuple[TriedSetting, list[TriedSetting]]) -> tuple[float, ...]:
+        outcome, own = choice
+        return (-min(_width(own), ENOUGH), *_distance(outcome)[1:], outcome.figures.delay_s_median or 0.0)
+
+    outcome, own = min(choices, key=rank)
     factors = own[0].setting.factor, own[-1].setting.factor
     return Choice(outcome, _reason(outcome, factors, fewest, most_false_alerts), factors)
 
 
-def _factors(outcomes: Sequence[Outcome]) -> list[float]:
+def _factors(outcomes: Sequence[TriedSetting]) -> list[float]:
     return sorted({outcome.setting.factor for outcome in outcomes})
 
 
-def _ranges(equal: Sequence[Outcome], factors: Sequence[float]) -> list[list[Outcome]]:
+def _ranges(equal: Sequence[TriedSetting], factors: Sequence[float]) -> list[list[TriedSetting]]:
     """Return runs of outcomes that differ in nothing but neighbouring factors."""
     place = {factor: index for index, factor in enumerate(factors)}
-    ranges: list[list[Outcome]] = []
+    ranges: list[list[TriedSetting]] = []
     for outcome in sorted(equal, key=lambda one: (one.setting[1:], one.setting.factor)):
         last = ranges[-1][-1].setting if ranges else None
         here = outcome.setting
@@ -89,16 +97,16 @@ def _ranges(equal: Sequence[Outcome], factors: Sequence[float]) -> list[list[Out
     return ranges
 
 
-def _middle(own: Sequence[Outcome]) -> Outcome:
+def _middle(own: Sequence[TriedSetting]) -> TriedSetting:
     centre = np.sqrt(own[0].setting.factor * own[-1].setting.factor)
     return min(own, key=lambda outcome: abs(np.log(outcome.setting.factor / centre)))
 
 
-def _width(own: Sequence[Outcome]) -> float:
+def _width(own: Sequence[TriedSetting]) -> float:
     return round(float(np.log(own[-1].setting.factor / own[0].setting.factor)), 9)
 
 
-def _distance(outcome: Outcome) -> tuple[float, ...]:
+def _distance(outcome: TriedSetting) -> tuple[float, ...]:
     """Return how far a setting is from the default one: its threshold, then its other numbers."""
     here = outcome.setting
     return (
@@ -110,11 +118,11 @@ def _distance(outcome: Outcome) -> tuple[float, ...]:
     )
 
 
-def _reason(outcome: Outcome, factors: tuple[float, float], fewest: int, most_false_alerts: int) -> str:
-    here = outcome.setting
+def _reason(outcome: TriedSetting, factors: tuple[float, float], fewest: int, most_false_alerts: int) -> str:
+    here, figures = outcome.setting, outcome.figures
     rule = f"{here.k} of {here.n} frames above {here.factor:g} times the threshold"
-    found = f"it finds {outcome.found} of {outcome.faults} faults" if outcome.faults else "there is no fault to find"
-    false = f"{outcome.false_alerts} false alert{'s' * (outcome.false_alerts != 1)}"
+    found = f"it finds {figures.found} of {figures.faults} faults" if figures.faults else "there is no fault to find"
+    false = f"{figures.false_alerts} false alert{'s' * (figures.false_alerts != 1)}"
     range_ = f"so does every multiple from {factors[0]:g} to {factors[1]:g}" if factors[0] < factors[1] else ""
     parts = [f"{rule}: {found}, with {false}" + (f"; {range_}, and this is the middle" if range_ else "")]
     if fewest > most_false_alerts:

@@ -12,23 +12,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backtest.streams import IncidentSpan
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
-
-
-class Incident(NamedTuple):
-    """The frame that opened an incident, and the first one that it was not open at any more.
-
-    That one lies past the stream's end if the incident never closed.
-    """
-
-    opened: int
-    until: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,11 +57,11 @@ class Levels:
         """Return the levels of a threshold that is ``factor`` times as high."""
         return Levels(self.ratio / factor, self.starts)
 
-    def incidents(self, k: int, n: int, m: int, hysteresis: float) -> list[Incident]:
+    def incidents(self, k: int, n: int, m: int, hysteresis: float) -> list[IncidentSpan]:
         """Return the incidents of a rule, in order; see :class:`whirr.settings.Route` for its numbers."""
         openings, closings = self._opening(k, n), self._closing(hysteresis, m)
         exceeding, streams = self._exceeding, self._stream
-        found: list[Incident] = []
+        found: list[IncidentSpan] = []
         at, most = 0, len(openings)
         while at < most:
             rank = openings[at]
@@ -78,7 +69,7 @@ class Levels:
             end = self._ends[streams[rank]]
             place = bisect_left(closings, opened + m)
             closes = place < len(closings) and closings[place] < end
-            found.append(Incident(opened, closings[place] if closes else end))
+            found.append(IncidentSpan(opened, closings[place] if closes else end))
             # The k-th frame above the threshold from there on is the first that may open the next one.
             free_from = closings[place] + 1 if closes else end
             at = bisect_left(openings, int(exceeding.searchsorted(free_from)) + k - 1, at + 1)

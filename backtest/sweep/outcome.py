@@ -1,150 +1,75 @@
-"""What a setting would have meant for those who answer the alerts."""
+"""What each setting of the alert rule would have meant, on the same scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from backtest.sweep.course import UNKNOWN, Course, labelled
+from backtest.alerting import AlertFigures, Watch
+from backtest.streams import IncidentSpan, Ints, ScoredStream
 from backtest.sweep.grid import Grid, Setting
-from backtest.sweep.incidents import Incident, Levels
-from whirr.rates import per_day, per_day_interval
-
-_DAY_S = 86_400.0
+from backtest.sweep.incidents import Levels
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+@dataclass(frozen=True, slots=True)
+class TriedSetting:
     """What one setting leads to.
 
     Attributes:
         setting: The numbers.
-        faults: Faults in all courses.
-        found: Those during which an incident opened; one that was open before was opened by something else.
+        figures: What its incidents amount to.
         recall: Share of the faults that were found by machine, for machines that have any.
-        delays_s: Of the faults that were found, in order: from the onset to the end of the frame that opened.
-        false_alerts: Incidents that opened outside of faults; on frames without a label only where nothing is labelled.
-        false_alerts_per_machine_day: The same over the time that machines were watched without a known fault; None
-            without any.
-        false_alerts_per_machine_day_interval: What that may as well be, at the level of 95 %.
-        open_share: Share of the frames outside of faults that ended while an incident was open; None without any.
     """
 
     setting: Setting
-    faults: int
-    found: int
+    figures: AlertFigures
     recall: dict[str, float]
-    delays_s: tuple[float, ...]
-    false_alerts: int
-    false_alerts_per_machine_day: float | None
-    false_alerts_per_machine_day_interval: tuple[float, float] | None
-    open_share: float | None
-
-    @property
-    def delay_s_median(self) -> float | None:
-        """Median delay of the faults that were found; None without any."""
-        return float(np.median(self.delays_s)) if self.delays_s else None
-
-    @property
-    def delay_s_max(self) -> float | None:
-        """Longest delay of the faults that were found; None without any."""
-        return max(self.delays_s, default=None)
 
     @property
     def cost(self) -> tuple[float, float, float]:
         """Faults missed, false alerts, and the mean delay with a missed fault waiting for ever: less is better."""
-        mean_s = float(np.mean(self.delays_s)) if self.found == self.faults and self.delays_s else float("inf")
-        if not self.faults:
+        figures = self.figures
+        mean_s = float(np.mean(figures.found_after_s)) if figures.found == figures.faults > 0 else float("inf")
+        if not figures.faults:
             mean_s = 0.0
-        return (self.faults - self.found, self.false_alerts, mean_s)
+        return (figures.faults - figures.found, figures.false_alerts, mean_s)
 
 
-def outcomes(courses: Sequence[Course], grid: Grid) -> list[Outcome]:
-    """Return the outcome of every setting of a grid, in its order."""
-    watch = _Watch.of(courses)
-    levels = Levels.of([course.ratio for course in courses])
-    found: list[Outcome] = []
+def try_settings(streams: Sequence[ScoredStream], grid: Grid, every_s: float = 0.0) -> list[TriedSetting]:
+    """Return what every setting of a grid leads to, in its order.
+
+    Args:
+        streams: The scores.
+        grid: The settings.
+        every_s: See :meth:`backtest.alerting.Watch.of`.
+    """
+    watch = Watch.of(streams, every_s)
+    moving = [stream.moving for stream in streams]
+    levels = Levels.of([stream.ratio[chosen] for stream, chosen in zip(streams, moving, strict=True)])
+    # Where those frames that move the rule lie among all.
+    place = np.concatenate([*map(np.add, moving, watch.starts[:-1].tolist()), watch.starts[-1:]])
+    tried: list[TriedSetting] = []
     for factor in grid.factors:
         scaled = levels.above(factor)
-        found.extend(
-            watch.judge(setting, scaled.incidents(setting.k, setting.n, setting.m, setting.hysteresis))
-            for setting in grid.of(factor)
-        )
-    return found
+        for setting in grid.of(factor):
+            found = scaled.incidents(setting.k, setting.n, setting.m, setting.hysteresis)
+            figures = watch.figures(_among_all(found, place, levels.starts, watch.starts))
+            tried.append(TriedSetting(setting, figures, _recall(watch, figures)))
+    return tried
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Watch:
-    """What all settings are judged by; the courses lie end to end.
+def _among_all(found: Sequence[IncidentSpan], place: Ints, starts: Ints, all_starts: Ints) -> Ints:
+    """Return incidents by frames among all, int64 [incident, 2]; one that never closes lasts to its stream's end."""
+    opened, until = np.array(found, np.int64).reshape(-1, 2).T
+    stream = np.searchsorted(starts, opened, side="right") - 1
+    ends = np.append(starts[1:], len(place) - 1)[stream]
+    return np.column_stack([place[opened], np.where(until == ends, all_starts[stream + 1], place[until])])
 
-    Attributes:
-        fault: Which fault each frame belongs to, -1 for none, -2 where only others are labelled; int64 [n].
-        machine: Each fault's machine.
-        onset_s: When each fault began, seconds since the epoch.
-        end_s: When each frame ended; float64 [n].
-        healthy: How many frames before each one belong to no fault; int64 [n + 1].
-        watched_days: Over machines, how long each was watched without a known fault.
-        intervals: By count: the same few counts come again and again.
-    """
 
-    fault: NDArray[np.int64]
-    machine: list[str]
-    onset_s: list[float]
-    end_s: NDArray[np.float64]
-    healthy: NDArray[np.int64]
-    watched_days: float
-    intervals: dict[int, tuple[float, float] | None] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, courses: Sequence[Course]) -> _Watch:
-        fault = np.full(sum(map(len, courses)), -1, np.int64)
-        machine: list[str] = []
-        onset_s: list[float] = []
-        watched_s: dict[str, float] = {}
-        start, some_known = 0, labelled(courses)
-        for course in courses:
-            if some_known:
-                fault[start : start + len(course)][course.label == UNKNOWN] = -2
-            for one in course.faults():
-                fault[start + one.first : start + one.last + 1] = len(machine)
-                machine.append(course.machine)
-                onset_s.append(float(course.start_s[one.first]))
-            # Several sensors watch a machine at the same time.
-            watched_s[course.machine] = max(watched_s.get(course.machine, 0.0), course.watched_s())
-            start += len(course)
-        ends = np.concatenate([np.empty(0), *(course.end_s for course in courses)])
-        healthy = np.concatenate([[0], np.cumsum(fault == -1)])
-        return cls(fault, machine, onset_s, ends, healthy, sum(watched_s.values()) / _DAY_S)
-
-    def interval(self, false_alerts: int) -> tuple[float, float] | None:
-        if false_alerts not in self.intervals:
-            self.intervals[false_alerts] = per_day_interval(false_alerts, self.watched_days * _DAY_S)
-        return self.intervals[false_alerts]
-
-    def judge(self, setting: Setting, incidents: Sequence[Incident]) -> Outcome:
-        opened = np.array([one.opened for one in incidents], np.int64)
-        until = np.array([one.until for one in incidents], np.int64)
-        of_fault = self.fault[opened]
-        delay_s: dict[int, float] = {}
-        for index in np.flatnonzero(of_fault >= 0).tolist():
-            fault = int(of_fault[index])
-            delay_s.setdefault(fault, float(self.end_s[opened[index]]) - self.onset_s[fault])
-        false_alerts = int((of_fault == -1).sum())
-        recall: dict[str, list[bool]] = {}
-        for fault, machine in enumerate(self.machine):
-            recall.setdefault(machine, []).append(fault in delay_s)
-        frames = int(self.healthy[-1])
-        return Outcome(
-            setting=setting,
-            faults=len(self.machine),
-            found=len(delay_s),
-            recall={name: sum(own) / len(own) for name, own in recall.items()},
-            delays_s=tuple(delay_s[fault] for fault in sorted(delay_s)),
-            false_alerts=false_alerts,
-            false_alerts_per_machine_day=per_day(false_alerts, self.watched_days * _DAY_S),
-            false_alerts_per_machine_day_interval=self.interval(false_alerts),
-            open_share=int((self.healthy[until] - self.healthy[opened]).sum()) / frames if frames else None,
-        )
+def _recall(watch: Watch, figures: AlertFigures) -> dict[str, float]:
+    found: dict[str, list[bool]] = {}
+    for fault, delay_s in zip(watch.faults, figures.delays_s, strict=True):
+        found.setdefault(fault.machine, []).append(delay_s is not None)
+    return {machine: sum(own) / len(own) for machine, own in found.items()}

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from backtest.sweep.choice import Choice
 from whirr.settings import Route
 
 
-def recommended_toml(choice: Choice, routes: Mapping[str, Route], thresholds: Mapping[str, float], note: str) -> str:
-    """Return the text of a ``whirr.toml``: a route for each machine, since each has a threshold of its own.
+def recommended_toml(choice: Choice, routes: Sequence[Route], thresholds: Mapping[str, float], note: str) -> str:
+    """Return the text of a ``whirr.toml``: the routes of now with the recommended setting.
+
+    A route whose machines all have one threshold stays one. Otherwise each machine has a route with a threshold of its
+    own, and the route itself comes after them, for machines that the recordings are not of.
 
     Args:
         choice: The recommended setting.
-        routes: The route that each machine has now; what the setting doesn't touch stays.
+        routes: The routes of now, first match wins; what the setting doesn't touch stays. Each machine has one.
         thresholds: Each machine's alert threshold now.
         note: Written as a comment at the top.
     """
+    here = choice.outcome.setting
+    rule = {"k": here.k, "n": here.n, "m": here.m, "hysteresis": here.hysteresis}
     lines = [f"# {line}" for line in (*note.splitlines(), choice.reason)]
-    for machine, route in routes.items():
-        here = choice.outcome.setting
-        changed = route.model_copy(
-            update={
-                "match": machine,
-                "k": here.k,
-                "n": here.n,
-                "m": here.m,
-                "hysteresis": here.hysteresis,
-                "threshold": float(f"{thresholds[machine] * here.factor:.6g}"),
-            }
-        )
-        lines += ["", "[[route]]", *_assignments(changed)]
+    left = {machine: _scaled(threshold, here.factor) for machine, threshold in thresholds.items()}
+    for route in routes:
+        own = {machine: left.pop(machine) for machine in list(left) if route.matches(machine)}
+        if not own:  # of machines that the recordings are not of
+            lines += _table(route)
+            continue
+        stated = None if route.threshold is None else _scaled(route.threshold, here.factor)
+        changed = route.model_copy(update={**rule, "threshold": stated})
+        if len(set(own.values())) == 1 and (len(own) > 1 or route.match in own):
+            lines += _table(changed.model_copy(update={"threshold": next(iter(own.values()))}))
+            continue
+        for machine, threshold in own.items():
+            lines += _table(changed.model_copy(update={"match": machine, "threshold": threshold}))
+        lines += _table(changed, "other machines than those above")
     return "\n".join(lines) + "\n"
+
+
+def _scaled(threshold: float, factor: float) -> float:
+    return float(f"{threshold * factor:.6g}")
+
+
+def _table(route: Route, note: str = "") -> list[str]:
+    return ["", *([f"# {note}"] if note else []), "[[route]]", *_assignments(route)]
 
 
 def _assignments(route: Route) -> list[str]:

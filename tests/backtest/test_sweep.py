@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from backtest.alerting import as_normal, watched
+from backtest.streams import ANOMALY, NORMAL, UNKNOWN, IncidentSpan, ScoredStream
 from backtest.sweep.choice import pareto, recommend
-from backtest.sweep.course import ANOMALY, NORMAL, UNKNOWN, Course
 from backtest.sweep.grid import Grid, Setting
-from backtest.sweep.incidents import Incident, Levels
-from backtest.sweep.load import load_courses
-from backtest.sweep.outcome import outcomes
+from backtest.sweep.incidents import Levels
+from backtest.sweep.load import load_scores
+from backtest.sweep.outcome import try_settings
 from backtest.sweep.routes import recommended_toml
+from backtest.sweep.standstill import standstills
 from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline.rule import Incident as RuleState
 from stream_app.pipeline.rule import Rule, step
@@ -28,18 +31,18 @@ from tests.helpers import run_whirr
 from whirr.settings import Route, load_settings
 
 
-def stepped(streams: list[list[float]], rule: Rule) -> list[Incident]:
+def stepped(streams: list[list[float]], rule: Rule) -> list[IncidentSpan]:
     """Return what the worker's own rule does, frame by frame."""
-    found: list[Incident] = []
+    found: list[IncidentSpan] = []
     start = 0
     for ratios in streams:
         state = RuleState()
         for index, value in enumerate(ratios, start):
             state, transition = step(state, value, rule)
             if transition == "opened":
-                found.append(Incident(index, start + len(ratios)))
+                found.append(IncidentSpan(index, start + len(ratios)))
             elif transition == "closed":
-                found[-1] = Incident(found[-1].opened, index)
+                found[-1] = IncidentSpan(found[-1].opened, index)
         start += len(ratios)
     return found
 
@@ -62,9 +65,22 @@ def test_incidents_are_those_of_the_workers_rule(
     assert levels.incidents(k, k + more, m, hysteresis) == stepped(streams, Rule(k, k + more, m, hysteresis))
 
 
-def course(ratio: list[float], label: list[int], machine: str = "pump-1", step_s: float = 1.0) -> Course:
-    start_s = 1e9 + np.arange(len(ratio)) * step_s
-    return Course(machine, "", start_s, np.full(len(ratio), 1.0), np.array(ratio, np.float64), np.array(label, np.int8))
+def stream(
+    ratio: list[float], label: list[int], machine: str = "pump-1", step_s: float = 1.0, source: str = ""
+) -> ScoredStream:
+    start_us = (1_000_000_000 + np.arange(len(ratio)) * step_s).astype(np.int64) * 1_000_000
+    return ScoredStream(
+        machine,
+        source,
+        1.0,
+        start_us,
+        np.full(len(ratio), 1.0),
+        np.array(ratio, np.float64),
+        np.array(label, np.int8),
+        np.zeros(len(ratio), np.int8),
+        np.zeros(len(ratio), bool),
+        start_us,
+    )
 
 
 def only(setting: Setting) -> Grid:
@@ -74,55 +90,60 @@ def only(setting: Setting) -> Grid:
 def test_faults_found_their_delay_and_false_alerts() -> None:
     quiet, loud = [0.5] * 20, [2.0] * 20
     courses = [
-        course(quiet + loud[:4] + quiet + loud, [NORMAL] * 44 + [ANOMALY] * 20),
-        course(quiet + quiet, [NORMAL] * 20 + [ANOMALY] * 20, "pump-2"),
+        stream(quiet + loud[:4] + quiet + loud, [NORMAL] * 44 + [ANOMALY] * 20),
+        stream(quiet + quiet, [NORMAL] * 20 + [ANOMALY] * 20, "pump-2"),
     ]
-    (outcome,) = outcomes(courses, only(Setting(1.0, 3, 5, 5, 0.9)))
-    assert (outcome.faults, outcome.found, outcome.false_alerts) == (2, 1, 1)
+    (outcome,) = try_settings(courses, only(Setting(1.0, 3, 5, 5, 0.9)))
+    figures = outcome.figures
+    assert (figures.faults, figures.found, figures.false_alerts) == (2, 1, 1)
     assert outcome.recall == {"pump-1": 1.0, "pump-2": 0.0}
-    assert outcome.delays_s == (3.0,)  # the third loud second has been heard
-    assert outcome.false_alerts_per_machine_day == pytest.approx(86_400 / 64)
+    assert figures.delays_s == (3.0, None)  # the third loud second has been heard
+    assert outcome.figures.false_alerts_a_day == pytest.approx(86_400 / 64)
     # The false one opened with its third loud frame and closed with the fifth quiet one after the fourth.
-    assert outcome.open_share == pytest.approx(6 / 64)
+    assert figures.normal_open_share == pytest.approx(6 / 64)
 
 
 def test_an_incident_that_was_open_before_the_onset_has_not_found_the_fault() -> None:
-    (outcome,) = outcomes([course([2.0] * 20, [NORMAL] * 10 + [ANOMALY] * 10)], only(Setting(1.0, 3, 5, 5, 0.9)))
-    assert (outcome.found, outcome.false_alerts) == (0, 1)
+    (outcome,) = try_settings([stream([2.0] * 20, [NORMAL] * 10 + [ANOMALY] * 10)], only(Setting(1.0, 3, 5, 5, 0.9)))
+    assert (outcome.figures.found, outcome.figures.false_alerts, outcome.figures.already_open) == (0, 1, 1)
 
 
 def test_an_incident_on_frames_without_a_label_is_neither_true_nor_false() -> None:
-    known = course([0.5] * 10 + [2.0] * 10 + [0.5] * 10, [NORMAL] * 10 + [UNKNOWN] * 10 + [NORMAL] * 10)
-    unknown = course(known.ratio.tolist(), [UNKNOWN] * 30)
-    assert [outcomes([one], only(Setting(1.0, 3, 5, 5, 0.9)))[0].false_alerts for one in (known, unknown)] == [0, 1]
+    known = stream([0.5] * 10 + [2.0] * 10 + [0.5] * 10, [NORMAL] * 10 + [UNKNOWN] * 10 + [NORMAL] * 10)
+    unknown = stream(known.ratio.tolist(), [UNKNOWN] * 30)
+    for one, figures in ((known, (0, 1)), (unknown, (1, 0))):
+        streams, labelled = as_normal([one])
+        assert labelled == (one is known)
+        (outcome,) = try_settings(streams, only(Setting(1.0, 3, 5, 5, 0.9)))
+        assert (outcome.figures.false_alerts, outcome.figures.unlabelled_alerts) == figures
 
 
 def test_a_night_without_recordings_is_no_watch() -> None:
-    gap = course([0.5] * 4, [NORMAL] * 4, step_s=36_000.0)
-    assert gap.watched_s() == 3 * 60 + 1
-    sparse = course([0.5] * 4, [NORMAL] * 4, step_s=10.0)  # a tenth of the time, as a gateway that saves power
-    assert sparse.watched_s() == 31
+    gap = stream([0.5] * 4, [NORMAL] * 4, step_s=36_000.0)
+    assert watched(gap) == 3 * 60 + 1
+    sparse = stream([0.5] * 4, [NORMAL] * 4, step_s=10.0)  # a tenth of the time, as a gateway that saves power
+    assert watched(sparse) == 31
 
 
 def test_a_machine_with_two_sensors_is_watched_once() -> None:
-    one = course([2.0] + [0.1] * 99, [NORMAL] * 100)
-    other = Course("pump-1", "b", one.start_s, one.duration_s, one.ratio, one.label)
-    (outcome,) = outcomes([one, other], only(Setting(1.0, 1, 1, 3, 0.9)))
-    assert outcome.false_alerts_per_machine_day == pytest.approx(2 * 86_400 / 100)
+    one = stream([2.0] + [0.1] * 99, [NORMAL] * 100)
+    other = stream(one.ratio.tolist(), one.label.tolist(), source="b")
+    (outcome,) = try_settings([one, other], only(Setting(1.0, 1, 1, 3, 0.9)))
+    assert outcome.figures.false_alerts_a_day == pytest.approx(2 * 86_400 / 100)
 
 
-def _noisy(seed: int = 1) -> list[Course]:
+def _noisy(seed: int = 1) -> list[ScoredStream]:
     rng = np.random.default_rng(seed)
     courses = []
     for number in range(4):
         ratio = rng.lognormal(-0.7, 0.25, 2000)
         ratio[1500:] *= 2.5
-        courses.append(course(ratio.tolist(), [NORMAL] * 1500 + [ANOMALY] * 500, f"m{number}"))
+        courses.append(stream(ratio.tolist(), [NORMAL] * 1500 + [ANOMALY] * 500, f"m{number}"))
     return courses
 
 
 def test_the_front_holds_what_nothing_beats() -> None:
-    every = outcomes(_noisy(), Grid())
+    every = try_settings(_noisy(), Grid())
     front = pareto(every)
     assert 1 <= len(front) < len(every) / 4
     for one in front:
@@ -134,49 +155,79 @@ def test_the_front_holds_what_nothing_beats() -> None:
 
 def test_the_recommended_setting_finds_all_with_room_on_both_sides() -> None:
     grid = Grid()
-    choice = recommend(outcomes(_noisy(), grid))
-    assert (choice.outcome.found, choice.outcome.false_alerts) == (4, 0)
+    choice = recommend(try_settings(_noisy(), grid))
+    assert (choice.outcome.figures.found, choice.outcome.figures.false_alerts) == (4, 0)
     low, high = choice.factors
     assert low < choice.outcome.setting.factor < high
     assert "it finds 4 of 4 faults, with 0 false alerts" in choice.reason
     # Recordings of another day, drawn alike, are judged alike.
     setting = choice.outcome.setting
-    (again,) = outcomes(_noisy(2), only(setting))
-    assert (again.found, again.false_alerts) == (4, 0)
+    (again,) = try_settings(_noisy(2), only(setting))
+    assert (again.figures.found, again.figures.false_alerts) == (4, 0)
 
 
 def test_where_every_setting_alerts_falsely_the_fewest_are_taken_and_told() -> None:
-    courses = [course([9.0] * 50, [NORMAL] * 50)]
-    choice = recommend(outcomes(courses, Grid()))
-    assert choice.outcome.false_alerts == 1
+    courses = [stream([9.0] * 50, [NORMAL] * 50)]
+    choice = recommend(try_settings(courses, Grid()))
+    assert choice.outcome.figures.false_alerts == 1
     assert "No setting has as few as 0 false alerts; the fewest are 1" in choice.reason
 
 
 def test_more_false_alerts_are_taken_where_they_are_allowed_and_find_more() -> None:
     hum = [1.5, 0.1, 0.1, 0.1, 0.1] * 4
-    courses = [course([0.1] * 20 + hum + [0.1] * 9 + [1.4], [NORMAL] * 40 + [ANOMALY] * 10)]
-    strict, lenient = recommend(outcomes(courses, Grid())), recommend(outcomes(courses, Grid()), most_false_alerts=4)
-    assert (strict.outcome.found, strict.outcome.false_alerts) == (0, 0)
-    assert lenient.outcome.found == 1
-    assert 1 <= lenient.outcome.false_alerts <= 4
+    courses = [stream([0.1] * 20 + hum + [0.1] * 9 + [1.4], [NORMAL] * 40 + [ANOMALY] * 10)]
+    strict, lenient = (
+        recommend(try_settings(courses, Grid())),
+        recommend(try_settings(courses, Grid()), most_false_alerts=4),
+    )
+    assert (strict.outcome.figures.found, strict.outcome.figures.false_alerts) == (0, 0)
+    assert lenient.outcome.figures.found == 1
+    assert 1 <= lenient.outcome.figures.false_alerts <= 4
 
 
 def test_the_recommendation_is_a_file_that_the_worker_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    choice = recommend(outcomes(_noisy(), Grid()))
+    choice = recommend(try_settings(_noisy(), Grid()))
     route = Route(match="m*", model='models/a "b".onnx', running_dbfs=-50.0, k=1, n=1)
-    routes = {f"m{number}": route for number in range(4)}
-    thresholds = {name: 2.0 + index for index, name in enumerate(routes)}
-    text = recommended_toml(choice, routes, thresholds, "From a sweep.\nOf four machines.")
+    thresholds = {f"m{number}": 2.0 + number for number in range(4)}
+    text = recommended_toml(choice, [route], thresholds, "From a sweep.\nOf four machines.")
     assert text.startswith("# From a sweep.\n# Of four machines.\n# ")
     (tmp_path / "whirr.toml").write_text(text)
     monkeypatch.setenv("WHIRR_SETTINGS_FILE", str(tmp_path / "whirr.toml"))
     loaded = load_settings().route
     here = choice.outcome.setting
-    assert [one.match for one in loaded] == list(routes)
+    assert [one.match for one in loaded] == [*thresholds, "m*"]  # the last for machines that were not replayed
     for one in loaded:
         assert (one.k, one.n, one.m, one.hysteresis) == here[1:]
-        assert one.threshold == pytest.approx(thresholds[one.match] * here.factor, rel=1e-5)
         assert (one.model, one.running_dbfs) == (route.model, -50.0)
+    for one in loaded[:-1]:
+        assert one.threshold == pytest.approx(thresholds[one.match] * here.factor, rel=1e-5)
+    assert loaded[-1].threshold is None
+
+
+def test_machines_of_one_threshold_keep_their_one_route_and_others_are_left_alone() -> None:
+    choice = recommend(try_settings(_noisy(), Grid()))
+    routes = [Route(match="m*", model="m.onnx"), Route(match="fan-*", model="fan.onnx", k=2, n=2)]
+    text = recommended_toml(choice, routes, dict.fromkeys(("m1", "m2"), 3.0), "")
+    pumps, fans = tomllib.loads(text)["route"]
+    assert pumps["match"] == "m*"
+    assert pumps["threshold"] == pytest.approx(3.0 * choice.outcome.setting.factor, rel=1e-5)
+    assert fans == {"match": "fan-*", "model": "fan.onnx", "k": 2, "n": 2, "m": 5, "hysteresis": 0.9}
+
+
+def test_the_default_rule_is_kept_where_another_one_gains_nothing() -> None:
+    rng = np.random.default_rng(0)
+    ratio = np.concatenate([rng.uniform(0.1, 0.2, 200), rng.uniform(5.0, 6.0, 50)])
+    here = recommend(try_settings([stream(ratio.tolist(), [NORMAL] * 200 + [ANOMALY] * 50)], Grid())).outcome.setting
+    assert here[1:] == (3, 5, 5, 0.9)
+
+
+def test_alerts_of_a_machine_that_stands_still_call_for_a_running_level() -> None:
+    ratio = [0.5] * 50 + [3.0] * 10 + [0.5] * 40
+    still = replace(stream(ratio, [NORMAL] * 100), level_dbfs=np.array([-30.0] * 50 + [-80.0] * 10 + [-30.0] * 40))
+    loud = replace(still, machine="pump-2", level_dbfs=np.full(100, -30.0))
+    (found,) = standstills([still, loud])
+    assert found == ("pump-1", 1, -80.0, -30.0)
+    assert found.running_dbfs == -55
 
 
 @pytest.mark.parametrize(
@@ -205,7 +256,7 @@ def _scores(folder: Path, *, labels: bool = True) -> None:
                 {
                     "machine_id": one.machine,
                     "source": None,
-                    "recorded_time": datetime.fromtimestamp(one.start_s[index], UTC),
+                    "recorded_time": datetime.fromtimestamp(one.recorded_us[index] / 1e6, UTC),
                     "duration_s": 1.0,
                     "score": one.ratio[index] * (3.0 + number),
                     "threshold": 3.0 + number,
@@ -219,19 +270,20 @@ def _scores(folder: Path, *, labels: bool = True) -> None:
     parquet.write_table(pa.Table.from_pylist(rows, schema), folder / "scores.parquet")
 
 
-def test_courses_are_read_from_the_scores_of_a_replay(tmp_path: Path) -> None:
+def test_streams_are_read_from_the_scores_of_a_replay(tmp_path: Path) -> None:
     _scores(tmp_path)
-    loaded = load_courses(tmp_path)
+    loaded = load_scores(tmp_path)
     assert loaded.thresholds == {"m0": 3.0, "m1": 4.0}
     assert loaded.left_out == 30
-    for ours, theirs in zip(loaded.courses, _noisy(), strict=False):
-        np.testing.assert_allclose(ours.ratio, theirs.ratio[15:])
-        np.testing.assert_array_equal(ours.label, theirs.label[15:])
-        np.testing.assert_array_equal(ours.start_s, theirs.start_s[15:])
+    for ours, theirs in zip(loaded.streams, _noisy(), strict=False):
+        np.testing.assert_allclose(ours.ratio, theirs.ratio)
+        np.testing.assert_array_equal(ours.label, theirs.label)
+        np.testing.assert_array_equal(ours.recorded_us, theirs.recorded_us)
+        np.testing.assert_array_equal(ours.moving, np.arange(15, 2000))
     with pytest.raises(
         RecordingError, match=r"holds no scores\.parquet; expected the folder that `whirr replay --out`"
     ):
-        load_courses(tmp_path / "elsewhere")
+        load_scores(tmp_path / "elsewhere")
 
 
 def test_the_command_recommends_and_writes(tmp_path: Path) -> None:

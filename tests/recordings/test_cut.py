@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from backtest.replay.scoring import pieces
+from backtest.replay.store import opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,8 +25,6 @@ from backtest.evaluation.scoring import Pace, _Stream
 from backtest.replay.config import ReplayConfig
 from backtest.replay.cutting import records
 from backtest.replay.finding import Finder
-from backtest.replay.scoring import pieces
-from backtest.replay.store import opened
 from edge_agent import EdgeAgent, EdgeConfig, PlaybackTimes
 from edge_agent.sources import FolderSource
 from recordings import decode

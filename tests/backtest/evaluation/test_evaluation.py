@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from backtest.evaluation import EvaluateConfig, EvaluationObserver, evaluate
-from backtest.evaluation.metrics import NAMES
+from backtest.metrics import NAMES
 from commands import load_command, run
 from recordings import decode
 from recordings.cut import frame_bounds
@@ -91,16 +91,16 @@ def test_the_figures_are_those_of_the_stored_thresholds(labelled: Path, tiny: Pa
     assert set(result.overall.intervals) == {"auc", "pauc", "f1"}
     assert result.machines["pump-1"].metrics == result.overall
     assert result.arithmetic == pytest.approx(result.overall.values)
-    alerts = result.machines["pump-1"].alerts
+    figures = result.machines["pump-1"].figures
     # The loud normal comes last, so its false alert is still open when the fault begins.
-    assert (alerts.false_alerts, alerts.normal_s, alerts.found, alerts.already_open) == (1, 32.0, False, True)
+    assert (figures.false_alerts, figures.normal_s, figures.found, figures.already_open) == (1, 32.0, 0, 1)
     assert result.optimistic == ()
     assert any("pauc rests on less than one" in note for note in result.notes)
 
 
 def test_a_recordings_score_is_the_mean_of_what_the_worker_gives_its_frames(labelled: Path, tiny: Path) -> None:
     model = Model.load(tiny)
-    scored = evaluate(_config(labelled, tiny)).machines["pump-1"].course.recordings[0]
+    scored = evaluate(_config(labelled, tiny)).machines["pump-1"].recordings[0]
     samples = read_recording(scored.labelled.recording.path).samples
     scores = []
     for start in range(0, 64_000, 16_000):
@@ -117,12 +117,12 @@ def test_each_machine_is_judged_by_its_own_thresholds(tmp_path: Path) -> None:
     result = evaluate(_config(folder, model))
     first, second = (result.machines[name] for name in ("pump-1", "pump-2"))
     assert first.metrics.confusion.false_positives == 1
-    assert second.course.recordings[0].threshold == 1.5
-    assert (first.alerts.threshold, second.alerts.threshold) == (1.0, 9.0)
-    assert (second.alerts.found, second.alerts.false_alerts) == (False, 0)
+    assert second.recordings[0].threshold == 1.5
+    assert (first.stream.threshold, second.stream.threshold) == (1.0, 9.0)
+    assert (second.figures.found, second.figures.false_alerts) == (0, 0)
     flagged = first.metrics.confusion.false_positives + second.metrics.confusion.false_positives
     assert result.overall.confusion.false_positives == flagged
-    assert (result.alerts.faults, result.alerts.normal_s) == (2, 64.0)
+    assert (result.figures.faults, result.figures.normal_s) == (2, 64.0)
     assert any("compare scores of different machines" in note for note in result.notes)
 
 
@@ -151,7 +151,7 @@ def test_broken_recordings_move_nothing(tmp_path: Path, tiny: Path, labelled: Pa
     assert "frame 4: " in reasons["anomaly_99.wav"]
     assert "too_short" in reasons["normal_98.wav"]
     assert result.overall == whole.overall
-    assert result.machines["pump-1"].alerts == whole.machines["pump-1"].alerts
+    assert result.machines["pump-1"].figures == whole.machines["pump-1"].figures
     assert result.data_hash == whole.data_hash
     with pytest.raises(RecordingError, match=r"1 of the files.*normal_99\.flac"):  # before anything is scored
         evaluate(_config(folder, tiny, on_error="fail"))
@@ -174,7 +174,7 @@ def test_one_class_alone_gives_none_with_a_reason(tmp_path: Path, tiny: Path) ->
     assert result.overall.values["auc"] is None
     assert result.overall.reasons["auc"] == "no anomalous recording"
     assert result.harmonic["auc"] is None
-    assert result.alerts.faults == 0
+    assert result.figures.faults == 0
     orjson.dumps(result.as_dict())
 
 
@@ -207,9 +207,9 @@ def test_the_rule_can_be_the_settings(
         "muted_until = 2030-01-01T00:00:00Z\n"
     )
     monkeypatch.setenv("WHIRR_SETTINGS_FILE", str(file))
-    alerts = evaluate(_config(labelled, tiny, use_routes=True), settings=load_settings()).machines["pump-1"].alerts
-    assert (alerts.found, alerts.delay_s, alerts.threshold, alerts.false_alerts) == (True, 1.0, 3.0, 0)
-    assert evaluate(_config(labelled, tiny), settings=load_settings()).machines["pump-1"].alerts.threshold == 1.0
+    own = evaluate(_config(labelled, tiny, use_routes=True), settings=load_settings()).machines["pump-1"]
+    assert (own.figures.delays_s, own.figures.false_alerts, own.stream.threshold) == ((1.0,), 0, 3.0)
+    assert evaluate(_config(labelled, tiny), settings=load_settings()).machines["pump-1"].stream.threshold == 1.0
 
 
 @pytest.mark.parametrize(
@@ -293,8 +293,8 @@ def test_real_recordings_are_evaluated_by_the_protocol(tmp_path: Path) -> None:
     own = result.machines["motor"]
     assert (own.metrics.normals, own.metrics.anomalies, result.in_train) == (21, 170, 21)
     assert result.problems == ()
-    assert own.course.recordings[0].threshold == trained.metadata.thresholds_for("motor").decision_threshold
-    assert own.alerts.normal_s == pytest.approx(21 * 6, abs=0.1)
+    assert own.recordings[0].threshold == trained.metadata.thresholds_for("motor").decision_threshold
+    assert own.figures.normal_s == pytest.approx(21 * 6, abs=0.1)
     assert 0.5 < result.overall.values["auc"] < 1
     low, high = result.overall.intervals["auc"]
     assert low < result.overall.values["auc"] < high

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from backtest.evaluation import bootstrap
-from backtest.evaluation.metrics import NAMES, Metrics, Sample, arithmetic_mean, harmonic_mean, measure
+from backtest import bootstrap
+from backtest.metrics import NAMES, Metrics, Sample, arithmetic_mean, harmonic_mean, measure
 
 
 def _sample(normals: int = 40, anomalies: int = 25, seed: int = 0, digits: int = 6, threshold: float = 0.8) -> Sample:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from backtest.evaluation import EvaluateConfig, Evaluation, evaluate
-from backtest.evaluation.charts import inline_svg
 from backtest.evaluation.details import look_into, worst_false_alarms, worst_misses
 from backtest.evaluation.publish import publish
-from backtest.evaluation.report import _false_alerts_tile, _metric_tile, command, render
+from backtest.report.charts import inline_svg
+from backtest.report.evaluation import _false_alerts_tile, _metric_tile, command, evaluation_page
 from commands import run
 from schemas.errors import ModelError, ServiceUnavailable, SettingsError
 from stream_app.pipeline import Model
@@ -79,7 +79,7 @@ def result(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
 
 def test_the_report_nests_and_fetches_nothing(result: Evaluation, tiny: Path) -> None:
-    text = render(result, Model.load(tiny))
+    text = evaluation_page(result, Model.load(tiny))
     page = Page(text)
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
     assert "script" not in page.tags
@@ -91,7 +91,7 @@ def test_the_report_nests_and_fetches_nothing(result: Evaluation, tiny: Path) ->
 
 
 def test_the_report_says_what_was_found_and_how_to_find_it_again(result: Evaluation, tiny: Path) -> None:
-    page = Page(render(result, Model.load(tiny)))
+    page = Page(evaluation_page(result, Model.load(tiny)))
     said = " ".join(page.texts)
     for expected in (
         "Evaluation of tiny 1",
@@ -119,7 +119,7 @@ def test_the_first_tile_is_the_mean_over_machines_and_names_the_worst(result: Ev
     name, value, below = _metric_tile(
         replace(result, machines=machines, overall=overall, arithmetic={"auc": 0.4}, harmonic={"auc": 0.3}), "auc"
     )
-    assert (name, value.text) == ("AUC, mean of 2 machines", "0.400")
+    assert (name, value) == ("AUC, mean of 2 machines", "0.400")
     told = "harmonic mean 0.300; worst 0.250, pump-2; all scores in one, without regard to the machine: 0.333"
     assert below == told
 
@@ -145,14 +145,14 @@ def test_the_first_tile_is_the_mean_over_machines_and_names_the_worst(result: Ev
 def test_a_rate_is_told_with_its_interval_and_not_at_all_from_minutes(
     result: Evaluation, count: int, normal_s: float, tile: tuple[str, str, str]
 ) -> None:
-    name, value, below = _false_alerts_tile(replace(result.alerts, false_alerts=count, normal_s=normal_s))
-    assert (name, value.text) == tile[:2]
+    name, value, below = _false_alerts_tile(replace(result.figures, false_alerts=count, normal_s=normal_s))
+    assert (name, value) == tile[:2]
     assert below.endswith(tile[2])
 
 
 @pytest.mark.parametrize("width", [1300, 420])
 def test_nothing_of_the_report_is_cut_off(result: Evaluation, tiny: Path, tmp_path: Path, width: int) -> None:
-    (tmp_path / "report.html").write_text(render(result, Model.load(tiny)))
+    (tmp_path / "report.html").write_text(evaluation_page(result, Model.load(tiny)))
     with shown_in_browser(tmp_path / "report.html", width) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
@@ -163,7 +163,7 @@ def test_nothing_of_the_report_is_cut_off(result: Evaluation, tiny: Path, tmp_pa
 
 
 def test_the_worst_come_first(result: Evaluation) -> None:
-    recordings = result.machines["pump-1"].course.recordings
+    recordings = result.machines["pump-1"].recordings
     misses, alarms = worst_misses(recordings, 1), worst_false_alarms(recordings, 5)
     assert [one.labelled.label for one in misses] == ["anomaly"]
     assert misses[0].score == min(one.score for one in recordings if one.labelled.anomalous)
@@ -176,7 +176,7 @@ def test_a_detail_names_the_bands_that_drove_the_score(tmp_path: Path, tiny: Pat
     write(tmp_path / "m" / "anomaly_1.wav", samples.T, 16_000)
     result = evaluate(EvaluateConfig(folder=tmp_path, model=tiny))
     model = Model.load(tiny)
-    detail = look_into(result.machines["m"].course.recordings[0], model, result.pace)
+    detail = look_into(result.machines["m"].recordings[0], model, result.pace)
     assert detail.log_mel.shape == (128, 3 * model.features.columns(16_000))
     assert detail.duration_s == 3.0
     low, high = detail.edges_hz[int(detail.excess.argmax())]

@@ -11,7 +11,7 @@ import pytest
 from backtest.replay.config import ReplayConfig
 from backtest.replay.finding import Finder
 from backtest.replay.gates import failures, parse_gate
-from backtest.replay.store import opened
+from backtest.store import opened
 from recordings.pattern import Pattern
 from schemas.errors import RecordingError, SettingsError
 from schemas.times import format_rfc3339

@@ -13,7 +13,7 @@ import pytest
 from backtest.replay.config import ReplayConfig
 from backtest.replay.finding import Finder
 from backtest.replay.publish import in_time_order
-from backtest.replay.store import opened
+from backtest.store import opened
 from commands import run
 from schemas import FrameRecord
 from stream_app.worker.models import Champions
@@ -53,6 +53,16 @@ def test_frames_of_all_recordings_come_in_the_order_of_time(plant: Path, tmp_pat
     assert len(found) == 2 * 16
 
 
+@pytest.mark.parametrize(
+    ("options", "instead"), [(("--to", "kafka"), "`whirr publish DIR`"), (("--from", "kafka"), "`whirr rescore`")]
+)
+def test_what_became_a_command_of_its_own_is_named(
+    options: tuple[str, str], instead: str, capsys: pytest.CaptureFixture[str]
+):
+    assert whirr("replay", *options) == 2
+    assert instead in capsys.readouterr().err
+
+
 def test_published_compared_rescored_recorded_and_listened_to(
     kafka: KafkaUnderTest,
     plant: Path,
@@ -67,7 +77,7 @@ def test_published_compared_rescored_recorded_and_listened_to(
     out = tmp_path / "out"
     with WorkerProcess(settings, tmp_path) as worker:
         worker.wait_until_ready()
-        again = ("replay", plant, "--to", "kafka", "--speed", "max", "--compare", "--model", model, "--json")
+        again = ("compare", plant, "--model", model, "--json")
         assert whirr(*again, "--out", out) == 0
         told = printed(capsys)
         assert told["comparison"] == {
@@ -87,14 +97,14 @@ def test_published_compared_rescored_recorded_and_listened_to(
         assert lines(tmp_path / "late" / "differences.jsonl")
 
     # What is retained, scored again: both rounds, of which the second is late.
-    assert whirr("replay", "--from", "kafka", "--model", model, "--out", tmp_path / "from", "--jobs", 1, "--json") == 0
+    assert whirr("rescore", "--model", model, "--out", tmp_path / "from", "--jobs", 1, "--json") == 0
     told = printed(capsys)
     assert (told["frames"], told["late"], told["incidents"]) == (32 + 16, 16, 2)
     known = {row["frame_id"]: row["score"] for row in scores(out)}
     retained = {row["frame_id"]: row["score"] for row in scores(tmp_path / "from")}
     assert known.items() <= retained.items()
     assert {alert["alert_id"] for alert in alerts(tmp_path / "from")} == {alert["alert_id"] for alert in alerts(out)}
-    ended = ("replay", "--from", "kafka", "--until", "2020-01-01T00:00:00Z", "--model", model, "--jobs", 1)
+    ended = ("rescore", "--until", "2020-01-01T00:00:00Z", "--model", model, "--jobs", 1)
     assert whirr(*ended, "--out", tmp_path / "from") == 0  # what was there of the topic is replaced
     assert scores(tmp_path / "from") == []
     assert whirr(*ended, "--out", out) == 2  # but not what came of a folder

@@ -12,8 +12,8 @@ from backtest.replay.cutting import records
 from backtest.replay.finding import Finder
 from backtest.replay.models import identity, load
 from backtest.replay.run import ReplayObserver, replay
-from backtest.replay.scoring import Answers, pieces
-from backtest.replay.store import opened
+from backtest.scoring import Answers, pieces
+from backtest.store import opened
 from commands._replay import notes
 from schemas import Alert, DeadLetter, FrameRecord, Score, parse_frame
 from schemas.errors import RecordingError, SettingsError
@@ -56,8 +56,8 @@ def frames_of(folder: Path, out: Path, champions: Champions) -> list[FrameRecord
 def test_scores_alerts_and_dead_letters_are_those_of_the_backtest(
     folder: Path, tmp_path: Path, champions: Champions, jobs: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("backtest.replay.scoring._FRAMES_A_JOB", 1)
-    monkeypatch.setattr("backtest.replay.scoring.BATCH_FRAMES", 5)
+    monkeypatch.setattr("backtest.scoring._FRAMES_A_JOB", 1)
+    monkeypatch.setattr("backtest.scoring.BATCH_FRAMES", 5)
     summary = run(folder, tmp_path / "out", champions, jobs=jobs)
     assert summary["jobs"] == jobs
     routes = [routed.route for routed in champions.router.routed]
@@ -111,7 +111,7 @@ def test_the_summary_counts_what_an_engineer_asks_for(folder: Path, tmp_path: Pa
 def test_an_interrupted_run_goes_on_without_scoring_anything_twice(
     folder: Path, tmp_path: Path, champions: Champions, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("backtest.replay.scoring.BATCH_FRAMES", 3)
+    monkeypatch.setattr("backtest.scoring.BATCH_FRAMES", 3)
     whole = Counting()
     run(folder, tmp_path / "whole", champions, whole)
     first, second = Counting(most=20), Counting()

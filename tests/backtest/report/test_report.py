@@ -16,9 +16,8 @@ from backtest.replay.config import ReplayConfig
 from backtest.replay.models import load, routes_of
 from backtest.replay.run import ReplayObserver, replay
 from backtest.report.moments import moment
-from backtest.report.page import When, _auc_tile, course, moments_wanted
-from backtest.report.streams import SHOWN_POINTS, Stream, read_results
-from backtest.report.write import write_report
+from backtest.report.replay import SHOWN_POINTS, When, _auc_tile, course, moments_wanted, read_results, write_report
+from backtest.streams import NORMAL, ScoredStream
 from schemas.errors import RecordingError, SettingsError
 from stream_app.worker.models import Champions
 from tests.browser import shown_in_browser
@@ -75,7 +74,7 @@ def test_the_page_holds_everything_and_fetches_nothing(replayed: tuple[Path, Cha
     text = (replayed[0] / "report.html").read_text()
     assert not re.search(r'(?:src|href)="(?!data:|#)', text)
     assert "http" not in re.sub(r'"data:[^"]*"', "", text)
-    assert "whirr replay &#x27;a &amp; b&#x27;" in text
+    assert "whirr replay &#39;a &amp; b&#39;" in text
     summary = read_results(replayed[0] / "out").summary
     assert summary["data_hash"] in text
     assert summary["routes"][0]["sha256"] in text
@@ -115,16 +114,25 @@ def test_a_recording_that_is_gone_is_named(replayed: tuple[Path, Champions], tmp
 
 
 def test_a_long_stream_is_thinned_out_but_for_its_peaks() -> None:
-    stream = Stream("m", "")
-    rng = np.random.default_rng(0)
-    for index in range(20_000):
-        stream.recorded_us.append(index * 1_000_000)
-        stream.ratio.append(float(rng.uniform(0.4, 0.6)) if index != 12_345 else 7.0)
-        stream.label.append(1)
-        stream.status.append(0)
-        stream.file.append(stream.files.setdefault("a.wav", 0))
-        stream.offset_s.append(float(index))
-        stream.duration_s.append(1.0)
+    rng, count = np.random.default_rng(0), 20_000
+    ratio = rng.uniform(0.4, 0.6, count)
+    ratio[12_345] = 7.0
+    start_us, label, zeros = np.arange(count) * 1_000_000, np.full(count, NORMAL, np.int8), np.zeros(count, np.int8)
+    stream = ScoredStream(
+        "m",
+        "",
+        1.0,
+        start_us,
+        np.ones(count),
+        ratio,
+        label,
+        zeros,
+        zeros.astype(bool),
+        start_us,
+        file=zeros.astype(np.int64),
+        offset_s=np.arange(count) * 1.0,
+        files=("a.wav",),
+    )
     drawn = course(stream, [])
     assert len(drawn["t"]) <= SHOWN_POINTS + 2
     assert drawn["t"][drawn["r"].index(7.0)] == 12_345_000
@@ -171,9 +179,9 @@ def test_dates_are_shown_where_recordings_have_them() -> None:
 
 def test_the_first_auc_is_the_mean_over_machines_with_the_worst_by_name() -> None:
     machines = {"a": {"auc": 1.0}, "b": {"auc": 0.8}, "c": {"auc": None}}
-    assert _auc_tile({"auc": 0.333, "machines": machines}) == (
-        "0.900",
+    assert _auc_tile({"auc": 0.333, "auc_mean": 0.9, "machines": machines}) == (
         "AUC, mean of 2 machines",
+        "0.900",
         "worst 0.800, b; 0.5 is chance",
     )
 

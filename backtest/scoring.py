@@ -6,14 +6,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 from backtest.replay.cutting import Piece, records
-from backtest.replay.store import FrameRow, LetterRow, Store
+from backtest.store import FrameRow, LetterRow, Store
 from schemas.dead_letter import DeadLetter
 from schemas.errors import WhirrError
 from schemas.frame import FrameRecord
@@ -33,6 +33,10 @@ class Answers(NamedTuple):
     frames: list[FrameRow]
     letters: list[LetterRow]
     audio_s: float
+
+    def by_file(self) -> Counter[int]:
+        """Return how many frames of each recording these are."""
+        return Counter(row.file for row in self.frames) + Counter(row.file for row in self.letters)
 
 
 class Recipe(NamedTuple):

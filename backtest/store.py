@@ -1,4 +1,4 @@
-"""What a replay knows, in one SQLite file beside its results: which recordings there are, and what scoring gave.
+"""The store of scores, one SQLite file: which recordings there are, and what scoring gave.
 
 Scoring a frame depends on the frame alone, so what is stored here is never scored again: an interrupted run goes on,
 new recordings join in, and another alert rule is applied without scoring. Frames are read back stream by stream in
@@ -27,8 +27,8 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS streams (
     id INTEGER PRIMARY KEY, machine TEXT NOT NULL, source TEXT NOT NULL, UNIQUE (machine, source));
 CREATE TABLE IF NOT EXISTS files (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, part INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL,
-    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, part INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL DEFAULT 1,
+    size INTEGER NOT NULL DEFAULT 0, mtime_ns INTEGER NOT NULL DEFAULT 0,
     rate_hz INTEGER, channels INTEGER, samples INTEGER, subtype TEXT, problem TEXT,
     stream INTEGER, named_us INTEGER, start_us INTEGER, sort_key TEXT, label TEXT, onset_s REAL,
     frame_s REAL, window_s REAL, frames INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0,
@@ -106,6 +106,16 @@ class OrderedFrame(NamedTuple):
     onset_s: float | None
 
 
+class RecordingScore(NamedTuple):
+    """A labelled recording: its id, whose it is, its label, the mean score of its frames, and how many those are."""
+
+    file: int
+    machine: str
+    anomalous: bool
+    score: float
+    frames: int
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """How many recordings and frames there are, and how many of the frames are done."""
@@ -172,6 +182,15 @@ class Store:
         found = self.db.execute("SELECT id FROM files WHERE name = ? AND part = ?", (topic, partition))
         return int(found.fetchone()[0])
 
+    def put_file(self, **columns: Any) -> None:
+        """Put a recording there, or what is known of it now; the name says which it is."""
+        names, marks = ", ".join(columns), ", ".join(f":{name}" for name in columns)
+        updates = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "name")
+        self.db.execute(
+            f"INSERT INTO files ({names}) VALUES ({marks}) ON CONFLICT (name, part) DO UPDATE SET {updates}",  # noqa: S608
+            columns,
+        )
+
     def clear(self) -> None:
         """Forget every recording and every answer."""
         for table in ("files", "streams", "frames", "letters", "live", "live_alerts"):
@@ -188,6 +207,16 @@ class Store:
         cursor = self.db.execute(query, values)
         while page := cursor.fetchmany(size):
             yield page
+
+    def recording_scores(self) -> Iterator[RecordingScore]:
+        """Yield the score of each labelled recording of which some frame was scored."""
+        query = (
+            "SELECT r.id, s.machine, r.label = 'anomaly', avg(f.score), count(*) FROM files r "
+            "JOIN streams s ON s.id = r.stream JOIN frames f ON f.file = r.id "
+            "WHERE r.label IS NOT NULL AND r.problem IS NULL GROUP BY r.id"
+        )
+        for page in self.pages(query):
+            yield from map(RecordingScore._make, page)
 
     def in_order(self) -> Iterator[OrderedFrame]:
         """Yield all frames, one stream after the other, each in order."""

@@ -1,9 +1,10 @@
 """Metrics of labelled scores, and their means over machines.
 
-Sources: AUC, the area under the receiver operating characteristic, and pAUC, its part up to a false positive rate of
-0.1 as D. K. McClish, "Analyzing a portion of the ROC curve" (1989), standardises it (0.5 is chance, 1 is perfect), are
-scikit-learn's ``roc_auc_score``; precision, recall, F1 and accuracy are those of any textbook, with scikit-learn's
-convention that a ratio 0 / 0 is 0. DCASE Task 2 gives arithmetic means over machines, and harmonic ones since 2021.
+Sources: AUC, the area under the receiver operating characteristic, is the statistic of H. B. Mann and D. R. Whitney
+(1947); pAUC, its part up to a false positive rate of 0.1 as D. K. McClish, "Analyzing a portion of the ROC curve"
+(1989), standardises it (0.5 is chance, 1 is perfect), is scikit-learn's ``roc_auc_score``; precision, recall, F1 and
+accuracy are those of any textbook, with scikit-learn's convention that a ratio 0 / 0 is 0. DCASE Task 2 gives
+arithmetic means over machines, and harmonic ones since 2021.
 """
 
 from __future__ import annotations
@@ -14,9 +15,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
-
-from backtest.evaluation.scoring import ScoredRecording
 
 MAX_FPR: Final = 0.1
 RANKED: Final = ("auc", "pauc")
@@ -73,18 +71,6 @@ class Sample:
     flagged: Booleans
     strata: NDArray[np.int64]
 
-    @classmethod
-    def of(cls, recordings: Iterable[ScoredRecording]) -> Sample:
-        """Return the sample of recordings; each machine is a stratum."""
-        listed = list(recordings)
-        machines = sorted({one.machine for one in listed})
-        return cls(
-            np.array([one.labelled.anomalous for one in listed], dtype=bool),
-            np.array([one.score for one in listed], dtype=np.float64),
-            np.array([one.flagged for one in listed], dtype=bool),
-            np.array([machines.index(one.machine) for one in listed], dtype=np.int64),
-        )
-
 
 def measure(sample: Sample, intervals: Mapping[str, Interval] | None = None) -> Metrics:
     """Return the metrics of a sample of at least one recording."""
@@ -96,7 +82,9 @@ def measure(sample: Sample, intervals: Mapping[str, Interval] | None = None) -> 
     if anomalies:
         values["recall"] = found.true_positives / anomalies
     if anomalies and normals:
-        values["auc"] = float(roc_auc_score(sample.anomalous, sample.scores))
+        from sklearn.metrics import roc_auc_score  # a replay needs no metric but the first, and no scikit-learn
+
+        values["auc"] = auc(sample.anomalous, sample.scores)
         values["pauc"] = float(roc_auc_score(sample.anomalous, sample.scores, max_fpr=MAX_FPR))
         values["precision"] = _ratio(found.true_positives, found.true_positives + found.false_positives)
         misjudged = found.false_positives + found.false_negatives
@@ -112,6 +100,20 @@ def measure(sample: Sample, intervals: Mapping[str, Interval] | None = None) -> 
         reasons=reasons,
         intervals={name: bounds for name, bounds in (intervals or {}).items() if values[name] is not None},
     )
+
+
+def auc(anomalous: Booleans, scores: Scores) -> float | None:
+    """Return the probability that an anomalous score is above a normal one, ties counting half; None without both.
+
+    Args:
+        anomalous: bool [recording].
+        scores: float64 [recording].
+    """
+    normal, own = np.sort(scores[~anomalous]), scores[anomalous]
+    if not len(normal) or not len(own):
+        return None
+    below = np.searchsorted(normal, own, "left").sum() + np.searchsorted(normal, own, "right").sum()
+    return float(below / 2 / len(normal) / len(own))
 
 
 def confusion(sample: Sample) -> Confusion:

@@ -9,18 +9,19 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from backtest.replay.store import OrderedFrame, Store
+from backtest.store import OrderedFrame, Store
 from recordings.words import Label
 from schemas.alert import Alert, Band
 from schemas.errors import FrameRejected
 from schemas.frame import Frame, FrameRecord
 from schemas.score import Score
+from schemas.times import MICROSECONDS
 from stream_app.pipeline import Computed, Engine, Router, StreamState
 from stream_app.pipeline.alerts import driving_bands
 from stream_app.pipeline.statistics import STATISTICS
 
 SHOWN_BANDS: Final = 3
-_MICROSECONDS: Final = 1_000_000
+_INSTANT_S: Final = 1e-6  # lengths of frames are floats
 
 
 class Judged(NamedTuple):
@@ -30,6 +31,8 @@ class Judged(NamedTuple):
         ordered: The frame as it is stored.
         offset_s: Where it begins in its recording; None where it comes from a topic.
         label: What it is labelled: of a recording with an onset, ``normal`` until then.
+        onset_us: Of an anomalous frame: when the fault began in it, microseconds since the epoch; where labels don't
+            say, at its beginning.
         score: As a worker would publish it.
         alerts: As a worker would publish them, in order.
         bands: What drove the score, largest share first; empty below the threshold.
@@ -38,6 +41,7 @@ class Judged(NamedTuple):
     ordered: OrderedFrame
     offset_s: float | None
     label: Label | None
+    onset_us: int
     score: Score
     alerts: tuple[Alert, ...]
     bands: tuple[Band, ...]
@@ -74,10 +78,11 @@ def _advance(
         return None, state
     offset_s = None
     if ordered.start_us is not None:
-        offset_s = (ordered.frame.recorded_us - ordered.start_us) / _MICROSECONDS
+        offset_s = (ordered.frame.recorded_us - ordered.start_us) / MICROSECONDS
     over = outcome.score.score > outcome.score.threshold
     bands = driving_bands(computed)[:SHOWN_BANDS] if over else ()
-    return Judged(ordered, offset_s, _label(ordered, offset_s), outcome.score, outcome.alerts, bands), state
+    label, onset_us = _label(ordered, offset_s), _onset_us(ordered)
+    return Judged(ordered, offset_s, label, onset_us, outcome.score, outcome.alerts, bands), state
 
 
 def rebuilt(ordered: OrderedFrame, router: Router) -> Computed:
@@ -109,5 +114,11 @@ def rebuilt(ordered: OrderedFrame, router: Router) -> Computed:
 def _label(ordered: OrderedFrame, offset_s: float | None) -> Label | None:
     if ordered.label == "anomaly" and ordered.onset_s is not None and offset_s is not None:
         # A frame that holds the onset holds some of the fault.
-        return "anomaly" if offset_s + ordered.frame.duration_s > ordered.onset_s else "normal"
+        return "anomaly" if offset_s + ordered.frame.duration_s > ordered.onset_s + _INSTANT_S else "normal"
     return ordered.label  # type: ignore[return-value]  # as it was stored
+
+
+def _onset_us(ordered: OrderedFrame) -> int:
+    if ordered.onset_s is None or ordered.start_us is None:
+        return ordered.frame.recorded_us
+    return max(ordered.frame.recorded_us, ordered.start_us + round(ordered.onset_s * MICROSECONDS))

@@ -1,0 +1,48 @@
+"""Figures in words, the same on the terminal and in reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+from backtest.alerting import AlertFigures
+from schemas import Band
+from whirr.settings import Route
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: ``42 s``, ``12 min``, ``3.5 h``, ``4 d``."""
+    for limit, divisor, unit in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.3g} {unit}"
+    return f"{seconds / 86_400:.3g} d"
+
+
+def delay(seconds: float | None) -> str:
+    """Return a delay in words; ``-`` where there is none."""
+    return "-" if seconds is None else duration(seconds)
+
+
+def false_alerts_a_day(figures: AlertFigures) -> str:
+    """Return false alerts a machine and day, and in brackets what they may as well be; ``-`` from less than a day."""
+    value, interval = figures.false_alerts_a_day, figures.false_alerts_a_day_interval
+    if value is None or interval is None:
+        return "-"
+    low = f"{figure(interval[0])} " if value else ""
+    return f"{figure(value) if figures.enough else '-'} ({low}to {figure(interval[1])})"
+
+
+def rule(route: Route) -> str:
+    """Return a route's alert rule in few words."""
+    return "1 of 1" if route.mode == "every" else f"{route.k} of {route.n}"
+
+
+def figure(value: float) -> str:
+    """Return a rate with as many digits as it is worth."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def bands(driving: Iterable[Band]) -> str:
+    """Return what drove a score: the first ranges of frequencies with their shares."""
+    shown = [f"{band.from_hz:.0f} to {band.to_hz:.0f} Hz ({band.share:.0%})" for band in islice(driving, 3)]
+    return ", ".join(shown) or "no band stands out"

@@ -1,0 +1,69 @@
+"""What ``whirr publish`` and ``whirr compare`` share: sending with a progress bar, and what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from backtest.replay.config import ReplayConfig
+from backtest.replay.publish import publish
+from backtest.store import Store
+from commands._output import print_error, print_line, stderr
+from schemas.errors import SettingsError
+from whirr.settings import Settings
+
+
+def speed_of(text: str) -> float:
+    """Return the speed that ``1``, ``10`` or ``max`` means.
+
+    Raises:
+        SettingsError: It means none.
+    """
+    try:
+        speed = math.inf if text == "max" else float(text)
+    except ValueError:
+        speed = math.nan
+    if not speed > 0:
+        raise SettingsError(f"--speed is {text!r}; expected a number above 0, or max")
+    return speed
+
+
+def send(store: Store, config: ReplayConfig, settings: Settings, speed: float) -> dict[str, Any]:
+    """Publish the frames of the recordings in a store, and return what was sent."""
+    began_s = time.monotonic()
+    with bar("publishing", store.counts().frames) as (progress, task):
+
+        def acknowledged(frames: int) -> None:
+            progress.update(task, completed=frames)
+
+        folder = str(config.folder)
+        sent = asyncio.run(publish(store, folder, settings, speed, acknowledged, columns=config.columns))
+    return {
+        "frames_sent": sent.frames,
+        "bytes_sent": sent.bytes,
+        "unreadable": sent.unreadable,
+        "topic": settings.frames_topic,
+        "publish_s": round(time.monotonic() - began_s, 3),
+    }
+
+
+def print_published(sent: dict[str, Any]) -> None:
+    """Print what was sent."""
+    line = f"{sent['frames_sent']} frames, {sent['bytes_sent'] / 1e6:.2f} MB sent to {sent['topic']}"
+    print_line(f"{line} in {sent['publish_s']:.1f} s; times from {sent['times']}")
+    if sent["unreadable"]:
+        print_error(f"{sent['unreadable']} frames could not be read from their recordings; not sent")
+
+
+@contextmanager
+def bar(what: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
+    """Show a progress bar on a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        yield progress, progress.add_task(what, total=total)

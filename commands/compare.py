@@ -1,0 +1,147 @@
+"""``whirr compare``: whether a running worker answers as a replay in process does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from commands._options import ColumnsOption
+from commands._output import print_json, print_line
+from commands._recordings import (
+    KAFKA,
+    START,
+    Bootstrap,
+    EveryS,
+    Folder,
+    FrameS,
+    IncludeTrain,
+    Jobs,
+    Json,
+    Labels,
+    Machine,
+    Model,
+    Order,
+    Out,
+    Pattern,
+    Restart,
+    Routes,
+    Source,
+    Speed,
+    Start,
+    Times,
+    Topic,
+    Zone,
+    end_as_interrupted,
+    replay_config,
+)
+from schemas.errors import ReplayFailed
+from whirr.outputs import check_folder
+
+if TYPE_CHECKING:
+    from backtest.replay.compare import Comparison
+
+DIFFERENCES = "differences.jsonl"
+
+
+def compare(
+    folder: Folder,
+    out: Out = Path("replay-out"),
+    speed: Speed = "max",
+    wait_s: Annotated[
+        float, typer.Option(min=0, help="How long nothing may come before the rest is missing.", rich_help_panel=KAFKA)
+    ] = 60.0,
+    model: Model = None,
+    routes: Routes = None,
+    frame_s: FrameS = None,
+    machine: Machine = None,
+    source: Source = None,
+    columns: ColumnsOption = None,
+    pattern: Pattern = None,
+    labels: Labels = None,
+    include_train: IncludeTrain = False,
+    times: Times = "auto",
+    zone: Zone = "UTC",
+    start: Start = START,
+    every_s: EveryS = None,
+    order: Order = "labels",
+    bootstrap: Bootstrap = None,
+    topic: Topic = None,
+    jobs: Jobs = None,
+    restart: Restart = False,
+    as_json: Json = False,
+) -> None:
+    """Replay recordings, publish them, and check that a running worker answers the same.
+
+    The worker must publish scores. What differs is in OUT/differences.jsonl.
+    Exit codes: 0 live is as in process, 2 something can't be used, 3 Kafka can't be reached, 6 live answers differ,
+    130 interrupted.
+    """
+    from backtest.replay import compare as comparing
+    from backtest.replay.models import identity, load, routes_of, settings_of
+    from backtest.replay.run import replay as run_replay
+    from backtest.store import opened
+    from commands._publishing import bar, print_published, send, speed_of
+    from commands._replay import PrintingReplayObserver, QuietReplayObserver, print_replay
+
+    check_folder(out, "--out")
+    end_as_interrupted()
+    config = replay_config(
+        folder,
+        out,
+        frame_s=frame_s,
+        machine=machine,
+        source=source,
+        columns=columns,
+        pattern=pattern,
+        labels=labels,
+        include_train=include_train,
+        times=times,
+        zone=zone,
+        start=start,
+        every_s=every_s,
+        order=order,
+        jobs=jobs,
+        restart=restart,
+    )
+    settings = settings_of(routes, kafka_bootstrap_servers=bootstrap, frames_topic=topic)
+    times_as_fast = speed_of(speed)
+    champions = load(routes_of(settings, model, use_routes=routes is not None), settings)
+    with nullcontext(QuietReplayObserver()) if as_json else PrintingReplayObserver() as observer:
+        summary = run_replay(config, champions, observer)
+    since_us = time.time_ns() // 1000 - 1_000_000
+    with opened(out, {**config.what_scores_depend_on, "model": identity(champions)}) as store:
+        sent = send(store, config, settings, times_as_fast)
+        with bar("waiting for answers", summary["frames"]) as (progress, task):
+
+            def answered(frames: int) -> None:
+                progress.update(task, completed=frames)
+
+            result = asyncio.run(comparing.compare(store, champions.router, settings, since_us, wait_s, answered))
+    path = out / DIFFERENCES
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in result.lines))
+    if as_json:
+        print_json({**summary, **sent, "comparison": result.as_dict()})
+    else:
+        print_replay(summary)
+        print_published({**sent, "times": summary["times"]})
+        _print_comparison(result, path)
+    try:
+        comparing.check_equal(result)
+    except ReplayFailed as error:
+        raise ReplayFailed(f"{error}; see {path}") from None
+
+
+def _print_comparison(result: Comparison, path: Path) -> None:
+    if result.equal:
+        same = f"live is as in process: {result.frames} frames and {result.alerts} alerts are the same"
+        print_line(same, style="green")
+    for line in result.lines[:3]:
+        print_line(f"  {line['machine_id']} {line['recorded_at']}: {line['what']} {line.get('differences', '')}")
+    if len(result.lines) > 3:
+        print_line(f"  and {len(result.lines) - 3} more in {path}")
