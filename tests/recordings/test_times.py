@@ -100,6 +100,18 @@ def test_why_there_is_no_time(text: str, reason: str):
     assert re.search(reason, found.reason)
 
 
+@given(
+    moment=MOMENTS,
+    fraction=st.from_regex(r"(\.[0-9]{1,9})?", fullmatch=True),
+    hours=st.integers(-14, 14),
+    minutes=st.sampled_from(["00", "30", "45"]),
+)
+def test_a_time_of_the_wire_is_the_same_in_a_name(moment, fraction, hours, minutes):
+    offset = f"{hours:+03}:{'00' if abs(hours) == 14 else minutes}" if hours else "Z"
+    text = f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}{offset}"
+    assert time_in(text, BERLIN) == parse_rfc3339(text)
+
+
 @pytest.mark.parametrize("count", range(200))
 def test_a_counter_never_moves_a_time(count: int):
     assert read(f"2026-01-31_12-00-00-{count:04}", UTC) in {"2026-01-31T12:00:00.000000Z", None}
