@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from backtest.replay.scoring import pieces
-from backtest.replay.store import opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backtest.evaluation.scoring import START_US as PLAYED_US
-from backtest.evaluation.scoring import Pace, _Stream
+from backtest.evaluation.scoring import Pace, _place
+from backtest.replay.config import START_US as PLAYED_US
 from backtest.replay.config import ReplayConfig
 from backtest.replay.cutting import records
 from backtest.replay.finding import Finder
+from backtest.scoring import pieces
+from backtest.store import Store, opened
 from edge_agent import EdgeAgent, EdgeConfig, PlaybackTimes
 from edge_agent.sources import FolderSource
 from recordings import decode
@@ -39,7 +39,7 @@ from trainer.backfill import _frames as history_frames
 from trainer.backfill import recording_times
 from trainer.extraction import PARQUET, ExtractConfig, Extracted, extract_features
 from trainer.feature_choice import FeatureOptions, choose_features
-from trainer.labelled import Labelled
+from trainer.labelled import Labelled, LabelledSet
 from trainer.recordings import Part, Recording, find_recordings
 from trainer.screening import _heard
 from trainer.spectrograms import Prepared, prepare
@@ -93,24 +93,33 @@ def _parsed(record: FrameRecord, began_us: int) -> Cut:
     return Cut(frame.recorded_us - began_us, decode(record.value or b"").samples)
 
 
+def router_of(metadata: ModelMetadata) -> Any:
+    return SimpleNamespace(find=lambda _: SimpleNamespace(model=SimpleNamespace(metadata=metadata)))
+
+
+def stored(store: Store, folder: Path, began_us: int) -> list[Cut]:
+    """What is scored of the recordings in a store."""
+    cuts = [one for piece in pieces(store, str(folder)) for one in records(piece)]
+    assert [one.number for one in cuts] == list(range(len(cuts)))
+    return [_parsed(one.record, began_us) for one in cuts if one.record is not None]
+
+
 def replayed(path: Path, frame_s: float, metadata: ModelMetadata, out: Path) -> list[Cut]:
-    router: Any = SimpleNamespace(find=lambda _: SimpleNamespace(model=SimpleNamespace(metadata=metadata)))
     config = ReplayConfig(
         folder=path.parent, out=out, frame_s=frame_s, machine="pump-1", source="mic", times="pace", start_us=BEGAN_US
     )
     with opened(out, {}) as store:
-        Finder(config, store, router, lambda _: None).find()
-        cuts = [one for piece in pieces(store, str(path.parent)) for one in records(piece)]
-    assert [one.number for one in cuts] == list(range(len(cuts)))
-    return [_parsed(one.record, BEGAN_US) for one in cuts if one.record is not None]
+        Finder(config, store, router_of(metadata), lambda _: None).find()
+        return stored(store, path.parent, BEGAN_US)
 
 
-def evaluated(recording: Recording, frame_s: float, window_s: float) -> list[Cut]:
-    stream = _Stream("pump-1", [Labelled(recording, "normal")], Pace(frame_s), window_s, lambda: None)
-    cuts = [_parsed(record, PLAYED_US) for record in stream.frames()]
-    assert not stream.problems
-    assert [round(one.at_s * 1e6) for one in stream.placed] == pytest.approx([one.offset_us for one in cuts], abs=1)
-    return cuts
+def evaluated(recording: Recording, frame_s: float, metadata: ModelMetadata, out: Path) -> list[Cut]:
+    folder = recording.path.parent
+    found = LabelledSet(folder, {"pump-1": (Labelled(recording, "normal"),)}, (), 0)
+    champions: Any = SimpleNamespace(router=router_of(metadata))
+    with opened(out, {}) as store:
+        assert not _place(found, store, champions, Pace(frame_s))
+        return stored(store, folder, PLAYED_US)
 
 
 def assert_alike(found: list[Cut], expected: list[Cut]) -> None:
@@ -187,8 +196,9 @@ def test_every_path_makes_the_frames_that_the_agent_sends(
     usable = [one for one in frames if one is frames[0] or one.samples.shape[1] >= window_s * rate_hz - 1e-6]
     assert len(usable) >= len(frames) - 1
 
-    assert_alike(replayed(path, frame_s, tiny_metadata(features.config), folder / "out"), usable)
-    assert_alike(evaluated(recording, frame_s, window_s), usable)
+    metadata = tiny_metadata(features.config)
+    assert_alike(replayed(path, frame_s, metadata, folder / "out"), usable)
+    assert_alike(evaluated(recording, frame_s, metadata, folder / "evaluated"), usable)
     part = Part(recording, 0, recording.samples)
     assert_screened_alike(_heard(part, features.config, frame_s), frames, recording.samples)
     prepared = prepare([part], [part], features.config, frame_s, folder)
