@@ -73,7 +73,7 @@ def live(folder: Path, detector: str, seed: int = 0, false_alerts: float = 1.0) 
             machine=folder.name,
             detector=detector,
             seed=seed,
-            false_alerts_per_30_days=false_alerts,
+            false_alerts=false_alerts,
             mlflow=False,
         )
         model = Model.load(train_model(order).out)

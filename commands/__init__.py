@@ -17,8 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from commands.__main__ import INTERRUPTED
-from commands._output import print_error, print_line, print_warning, reader_gone, stderr
+from commands._output import READER_GONE, print_error, print_line, print_warning, reader_gone, stderr
 from schemas.errors import MissingExtra, WhirrError
 from whirr import __version__
 from whirr.terminal import printable, show_safely
@@ -69,6 +68,7 @@ COMMANDS: Final = MappingProxyType(
     }
 )
 
+INTERRUPTED: Final = 130  # as a shell says it: 128 and the signal's number
 MOST: Final = 1e12  # of any number that an option takes
 
 # Which extra brings a module that may be missing; a command's own extra wins where several do.
@@ -192,6 +192,9 @@ def run(args: Sequence[str]) -> int:
         code = typer.main.get_command(app).main(list(args), prog_name="whirr", standalone_mode=False)
     except SystemExit as error:
         code = error.code
+        if isinstance(error.__context__, BrokenPipeError):  # help, which Typer prints; it hides the streams, too
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+            code = READER_GONE
     except KeyboardInterrupt:
         code = INTERRUPTED
     except typer.Abort:  # Ctrl-C or Ctrl-D in place of an answer
@@ -210,6 +213,8 @@ def main() -> None:
     """Run the command line with the program's arguments and exit."""
     show_safely()
     code = run(sys.argv[1:])
+    if code == READER_GONE:
+        reader_gone()
     # What is left is Python's own tidying up: a second Ctrl-C ends it, and says nothing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:

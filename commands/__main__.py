@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-INTERRUPTED = 130  # as a shell says it: 128 and the signal's number
-
 
 def main() -> None:
     """Run the command line with the program's arguments and exit."""
@@ -14,7 +12,7 @@ def main() -> None:
 
         command_line()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(130)  # as a shell says it: 128 and the signal's number
 
 
 if __name__ == "__main__":

@@ -1,56 +1,88 @@
-"""Options that several commands share, declared once."""
+"""Options of commands, made of what is declared once: settings, and the dataclasses that commands fill."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
+from typer.models import OptionInfo
 
 from schemas.errors import SettingsError
+from whirr.options import REQUIRED, Declared, declared, declared_as, made
+from whirr.recording_options import Columns, PathPattern, names_of
+from whirr.settings import Route, Settings
 
-DATA, FEATURES = "Data", "Features"
 
-Machine = Annotated[str | None, typer.Option(help="The machine that all recordings are of.", rich_help_panel=DATA)]
-PatternOption = Annotated[
-    str | None,
-    typer.Option(help="Where paths name machine and time: '*/{machine}/{time}*'.", rich_help_panel=DATA),
-]
-Labels = Annotated[
-    Path | None,
-    typer.Option(help="CSV of labels (path,label[,machine][,onset_s]) in place of names.", rich_help_panel=DATA),
-]
-Zone = Annotated[str, typer.Option(help="Time zone of times without one, such as Europe/Berlin.", rich_help_panel=DATA)]
-OnErrorOption = Annotated[
-    Literal["skip", "fail"], typer.Option(help="What to do with files that can't be used.", rich_help_panel=DATA)
-]
-ColumnsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--columns",
-        metavar="NAME,…",
-        help="Of tables (.csv .txt .mat …): the columns to take as channels; default: those that look like a signal.",
-        show_default=False,
-        rich_help_panel=DATA,
-    ),
-]
-Rate = Annotated[int | None, typer.Option(help="Sample rate in Hz.", min=100, rich_help_panel=FEATURES)]
-Bands = Annotated[int | None, typer.Option(help="Frequency bands.", min=1, rich_help_panel=FEATURES)]
-NFft = Annotated[int | None, typer.Option("--n-fft", help="Samples in a spectrum.", min=16, rich_help_panel=FEATURES)]
-Hop = Annotated[int | None, typer.Option(help="Samples between two spectra.", min=1, rich_help_panel=FEATURES)]
-Scale = Annotated[Literal["mel", "linear"] | None, typer.Option(help="Scale of the bands.", rich_help_panel=FEATURES)]
-WindowS = Annotated[
-    float | None, typer.Option(help="Length of a window in seconds.", min=0.01, rich_help_panel=FEATURES)
-]
-FrameS = Annotated[
-    float | None,
-    typer.Option(
-        help="Length in seconds of the frames that gateways send; default: 1, or the shortest recording.",
-        min=0.1,
-        max=60,
-        rich_help_panel=FEATURES,
-    ),
-]
+def takes(declaration: type[Any], panel: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make the fields of a dataclass a command's options; the command gets them as its first argument.
+
+    Args:
+        declaration: The dataclass.
+        panel: Heading of those that name none.
+    """
+    options = list(declared(declaration))
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def run(**given: Any) -> None:
+            command(made(declaration, given), **{name: given[name] for name in own})
+
+        own = dict(list(signature(command, eval_str=True).parameters.items())[1:])
+        # Arguments first, then what must be given, as in the usage line.
+        made_of = (_parameter(option, panel) for option in options)
+        parameters = [*own.values(), *sorted(made_of, key=lambda one: one.default is not one.empty)]
+        run.__signature__ = Signature([one.replace(kind=Parameter.KEYWORD_ONLY) for one in parameters])  # type: ignore[attr-defined]
+        run.__annotations__ = {}  # the signature has them
+        run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+        return run
+
+    return decorate
+
+
+def setting(name: str, *flags: str, of: type[Settings | Route] = Settings) -> OptionInfo:
+    """Return an option of a command that stands for a setting, and has its help and limits."""
+    option = next(option for option in declared(of) if option.name == name)
+    whose = "the setting" if of is Settings else "the routes'"
+    return _info(option, f"{option.help} Default: {whose} {name}.", *flags)
+
+
+def option_of(name: str, hint: Any) -> OptionInfo:
+    """Return an option of a command that is declared by an annotated type."""
+    found = declared_as(name, hint)
+    return _info(found, found.help, f"--{name}")
+
+
+def _parameter(option: Declared, panel: str | None) -> Parameter:
+    default = Parameter.empty if option.default is REQUIRED else option.default
+    kind: Any = option.type
+    if option.shown.argument:
+        place = typer.Argument(help=option.help, metavar=option.shown.metavar, show_default=False)
+        return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, place])
+    if option.shown.parse is not None:
+        kind, default = str | None, None
+    flag = f"--{option.name.replace('_', '-')}"
+    if kind in (bool, bool | None) and default is not False:
+        flag = f"{flag}/--no-{flag[2:]}"
+    # The help shows closed ranges by itself.
+    limits = f" ({option.range})" if option.limits.keys() & {"gt", "lt"} and kind is option.type else ""
+    info = _info(option, option.help.removesuffix(".") + f"{limits}.", flag)
+    info.rich_help_panel = option.shown.panel or panel
+    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
+
+
+def _info(option: Declared, help_text: str, *flags: str) -> OptionInfo:
+    info: OptionInfo = typer.Option(
+        *flags,
+        help=help_text,
+        min=option.limits.get("ge"),
+        max=option.limits.get("le"),
+        metavar=option.shown.metavar,
+        rich_help_panel=option.shown.panel,
+        show_default=option.default not in (None, (), REQUIRED),
+    )
+    return info
 
 
 def columns_of(text: str | None) -> tuple[str, ...]:
@@ -59,9 +91,26 @@ def columns_of(text: str | None) -> tuple[str, ...]:
     Raises:
         SettingsError: It lists none, or one twice.
     """
-    if text is None:
-        return ()
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names or len(set(names)) < len(names):
-        raise SettingsError(f"--columns is {text!r}; expected names of different columns, such as x,y,z")
-    return names
+    try:
+        return () if text is None else names_of(text)
+    except ValueError as error:
+        raise SettingsError(f"--columns is {text!r}; {error}") from None
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, each object on one line, and nothing else.")]
+Bootstrap = Annotated[str | None, setting("kafka_bootstrap_servers", "--bootstrap")]
+FramesTopic = Annotated[str | None, setting("frames_topic", "--topic")]
+SpoolDir = Annotated[Path | None, setting("edge_spool_dir", "--spool-dir")]
+StoreYaml = Annotated[Path | None, setting("feature_store_yaml", "--yaml")]
+MachinePattern = Annotated[
+    str, typer.Option("--machine", help="Only machines whose id matches this pattern (* ? \\[abc]).")
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        help="From when, as it was stored: a duration such as 10m, 2h, 7d, or a time (RFC 3339); default: all.",
+        show_default=False,
+    ),
+]
+PatternOption = Annotated[str | None, option_of("pattern", PathPattern)]
+ColumnsOption = Annotated[str | None, option_of("columns", Columns)]

@@ -14,9 +14,11 @@ from schemas import Calibration, StatisticsReference
 from trainer.detector import EpochLoss, find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
-from trainer.job import Observer, TrainConfig, TrainResult
+from trainer.job import Observer, TrainResult
+from trainer.options import TrainConfig
 from trainer.recordings import Found
 from trainer.screening import LeftOut
+from whirr.durations import spoken
 
 
 class QuietObserver(Observer):
@@ -71,7 +73,8 @@ class PrintingObserver(Observer):
         """Say how much there is to train on, and start the progress bar anew."""
         print_lines([f"windows    {windows} to train on, {held_out} held out for thresholds"])
         what = "fitting   " if self._epochs is None else "epoch     "
-        self._progress.reset(self._task, total=self._epochs, description=what)
+        self._progress.remove_task(self._task)  # to reset it would keep its total where the new one is not known
+        self._task = self._progress.add_task(what, total=self._epochs, note="")
 
     def on_epoch(self, loss: EpochLoss) -> None:
         """Move the progress bar."""
@@ -126,11 +129,13 @@ def _fitted_line(result: TrainResult) -> str:
 
 def _check_lines(check: FalseAlarmCheck, calibration: Calibration) -> list[str]:
     names = {"rule": f"{calibration.k} of {calibration.n} frames", "frame": "single frames"}
-    lines = [f"check      false alarms per machine and day, on {check.overall.hours:.3g} h of held-out normals:"]
+    length = spoken(check.overall.hours * 3600)
+    lines = [f"check      false alarms per machine and day, on {length} of held-out normals:"]
     for level, rate in (("rule", check.overall.openings), ("frame", check.overall.frames)):
         targeted = level == calibration.threshold_level and check.target_per_day is not None
         allowed = f" of {check.target_per_day:.3g} allowed" if targeted else ""
-        left_out = f"{_figure(rate.left_out_per_day)} (95 % sure: at most {_figure(rate.at_most_per_day)})"
+        sure = f"at most {_figure(rate.at_most_per_day)}" if rate.at_most_per_day < 100 else "of little, so short it is"
+        left_out = f"{_figure(rate.left_out_per_day)} (95 % sure: {sure})"
         lines.append(
             f"           {names[level]}: expected {_figure(rate.expected_per_day)}{allowed}, "
             f"observed {_figure(rate.observed_per_day)}, on left-out fifths {left_out}"

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from commands._options import AsJson, Bootstrap, MachinePattern
 from commands._output import print_json, print_json_text, print_line, print_warning, stdout
 from schemas.errors import SettingsError
-from whirr.outputs import check_file
+from whirr.outputs import check_file, replacing
 from whirr.settings import load_settings
 from whirr.terminal import printable
 
@@ -38,9 +39,9 @@ def alerts(
     since: Annotated[
         str, typer.Option(help="From when: a duration such as 30s, 10m, 2h, 7d, or a time (RFC 3339).")
     ] = "1h",
-    machine: Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? \\[abc]).")] = "*",
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka's addresses (host:port, host:port).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print each alert as one line of JSON.")] = False,
+    machine: MachinePattern = "*",
+    bootstrap: Bootstrap = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the alerts on Kafka, each once, oldest first. Reads only: no consumer group, nothing is committed.
 
@@ -63,8 +64,8 @@ def audio(
     out: Annotated[
         Path | None, typer.Option(help="File to write; default: MACHINE_TIME.wav or .flac here.", show_default=False)
     ] = None,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka's addresses (host:port, host:port).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+    bootstrap: Bootstrap = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the audio of the frame that caused an alert to a file, while Kafka still has it.
 
@@ -80,7 +81,8 @@ def audio(
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", f"{alert['machine_id']}_{alert['recorded_at']}")
     path = out or Path(stem + found.suffix)
     try:
-        path.write_bytes(found.value)
+        with replacing(path) as file:
+            file.write(found.value)
     except OSError as error:
         raise SettingsError(f"{str(path)!r} can't be written: {error.strerror}") from None
     if as_json:

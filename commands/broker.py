@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from commands._options import AsJson
 from commands._output import print_json, print_line
 from schemas.errors import ServiceUnavailable
 from whirr.broker import EmbeddedBroker
@@ -17,7 +18,7 @@ _LOOK_S = 0.2
 
 def broker(
     port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port on 127.0.0.1; 0 takes a free one.")] = 9092,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a Kafka-compatible broker in memory until Ctrl-C or SIGTERM; its topics are lost when it stops."""
     asked: list[int] = []  # a handler runs in the midst of anything, so it may take no lock, such as an Event's

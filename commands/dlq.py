@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from commands._options import AsJson, Bootstrap, MachinePattern, Since
 from commands._output import cell, print_json, print_line, print_warning, stdout
 from schemas.dead_letter import ERROR_CODES
 from schemas.errors import SettingsError
-from whirr.outputs import check_folder
+from whirr.outputs import check_folder, replacing
 from whirr.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -31,27 +32,19 @@ app = typer.Typer(
 _DETAIL_CHARS = 90
 _NAME_CHARS = 40
 
-_Machine = Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? \\[abc]).")]
 _Reason = Annotated[
     str | None, typer.Option(help="Only this reason, such as not_audio or no_route.", show_default=False)
 ]
-_Since = Annotated[
-    str | None,
-    typer.Option(
-        help="Only those stored since: a duration such as 10m, 2h, 7d, or a time (RFC 3339).", show_default=False
-    ),
-]
-_Bootstrap = Annotated[str | None, typer.Option(help="Kafka's addresses (host:port, host:port).", show_default=False)]
 _Place = Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="Which, as `whirr dlq list` shows it.")]
 
 
 @app.command("list")
 def list_(
-    machine: _Machine = "*",
+    machine: MachinePattern = "*",
     reason: _Reason = None,
-    since: _Since = None,
-    bootstrap: _Bootstrap = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print each as one line of JSON.")] = False,
+    since: Since = None,
+    bootstrap: Bootstrap = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the dead letters, oldest first: which, when, whose, why."""
     settings = load_settings(kafka_bootstrap_servers=bootstrap)
@@ -74,8 +67,8 @@ def show(
         typer.Option(help="Write the original bytes here; .wav, .flac or .bin is added as fits.", show_default=False),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file.")] = False,
-    bootstrap: _Bootstrap = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    bootstrap: Bootstrap = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show one dead letter with its reason and headers; --out writes what the gateway sent as a file."""
     from whirr.dead_letters import read_letter
@@ -100,13 +93,13 @@ def replay(
         list[str] | None,
         typer.Argument(metavar="[PARTITION:OFFSET]...", help="Which; default: all that match.", show_default=False),
     ] = None,
-    machine: _Machine = "*",
+    machine: MachinePattern = "*",
     reason: _Reason = None,
-    since: _Since = None,
+    since: Since = None,
     again: Annotated[bool, typer.Option("--again", help="Also those that were replayed before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
-    bootstrap: _Bootstrap = None,
+    bootstrap: Bootstrap = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; needs --yes or --dry-run.")] = False,
 ) -> None:
     """Send dead letters again as they first came: key, value, headers, partition and time. Each is sent once.
@@ -241,7 +234,8 @@ def _write(letter: Letter, out: Path, force: bool) -> Path:
     if path.exists() and not force:
         raise SettingsError(f"--out: {str(path)!r} exists; give another name, or --force")
     try:
-        path.write_bytes(letter.value)
+        with replacing(path) as file:
+            file.write(letter.value)
     except OSError as error:
         raise SettingsError(f"--out: {str(path)!r} can't be written ({error.strerror})") from None
     return path

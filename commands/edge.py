@@ -10,108 +10,72 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from commands._options import columns_of
+from commands._options import AsJson, Bootstrap, FramesTopic, SpoolDir, takes
 from commands._output import print_json, print_line, print_warning
 from commands.edge_status import EdgeCommand
 from schemas.errors import SettingsError
+from whirr.options import option
+from whirr.recording_options import Columns, OnError
 
 if TYPE_CHECKING:
     from edge_agent import EdgeAgent, EdgeConfig, Summary
     from edge_agent.stretch import Source
     from edge_agent.times import Timeline
 
-FrameFormat = Literal["flac", "wav"]
-OnError = Literal["skip", "fail"]
-Order = Literal["number", "name"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Choice:
-    """The options that say where the signal comes from, and when it was recorded."""
+class Signal:
+    """Where the signal comes from, and when it was recorded."""
 
-    paths: list[Path]
-    machine: str | None
-    stdin: bool
-    sound_card: bool
-    simulate: str | None
-    loop: bool
-    speed: str
-    start: str | None
-    rate: int | None
-    channels: int
-    sample_format: str
-    device: str | None
-    seed: int
-    seconds: float
-    plant: str
-    on_error: OnError
-    order: Order
-    columns: tuple[str, ...]
+    stdin: Annotated[bool, option("raw PCM on standard input: arecord -t raw … |")] = False
+    sound_card: Annotated[bool, option("record from a sound card (extra: audio)")] = False
+    simulate: Annotated[str | None, option("simulate this machine of the plant", metavar="MACHINE")] = None
+    machine: Annotated[str | None, option("machine id; default: the folder's name, or the simulated machine")] = None
+    loop: Annotated[bool, option("begin anew after the last file; simulate without end")] = False
+    speed: Annotated[str, option("times as fast as real time, or max; a folder or the simulator only")] = "1"
+    start: Annotated[
+        str | None,
+        option(
+            "when the first recording began (RFC 3339); default: now, or played faster, so long ago that "
+            "the last ends now"
+        ),
+    ] = None
+    rate: Annotated[int | None, option("samples a second, for --stdin, --sound-card, --simulate", ge=1)] = None
+    channels: Annotated[int, option("channels, for --stdin and --sound-card", ge=1)] = 1
+    sample_format: Annotated[
+        str,
+        option(
+            "samples on standard input, as arecord -f names them: S16_LE, S24_3LE, S24_LE (24 bit in 4 "
+            "bytes), S32_LE, FLOAT_LE, or …_BE",
+            metavar="FORMAT",
+        ),
+    ] = "S16_LE"
+    device: Annotated[str | None, option("sound card, by number or name; default: the system's")] = None
+    plant: Annotated[str, option("plant of the simulated machine")] = "default"
+    seed: Annotated[int, option("seed of the simulator", ge=0)] = 0
+    seconds: Annotated[float, option("length of the simulated run; its faults are laid out over it", ge=10)] = 180
+    columns: Columns = ()
+    on_error: OnError = "skip"
+    order: Annotated[
+        Literal["number", "name"], option("sort a folder by the numbers in its files' names, or by plain name")
+    ] = "number"
 
 
+@takes(Signal, "Signal")
 def edge(
+    choice: Signal,
     *,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(help="Folders or files: .wav .flac .ogg .mp3, tables .csv .tsv .txt .mat …", show_default=False),
     ] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", help="Raw PCM on standard input: arecord -t raw … |")] = False,
-    sound_card: Annotated[bool, typer.Option("--sound-card", help="Record from a sound card (extra: audio).")] = False,
-    simulate: Annotated[
-        str | None, typer.Option(metavar="MACHINE", help="Simulate this machine of the plant.", show_default=False)
-    ] = None,
-    machine: Annotated[
-        str | None, typer.Option(help="Machine id; default: the folder's name, or the simulated machine.")
-    ] = None,
     source: Annotated[str | None, typer.Option(help="Name of the sensor, if the machine has several.")] = None,
     frame_s: Annotated[float, typer.Option(help="Length of a frame in seconds, 0.1 to 60.")] = 1.0,
     file_format: Annotated[
-        FrameFormat, typer.Option("--format", help="Encoding of frames; 32 bit and float are always WAV.")
+        Literal["flac", "wav"], typer.Option("--format", help="Encoding of frames; 32 bit and float are always WAV.")
     ] = "flac",
-    loop: Annotated[bool, typer.Option("--loop", help="Begin anew after the last file; simulate without end.")] = False,
-    speed: Annotated[
-        str, typer.Option(help="Times as fast as real time, or max; a folder or the simulator only.")
-    ] = "1",
-    start: Annotated[
-        str | None,
-        typer.Option(
-            help="When the first recording began (RFC 3339); default: now, or played faster, so long ago that the last "
-            "ends now.",
-            show_default=False,
-        ),
-    ] = None,
-    rate: Annotated[int | None, typer.Option(help="Samples a second, for --stdin, --sound-card, --simulate.")] = None,
-    channels: Annotated[int, typer.Option(help="Channels, for --stdin and --sound-card.")] = 1,
-    sample_format: Annotated[
-        str,
-        typer.Option(
-            metavar="FORMAT",
-            help="Samples on standard input, as arecord -f names them: S16_LE, S24_3LE, S24_LE (24 bit in 4 bytes), "
-            "S32_LE, FLOAT_LE, or …_BE.",
-        ),
-    ] = "S16_LE",
-    device: Annotated[str | None, typer.Option(help="Sound card, by number or name; default: the system's.")] = None,
-    plant: Annotated[str, typer.Option(help="Plant of the simulated machine.")] = "default",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulator.")] = 0,
-    seconds: Annotated[float, typer.Option(help="Length of the simulated run; its faults are laid out over it.")] = 180,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,…",
-            help="Of tables (.csv .txt .mat): the columns to take as channels; default: those that look like a signal.",
-            show_default=False,
-        ),
-    ] = None,
-    on_error: Annotated[OnError, typer.Option(help="What to do about audio that can't be used.")] = "skip",
-    order: Annotated[
-        Order, typer.Option(help="Sort a folder by the numbers in its files' names, or by plain name.")
-    ] = "number",
-    bootstrap: Annotated[
-        str | None, typer.Option(help="Kafka's addresses; default: WHIRR_KAFKA_BOOTSTRAP_SERVERS.", show_default=False)
-    ] = None,
-    topic: Annotated[
-        str | None, typer.Option(help="Topic; default: the setting frames_topic.", show_default=False)
-    ] = None,
+    bootstrap: Bootstrap = None,
+    topic: FramesTopic = None,
     buffer_mb: Annotated[float, typer.Option(min=1, help="Most megabytes that wait in memory.")] = 64,
     spool: Annotated[
         bool | None,
@@ -122,15 +86,13 @@ def edge(
             show_default=False,
         ),
     ] = None,
-    spool_dir: Annotated[
-        Path | None, typer.Option(help="Where frames wait; default: the setting edge_spool_dir.", show_default=False)
-    ] = None,
+    spool_dir: SpoolDir = None,
     flush_s: Annotated[float, typer.Option(min=0, help="After Ctrl-C or SIGTERM, seconds to send what waits.")] = 10,
     give_up_s: Annotated[
         float | None,
         typer.Option(min=0, help="Fail after so long without an answer; default: try for ever.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Publish one machine's signal as frames to Kafka, in order, until the broker has acknowledged each.
 
@@ -144,30 +106,10 @@ def edge(
     from edge_agent.publisher import KafkaSink
     from whirr.settings import load_settings
 
-    choice = _Choice(
-        paths=paths or [],
-        machine=machine,
-        stdin=stdin,
-        sound_card=sound_card,
-        simulate=simulate,
-        loop=loop,
-        speed=speed,
-        start=start,
-        rate=rate,
-        channels=channels,
-        sample_format=sample_format,
-        device=device,
-        seed=seed,
-        seconds=seconds,
-        plant=plant,
-        on_error=on_error,
-        order=order,
-        columns=columns_of(columns),
-    )
     settings = load_settings(kafka_bootstrap_servers=bootstrap, frames_topic=topic, edge_spool_dir=spool_dir)
-    spooled = stdin or sound_card if spool is None else spool
+    spooled = choice.stdin or choice.sound_card if spool is None else spool
     config = EdgeConfig(
-        machine_id=_machine_id(choice),
+        machine_id=_machine_id(choice, paths or []),
         bootstrap=settings.bootstrap,
         topic=settings.frames_topic,
         source=source,
@@ -181,7 +123,7 @@ def edge(
         give_up_s=give_up_s,
     )
     _log_to_stderr(settings.log_level)
-    made = _source(choice)
+    made = _source(choice, paths or [])
     sink = KafkaSink(settings.bootstrap, settings.frames_topic, settings)
     agent = EdgeAgent(config, made, _timeline(choice, made), sink=sink)
     _run(agent, config, as_json)
@@ -191,20 +133,20 @@ app = typer.Typer(add_completion=False)
 app.command("edge", cls=EdgeCommand)(edge)
 
 
-def _machine_id(choice: _Choice) -> str:
+def _machine_id(choice: Signal, paths: list[Path]) -> str:
     """Return whose frames they are; also check that exactly one source is given."""
-    given = [bool(choice.paths), choice.stdin, choice.sound_card, choice.simulate is not None]
+    given = [bool(paths), choice.stdin, choice.sound_card, choice.simulate is not None]
     if sum(given) != 1:
         raise SettingsError(f"{sum(given)} sources are given; expected one of PATHS, --stdin, --sound-card, --simulate")
     if choice.machine is not None:
         return choice.machine
     if choice.simulate is not None:
         return choice.simulate
-    if not choice.paths:
+    if not paths:
         raise SettingsError("--stdin and --sound-card need --machine")
     from edge_agent.sources import folder_machine_id
 
-    names = {folder_machine_id(path) for path in choice.paths}
+    names = {folder_machine_id(path) for path in paths}
     machine = names.pop()
     if names or machine is None:
         whose = ", ".join(sorted(name or "nobody" for name in {*names, machine}))
@@ -212,12 +154,12 @@ def _machine_id(choice: _Choice) -> str:
     return machine
 
 
-def _source(choice: _Choice) -> Source:
+def _source(choice: Signal, paths: list[Path]) -> Source:
     from edge_agent import sources
 
-    if choice.paths:
+    if paths:
         return sources.FolderSource(
-            choice.paths,
+            paths,
             loop=choice.loop,
             on_error=choice.on_error,
             order=choice.order,
@@ -242,7 +184,7 @@ def _source(choice: _Choice) -> Source:
     )
 
 
-def _timeline(choice: _Choice, source: Source) -> Timeline:
+def _timeline(choice: Signal, source: Source) -> Timeline:
     from edge_agent import LiveTimes, PlaybackTimes, SystemClock
 
     if source.live:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
 from typer.core import TyperCommand
 
+from commands._options import AsJson, SpoolDir
 from commands._output import cell, print_json, print_line, stdout
+from whirr.durations import spoken
 from whirr.settings import load_settings
 
 if TYPE_CHECKING:
@@ -34,10 +35,8 @@ class EdgeCommand(TyperCommand):
 
 
 def status(
-    spool_dir: Annotated[
-        Path | None, typer.Option(help="Where frames wait; default: the setting edge_spool_dir.", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    spool_dir: SpoolDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tell what waits in this gateway's spools: frames, bytes, the oldest's age, what was dropped or damaged."""
     from edge_agent.spool import read_status
@@ -68,18 +67,9 @@ def _table(spools: list[SpoolStatus]) -> Table:
             "running" if spool.running else "stopped",
             str(spool.frames),
             f"{spool.bytes / 1e6:.2f}",
-            _age(spool.oldest_age_s),
+            "-" if spool.oldest_age_s is None else spoken(round(spool.oldest_age_s)),
             str(spool.dropped_frames),
             str(spool.damaged_records),
             style=style,
         )
     return table
-
-
-def _age(age_s: float | None) -> str:
-    if age_s is None:
-        return "-"
-    for unit, length_s in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if age_s >= 2 * length_s:
-            return f"{age_s / length_s:.0f} {unit}"
-    return f"{age_s:.0f} s"

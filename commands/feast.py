@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from commands._options import AsJson, MachinePattern, Since, StoreYaml
 from commands._output import cell, print_json, print_line, print_warning, stdout, working
 from schemas.errors import FeatureStoreError
 from whirr.durations import duration_s, spoken
@@ -34,19 +35,12 @@ app = typer.Typer(
     help="Apply the feature store's definitions, fill it from history, and say how fresh it is.",
 )
 
-StoreYaml = Annotated[
-    Path | None,
-    typer.Option("--yaml", help="The store's YAML file; default: the setting, FEAST_FS_YAML_FILE_PATH, or SQLite's."),
-]
-MachinePattern = Annotated[str, typer.Option("--machine", help="Only machines whose id matches (* ? \\[abc]).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
-
 
 @app.command("apply")
 def apply_command(yaml: StoreYaml = None, as_json: AsJson = False) -> None:
     """Write the definitions (entity, push source, views, services) to the store's registry; repeating it does no harm.
 
-    The same as `feast -c feature_repo apply` of the stock client. Exit code 2: a definition or the YAML file can't be
+    The same as `feast apply` of the stock client. Exit code 2: a definition or the YAML file can't be
     used; 3: the store can't be reached.
     """
     from feature_repo.store import open_store, repo_folder
@@ -74,9 +68,7 @@ def apply_command(yaml: StoreYaml = None, as_json: AsJson = False) -> None:
 
 @app.command("materialize")
 def materialize_command(
-    since: Annotated[
-        str | None, typer.Option(help="From when: a duration such as 10m, 2h, 7d, or a time (RFC 3339); default: all.")
-    ] = None,
+    since: Since = None,
     machine: MachinePattern = "*",
     yaml: StoreYaml = None,
     as_json: AsJson = False,
@@ -85,18 +77,17 @@ def materialize_command(
 
     Unlike `feast materialize` it never overwrites what is newer. Exit code 3: the store can't be reached.
     """
-    from feature_repo import fields
     from feature_repo.history import History
     from feature_repo.materialize import materialize
     from feature_repo.push.online import OnlineStore
-    from feature_repo.store import repo_folder
+    from feature_repo.store import history_folder
     from whirr.alerts import parse_since
 
     settings = _settings(yaml)
     start = None
     if since is not None:
         start = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=parse_since(since, time.time_ns() // 1000))
-    history = History(fields.history_folder(repo_folder(settings)))
+    history = History(history_folder(settings))
     with working("opening the feature store", quiet=as_json):
         store = OnlineStore.open(settings)
     done = materialize(store, history, start=start, match=machine)
@@ -195,7 +186,7 @@ def _print_status(status: StoreStatus) -> None:
 
 
 def _ages(one: MachineFreshness) -> list[str]:
-    return ["nothing" if view.age_s is None else f"{spoken(view.age_s)} ago" for view in one.views.values()]
+    return ["nothing" if view.age_s is None else f"{spoken(round(view.age_s))} ago" for view in one.views.values()]
 
 
 def _machines(count: int) -> str:

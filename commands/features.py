@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands._options import (
-    Bands,
-    ColumnsOption,
-    FrameS,
-    Hop,
-    Machine,
-    NFft,
-    OnErrorOption,
-    PatternOption,
-    Rate,
-    Scale,
-    WindowS,
-    Zone,
-    columns_of,
-)
+from commands._options import AsJson, takes
 from commands._output import print_json, print_warning
 from schemas.errors import SettingsError
 from schemas.times import parse_rfc3339
+from trainer.options import ExtractConfig
 from whirr.outputs import check_folder
 from whirr.settings import load_settings
 
@@ -38,16 +26,10 @@ if TYPE_CHECKING:
 _DAY_US = 86_400_000_000
 
 
+@takes(ExtractConfig)
 def features(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR", help="Folder of recordings; DIR/<machine>/… names the machines.", show_default=False
-        ),
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write to; files of an earlier run are replaced.", show_default=False)
-    ] = None,
+    config: ExtractConfig,
+    *,
     to_feast: Annotated[
         bool, typer.Option("--to-feast", help="Write the rolling statistics to the feature store's history.")
     ] = False,
@@ -57,19 +39,7 @@ def features(
             help="With --to-feast: when each machine's first recording began (RFC 3339); default: as file names say."
         ),
     ] = None,
-    machine: Machine = None,
-    pattern: PatternOption = None,
-    zone: Zone = "UTC",
-    columns: ColumnsOption = None,
-    on_error: OnErrorOption = "skip",
-    rate: Rate = None,
-    bands: Bands = None,
-    n_fft: NFft = None,
-    hop: Hop = None,
-    scale: Scale = None,
-    window_s: WindowS = None,
-    frame_s: FrameS = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write spectrograms (spectrograms.npy) and the 13 statistics of each frame (statistics.parquet and .csv).
 
@@ -81,12 +51,11 @@ def features(
     """
     from commands._extraction import PrintingObserver, QuietObserver, history_lines
     from commands._found import print_lines
-    from recordings.naming import Naming
     from trainer.backfill import recording_times
-    from trainer.extraction import ExtractConfig, extract_features
-    from trainer.feature_choice import FeatureOptions
+    from trainer.extraction import extract_features
     from trainer.recordings import find_recordings
 
+    out = config.out
     if out is None and not to_feast:
         raise SettingsError(
             "neither --out nor --to-feast is given; expected a folder to write to, the history, or both"
@@ -96,23 +65,14 @@ def features(
     if out is not None:
         check_folder(out, "--out")
     start_us = None if start is None else _start_us(start)
-    naming = Naming(machine=machine, pattern=pattern, zone=zone)
     if to_feast:  # before an hour is spent on features whose times are not known
-        found = find_recordings(folder, naming, on_error, normal_only=False, columns=columns_of(columns))
+        columns = config.columns
+        found = find_recordings(config.folder, config.naming, config.on_error, normal_only=False, columns=columns)
         recording_times(found.recordings, start_us)
     with nullcontext(str(out)) if out is not None else TemporaryDirectory(prefix="whirr-features-") as written:
-        config = ExtractConfig(
-            folder=folder,
-            out=Path(written),
-            naming=naming,
-            columns=columns_of(columns),
-            on_error=on_error,
-            features=FeatureOptions(rate_hz=rate, bands=bands, n_fft=n_fft, hop=hop, scale=scale, window_s=window_s),
-            frame_s=frame_s,
-        )
         silent: AbstractContextManager[ExtractionObserver] = nullcontext(QuietObserver())
         with silent if as_json else PrintingObserver(kept=out is not None) as observer:
-            extracted = extract_features(config, observer)
+            extracted = extract_features(replace(config, out=Path(written)), observer)
         kept = _to_history(extracted, start_us) if to_feast else None
     if as_json:
         print_json(extracted.summary() | ({} if kept is None else {"history": kept}))
@@ -128,12 +88,11 @@ def _start_us(text: str) -> int:
 
 
 def _to_history(extracted: Extracted, start_us: int | None) -> Backfilled:
-    from feature_repo import fields
-    from feature_repo.store import repo_folder
+    from feature_repo.store import history_folder
     from trainer.backfill import backfill
 
     settings = load_settings()
-    folder = fields.history_folder(repo_folder(settings))
+    folder = history_folder(settings)
     try:
         kept = backfill(extracted, folder, start_us)
     except OSError as error:

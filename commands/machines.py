@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,9 +16,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from commands._options import AsJson, MachinePattern, StoreYaml
 from commands._output import cell, print_json, print_warning, stdout, working
 from schemas.errors import ServiceUnavailable
 from whirr.durations import duration_s, spoken
+from whirr.retries import Backoff
 from whirr.settings import Settings, load_settings
 from whirr.terminal import printable
 
@@ -36,13 +37,13 @@ _STATES = {
     "idle": "dim",
     "": "dim",
 }
-_RETRY_S = 2.0
+_BACKOFF_S = (2.0, 10.0)
 _FRAME_LINES = 3  # of the screen: heading, how many more there are, and one to spare
 _EMPTY = "no machine has written features yet: a worker writes them once it hears frames (`whirr settings` shows how)"
 
 
 def machines(
-    machine: Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? \\[abc]).")] = "*",
+    machine: MachinePattern = "*",
     once: Annotated[
         bool, typer.Option("--once", help="Print the table once; so it is where there is no screen.")
     ] = False,
@@ -51,8 +52,8 @@ def machines(
         str | None,
         typer.Option(help="No frame for so long is silence (30s, 10m, 2h); default: as the machine's route says."),
     ] = None,
-    yaml: Annotated[Path | None, typer.Option("--yaml", help="The store's YAML file; default: as set.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, once, and nothing else.")] = False,
+    yaml: StoreYaml = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show every machine: state, score, ratio to the alert threshold, level, and when it was last heard; worst first.
 
@@ -154,7 +155,7 @@ class Board:
             _number(health.threshold_ratio, ".2f"),
             _number(one.audio.rms_mean, ".4f"),
             _number(health.frames_seen, "d"),
-            f"{spoken(self._age_s(one))} ago",
+            f"{spoken(round(self._age_s(one)))} ago",
             cell(health.model_version or "-"),
         )
 
@@ -190,7 +191,7 @@ def _opened(settings: Settings, *, quiet: bool = False) -> FeatureClient:
 
 def _waited_for(settings: Settings) -> FeatureClient:
     """Return a client, as soon as the store can be reached."""
-    told = ""
+    told, backoff = "", Backoff(*_BACKOFF_S)
     while True:
         try:
             return _opened(settings)
@@ -198,7 +199,7 @@ def _waited_for(settings: Settings) -> FeatureClient:
             if str(error) != told:
                 print_warning(f"{error}; trying again until Ctrl-C")
             told = str(error)
-        time.sleep(_RETRY_S)
+        time.sleep(backoff.failed())
 
 
 def _live(board: Board, interval_s: float) -> None:

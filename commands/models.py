@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from commands._options import AsJson
 from commands._output import cell, print_json, print_line, print_warning, stdout, working
 from whirr.settings import load_settings
 
@@ -23,13 +24,12 @@ app = typer.Typer(
 _COLUMNS = ("model", "version", "aliases", "detector", "alert", "decision", "false alarms", "created", "run")
 
 _Name = Annotated[str, typer.Argument(help="Name of the registered model.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 
 
 @app.command("list")
 def list_(
     name: Annotated[str | None, typer.Argument(help="Only versions of this registered model.")] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """List versions, newest first, with their aliases."""
     with working("asking the registry", quiet=as_json):
@@ -46,7 +46,7 @@ def list_(
 def show(
     name: _Name,
     version: Annotated[str, typer.Option(help="Number or alias of the version.")] = "champion",
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show all that one version carries."""
     with working("asking the registry", quiet=as_json):
@@ -67,7 +67,7 @@ def promote(
         typer.Option(help="Folder of labelled recordings (normal…, anomaly…) on which it must not be worse either."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Promote it even if it is worse; a tag says so.")] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make the challenger the champion, unless it is worse. Workers take it within seconds.
 
@@ -83,7 +83,7 @@ def promote(
 
 
 @app.command()
-def rollback(name: _Name, as_json: _Json = False) -> None:
+def rollback(name: _Name, as_json: AsJson = False) -> None:
     """Make the champion before the present one champion again."""
     _tell(_registry().rollback(name), as_json)
 

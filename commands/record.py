@@ -9,24 +9,22 @@ from typing import Annotated, Literal
 
 import typer
 
+from commands._options import AsJson, Bootstrap, FramesTopic, MachinePattern, Since
 from commands._output import print_json, print_line, print_warning
 from whirr.outputs import check_folder
 
 
 def record(
     out: Annotated[Path, typer.Option(help="Folder to write to: OUT/<machine>/… and OUT/recordings.csv.")],
-    machine: Annotated[str, typer.Option(help="Only machines whose id matches this pattern (* ? \\[abc]).")] = "*",
-    since: Annotated[
-        str | None,
-        typer.Option(help="From when, as Kafka stored them: 10m, 2h, 7d, or a time (RFC 3339); default: all."),
-    ] = None,
+    machine: MachinePattern = "*",
+    since: Since = None,
     until: Annotated[str | None, typer.Option(help="Until when; default: now.")] = None,
     label: Annotated[
         Literal["normal", "anomaly"] | None, typer.Option(help="Label all of them so; train on normal ones.")
     ] = None,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka's addresses (host:port, host:port).")] = None,
-    topic: Annotated[str | None, typer.Option(help="The frames topic; default: the setting frames_topic.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+    bootstrap: Bootstrap = None,
+    topic: FramesTopic = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write retained frames as audio files that `whirr train` and `whirr replay` understand. Kafka is only read.
 

@@ -7,14 +7,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from textwrap import wrap
+from typing import Any, Final
 
-import typer
 from pydantic import BaseModel, SecretStr
 from rich.table import Table
 from rich.text import Text
 
-from commands._output import cell, print_json, print_warning, stdout
+from commands._options import AsJson
+from commands._output import cell, print_json, print_line, print_warning, stdout
+from whirr.options import declared
 from whirr.settings import Route, Settings, load_settings, read_settings_file, settings_file, unknown_variables
 from whirr.terminal import printable
 
@@ -27,18 +29,24 @@ _QUERY_SECRET = re.compile(r"(?P<name>[?&;][^=&;]*(?:password|token|secret|key)[
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One setting as it is shown: its value without secrets, and where it came from."""
+class Setting:
+    """One setting as it is shown: its value without secrets, where it came from, and what it may be."""
 
     name: str
     value: Any
     source: str
     description: str
+    range: str
     environment: str
+
+    @property
+    def meaning(self) -> str:
+        """What it is and may be."""
+        return f"{self.description} ({self.range})" if self.range else self.description
 
 
 def settings(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show every setting and where it came from: environment, settings file or default. Secrets are masked."""
     rows = list(show(load_settings(), os.environ, settings_file()))
@@ -49,20 +57,20 @@ def settings(
     if as_json:
         print_json({"settings": rows, "warnings": warnings})
     else:
-        stdout.print(_table(rows))
+        _print_rows(rows)
 
 
-def show(current: Settings, environment: Mapping[str, str], file: Path) -> Iterator[Shown]:
+def show(current: Settings, environment: Mapping[str, str], file: Path) -> Iterator[Setting]:
     """Yield every setting of ``current``, given what it was made from."""
     given = {name.upper() for name in environment}
     in_file = read_settings_file()
-    for name, field in Settings.model_fields.items():
-        variable = _PREFIX + name.upper()
+    for option in declared(Settings):
+        name, variable = option.name, _PREFIX + option.name.upper()
         source = f"env {variable}" if variable in given else str(file) if name in in_file else "default"
-        yield Shown(name, _plain(getattr(current, name)), source, field.description or "", variable)
+        yield Setting(name, _plain(getattr(current, name)), source, option.description, option.range, variable)
 
 
-def _secrets_in_file(rows: list[Shown]) -> list[str]:
+def _secrets_in_file(rows: list[Setting]) -> list[str]:
     return [
         f"{row.name} is a secret and stands in {row.source}; give it as {row.environment} instead"
         for row in rows
@@ -88,16 +96,25 @@ def _without_secrets(text: str) -> str:
     return _QUERY_SECRET.sub(rf"\g<name>{MASK}", _PASSWORD.sub(rf"\g<user>:{MASK}@", text, count=1))
 
 
-def _table(rows: list[Shown]) -> Table:
+def _print_rows(rows: list[Setting]) -> None:
+    """Print a table where it fits, else each setting by itself with its meaning below."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("setting", no_wrap=True)
-    table.add_column("value", overflow="fold")
-    table.add_column("from", overflow="fold")
-    table.add_column("meaning", style="dim", ratio=1)
+    for column in ("setting", "value", "from", "meaning"):
+        table.add_column(column, no_wrap=True)
     for row in rows:
-        source = cell(row.source, style="dim" if row.source == "default" else "green")
-        table.add_row(row.name, Text(printable(_readable(row.value), keep="\n")), source, Text(row.description))
-    return table
+        shown = Text(printable(_readable(row.value), keep="\n"))
+        table.add_row(row.name, shown, cell(row.source, _style(row)), Text(row.meaning, "dim"))
+    if stdout.print_table(table):
+        return
+    for row in rows:
+        value = printable(_readable(row.value), keep="\n").replace("\n", "\n    ")
+        stdout.print(Text.assemble((row.name, "bold"), f"  {value}  ", (printable(row.source), _style(row))))
+        for line in wrap(row.meaning, max(stdout.width - 4, 20)):
+            print_line((f"    {line}", "dim"))
+
+
+def _style(row: Setting) -> str:
+    return "dim" if row.source == "default" else "green"
 
 
 def _readable(value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from commands._options import AsJson
 from commands._output import cell, print_json, print_line, stderr, stdout
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def simulate(
     recording_s: Annotated[float, typer.Option(help="Length of one recording in seconds.")] = 10.0,
     rate: Annotated[int | None, typer.Option(min=100, help="Samples a second; default: the plant's own.")] = None,
     file_format: Annotated[Literal["wav", "flac"], typer.Option("--format", help="File format, 16 bit.")] = "wav",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write OUT/<machine>/train and OUT/<machine>/test, with OUT/truth.json and OUT/truth.csv beside them.
 

@@ -11,7 +11,7 @@ import typer
 
 from commands._output import print_json, print_line
 from schemas.errors import SettingsError
-from whirr.outputs import check_file
+from whirr.outputs import check_file, replacing
 
 if TYPE_CHECKING:
     from backtest.sweep.choice import Choice
@@ -154,6 +154,7 @@ def _write(path: Path, folder: Path, choice: Choice, thresholds: dict[str, float
     note = f"Recommended by `whirr sweep {folder}`, with the labels of the recordings replayed there."
     text = recommended_toml(choice, routes, thresholds, note)
     try:
-        path.write_text(text, encoding="utf-8")
+        with replacing(path, text=True) as file:
+            file.write(text)
     except OSError as error:
         raise SettingsError(f"{str(path)!r} can't be written: {error.strerror}") from None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from commands._options import AsJson, Bootstrap
 from commands._output import cell, print_json, print_line, print_warning, stdout
 from whirr.settings import Settings, load_settings
 
@@ -22,8 +23,6 @@ app = typer.Typer(
     add_completion=False,
     help="Create and check the topics that Whirr needs, as the settings (topic_…, …_retention_h) say.",
 )
-Bootstrap = Annotated[str | None, typer.Option(help="Kafka's addresses (host:port, host:port).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
 
 @app.command()

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from whirr.settings import Settings, load_settings
+from commands._options import Bootstrap, setting
+from whirr.settings import Route, Settings, load_settings
 
 
 def worker(
@@ -19,22 +20,19 @@ def worker(
         ),
     ] = None,
     settings_file: Annotated[Path | None, typer.Option(help="Read this file instead of whirr.toml.")] = None,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka's addresses (host:port, host:port).")] = None,
-    web_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of /ready and /metrics; 0 takes a free one.")
-    ] = None,
-    mode: Annotated[
-        Literal["state", "every"] | None, typer.Option(help="Alert on transitions, or on every anomalous frame.")
-    ] = None,
+    bootstrap: Bootstrap = None,
+    web_port: Annotated[int | None, setting("web_port")] = None,
+    mode: Annotated[Literal["state", "every"] | None, setting("mode", of=Route)] = None,
 ) -> None:
     """Score frames from Kafka and raise alerts until Ctrl-C or SIGTERM.
 
     Exit codes: 0 stopped, 1 could not go on, 2 settings or model unusable, 5 Kafka refuses this user, 70 commits did
     not move. After 1 and 70 a supervisor should start it again; nothing is lost.
     """
+    settings = _settings(model, settings_file, bootstrap, web_port, mode)  # before seconds go by with imports
     from stream_app.worker.runner import run_worker
 
-    raise typer.Exit(run_worker(_settings(model, settings_file, bootstrap, web_port, mode)))
+    raise typer.Exit(run_worker(settings))
 
 
 def _settings(

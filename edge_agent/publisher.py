@@ -28,13 +28,14 @@ from edge_agent.outgoing import OutgoingFrame, Waiting
 from edge_agent.times import Clock
 from schemas.errors import AccessRefused, ServiceUnavailable, WhirrError
 from whirr.kafka_clients import client_options, refusal, why_not_connected
+from whirr.retries import retrying
 from whirr.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 REQUEST_TIMEOUT_S = 10.0
 PATIENCE_S = 5.0  # how long an acknowledgement may take before the agent says so
-FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 15.0
+BACKOFF_S = (0.5, 15.0)
 
 
 class TryAgain(Exception):
@@ -123,7 +124,7 @@ class KafkaSink:
         if isinstance(error, _HOPELESS):
             return ServiceUnavailable(f"{self._bootstrap} refuses topic {self._topic!r}: {error!r}")
         if isinstance(error, _NO_ANSWER):
-            return TryAgain(f"no Kafka answers at {self._bootstrap} ({type(error).__name__})")
+            return TryAgain(f"no Kafka answers at {self._bootstrap}")
         return TryAgain(f"Kafka at {self._bootstrap} answers {error!r}")
 
 
@@ -202,22 +203,24 @@ class Publisher:
 
     async def _deliver(self, frame: OutgoingFrame) -> None:
         """Return when the frame is acknowledged."""
-        backoff_s, self._alive_s = FIRST_BACKOFF_S, self._clock.elapsed_s()
-        while True:
-            try:
-                if not self._open:
-                    await self._patiently(self._sink.open())
-                    self._open = True
-                    self._buffer.connected()
-                await self._patiently(self._sink.send(frame))
-                return
-            except TryAgain as reason:
-                self.retries += 1
-                self._complain(str(reason), f"next try in {backoff_s:g} s")
-                self._open = False
-                await self._sink.close()
-                await self._clock.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
+        self._alive_s = self._clock.elapsed_s()
+        await retrying(TryAgain, *BACKOFF_S, self._failed, self._clock.sleep)(self._try, frame)
+
+    async def _try(self, frame: OutgoingFrame) -> None:
+        try:
+            if not self._open:
+                await self._patiently(self._sink.open())
+                self._open = True
+                self._buffer.connected()
+            await self._patiently(self._sink.send(frame))
+        except TryAgain:
+            self._open = False
+            await self._sink.close()
+            raise
+
+    def _failed(self, reason: Exception, _failures: int, wait_s: float) -> None:
+        self.retries += 1
+        self._complain(str(reason), f"next try in {wait_s:.1f} s")
 
     async def _patiently(self, step: Coroutine[Any, Any, None]) -> None:
         """Await a step, and say so whenever it takes long: the client's own retries are silent."""
@@ -232,7 +235,8 @@ class Publisher:
 
     def _complain(self, reason: str, following: str) -> None:
         """Log, or give up."""
-        message = f"{reason}; {len(self._buffer)} frames wait"
+        waiting = len(self._buffer)
+        message = f"{reason}; {waiting} frame{' waits' if waiting == 1 else 's wait'}"
         waited_s = self._clock.elapsed_s() - self._alive_s
         if self._give_up_s is not None and waited_s >= self._give_up_s:
             raise ServiceUnavailable(f"{message}, given up after {waited_s:.0f} s")

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from feature_repo import fields
 from feature_repo.fields import AUDIO_SERVICE, AUDIO_VIEW, ENTITY, HEALTH_VIEW, VIEWS
 from feature_repo.roster import machine_ids
-from feature_repo.store import open_store, repo_folder
+from feature_repo.store import history_folder, open_store
 from whirr.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ class FeatureClient:
         """
         from feature_repo.history import History
 
-        history = History(fields.history_folder(repo_folder(self._settings)))
+        history = History(history_folder(self._settings))
         return history.rows(start=start, end=end, machines=machines, columns=features)
 
     def training_set(self, asked: pd.DataFrame, service: str = AUDIO_SERVICE) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Literal
 from feature_repo import fields
 from feature_repo.client import FeatureClient, MachineFeatures
 from feature_repo.history import History
-from feature_repo.store import repo_folder
+from feature_repo.store import history_folder
 from whirr.settings import Settings
 
 DEFAULT_SILENT_S = 600.0
@@ -84,7 +84,7 @@ def store_status(
     """
     ids = [machine_id for machine_id in client.machine_ids() if fnmatchcase(machine_id, match)]
     found = client.machines(ids)
-    history = History(fields.history_folder(repo_folder(settings)))
+    history = History(history_folder(settings))
     days = history.days()
     return StoreStatus(
         store=client.shown,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from whirr.settings import Settings
 
 YAML_VARIABLE = "FEAST_FS_YAML_FILE_PATH"  # the stock client's own
 _DEFAULT_YAML = "feature_store.yaml"
-_DEFAULT_REGISTRY = "data/registry.db"
+_STATE = "data"
+_DEFAULT_REGISTRY = f"{_STATE}/registry.db"
 _UNSET = re.compile(r"\$\{?(\w+)")
 _SECRET = re.compile(r"(password|passwd|pwd)=([^,;&\s]+)", re.IGNORECASE)
 _APPLY = "`whirr feast apply`"
@@ -29,6 +31,23 @@ _REFUSED = re.compile(r"password|authenticat|WRONGPASS|NOAUTH|NOPERM|permission 
 def repo_folder(settings: Settings) -> Path:
     """Return the Feast repository: the setting's, else the one that Whirr came with."""
     return (settings.feature_repo or Path(feature_repo.__file__).parent).absolute()
+
+
+def state_folder(settings: Settings) -> Path:
+    """Return the folder that relative paths of the store's YAML file and the history belong to.
+
+    A repository of the user's own, else ``.whirr/features`` here; but the repository that Whirr came with, if a store
+    of 0.1 or of the stock client is there.
+    """
+    own, old = Path(".whirr/features").absolute(), repo_folder(settings)
+    if settings.feature_repo is None and (not (old / _STATE).is_dir() or (own / _STATE).is_dir()):
+        return own
+    return old
+
+
+def history_folder(settings: Settings) -> Path:
+    """Return the folder of the history's Parquet files: ``WHIRR_FEATURE_HISTORY``, else beside the default store."""
+    return fields.history_folder(state_folder(settings))
 
 
 def store_yaml(settings: Settings) -> Path:
@@ -42,7 +61,7 @@ def is_wanted(settings: Settings) -> bool:
     if settings.feature_push is not None:
         return settings.feature_push
     chosen = settings.feature_store_yaml is not None or bool(os.environ.get(YAML_VARIABLE))
-    return chosen or (repo_folder(settings) / _DEFAULT_REGISTRY).is_file()
+    return chosen or (state_folder(settings) / _DEFAULT_REGISTRY).is_file()
 
 
 class OpenStore:
@@ -113,19 +132,23 @@ def open_store(settings: Settings, *, applied: bool = True) -> OpenStore:
         ServiceUnavailable: The registry can't be reached.
         MissingExtra: Feast is not installed.
     """
-    repo, yaml_file = repo_folder(settings), store_yaml(settings)
+    state, yaml_file = state_folder(settings), store_yaml(settings)
     _check_yaml(yaml_file)
     if find_spec("feast") is None:
         raise MissingExtra("The feature store", "stream")
     if applied:  # before Feast is imported, which takes long
-        _check_registry(yaml_file, repo)
+        _check_registry(yaml_file, state)
+    else:
+        state.mkdir(parents=True, exist_ok=True)
+        if state != repo_folder(settings) and not (state / _DEFAULT_YAML).exists():
+            shutil.copy(repo_folder(settings) / _DEFAULT_YAML, state)  # for the stock client: feast -c .whirr/features
     logging.getLogger("feast").setLevel(logging.ERROR)  # it warns of what is meant to be so
     from feast import FeatureStore
     from feast.repo_config import load_repo_config
 
     try:
-        config = load_repo_config(repo, yaml_file)
-        store = OpenStore(FeatureStore(repo_path=str(repo), config=config))
+        config = load_repo_config(state, yaml_file)
+        store = OpenStore(FeatureStore(repo_path=str(state), config=config))
     except Exception as error:  # YAML's, pydantic's, Feast's
         text = _SECRET.sub(r"\1=***", _first_line(error))
         raise SettingsError(f"{yaml_file}: {text}") from None
@@ -134,7 +157,7 @@ def open_store(settings: Settings, *, applied: bool = True) -> OpenStore:
     return store
 
 
-def _check_registry(yaml_file: Path, repo: Path) -> None:
+def _check_registry(yaml_file: Path, state: Path) -> None:
     """Refuse a registry that is no file where it should be one: Feast would write an empty one."""
     import yaml
 
@@ -148,8 +171,8 @@ def _check_registry(yaml_file: Path, repo: Path) -> None:
     if not isinstance(registry, dict) or registry.get("registry_type", "file") != "file":
         return
     path = registry.get("path")
-    if isinstance(path, str) and "://" not in path and not (repo / path).is_file():
-        raise FeatureStoreError(f"{repo / path} is no file; {_APPLY} writes the definitions")
+    if isinstance(path, str) and "://" not in path and not (state / path).is_file():
+        raise FeatureStoreError(f"{state / path} is no file; {_APPLY} writes the definitions")
 
 
 def _check_yaml(path: Path) -> None:

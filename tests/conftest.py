@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,12 @@ async def virtual_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
     monkeypatch.setattr(loop, "time", lambda: now_s)
     monkeypatch.setattr(loop._selector, "select", jump)
     return lambda: now_s
+
+
+@pytest.fixture
+def longest_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every wait between tries be as long as it may be, in place of what chance picks."""
+    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
 
 
 @pytest.fixture(scope="session", params=["embedded", pytest.param("apache", marks=pytest.mark.real_services)])

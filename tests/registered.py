@@ -13,8 +13,8 @@ from tests.models import tiny_metadata, tiny_model
 from trainer.promotion import FalseAlarms
 from trainer.registration import register_model
 from trainer.tracking import Run
+from whirr.mlflow_client import TrackingServer, quiet
 from whirr.settings import Settings
-from whirr.tracking_server import TrackingServer, quiet
 
 
 def sound_model(path: Path, name: str, version: str = "1", run_id: str | None = None, scale: float = 1.0) -> Path:

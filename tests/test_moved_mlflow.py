@@ -9,12 +9,12 @@ import pytest
 
 from commands import run
 from schemas.errors import ServiceUnavailable
-from schemas.registry import ModelUri
-from stream_app.worker.registry import MlflowRegistry
+from schemas.model_uri import ModelUri
 from tests.models import encoded, noise
 from tests.registered import register
 from trainer.registration import check_registry
 from trainer.registry import Registry
+from whirr.mlflow_client import ModelRegistry
 from whirr.settings import Settings, load_settings
 
 NAME = "pump"
@@ -43,7 +43,7 @@ def _check(message: str, old: Path, new: Path) -> None:
 
 
 def test_a_worker_and_a_replay_say_where_the_model_was_and_is(moved: tuple[Path, Path], tmp_path: Path):
-    registry = MlflowRegistry(_settings(moved[1]))
+    registry = ModelRegistry(_settings(moved[1]))
     uri = ModelUri.parse(f"models:/{NAME}@champion")
     assert uri is not None
     assert registry.resolve(uri).number == 1
@@ -78,7 +78,7 @@ def test_a_link_as_the_message_says_makes_it_work_again(moved: tuple[Path, Path]
     old.mkdir()
     try:
         (old / "mlruns").symlink_to(new / "mlruns")
-        assert MlflowRegistry(_settings(new)).download(NAME, 1, tmp_path).is_file()
+        assert ModelRegistry(_settings(new)).download(NAME, 1, tmp_path).is_file()
     finally:
         shutil.rmtree(old)
 
@@ -90,4 +90,4 @@ def test_a_file_that_is_nowhere_is_named(moved: tuple[Path, Path], tmp_path: Pat
     with pytest.raises(
         ServiceUnavailable, match=r"version 1 of 'pump' is not where it was kept, '.*'; was it deleted\?"
     ):
-        MlflowRegistry(_settings(new)).download(NAME, 1, tmp_path)
+        ModelRegistry(_settings(new)).download(NAME, 1, tmp_path)

@@ -9,13 +9,27 @@ import pytest
 from commands import run
 from schemas.errors import SettingsError
 from tests.models import encoded, noise, tiny_model
-from whirr.outputs import check_file, check_folder
+from whirr.outputs import check_file, check_folder, replacing
 
 
-def test_a_missing_folder_is_made_and_nothing_is_left_in_it(tmp_path: Path):
+def test_nothing_is_left_of_a_file_that_was_tried_and_a_missing_folder_is_made(tmp_path: Path):
     check_file(tmp_path / "new" / "a" / "m.onnx", "--out")
+    assert not (tmp_path / "new").exists()
     check_folder(tmp_path / "new" / "b", "--out")
-    assert sorted(path.name for path in (tmp_path / "new").rglob("*")) == ["a", "b"]
+    assert sorted(path.name for path in (tmp_path / "new").rglob("*")) == ["b"]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_takes_its_name_when_it_is_complete_or_not_at_all(tmp_path: Path, durable: bool):
+    path = tmp_path / "new" / "page.html"
+    with replacing(path, text=True, durable=durable) as file:
+        file.write("dûre")
+        assert not path.exists()
+    assert path.read_bytes() == "dûre".encode()
+    with pytest.raises(TypeError), replacing(path, durable=durable) as file:
+        file.writelines([b"half", None])
+    assert path.read_bytes() == "dûre".encode()
+    assert [one.name for one in path.parent.iterdir()] == ["page.html"]
 
 
 def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import MissingExtra, ServiceUnavailable
+from whirr.mlflow_client import TrackingServer
 from whirr.settings import load_settings
-from whirr.tracking_server import TrackingServer
 
 
 def server(uri: str, password: str | None = None) -> TrackingServer:

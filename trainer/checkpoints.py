@@ -12,7 +12,7 @@ from schemas.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
     from schemas import FeatureConfig
-    from trainer.job import TrainConfig
+    from trainer.options import TrainConfig
 
 KEY: Final = "whirr"  # of what Whirr adds to Lightning's checkpoint
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -20,7 +20,8 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 _FREE: Final = frozenset(
     {
         *("normal", "out", "name", "on_error", "epochs", "checkpoints", "mlflow", "register"),
-        *("k", "n", "percentile", "false_alerts", "threshold_method", "threshold_level", "alert_percentile"),
+        *("k", "n", "percentile", "false_alerts", "false_alarms_per_day"),
+        *("threshold_method", "threshold_level", "alert_percentile"),
     }
 )
 

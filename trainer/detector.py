@@ -26,7 +26,7 @@ from schemas.errors import MissingExtra, SettingsError
 
 if TYPE_CHECKING:
     from trainer.graph import Graph
-    from trainer.job import TrainConfig
+    from trainer.options import TrainConfig
     from trainer.spectrograms import Prepared
 
 DEFAULT: Final = "conv_ae"

@@ -18,44 +18,22 @@ from numpy.typing import NDArray
 
 from recordings.cut import frame_bounds
 from recordings.find import Problem
-from recordings.naming import Naming
 from schemas import FeatureConfig
+from schemas.errors import SettingsError
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.sensor import sensor_fault
-from trainer.feature_choice import Choice, FeatureOptions, choose_features, frame_length
+from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.feature_files import FrameRow, FrameTable, GrowingArray, growing_array
+from trainer.options import ExtractConfig
 from trainer.reading import Float32, computed, samples_of
-from trainer.recordings import Found, OnError, Part, find_recordings, unusable
+from trainer.recordings import Found, Part, find_recordings, unusable
 from whirr.outputs import check_folder
 
 SPECTROGRAMS = "spectrograms.npy"
 PARQUET = "statistics.parquet"
 CSV = "statistics.csv"
 INDEX = "features.json"  # says how the others were made; written last
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtractConfig:
-    """What to extract features from, and where to.
-
-    Attributes:
-        folder: Recordings, normal or not: see :func:`trainer.recordings.find_recordings`.
-        out: The folder to write to; files of an earlier extraction are replaced.
-        naming: Whose recordings these are and when they began, in place of what paths say.
-        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
-        on_error: ``skip`` or ``fail`` for files that can't be used.
-        features: What the user fixed of the features.
-        frame_s: Length of a frame in seconds; default: 1, or the shortest recording if that is less.
-    """
-
-    folder: Path
-    out: Path
-    naming: Naming = field(default_factory=Naming)
-    columns: tuple[str, ...] = ()
-    on_error: OnError = "skip"
-    features: FeatureOptions = field(default_factory=FeatureOptions)
-    frame_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +134,8 @@ def extract_features(config: ExtractConfig, observer: ExtractionObserver | None 
         SettingsError: Options contradict each other or the data, or the output folder can't be made.
         RecordingError: The folder holds no usable audio, or a file can't be used and ``on_error`` is ``fail``.
     """
+    if config.out is None:
+        raise SettingsError("out is not given; expected a folder to write to")
     check_folder(config.out, "--out")
     observer = observer or ExtractionObserver()
     found = find_recordings(config.folder, config.naming, config.on_error, normal_only=False, columns=config.columns)

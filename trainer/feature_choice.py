@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from math import log2
-from typing import Literal
 
 from schemas import FeatureConfig
 from schemas.errors import RecordingError, SettingsError
+from trainer.options import FeatureOptions
 from trainer.recordings import Found
 
 SOUND_MIN_HZ = 8_000  # signals below are taken for an accelerometer's
@@ -16,18 +16,6 @@ SOUND_RATE_HZ = 16_000
 SOUND_MAX_HZ = 8_000.0
 SHORT_S = 0.5  # recordings shorter and faster than sound are taken for bursts of a fast accelerometer
 SPECTRUM_S = 0.064  # a spectrum of sound: 1024 samples at 16 kHz
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureOptions:
-    """What the user fixed; None means whatever suits."""
-
-    rate_hz: int | None = None
-    bands: int | None = None
-    n_fft: int | None = None
-    hop: int | None = None
-    scale: Literal["mel", "linear"] | None = None
-    window_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

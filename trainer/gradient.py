@@ -14,9 +14,8 @@ from trainer.checkpoints import check_resumable, last_checkpoint, origin
 from trainer.detector import Fitted, OnEpoch
 from trainer.export import export
 from trainer.fit import Fit, Schedule, fit
-from trainer.job import TrainConfig
 from trainer.loaders import HeldOutLoader, WindowLoader
-from trainer.options import options_of, to_yaml
+from trainer.options import TrainConfig, options_of, to_yaml
 from trainer.spectrograms import Prepared
 
 CHECKED_WINDOWS = 64

@@ -7,7 +7,6 @@ in the training as in the worker. So there is nothing to export, and nothing to 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas import ModelMetadata
 from schemas.errors import ModelError
 from stream_app.pipeline.model import INPUT, MAX_BATCH, METADATA_KEY, OUTPUTS
+from whirr.outputs import replacing
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -71,13 +71,8 @@ class Graph:
         proto.CopyFrom(self._proto)
         entry = proto.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, metadata_json(metadata)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            unfinished.write_bytes(proto.SerializeToString(deterministic=True))
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with replacing(path) as file:
+            file.write(proto.SerializeToString(deterministic=True))
 
 
 def metadata_json(metadata: ModelMetadata) -> str:

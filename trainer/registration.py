@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from schemas import ModelMetadata
 from schemas.errors import ServiceUnavailable
-from schemas.registry import CHALLENGER, CHAMPION, DIGEST_TAG, MODEL_FILE
+from schemas.model_uri import CHALLENGER, CHAMPION, DIGEST_TAG, MODEL_FILE
 from stream_app.pipeline import golden_array
 from stream_app.pipeline.model import INPUT, Model
 from trainer.job import TrainResult
 from trainer.plots import loss_curve, score_histogram
 from trainer.promotion import FalseAlarms, false_alarms
 from whirr import __version__
+from whirr.mlflow_client import TrackingServer, is_missing, quiet
 from whirr.settings import Settings
-from whirr.tracking_server import TrackingServer, is_missing, quiet
 
 Runs = Mapping[str | None, Sequence[NDArray[np.float64]]]
 

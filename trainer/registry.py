@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ModelError, PromotionRefused
-from schemas.registry import CHALLENGER, CHAMPION, MODEL_FILE
+from schemas.model_uri import CHALLENGER, CHAMPION, MODEL_FILE
 from schemas.times import format_rfc3339
 from trainer.promotion import FalseAlarms, Judge, worse_in_auc, worse_in_false_alarms
+from whirr.mlflow_client import TrackingServer, quiet
 from whirr.settings import Settings
-from whirr.tracking_server import TrackingServer, is_missing, quiet
 
 PREVIOUS_TAG = "previous_champion"
 _COUNTS = ("held_out_normals", "held_out_false_alarms")
@@ -80,7 +80,7 @@ class Registry:
             ModelError: There is no model of that name.
         """
         with self._client() as client:
-            models = [self._model(client, name)] if name else _all(client.search_registered_models)
+            models = [self._server.model(client, name)] if name else _all(client.search_registered_models)
             return [
                 _registered(version, dict(model.aliases))
                 for model in sorted(models, key=lambda model: str(model.name))
@@ -159,30 +159,11 @@ class Registry:
         return self._find(client, version.name, str(version.version))
 
     def _champion(self, client: Any, name: str) -> Registered | None:
-        aliases = dict(self._model(client, name).aliases)
+        aliases = dict(self._server.model(client, name).aliases)
         return self._find(client, name, CHAMPION) if CHAMPION in aliases else None
 
     def _find(self, client: Any, name: str, which: str) -> Registered:
-        aliases = dict(self._model(client, name).aliases)
-        number = which if which.isdecimal() else aliases.get(which)
-        if number is None:
-            known = ", ".join(sorted(aliases)) or "none"
-            raise ModelError(
-                f"{name!r} has no version {which!r}; expected a number or an alias, of which it has {known}"
-            )
-        what = f"version {number} of {name!r}"
-        return _registered(self._asked(lambda: client.get_model_version(name, str(number)), what), aliases)
-
-    def _model(self, client: Any, name: str) -> Any:
-        return self._asked(lambda: client.get_registered_model(name), f"model {name!r}")
-
-    def _asked(self, question: Callable[[], Any], what: str) -> Any:
-        try:
-            return question()
-        except Exception as error:
-            if not is_missing(error):
-                raise
-            raise ModelError(f"{what} is not registered in MLflow at {self._server.shown}") from None
+        return _registered(*self._server.version(client, name, which))
 
     def _download(self, client: Any, version: Registered, folder: Path) -> Path:
         return self._server.download(client, version.name, str(version.version), MODEL_FILE, folder)

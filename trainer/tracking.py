@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.detector import EpochLoss
+from whirr.mlflow_client import TrackingServer, quiet
 from whirr.settings import Settings
-from whirr.tracking_server import TrackingServer, quiet
 
 
 class Run:

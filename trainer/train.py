@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from feature_repo.fields import history_folder
-from feature_repo.store import repo_folder
+from feature_repo.store import history_folder
+from recordings.find import checked_folder
 from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, StatisticsReference, format_rfc3339
 from schemas.errors import MissingExtra, ServiceUnavailable
 from stream_app.pipeline.model import Model, golden_window
@@ -24,7 +24,8 @@ from trainer.detector import Fitted, find_detector
 from trainer.false_alarms import FalseAlarmCheck, check_false_alarms
 from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.graph import Float32, Graph
-from trainer.job import Observer, TrainConfig, TrainResult
+from trainer.job import Observer, TrainResult
+from trainer.options import TrainConfig
 from trainer.recordings import Found, data_hash, find_recordings, split
 from trainer.screening import Screened, check_enough, doubts, screen
 from trainer.spectrograms import Prepared, prepare
@@ -89,6 +90,7 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     last_checkpoint(config)
     observer = observer or Observer()
     settings = settings or load_settings()
+    checked_folder(config.normal, "normal recordings")
     _check_ends(config, settings)
     started_at, started = datetime.now(UTC), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="whirr-train-") as folder:
@@ -158,7 +160,7 @@ def _reference(config: TrainConfig, found: Found, settings: Settings, now: datet
     from trainer.reference import reference_statistics
 
     machines = [machine for machine in found.machines if machine is not None]
-    return reference_statistics(history_folder(repo_folder(settings)), machines, now, config.reference_s)
+    return reference_statistics(history_folder(settings), machines, now, config.reference_s)
 
 
 def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> Calibration:

@@ -22,6 +22,7 @@ from schemas.times import parse_rfc3339
 from whirr.durations import parse_duration_s
 from whirr.fetching import UnreadableRecord, end_of
 from whirr.kafka_clients import check_visible, consumer_options, refusal, why_not_connected
+from whirr.retries import Backoff
 from whirr.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ log = logging.getLogger(__name__)
 _REMEMBERED = 100_000
 _POLL_MS = 500
 _REQUEST_TIMEOUT_MS = 10_000
-_RETRY_S = 1.0
+_LOOK_S = 1.0
+_BACKOFF_S = (1.0, 5.0)
 _PROBE_S = 5.0
 _ASSIGNED_S = 0.01
 
@@ -138,15 +140,16 @@ class AlertReader:
 
     async def follow(self) -> AsyncGenerator[ReceivedAlert, None]:
         """Yield the alerts that are there, then each one as it comes, for ever; waits while Kafka is away."""
-        told = False
+        told, backoff = False, Backoff(*_BACKOFF_S)
         while True:
             try:
                 async with self._consumer() as consumer:
+                    backoff.succeeded()
                     if told:
                         self._tell(f"Kafka at {self._bootstrap} reached")
                         told = False
                     while not await self._assign(consumer):
-                        await asyncio.sleep(_RETRY_S)
+                        await asyncio.sleep(_LOOK_S)
                     for received in await self._until_end(consumer):
                         yield received
                     async for received in self._live(consumer):
@@ -155,7 +158,7 @@ class AlertReader:
                 if not told:
                     self._tell(f"{error}; trying until it can")
                     told = True
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(backoff.failed())
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:

@@ -16,23 +16,38 @@ def parse_duration_s(text: str) -> int | None:
     return int(match[1]) * _UNITS_S[match[2]] if match else None
 
 
+def seconds_of(text: str) -> int:
+    """Return a duration in seconds.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = parse_duration_s(text)
+    if found is None:
+        raise ValueError("expected a duration such as 30s, 10m, 2h or 7d")
+    return found
+
+
 def duration_s(text: str, name: str) -> int:
     """Return the duration, in seconds, that is the value of the option ``name``.
 
     Raises:
         SettingsError: It is none.
     """
-    found = parse_duration_s(text)
-    if found is None:
-        raise SettingsError(f"{name} is {text!r}; expected a duration such as 30s, 10m, 2h or 7d")
-    return found
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise SettingsError(f"{name} is {text!r}; {error}") from None
 
 
 def spoken(seconds: float) -> str:
-    """Return a duration for people, in its two largest units: ``42 s``, ``3 min 20 s``, ``5 h 1 min``, ``2 d 4 h``."""
+    """Return a duration for people, in its two largest units: ``0.125 s``, ``3 min 20 s``, ``5 h 1 min``, ``2 d 4 h``.
+
+    By hand, since libraries such as humanize spell units out, and know no symbols.
+    """
     whole = max(0, round(seconds))
     if whole < 60:
-        return f"{whole} s"
+        return f"{max(0.0, seconds):.3g} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     if whole < 86_400:

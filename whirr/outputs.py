@@ -1,16 +1,20 @@
-"""Where a command is to write: looked at before its work begins, so that no work is lost for want of a folder."""
+"""Files that are written: where they go is looked at before the work begins, and each appears whole or not at all."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from schemas.errors import SettingsError, WhirrError
 
 
 def check_file(path: Path, option: str) -> None:
-    """Make the folder of a file that is to be written, and try that such a file can be.
+    """Try that a file can be written, and leave nothing behind: :func:`replacing` makes its folder.
 
     Args:
         path: The file; it is left as it is.
@@ -24,8 +28,7 @@ def check_file(path: Path, option: str) -> None:
             raise SettingsError(f"{option} is {str(path)!r}, a folder; expected a file")
         if path.exists() and not path.is_file():
             raise SettingsError(f"{option} is {str(path)!r}, a device or pipe; expected a file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent):
+        with _there(path.parent), tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent):
             pass
         if path.exists():
             with path.open("ab"):
@@ -52,6 +55,48 @@ def check_folder(path: Path, option: str) -> None:
             pass
     except (OSError, ValueError) as error:
         raise SettingsError(f"{option} is {str(path)!r}, where no file can be written: {_reason(error)}") from None
+
+
+@contextmanager
+def _there(folder: Path) -> Iterator[None]:
+    """Make a folder for the time being."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # another process may have put something there
+            for one in missing:
+                one.rmdir()
+
+
+@contextmanager
+def replacing(path: Path, *, text: bool = False, durable: bool = False, unfinished: str = "") -> Iterator[IO[Any]]:
+    """Yield a file that takes its name, in place of one that had it, when it is complete, or else is gone.
+
+    By hand, since the one library for it (atomicwrites) is given up by its author.
+
+    Args:
+        path: Its name; the folder is made.
+        text: Whether it takes text, as UTF-8, in place of bytes.
+        durable: Whether it is complete after a power cut, too; that waits for the disk.
+        unfinished: Name of the file while it is written; default: hidden, of this process.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(unfinished or f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w" if text else "wb", encoding="utf-8" if text else None) as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def make_anew(out: Path, script: str) -> Path:

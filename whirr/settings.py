@@ -32,9 +32,10 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.errors import SettingsError
-from schemas.registry import ModelUri
+from schemas.model_uri import ModelUri
 from schemas.score import Unfamiliar
 from whirr.machine_patterns import check_pattern, covers
+from whirr.options import declared
 from whirr.utf8 import EXPECTED, is_utf8
 
 DEFAULT_FILE = "whirr.toml"
@@ -263,7 +264,9 @@ class Settings(BaseSettings):
         5.0, ge=0.01, description="how often model files and the registry are looked at for a change"
     )
     web_host: Host = Field("127.0.0.1", description="address that /metrics and /ready are served on")
-    web_port: int = Field(6066, ge=0, le=65535, description="port that /metrics and /ready are served on")
+    web_port: int = Field(
+        6066, ge=0, le=65535, description="port that /metrics and /ready are served on; 0 takes a free one"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="how the worker logs: text, json, or auto for text on a terminal and else json"
@@ -509,6 +512,8 @@ _OTHERS: Final = frozenset(
 _PATHS_ELSEWHERE: Final = ("WHIRR_FEATURE_HISTORY", "FEAST_FS_YAML_FILE_PATH")  # which no setting holds
 _OWN: Final = ("WHIRR_TEST_", "WHIRR_BENCH_")  # what tests and benchmarks are told
 _SHOWN_CHARS: Final = 60
+_NO_WHOLE: Final = frozenset({"int_parsing", "int_from_float", "int_type"})
+_NO_NUMBER: Final = _NO_WHOLE | {"finite_number", "float_parsing", "float_type"}
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -531,7 +536,8 @@ def _instead(name: str, known: Iterable[str], after: int = 0) -> str:
 def _line(error: ErrorDetails, given: Mapping[str, Any], in_file: Set[str]) -> str:
     """Return what is wrong with one setting, and where it stands."""
     loc = error["loc"]
-    told = error["msg"].removeprefix("Value error, ")
+    whole = error["type"] in _NO_WHOLE
+    told = "Input should be a whole number" if whole else error["msg"].removeprefix("Value error, ")
     if not loc:
         return told
     name, key = str(loc[0]), ".".join(map(str, loc))
@@ -541,7 +547,9 @@ def _line(error: ErrorDetails, given: Mapping[str, Any], in_file: Set[str]) -> s
         return f"{where} is no setting{_meant(loc, error['input'])}"
     if loc == ("route",) and not isinstance(error["input"], list):
         return f"{where}: expected [[route]], with two brackets on each side"
-    return f"{where}: {told}{_value(loc, error, variable)}"
+    limits = next((option.range for option in declared(Settings) if option.name == loc[0]), "")
+    expected = f" ({limits})" if error["type"] in _NO_NUMBER and limits else ""
+    return f"{where}: {told}{expected}{_value(loc, error, variable)}"
 
 
 def _variable(name: str) -> str | None:

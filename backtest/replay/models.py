@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import SettingsError
-from schemas.registry import ModelUri
+from schemas.model_uri import ModelUri
 from stream_app.worker.model_files import ModelFiles, RegisteredFiles
 from stream_app.worker.models import Champions, load_champions
-from stream_app.worker.registry import MlflowRegistry
+from whirr.mlflow_client import ModelRegistry
 from whirr.settings import Route, Settings, load_settings
 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -62,7 +62,7 @@ def load(routes: tuple[Route, ...], settings: Settings) -> Champions:
         ServiceUnavailable: The registry can't be reached.
     """
     registered = any(ModelUri.parse(route.model) for route in routes)
-    files = RegisteredFiles(settings.worker_dir / "models", MlflowRegistry(settings)) if registered else ModelFiles()
+    files = RegisteredFiles(settings.worker_dir / "models", ModelRegistry(settings)) if registered else ModelFiles()
     return load_champions(routes, files)
 
 

@@ -6,7 +6,6 @@ alerts exactly as a worker sends them, ``dead_letters.jsonl`` what could not be 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from pyarrow import csv, parquet
 from backtest.judging import Judged
 from backtest.store import Store
 from backtest.streams import SCORES_PARQUET
+from whirr.outputs import replacing
 
 SCORES_CSV: Final = "scores.csv"
 ALERTS: Final = "alerts.jsonl"
@@ -146,9 +146,5 @@ def _line(value: dict[str, Any]) -> bytes:
 
 
 def _replace(path: Path, parts: Iterable[bytes]) -> None:
-    unfinished = path.with_name(f".{path.name}.part")
-    with unfinished.open("wb") as file:
+    with replacing(path, durable=True) as file:
         file.writelines(parts)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)

@@ -21,6 +21,7 @@ from recordings.words import Label
 from schemas.errors import FrameRejected, RecordingError
 from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.times import format_rfc3339
+from whirr.outputs import replacing
 
 COLUMNS: Final = ("path", "time", "machine", "source", "label", "frame_id")
 
@@ -99,10 +100,8 @@ def _folder(machine: str) -> str:
 
 
 def _write(path: Path, value: bytes) -> None:
-    path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_bytes(value)
-    unfinished.replace(path)
+    with replacing(path) as file:
+        file.write(value)
 
 
 def _row(frame: Frame, name: str, label: Label | None) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from schemas.errors import SettingsError
+from whirr.outputs import replacing
 from whirr.terminal import json_text, printable
 
 
@@ -63,13 +62,8 @@ def write_page(path: Path, text: str) -> None:
     Raises:
         SettingsError: It can't be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        with replacing(path, text=True) as file:
+            file.write(text)
     except OSError as error:
         raise SettingsError(f"report {str(path)!r} can't be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()

@@ -15,6 +15,7 @@ from pathlib import Path
 import orjson
 
 from schemas.errors import SettingsError
+from whirr.outputs import replacing
 
 SEGMENT = ".frames"
 _LOCK, _STREAM, _COUNTS, _ACKNOWLEDGED, _DAMAGED = "lock", "stream.json", "counts.json", "acknowledged", "damaged"
@@ -151,10 +152,8 @@ def read_counts(folder: Path) -> Counts:
 
 def write_counts(folder: Path, counts: Counts) -> None:
     """Write what was lost, for the status; a full disk may keep it from being written."""
-    with contextlib.suppress(OSError):
-        temporary = folder / f"{_COUNTS}.new"
-        temporary.write_bytes(orjson.dumps(asdict(counts)))
-        temporary.replace(folder / _COUNTS)
+    with contextlib.suppress(OSError), replacing(folder / _COUNTS, unfinished=f"{_COUNTS}.new") as file:
+        file.write(orjson.dumps(asdict(counts)))
 
 
 def keep_damaged(folder: Path, name: str, data: bytes) -> bool:

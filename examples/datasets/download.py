@@ -13,6 +13,7 @@ import requests
 import urllib3
 
 from schemas.errors import RecordingError, ServiceUnavailable
+from whirr.retries import Backoff
 
 TIMEOUT_S: Final = (10.0, 60.0)  # to connect, and between two pieces
 ATTEMPTS: Final = 5  # in a row without a byte
@@ -47,7 +48,7 @@ def fetch(download: Download, folder: Path, progress: Progress, pause_s: float =
         download: What to get.
         folder: Where to put it; made if it is missing.
         progress: Called with bytes so far and bytes in all, or None where that is not known.
-        pause_s: Wait before the second attempt; it doubles with each that brings nothing.
+        pause_s: Longest wait before the second attempt; it doubles with each that brings nothing.
 
     Raises:
         ServiceUnavailable: The publisher can't be reached or refuses.
@@ -57,18 +58,19 @@ def fetch(download: Download, folder: Path, progress: Progress, pause_s: float =
     if path.is_file():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    failures = 0
+    backoff = Backoff(pause_s, 16 * pause_s)
     while True:
         before = _size(part)
         try:
             _go_on(download, part, progress)
             break
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-            failures = 0 if _size(part) > before else failures + 1
-            if failures >= ATTEMPTS:
+            if _size(part) > before:
+                backoff.succeeded()
+            elif backoff.failures + 1 >= ATTEMPTS:
                 kept = f"{_size(part):,} bytes are kept in {part}: run this again to go on"
                 raise ServiceUnavailable(f"{download.url} can't be reached: {error}. {kept}") from None
-            time.sleep(pause_s * 2**failures)
+            time.sleep(backoff.failed())
     _check(download, part)
     part.rename(path)
     return path

@@ -20,6 +20,7 @@ import soundfile
 
 from examples.datasets.download import Download, get_json
 from schemas.errors import RecordingError
+from whirr.outputs import replacing
 
 PUBLISHER: Final = "https://zenodo.org"
 RECORD: Final = "3384388"
@@ -98,7 +99,5 @@ def _homes(members: list[str]) -> dict[str, str]:
 
 def _write(content: bytes, path: Path, all_channels: bool) -> None:
     samples, rate_hz = soundfile.read(io.BytesIO(content), dtype="int16", always_2d=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    soundfile.write(unfinished, samples if all_channels else samples[:, 0], rate_hz, format="WAV", subtype="PCM_16")
-    unfinished.rename(path)
+    with replacing(path) as file:
+        soundfile.write(file, samples if all_channels else samples[:, 0], rate_hz, format="WAV", subtype="PCM_16")

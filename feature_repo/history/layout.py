@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from feature_repo import fields
 from feature_repo.rows import FeatureRow
+from whirr.outputs import replacing
 
 TIME: Final = pa.timestamp("us", tz="UTC")
 _KINDS: Final = {"float64": pa.float64(), "int64": pa.int64(), "string": pa.string()}
@@ -95,17 +95,8 @@ def write_parquet(table: pa.Table, path: Path) -> None:
     Raises:
         OSError: It can't be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + UNFINISHED)
-    try:
-        with unfinished.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", use_dictionary=_TEXTS)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with replacing(path, durable=True, unfinished=path.name + UNFINISHED) as file:
+        pq.write_table(table, file, compression="zstd", use_dictionary=_TEXTS)
 
 
 _TEXTS: Final = [field.name for field in SCHEMA if field.type == pa.string()]

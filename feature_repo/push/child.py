@@ -10,12 +10,11 @@ from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-from feature_repo import fields
 from feature_repo.history import HistoryWriter
 from feature_repo.push.online import OnlineStore
 from feature_repo.push.pusher import Pusher
 from feature_repo.rows import FeatureRow, HistorySink
-from feature_repo.store import repo_folder
+from feature_repo.store import history_folder
 from whirr import process
 from whirr.logs import configure_logging
 from whirr.settings import Settings
@@ -105,7 +104,7 @@ def _history(settings: Settings) -> HistoryWriter | None:
     if not settings.feature_keep_history:
         return None
     return HistoryWriter(
-        fields.history_folder(repo_folder(settings)),
+        history_folder(settings),
         every_s=settings.feature_history_every_s,
         keep_days=settings.feature_history_days or None,
     )

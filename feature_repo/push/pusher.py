@@ -10,13 +10,13 @@ from typing import Protocol
 
 from feature_repo.rows import FeatureRow
 from schemas.errors import WhirrError
+from whirr.retries import Backoff
 
 log = logging.getLogger(__name__)
 
 CHUNK_ROWS = 1000
 TRUSTED_S = 10.0
-FIRST_WAIT_S = 1.0
-LONGEST_WAIT_S = 30.0
+BACKOFF_S = (1.0, 30.0)
 
 
 class Store(Protocol):
@@ -73,7 +73,7 @@ class Pusher:
         self._pending: dict[str, FeatureRow] = {}
         self._stored_us: dict[str, int] = {}
         self._trusted_until_s = 0.0
-        self._wait_s = 0.0
+        self._backoff = Backoff(*BACKOFF_S)
         self._next_s = 0.0
         self._trouble = ""
 
@@ -154,8 +154,7 @@ class Pusher:
         self._trouble = trouble
         self._store = None
         self._stored_us.clear()
-        self._wait_s = min(max(2 * self._wait_s, FIRST_WAIT_S), LONGEST_WAIT_S)
-        self._next_s = self._clock() + self._wait_s
+        self._next_s = self._clock() + self._backoff.failed()
 
     def _succeeded(self) -> bool:
         """Return whether it had failed before."""
@@ -163,6 +162,7 @@ class Pusher:
         if is_back and self._store is not None:
             log.info("%s can be used again; every machine's features are brought up to date", self._store.shown)
         self._trouble = ""
-        self._wait_s = self._next_s = 0.0
+        self._backoff.succeeded()
+        self._next_s = 0.0
         self._trusted_until_s = self._clock() + TRUSTED_S
         return is_back

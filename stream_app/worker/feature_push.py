@@ -16,6 +16,7 @@ from schemas.errors import FrameRejected
 from stream_app.pipeline import Router, StreamState, glance, newest_of
 from stream_app.worker.feature_row import feature_row
 from stream_app.worker.states import StreamStates, stream_of
+from whirr.retries import Backoff
 from whirr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,7 @@ log = logging.getLogger(__name__)
 DRAIN_S = 2.0  # a rebalance waits no longer for the store
 HUNG_S = 120.0
 REFRESH_S = 60.0
-_FIRST_WAIT_S = 1.0
-_LONGEST_WAIT_S = 60.0
+_BACKOFF_S = (1.0, 60.0)
 _AT_ONCE = 100
 
 
@@ -118,7 +118,7 @@ class FeaturePush:
 
     async def run(self) -> None:
         """Hand over what moves, until cancelled; start the other process, and start it again when it has gone."""
-        wait_s = _FIRST_WAIT_S
+        backoff = Backoff(*_BACKOFF_S)
         while True:
             link = self._link = Link(self._settings, self._on_answer)
             self.offer_all()
@@ -126,12 +126,16 @@ class FeaturePush:
             try:
                 await self._feed(link)
             except (OSError, EOFError) as error:
-                log.warning("the process that writes features has gone (%s); another is started in %g s", error, wait_s)
+                if time.monotonic() - began_s > HUNG_S:
+                    backoff.succeeded()
+                wait_s = backoff.failed()
+                log.warning(
+                    "the process that writes features has gone (%s); another is started in %.1f s", error, wait_s
+                )
             finally:
                 self._link = None
                 await link.close()
             await asyncio.sleep(wait_s)
-            wait_s = _FIRST_WAIT_S if time.monotonic() - began_s > HUNG_S else min(2 * wait_s, _LONGEST_WAIT_S)
 
     async def _feed(self, link: Link) -> None:
         offered_s = time.monotonic()

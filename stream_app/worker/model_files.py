@@ -11,16 +11,26 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import Protocol
 
 from schemas.errors import ModelError, ServiceUnavailable
-from schemas.registry import ModelUri
+from schemas.model_uri import ModelUri
 from stream_app.pipeline.model import model_bytes
-from stream_app.worker.registry import Registry, Version
+from whirr.mlflow_client import Version
+from whirr.outputs import replacing
 
 log = logging.getLogger(__name__)
 
 KEPT_COPIES = 4  # of each model: a rollback needs no download
 _SHA_DIGITS = 12
+
+
+class Registry(Protocol):
+    """Where versions of models are: :class:`whirr.mlflow_client.ModelRegistry`."""
+
+    def resolve(self, uri: ModelUri) -> Version: ...  # noqa: D102
+
+    def download(self, name: str, number: int, folder: Path) -> Path: ...  # noqa: D102
 
 
 class ModelFiles:
@@ -90,10 +100,9 @@ class RegisteredFiles(ModelFiles):
         if uri is None:
             return
         pointer = self._pointer(uri)
-        unfinished = pointer.with_name(f".{pointer.name}.{os.getpid()}")
         try:
-            unfinished.write_text(path.name)
-            unfinished.replace(pointer)
+            with replacing(pointer, text=True) as file:
+                file.write(path.name)
             os.utime(path)
             self._prune(uri.name)
         except OSError as error:  # it costs a start without the registry, nothing else

@@ -18,12 +18,13 @@ from stream_app.worker.compute import ComputeFailed, ComputeProcess
 from stream_app.worker.health import STALLED_EXIT_CODE
 from stream_app.worker.model_files import ModelFiles, RegisteredFiles
 from stream_app.worker.models import Champions, ModelTrial, describe, load_champions
-from stream_app.worker.registry import MlflowRegistry
 from stream_app.worker.topics import ensure_topics
 from stream_app.worker.watch import Stalled
 from stream_app.worker.web_port import choose_web_port
 from whirr.kafka_clients import refused_within
 from whirr.logs import configure_logging
+from whirr.mlflow_client import ModelRegistry
+from whirr.retries import retrying
 from whirr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,7 @@ _T = TypeVar("_T")
 CRASHED_EXIT_CODE = 1
 STOP_S = 10.0
 EXIT_S = 15.0  # from the signal; a batch in flight and its commit take at most 10
-_FIRST_WAIT_S = 1.0
-_LONGEST_WAIT_S = 30.0
+_BACKOFF_S = (1.0, 30.0)
 
 
 def run_worker(settings: Settings) -> int:
@@ -75,11 +75,11 @@ async def _run(settings: Settings, compute: ComputeProcess) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
-    web_port = await choose_web_port(settings)
-    files = RegisteredFiles(settings.worker_dir / "models", MlflowRegistry(settings))
+    files = RegisteredFiles(settings.worker_dir / "models", ModelRegistry(settings))
     champions = await _unless(stop, _champions(settings, files))
     if champions is None:
         return 0
+    web_port = await choose_web_port(settings)
     loaded = await _unless(stop, _loaded(compute, champions))
     if loaded is None:
         return 0
@@ -93,21 +93,16 @@ async def _run(settings: Settings, compute: ComputeProcess) -> int:
 
 async def _champions(settings: Settings, files: ModelFiles) -> Champions:
     """Load the models; while the registry is away, say so once and ask again, ever more seldom."""
-    wait_s, told = _FIRST_WAIT_S, False
 
     def load() -> Champions:
         with ModelTrial(settings.model_timeout_s) as trial:
             return load_champions(settings.route, files, trial)
 
-    while True:
-        try:
-            return await asyncio.to_thread(load)
-        except ServiceUnavailable as error:
-            if not told:
-                log.warning("%s; waiting for it", error)
-            told = True
-        await asyncio.sleep(wait_s)
-        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+    def tell(error: Exception, failures: int, _wait_s: float) -> None:
+        if failures == 1:
+            log.warning("%s; waiting for it", error)
+
+    return await retrying(ServiceUnavailable, *_BACKOFF_S, tell)(asyncio.to_thread, load)
 
 
 async def _loaded(compute: ComputeProcess, champions: Champions) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -10,6 +9,7 @@ from aiokafka.errors import GroupAuthorizationFailedError
 
 from schemas.errors import ServiceUnavailable, SettingsError
 from whirr.kafka_clients import refusal
+from whirr.retries import retrying
 from whirr.settings import Settings, changelog_topic
 from whirr.topics import admin_client, create_topics, partitions_of
 
@@ -27,21 +27,16 @@ async def ensure_topics(settings: Settings) -> int:
         SettingsError: The states' changelog has another number of partitions than the frames topic.
         AccessRefused: Kafka lets this worker not in, or not make a topic that is missing.
     """
-    delay_s, longest_s = _BACKOFF_S
-    told = False
-    while True:
-        try:
-            partitions = await _ensure_topics(settings)
-        except ServiceUnavailable as error:
-            if not told:
-                log.warning("%s; trying until it can", error)
-                told = True
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, longest_s)
-        else:
-            if told:
-                log.info("Kafka at %s reached", settings.bootstrap)
-            return partitions
+
+    def tell(error: Exception, failures: int, _wait_s: float) -> None:
+        if failures == 1:
+            log.warning("%s; trying until it can", error)
+
+    tries = retrying(ServiceUnavailable, *_BACKOFF_S, tell)
+    partitions: int = await tries(_ensure_topics, settings)
+    if tries.statistics["attempt_number"] > 1:
+        log.info("Kafka at %s reached", settings.bootstrap)
+    return partitions
 
 
 async def _ensure_topics(settings: Settings) -> int:

@@ -62,7 +62,9 @@ async def test_the_same_signal_gives_the_same_identities() -> None:
     assert len(set(identities[0])) == 3
 
 
-async def test_a_broker_that_is_away_costs_time_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_broker_that_is_away_costs_time_and_nothing_else(
+    caplog: pytest.LogCaptureFixture, longest_waits: None
+) -> None:
     failures = [away(), away(), None, None, away(), None, None, None, away(), away()]
     sink = FakeSink(failures=failures)
     summary = await _agent(ListSource([noise(5000)]), sink).run()
@@ -73,7 +75,7 @@ async def test_a_broker_that_is_away_costs_time_and_nothing_else(caplog: pytest.
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 5
 
 
-async def test_backoff_has_a_limit_and_giving_up_is_an_error() -> None:
+async def test_backoff_has_a_limit_and_giving_up_is_an_error(longest_waits: None) -> None:
     sink = FakeSink(failures=[away()] * 1000)
     agent = _agent(ListSource([noise(3000)]), sink, give_up_s=100)
     with pytest.raises(ServiceUnavailable, match=r"no Kafka answers; 3 frames wait, given up after 1\d\d s"):

@@ -57,7 +57,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 def links(monkeypatch: pytest.MonkeyPatch) -> list[FakeLink]:
     FakeLink.made = []
     monkeypatch.setattr(feature_push, "Link", FakeLink)
-    monkeypatch.setattr(feature_push, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(feature_push, "_BACKOFF_S", (0.01, 0.01))
     return FakeLink.made
 
 

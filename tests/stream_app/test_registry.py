@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ModelError, ServiceUnavailable, SettingsError
-from schemas.registry import MODEL_FILE, ModelUri
+from schemas.model_uri import MODEL_FILE, ModelUri
 from stream_app.worker import runner
 from stream_app.worker.model_files import KEPT_COPIES, RegisteredFiles
 from stream_app.worker.models import Champions, ModelWatcher, load_champions
-from stream_app.worker.registry import MlflowRegistry, Version
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
 from tests.models import course, tiny_metadata, tiny_model
 from tests.registered import register
 from tests.stream_app.test_worker import sent_now
 from tests.stream_app.worker_process import WorkerProcess
 from trainer.registry import Registry
+from whirr.mlflow_client import ModelRegistry, Version
 from whirr.settings import Route, Settings, load_settings
 
 CHAMPION = "models:/tiny@champion"
@@ -232,7 +232,7 @@ def test_at_run_time_it_is_warned_of_once_and_asked_again(registry, copies, capl
 
 
 async def test_at_the_start_it_is_waited_for(registry, copies, caplog, monkeypatch):
-    monkeypatch.setattr(runner, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(runner, "_BACKOFF_S", (0.01, 0.01))
     registry.away = True
     settings = load_settings(route=({"model": CHAMPION},))
     waiting = asyncio.create_task(runner._champions(settings, RegisteredFiles(copies, registry)))
@@ -248,7 +248,7 @@ async def test_at_the_start_it_is_waited_for(registry, copies, caplog, monkeypat
 
 def test_mlflow_says_which_version_is_meant_and_gives_its_file(mlflow_settings: Settings, model_name, tmp_path):
     number, file = register(mlflow_settings, tmp_path, model_name)
-    registry = MlflowRegistry(mlflow_settings)
+    registry = ModelRegistry(mlflow_settings)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     for uri in (ModelUri(model_name, "champion", None), ModelUri(model_name, None, number)):
         assert registry.resolve(uri) == Version(number, digest)
@@ -265,7 +265,7 @@ def test_mlflow_says_which_version_is_meant_and_gives_its_file(mlflow_settings: 
 def test_a_worker_makes_no_database_where_there_is_none(tmp_path):
     settings = load_settings(mlflow_tracking_uri=f"sqlite:///{tmp_path / 'none.db'}")
     with pytest.raises(ServiceUnavailable, match=r"is no file.*`whirr train`.*WHIRR_MLFLOW_TRACKING_URI"):
-        MlflowRegistry(settings).resolve(ModelUri("tiny", "champion", None))
+        ModelRegistry(settings).resolve(ModelUri("tiny", "champion", None))
     assert not (tmp_path / "none.db").exists()
 
 

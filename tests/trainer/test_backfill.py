@@ -12,7 +12,6 @@ import pytest
 from commands import run
 from feature_repo import fields
 from feature_repo.history import History
-from recordings.naming import Naming
 from recordings.times import time_in
 from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline.rolling import RollingMean
@@ -102,7 +101,7 @@ def test_repeating_a_backfill_changes_nothing(extracted: Extracted, tmp_path: Pa
 def test_recordings_that_overlap_are_written_once_and_counted(tmp_path: Path):
     write(tmp_path / "in" / "20260131T120000.wav", vibration(3, 1))
     write(tmp_path / "in" / "20260131T120001.wav", vibration(3, 2))
-    found = extract_features(ExtractConfig(folder=tmp_path / "in", out=tmp_path / "out", naming=Naming(machine="m")))
+    found = extract_features(ExtractConfig(folder=tmp_path / "in", out=tmp_path / "out", machine="m"))
     done = backfill(found, tmp_path / "history")
     assert (done.rows, done.late) == (4, 2)
 

@@ -155,7 +155,7 @@ def test_other_recordings_may_not_go_on_from_a_checkpoint(interrupted: TrainConf
 
 
 def test_thresholds_and_names_may_change_on_the_way(interrupted: TrainConfig, tmp_path: Path) -> None:
-    changes = {"out": tmp_path / "other.onnx", "k": 2, "false_alerts_per_30_days": 9.0, "resume": True}
+    changes = {"out": tmp_path / "other.onnx", "k": 2, "false_alerts": 9.0, "resume": True}
     result = train_model(replace(interrupted, **changes))
     assert result.metadata.calibration.k == 2
 

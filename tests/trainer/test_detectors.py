@@ -16,7 +16,7 @@ from tests.models import encoded, noise
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
 from trainer.detector import DEFAULT, DETECTORS, Fitted, find_detector
 from trainer.feature_choice import FeatureOptions
-from trainer.job import TrainConfig
+from trainer.options import TrainConfig
 from trainer.spectrograms import Prepared
 from trainer.train import train_model
 

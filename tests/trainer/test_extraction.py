@@ -12,7 +12,6 @@ import pytest
 import soundfile
 
 from commands import run
-from recordings.naming import Naming
 from schemas import FeatureConfig
 from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline import STATISTICS, Features, resample
@@ -95,7 +94,7 @@ def test_the_summary_counts_and_is_kept_beside_the_files(folder: Path, tmp_path:
 
 def test_features_and_frames_are_as_asked(folder: Path, tmp_path: Path) -> None:
     options = FeatureOptions(bands=8, n_fft=32, hop=16, window_s=0.5)
-    summary = _extract(folder, tmp_path, frame_s=0.5, features=options, naming=Naming(machine="press"))
+    summary = _extract(folder, tmp_path, frame_s=0.5, features=options, machine="press")
     assert np.load(tmp_path / SPECTROGRAMS, mmap_mode="r").shape == tuple(summary["spectrograms_shape"])
     assert summary["spectrograms_shape"][1:] == (3, 8)
     assert (summary["frames"], summary["left_over_s"], summary["machines"]) == (19, 0.0, ["press"])

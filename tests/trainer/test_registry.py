@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from commands import run
 from schemas.errors import ModelError, PromotionRefused, RecordingError, ServiceUnavailable
-from schemas.registry import MODEL_FILE
+from schemas.model_uri import MODEL_FILE
 from stream_app.pipeline import Model, golden_array
 from tests.models import encoded, noise
 from tests.registered import register, sound_model

@@ -15,7 +15,7 @@ from commands import run
 from schemas.errors import RecordingError
 from stream_app.pipeline import Model
 from trainer.feature_choice import FeatureOptions, choose_features
-from trainer.job import TrainConfig
+from trainer.options import TrainConfig
 from trainer.recordings import find_recordings
 from trainer.screening import Screened, screen
 from trainer.train import train_model

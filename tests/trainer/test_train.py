@@ -14,7 +14,6 @@ import pytest
 from pydantic import TypeAdapter
 
 from commands import run
-from commands._thresholds import allowed_per_30_days
 from schemas import ModelMetadata
 from schemas.errors import RecordingError, ServiceUnavailable, SettingsError
 from stream_app.pipeline.model import METADATA_KEY, Model
@@ -269,7 +268,7 @@ def test_the_command_tells_people_what_it_did(plant: Path, tmp_path: Path, capfd
     assert run(["train", "--normal", str(plant), "--out", str(out), "--epochs", "1", "--no-mlflow"]) == 0
     printed = capfd.readouterr().out
     data = ("20 recordings of 2 machines", "200 Hz, 3 channels", "96 to train on")
-    check = ("0.00556 h of held-out normals", "3 of 5 frames: expected", "of 0.0333 allowed, observed 0")
+    check = ("20 s of held-out normals", "3 of 5 frames: expected", "of 0.0333 allowed, observed 0")
     for expected in (*data, *check, "alert", str(out)):
         assert expected in printed
 
@@ -285,8 +284,14 @@ def test_the_commands_errors_are_messages_with_exit_codes(tmp_path: Path, capfd:
     ("options", "message"),
     [
         (["--false-alerts", "1", "--false-alarms-per-day", "0.1"], "expected one of them"),
-        (["--false-alerts", "2", "--threshold-method", "percentile"], "--false-alerts is given"),
-        (["--false-alarms-per-day", "2", "--threshold-method", "percentile"], "--false-alarms-per-day is given"),
+        (
+            ["--false-alerts", "2", "--threshold-method", "percentile"],
+            "false_alerts is 2 and threshold_",
+        ),
+        (
+            ["--false-alarms-per-day", "2", "--threshold-method", "percentile"],
+            "per_day is 2 and threshold_method is",
+        ),
         (["--alert-percentile", "95"], "alert_percentile is 95"),
         (["--alert-percentile", "89", "--threshold-method", "percentile"], "90"),
     ],
@@ -299,10 +304,12 @@ def test_what_thresholds_may_not_say_together(
 
 
 def test_false_alarms_may_be_allowed_by_the_day() -> None:
-    assert allowed_per_30_days("tail", None, None) == 1
-    assert allowed_per_30_days("tail", 3.0, None) == 3
-    assert allowed_per_30_days("tail", None, 0.5) == 15
-    assert allowed_per_30_days("percentile", None, None) == 1
+    def allowed(**options: float) -> float:
+        return _config(Path("normal"), Path("m.onnx"), **options).false_alerts_per_30_days
+
+    assert allowed() == 1
+    assert allowed(false_alerts=3.0) == 3
+    assert allowed(false_alarms_per_day=0.5) == 15
 
 
 @needs_shared_data

@@ -11,7 +11,7 @@ import numpy as np
 from trainer.auto.graphs import MostSurprised
 from trainer.detector import Detector, Fitted, OnEpoch, find_detector
 from trainer.graph import Float32, Graph, build
-from trainer.job import TrainConfig
+from trainer.options import TrainConfig
 from trainer.spectrograms import Prepared
 from trainer.windows import FOLDS, MAX_WINDOWS, as_training_set, blocks, thinned
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainer.dense_ae.lightning_model import LitDenseAutoEncoder
 from trainer.detector import Detector, Fitted, OnEpoch
 from trainer.gradient import fit_by_gradient
-from trainer.job import TrainConfig
+from trainer.options import TrainConfig
 from trainer.spectrograms import Prepared
 
 

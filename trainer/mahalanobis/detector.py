@@ -5,8 +5,8 @@ from __future__ import annotations
 from trainer.dense_ae.detector import dense_module
 from trainer.detector import Detector, Fitted, OnEpoch
 from trainer.gradient import train_by_gradient
-from trainer.job import TrainConfig
 from trainer.mahalanobis.torch_model import ResidualMahalanobis
+from trainer.options import TrainConfig
 from trainer.spectrograms import Prepared
 from trainer.windows import training_windows
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from feature_repo.push.pusher import CHUNK_ROWS, LONGEST_WAIT_S, TRUSTED_S, Pusher
+from feature_repo.push.pusher import CHUNK_ROWS, TRUSTED_S, Pusher
 from feature_repo.rows import FeatureRow
 from schemas.errors import ServiceUnavailable
 from tests.feature_stores import row
@@ -128,7 +128,7 @@ def test_what_was_recovered_is_written_only_where_the_store_lacks_it(pusher: Pus
 
 
 def test_a_store_that_is_away_is_said_once_and_gets_every_machine_when_it_is_back(
-    pusher: Pusher, shelf: Shelf, clock: Clock, caplog: pytest.LogCaptureFixture
+    pusher: Pusher, shelf: Shelf, clock: Clock, caplog: pytest.LogCaptureFixture, longest_waits: None
 ):
     caplog.set_level(logging.INFO)
     shelf.away = "shelf is away"
@@ -141,7 +141,7 @@ def test_a_store_that_is_away_is_said_once_and_gets_every_machine_when_it_is_bac
         assert not pusher.is_connected
         waits.append(pusher.due_in_s)
         clock.now_s += pusher.due_in_s or 0
-    assert waits == [1, 2, 4, 8, 16, LONGEST_WAIT_S, LONGEST_WAIT_S, LONGEST_WAIT_S]
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
     shelf.away = ""
     report = pusher.flush()
     assert report.is_back

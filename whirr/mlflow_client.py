@@ -1,4 +1,7 @@
-"""MLflow's tracking server, or the database in its place: reached at once or not at all, with one clear error."""
+"""MLflow, for all that read it or write to it: reached at once or not at all, with one clear error.
+
+It is a server, or a database in its place; the registry in it says which version of a model a name means now.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,15 @@ import os
 import shlex
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from schemas.errors import MissingExtra, ServiceUnavailable, SettingsError, WhirrError
+from schemas.errors import MissingExtra, ModelError, ServiceUnavailable, SettingsError, WhirrError
+from schemas.model_uri import DIGEST_TAG, MODEL_FILE, ModelUri
 from whirr.outputs import check_folder
 from whirr.settings import Settings
 
@@ -123,6 +127,46 @@ class TrackingServer:
             raise ServiceUnavailable(self._moved(kept / file) or f"{gone}; was it deleted?")
         return Path(download_artifacts(artifact_uri=f"{source}/{file}", dst_path=str(folder), tracking_uri=self.uri))
 
+    def model(self, client: Any, name: str) -> Any:
+        """Return a registered model, as MLflow describes it.
+
+        Raises:
+            ModelError: There is none of that name.
+        """
+        return self._registered(lambda: client.get_registered_model(name), f"model {name!r}")
+
+    def version(self, client: Any, name: str, which: str) -> tuple[Any, dict[str, str]]:
+        """Return a version of a registered model, as MLflow describes it, and the numbers of the model's aliases.
+
+        Args:
+            client: As :meth:`client` gave it.
+            name: Of the registered model.
+            which: Alias or number of the version.
+
+        Raises:
+            ModelError: There is no such model, alias or version.
+        """
+        aliases = dict(self.model(client, name).aliases)
+        number = which if which.isdecimal() else aliases.get(which)
+        if number is None:
+            known = ", ".join(sorted(aliases)) or "none"
+            raise ModelError(
+                f"{name!r} in MLflow at {self.shown} has no version {which!r}; expected a number or an alias, of which "
+                f"it has {known}"
+            )
+        what = f"model {name!r} version {number}"
+        return self._registered(lambda: client.get_model_version(name, str(number)), what), aliases
+
+    def _registered(self, question: Callable[[], Any], what: str) -> Any:
+        try:
+            return question()
+        except Exception as error:
+            if not is_missing(error):
+                raise
+            raise ModelError(
+                f"{what} is not registered in MLflow at {self.shown}; `whirr train --register` does that"
+            ) from None
+
     def _moved(self, old: Path) -> str | None:
         """Return what to say of a path that is gone, where the same lies beside the database, or would; else None."""
         database = _sqlite_file(self.uri)
@@ -156,6 +200,55 @@ class TrackingServer:
             socket.create_connection((parts.hostname, parts.port or port), timeout=CONNECT_S).close()
         except OSError as error:
             raise ServiceUnavailable(f"MLflow at {self.shown} can't be reached: {error}") from None
+
+
+class Version(NamedTuple):
+    """A version of a registered model.
+
+    Attributes:
+        number: Counts from 1; what it holds never changes.
+        digest: SHA-256 of its file, in hex, or None where it was not registered by Whirr.
+    """
+
+    number: int
+    digest: str | None
+
+
+class ModelRegistry:
+    """MLflow's registry as a worker reads it; MLflow is imported when a route first names a model in it.
+
+    Args:
+        settings: Tracking server.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        # A worker asks again after a few seconds anyway, and must not be kept from stopping.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        self._server = TrackingServer(settings)
+
+    def resolve(self, uri: ModelUri) -> Version:
+        """Return the version that is meant now.
+
+        Raises:
+            ModelError: There is no such model, alias or version.
+            ServiceUnavailable: MLflow can't be reached.
+            MissingExtra: It is a database, and what talks to one is not installed.
+        """
+        with self._server.client(must_exist=True) as client:
+            found, _ = self._server.version(client, uri.name, uri.alias or str(uri.version))
+            return Version(int(found.version), dict(found.tags).get(DIGEST_TAG))
+
+    def download(self, name: str, number: int, folder: Path) -> Path:
+        """Fetch a version's file into a folder, and return where it is.
+
+        Raises:
+            ServiceUnavailable: MLflow, or its artifact store, can't be reached, or doesn't have the file.
+        """
+        with self._server.client(must_exist=True) as client:
+            return self._server.download(client, name, str(number), MODEL_FILE, folder)
 
 
 def is_missing(error: Exception) -> bool:
