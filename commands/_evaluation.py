@@ -15,7 +15,7 @@ from backtest.metrics import NAMES, Metrics
 from backtest.words import delay, duration, false_alerts_a_day, rule
 from commands._found import warn_of
 from commands._output import cell, print_line, print_notes, print_warning, stdout
-from trainer.labelled import LabelledSet
+from trainer.recordings import Found
 
 _GOOD, _POOR = 0.9, 0.7
 
@@ -23,7 +23,7 @@ _GOOD, _POOR = 0.9, 0.7
 class QuietEvaluationObserver(EvaluationObserver):
     """Says nothing but what is to be said about recordings as they were read, on stderr."""
 
-    def on_found(self, found: LabelledSet) -> None:
+    def on_found(self, found: Found) -> None:
         """Say it."""
         print_notes(found.notes)
 
@@ -44,7 +44,7 @@ class PrintingEvaluationObserver(EvaluationObserver):
         """Take the progress bar off the screen, however it ended."""
         self._progress.stop()
 
-    def on_found(self, found: LabelledSet) -> None:
+    def on_found(self, found: Found) -> None:
         """Say what is to be said about recordings as they were read, and start the progress bar."""
         print_notes(found.notes)
         self._progress.update(self._task, total=len(found.recordings))

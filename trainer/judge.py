@@ -26,7 +26,7 @@ def recording_auc(folder: Path) -> Judge:
     found = find_labelled(folder)
     if unclear := [f"{problem.name}: {problem.reason}" for problem in found.problems if "is unclear" in problem.reason]:
         raise RecordingError(f"{len(unclear)} recordings in {str(folder)!r} may be normal or not: {unclear[0]}")
-    labelled = [(one.recording.path, int(one.anomalous)) for one in found.recordings]
+    labelled = [(one.path, int(one.anomalous)) for one in found.recordings]
     counts = [sum(label == wanted for _, label in labelled) for wanted in (0, 1)]
     if not all(counts):
         raise RecordingError(

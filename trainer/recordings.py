@@ -16,7 +16,7 @@ from recordings.find import Problem, listed
 from recordings.layout import normals_level
 from recordings.naming import Known, Namer, Naming
 from recordings.times import NoTime
-from recordings.words import folder_name
+from recordings.words import Label, folder_name
 from schemas.errors import RecordingError
 from schemas.frame import MIN_FRAME_S
 
@@ -38,6 +38,8 @@ class Recording:
         start: When it began, microseconds since the epoch, or why that isn't known.
         columns: Of a table: the columns to take as channels; empty: those that look like a signal.
         info: All that is known of the file, or None.
+        label: What it is labelled, or None.
+        onset_s: Where in it a fault begins, seconds, if that is known.
     """
 
     path: Path
@@ -49,6 +51,13 @@ class Recording:
     start: int | NoTime = NOT_LOOKED
     columns: tuple[str, ...] = ()
     info: RecordingInfo | None = None
+    label: Label | None = None
+    onset_s: float | None = None
+
+    @property
+    def anomalous(self) -> bool:
+        """Whether it is labelled as an anomaly."""
+        return self.label == "anomaly"
 
     @property
     def duration_s(self) -> float:
@@ -60,12 +69,15 @@ class Recording:
 class Found:
     """What a folder holds, in the one order of recordings: see :func:`recordings.find.sort_key`.
 
+    Of labelled ones, each machine's normals come before its anomalies.
+
     Attributes:
         folder: Where they are.
         recordings: Those that can be used.
         problems: Files that can't be used, and why.
         left_out: How many can't be trained on and why, where only normal recordings are wanted.
         machine_notes: What a person should know of the machines.
+        in_train: How many were left out because they belong to a training set, where labelled ones are wanted.
     """
 
     folder: Path
@@ -73,6 +85,7 @@ class Found:
     problems: tuple[Problem, ...]
     left_out: tuple[tuple[str, int], ...] = ()
     machine_notes: tuple[str, ...] = ()
+    in_train: int = 0
 
     @property
     def rates_hz(self) -> Counter[int]:
@@ -85,14 +98,24 @@ class Found:
         return dict(Counter(recording.machine for recording in self.recordings))
 
     @property
+    def by_machine(self) -> dict[str, tuple[Recording, ...]]:
+        """Recordings by machine, those that have one."""
+        found: dict[str, list[Recording]] = {}
+        for recording in self.recordings:
+            if recording.machine is not None:
+                found.setdefault(recording.machine, []).append(recording)
+        return {machine: tuple(own) for machine, own in found.items()}
+
+    @property
     def duration_s(self) -> float:
         """Length of all recordings in seconds."""
         return sum(recording.duration_s for recording in self.recordings)
 
     @property
     def notes(self) -> list[str]:
-        """What is to be said about the machines, and about the recordings as they were read."""
-        return [*self.machine_notes, *notes_of(self.recordings)]
+        """What is to be said about the machines, and about the recordings as they were read, a line for each thing."""
+        read = ((recording.name, recording.info) for recording in self.recordings if recording.info is not None)
+        return [*self.machine_notes, *Notes.of(read).lines()]
 
     @property
     def shortest_s(self) -> float:
@@ -113,7 +136,7 @@ class Found:
         return replace(self, recordings=left, problems=known).checked(on_error)
 
     def checked(self, on_error: OnError) -> Found:
-        """Return this, if it can be trained on.
+        """Return this, if it can be used.
 
         Raises:
             RecordingError: There is no recording, or there are problems and ``on_error`` is ``fail``.
@@ -121,7 +144,7 @@ class Found:
         if self.problems and on_error == "fail":
             raise RecordingError(describe_problems(self.folder, self.problems))
         if not self.recordings:
-            raise RecordingError(f"no usable audio; {describe_problems(self.folder, self.problems)}")
+            raise RecordingError(f"no usable recording; {describe_problems(self.folder, self.problems)}")
         return self
 
 
@@ -250,11 +273,6 @@ def describe_problems(folder: Path, problems: Sequence[Problem], most: int = 5) 
     return f"{unusable(problems)} of the files in {str(folder)!r} can't be used: {shown}{more}"
 
 
-def notes_of(recordings: Iterable[Recording]) -> list[str]:
-    """Return what is to be said about recordings as they were read, a line for each kind of thing."""
-    return Notes.of((recording.name, recording.info) for recording in recordings if recording.info is not None).lines()
-
-
 def split(
     recordings: Iterable[Recording], frame_s: float, held_out_share: float = 0.2
 ) -> tuple[list[Part], list[Part]]:
@@ -316,8 +334,11 @@ def _described(folder: Path, known: Known, machine: str | None, columns: Sequenc
         info = recording_info(path, columns)
     except RecordingError as error:
         return Problem(name, str(error).removeprefix(f"{path}: "))
-    if info.samples < MIN_FRAME_S * info.rate_hz:
-        return Problem(name, f"{info.samples / info.rate_hz:.3g} s long; expected at least {MIN_FRAME_S} s")
+    duration_s = info.samples / info.rate_hz
+    if duration_s < MIN_FRAME_S:
+        return Problem(name, f"{duration_s:.3g} s long; expected at least {MIN_FRAME_S} s")
+    if known.onset_s is not None and known.onset_s >= duration_s:
+        return Problem(name, f"onset_s is {known.onset_s:g}, but it is {duration_s:.3g} s long")
     return Recording(
         path=path,
         name=name,
@@ -328,6 +349,8 @@ def _described(folder: Path, known: Known, machine: str | None, columns: Sequenc
         columns=tuple(columns),
         info=info,
         start=known.start,
+        label=known.label,
+        onset_s=known.onset_s,
     )
 
 

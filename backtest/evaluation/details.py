@@ -44,13 +44,13 @@ class Detail:
 
 def worst_misses(recordings: Iterable[ScoredRecording], most: int) -> list[ScoredRecording]:
     """Return the anomalies that passed, the lowest ratio of score to threshold first."""
-    missed = [one for one in recordings if one.labelled.anomalous and not one.flagged]
+    missed = [one for one in recordings if one.recording.anomalous and not one.flagged]
     return sorted(missed, key=lambda one: one.ratio)[:most]
 
 
 def worst_false_alarms(recordings: Iterable[ScoredRecording], most: int) -> list[ScoredRecording]:
     """Return the normals that were flagged, the highest ratio of score to threshold first."""
-    flagged = [one for one in recordings if not one.labelled.anomalous and one.flagged]
+    flagged = [one for one in recordings if not one.recording.anomalous and one.flagged]
     return sorted(flagged, key=lambda one: -one.ratio)[:most]
 
 
@@ -60,7 +60,7 @@ def look_into(scored: ScoredRecording, model: Model, pace: Pace) -> Detail:
     Raises:
         RecordingError: The file can't be read any more.
     """
-    recording = scored.labelled.recording
+    recording = scored.recording
     bounds = frame_bounds(recording.samples, recording.rate_hz, pace.frame_s, model.metadata.features.window_s)
     frames = list(encoded_frames(recording.path, bounds, recording.columns))
     computed = _compute(frames, scored.machine, model)

@@ -19,8 +19,8 @@ from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 from stream_app.pipeline import Model, Router
 from stream_app.pipeline.familiar import LENGTH_TOLERANCE
 from stream_app.worker.models import Champions, ModelFile
-from trainer.labelled import Labelled, LabelledSet, find_labelled
-from trainer.recordings import data_hash
+from trainer.labelled import find_labelled
+from trainer.recordings import Found, data_hash
 from whirr.settings import Route, Settings
 
 _MIN_RECORDINGS = 10
@@ -29,7 +29,7 @@ _MIN_RECORDINGS = 10
 class EvaluationObserver:
     """Hears how an evaluation goes on; the base class ignores it all."""
 
-    def on_found(self, found: LabelledSet) -> None:
+    def on_found(self, found: Found) -> None:
         """The folder has been looked through."""
 
     def on_heard(self) -> None:
@@ -57,7 +57,7 @@ def evaluate(
     model = Model.load(config.model)
     pace = _pace(config, model)
     found = find_labelled(config.folder, config.naming, config.on_error, config.columns)
-    routes = {machine: _route(machine, model, config, settings) for machine in found.machines}
+    routes = {machine: _route(machine, model, config, settings) for machine in found.by_machine}
     observer.on_found(found)
     played = play(found, _champions(model, routes, config), pace, config.on_error, observer.on_heard)
     found = played.found
@@ -71,7 +71,7 @@ def evaluate(
         for machine, recordings in played.recordings.items()
     }
     overall = _measured([one for own in played.recordings.values() for one in own], config)
-    used_hash = data_hash([one.recording for one in found.recordings])
+    used_hash = data_hash(found.recordings)
     return Evaluation(
         config=config,
         model=model.metadata,
@@ -135,23 +135,17 @@ def _measured(recordings: Sequence[ScoredRecording], config: EvaluateConfig) -> 
     return measure(sample, intervals(sample, config.resamples, config.seed))
 
 
-def _optimistic(config: EvaluateConfig, found: LabelledSet, model: Model, used_hash: str) -> list[str]:
+def _optimistic(config: EvaluateConfig, found: Found, model: Model, used_hash: str) -> list[str]:
     """Return why figures may be better than on unseen data."""
     reasons = []
     if used_hash == model.metadata.data_hash:
         reasons.append("these are the very recordings that the model was trained on: every figure is optimistic")
-    elif any(
-        folder_name(folder).part == "train"
-        for folder in {*config.folder.absolute().parts, *(part for one in found.recordings for part in _folders(one))}
-    ):
+    folders = {part for one in found.recordings for part in one.name.split("/")[:-1]}
+    if not reasons and any(folder_name(one).part == "train" for one in folders.union(config.folder.absolute().parts)):
         reasons.append(
             "recordings lie in a folder named 'train': if the model was trained on them, every figure is optimistic"
         )
     return reasons
-
-
-def _folders(one: Labelled) -> list[str]:
-    return one.name.split("/")[:-1]
 
 
 def _notes(model: Model, pace: Pace, machines: Mapping[str, MachineResult], overall: Metrics) -> list[str]:

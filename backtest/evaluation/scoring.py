@@ -28,8 +28,7 @@ from recordings.find import Problem
 from schemas.errors import RecordingError
 from schemas.times import MICROSECONDS
 from stream_app.worker.models import Champions
-from trainer.labelled import Labelled, LabelledSet, check, without
-from trainer.recordings import OnError
+from trainer.recordings import Found, OnError, Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class ScoredRecording:
         threshold: The decision threshold of its machine.
     """
 
-    labelled: Labelled
+    recording: Recording
     machine: str
     score: float
     frames: int
@@ -76,7 +75,7 @@ def sample_of(recordings: Sequence[ScoredRecording]) -> Sample:
     """Return what metrics are computed from; each machine is a stratum."""
     machines = sorted({one.machine for one in recordings})
     return Sample(
-        np.array([one.labelled.anomalous for one in recordings], dtype=bool),
+        np.array([one.recording.anomalous for one in recordings], dtype=bool),
         np.array([one.score for one in recordings], dtype=np.float64),
         np.array([one.flagged for one in recordings], dtype=bool),
         np.array([machines.index(one.machine) for one in recordings], dtype=np.int64),
@@ -93,7 +92,7 @@ class Played:
         recordings: By machine its recordings with their scores, in the order played.
     """
 
-    found: LabelledSet
+    found: Found
     machines: Mapping[str, MachineTally]
     recordings: Mapping[str, tuple[ScoredRecording, ...]]
 
@@ -103,7 +102,7 @@ def _nobody() -> None:
 
 
 def play(
-    found: LabelledSet,
+    found: Found,
     champions: Champions,
     pace: Pace,
     on_error: OnError = "skip",
@@ -124,36 +123,35 @@ def play(
     """
     with tempfile.TemporaryDirectory(prefix="whirr-evaluate-") as folder, opened(Path(folder), {}) as store:
         while problems := _place(found, store, champions, pace) or _score(found, store, champions, heard):
-            found, heard = check(without(found, problems), on_error), _nobody
+            found, heard = found.without([one for own in problems.values() for one in own], on_error), _nobody
             _forget(store, problems)
         tally = Tally(pace.every_s or 0.0, keep=True)
         for judged in judge(store, champions.router):
             tally.add(judged)
         tally.end()
         recordings = _recordings(found, store, champions)
-        return Played(found, {machine: tally.machines[machine] for machine in found.machines}, recordings)
+        return Played(found, {machine: tally.machines[machine] for machine in found.by_machine}, recordings)
 
 
 Problems = Mapping[str, list[Problem]]
 
 
-def _place(found: LabelledSet, store: Store, champions: Champions, pace: Pace) -> Problems:
+def _place(found: Found, store: Store, champions: Champions, pace: Pace) -> Problems:
     """Put the recordings of machines that the store lacks there; return those whose headers can't be read."""
     known = {machine for (machine,) in store.db.execute("SELECT machine FROM files JOIN streams s ON s.id = stream")}
     problems: dict[str, list[Problem]] = {}
-    for machine, own in found.machines.items():
+    for machine, own in found.by_machine.items():
         if machine in known:
             continue
         window_s = champions.router.find(machine).model.metadata.features.window_s
         start_us = START_US
         fault = next((one for one in own if one.anomalous), None)  # the first of them begins the machine's one fault
         for place, one in enumerate(own):
-            recording = one.recording
             try:
-                info = recording.info or recording_info(recording.path, recording.columns)
-                kind = kind_of(recording.path, recording.path.stat().st_size, info)
+                info = one.info or recording_info(one.path, one.columns)
+                kind = kind_of(one.path, one.path.stat().st_size, info)
             except (RecordingError, OSError) as error:
-                problems.setdefault(machine, []).append(Problem(one.name, _reason(error, recording.path)))
+                problems.setdefault(machine, []).append(Problem(one.name, str(error).removeprefix(f"{one.path}: ")))
                 continue
             store.put_file(
                 name=one.name,
@@ -174,7 +172,7 @@ def _place(found: LabelledSet, store: Store, champions: Champions, pace: Pace) -
     return problems
 
 
-def _score(found: LabelledSet, store: Store, champions: Champions, heard: Callable[[], None]) -> Problems:
+def _score(found: Found, store: Store, champions: Champions, heard: Callable[[], None]) -> Problems:
     """Score what is left; return the recordings that turn out to be unusable, and why."""
     left = Counter(dict(store.db.execute("SELECT id, frames - done FROM files").fetchall()))
 
@@ -184,7 +182,7 @@ def _score(found: LabelledSet, store: Store, champions: Champions, heard: Callab
             if not left[file]:
                 heard()
 
-    columns = next((one.recording.columns for one in found.recordings), ())
+    columns = next((one.columns for one in found.recordings), ())
     batches = tasks(pieces(store, str(found.folder), columns))
     score_all(batches, store, champions, jobs_for(left.total(), None), scored)
     problems: dict[str, list[Problem]] = {}
@@ -206,17 +204,13 @@ def _forget(store: Store, machines: Iterable[str]) -> None:
         store.db.execute("DELETE FROM files WHERE stream = (SELECT id FROM streams WHERE machine = ?)", (machine,))
 
 
-def _recordings(found: LabelledSet, store: Store, champions: Champions) -> dict[str, tuple[ScoredRecording, ...]]:
+def _recordings(found: Found, store: Store, champions: Champions) -> dict[str, tuple[ScoredRecording, ...]]:
     names = dict(store.db.execute("SELECT id, name FROM files").fetchall())
     scores = {names[one.file]: one for one in store.recording_scores()}
     recordings = {}
-    for machine, own in found.machines.items():
+    for machine, own in found.by_machine.items():
         threshold = champions.router.find(machine).model.metadata.thresholds_for(machine).decision_threshold
         recordings[machine] = tuple(
             ScoredRecording(one, machine, scores[one.name].score, scores[one.name].frames, threshold) for one in own
         )
     return recordings
-
-
-def _reason(error: Exception, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")

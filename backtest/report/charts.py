@@ -87,7 +87,7 @@ def roc(
 def histogram(recordings: Sequence[ScoredRecording]) -> Markup:
     """Return how scores of normal and anomalous recordings are distributed around the decision threshold."""
     ratios = np.maximum([one.ratio for one in recordings], _LOWEST)
-    anomalous = np.array([one.labelled.anomalous for one in recordings])
+    anomalous = np.array([one.recording.anomalous for one in recordings])
     low, high = min(ratios.min(), 0.9), max(ratios.max(), 1.1)
 
     def draw(axes: Axes) -> None:
@@ -142,7 +142,7 @@ def detail(shown: Detail) -> Markup:
         right.axvline(0, color=QUIET, lw=0.8)
         right.set(xlabel="above normal")
         right.locator_params(axis="x", nbins=3)
-        return image(figure, f"log-mel spectrogram of {shown.scored.labelled.name} and contribution of each band")
+        return image(figure, f"log-mel spectrogram of {shown.scored.recording.name} and contribution of each band")
 
 
 def moment(shown: Moment) -> Markup:

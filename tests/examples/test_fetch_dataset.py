@@ -193,11 +193,11 @@ def test_mimii_is_laid_out_for_training_and_replay(publisher: Publisher, tmp_pat
     assert "CC BY-SA 4.0" in (tmp_path / "LICENCE.txt").read_text()
     assert find_recordings(tmp_path).machines == {"fan-id_00": 3, "fan-id_02": 1}
     labelled = find_labelled(tmp_path)
-    assert {machine: [one.label for one in own] for machine, own in labelled.machines.items()} == {
+    assert {machine: [one.label for one in own] for machine, own in labelled.by_machine.items()} == {
         "fan-id_00": ["normal", "normal", "anomaly", "anomaly"],
         "fan-id_02": ["normal", "anomaly"],
     }
-    assert {one.recording.channels for one in labelled.recordings} == {1}
+    assert {one.channels for one in labelled.recordings} == {1}
     # Again: nothing is downloaded or written twice.
     asked = len(publisher.asked)
     kept = tmp_path / "fan-id_00" / "train" / "normal_00000000.wav"
@@ -229,7 +229,7 @@ def test_cwru_is_laid_out_at_one_rate(publisher: Publisher, tmp_path: Path, monk
     names = [one.name.split("/")[-1] for one in find_labelled(tmp_path).recordings]
     assert names[:3] == ["normal_load_0_002.wav", "normal_load_0_003.wav", "anomaly_inner_007_load_0_000.wav"]
     for one in find_labelled(tmp_path).recordings:
-        samples, rate_hz = soundfile.read(one.recording.path)
+        samples, rate_hz = soundfile.read(one.path)
         assert (rate_hz, len(samples)) == (12_000, 12_000)
         assert np.argmax(np.abs(np.fft.rfft(samples))) == 1000  # the tone's place is right at both rates
         assert np.abs(samples[100:-100]).max() == pytest.approx(2 / 64, rel=0.02)

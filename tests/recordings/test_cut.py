@@ -39,8 +39,7 @@ from trainer.backfill import _frames as history_frames
 from trainer.backfill import recording_times
 from trainer.extraction import PARQUET, ExtractConfig, Extracted, extract_features
 from trainer.feature_choice import FeatureOptions, choose_features
-from trainer.labelled import Labelled, LabelledSet
-from trainer.recordings import Part, Recording, find_recordings
+from trainer.recordings import Found, Part, Recording, find_recordings
 from trainer.screening import _heard
 from trainer.spectrograms import Prepared, prepare
 
@@ -115,7 +114,7 @@ def replayed(path: Path, frame_s: float, metadata: ModelMetadata, out: Path) -> 
 
 def evaluated(recording: Recording, frame_s: float, metadata: ModelMetadata, out: Path) -> list[Cut]:
     folder = recording.path.parent
-    found = LabelledSet(folder, {"pump-1": (Labelled(recording, "normal"),)}, (), 0)
+    found = Found(folder, (recording,), ())
     champions: Any = SimpleNamespace(router=router_of(metadata))
     with opened(out, {}) as store:
         assert not _place(found, store, champions, Pace(frame_s))

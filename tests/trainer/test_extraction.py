@@ -175,7 +175,7 @@ def test_a_folder_without_usable_audio_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"no audio in .*\.wav \.flac"):
         _extract(tmp_path / "in", tmp_path / "out")
     write(tmp_path / "in" / "flat.wav", np.zeros((400, 3), np.float32))
-    with pytest.raises(RecordingError, match=r"no usable audio.*flat\.wav"):
+    with pytest.raises(RecordingError, match=r"no usable recording; .*flat\.wav"):
         _extract(tmp_path / "in", tmp_path / "out")
 
 

@@ -99,7 +99,7 @@ def test_files_that_cannot_be_used_are_named_and_skipped_or_fatal(tmp_path: Path
 
 def test_only_unusable_files_is_an_error_that_names_them(tmp_path: Path) -> None:
     (tmp_path / "noise.wav").write_bytes(b"RIFF")
-    with pytest.raises(RecordingError, match=r"no usable audio.*noise\.wav"):
+    with pytest.raises(RecordingError, match=r"no usable recording; .*noise\.wav"):
         find_recordings(tmp_path)
 
 

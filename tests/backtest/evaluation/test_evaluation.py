@@ -101,7 +101,7 @@ def test_the_figures_are_those_of_the_stored_thresholds(labelled: Path, tiny: Pa
 def test_a_recordings_score_is_the_mean_of_what_the_worker_gives_its_frames(labelled: Path, tiny: Path) -> None:
     model = Model.load(tiny)
     scored = evaluate(_config(labelled, tiny)).machines["pump-1"].recordings[0]
-    samples = read_recording(scored.labelled.recording.path).samples
+    samples = read_recording(scored.recording.path).samples
     scores = []
     for start in range(0, 64_000, 16_000):
         log_mel = model.features.log_mel(samples[:, start : start + 16_000])
@@ -164,7 +164,7 @@ def test_a_machine_of_broken_recordings_is_left_out(tmp_path: Path, tiny: Path) 
     folder = _set(tmp_path)
     _write(folder / "pump-2" / "normal_1.wav", 1, seconds=0.5)
     assert set(evaluate(_config(folder, tiny)).machines) == {"pump-1"}
-    with pytest.raises(RecordingError, match="no usable recording with a label"):
+    with pytest.raises(RecordingError, match="no usable recording; "):
         evaluate(_config(folder / "pump-2", tiny))
 
 

@@ -14,8 +14,7 @@ from backtest.tally import MachineTally
 from stream_app.pipeline import Model, Router
 from stream_app.worker.models import Champions, ModelFile
 from tests.models import encoded, noise, tiny_model
-from trainer.labelled import Labelled, LabelledSet
-from trainer.recordings import Recording
+from trainer.recordings import Found, Recording
 from whirr.rates import per_day, per_day_interval
 from whirr.settings import Route
 
@@ -27,18 +26,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return Model.load(tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx"))
 
 
-def _recording(folder: Path, name: str, seconds: float, level: float, onset_s: float | None = None) -> Labelled:
+def _recording(folder: Path, name: str, seconds: float, level: float, onset_s: float | None = None) -> Recording:
     path = folder / f"{name}.wav"
     path.write_bytes(encoded(noise(seconds, rms=0.05 * level, seed=crc32(name.encode()))))
     label = "anomaly" if name.startswith("anomaly") else "normal"
-    about = Recording(path=path, name=path.name, machine="m", rate_hz=16_000, channels=1, samples=int(seconds * 16_000))
-    return Labelled(about, label, onset_s)
+    signal = {"rate_hz": 16_000, "channels": 1, "samples": int(seconds * 16_000)}
+    return Recording(path=path, name=path.name, machine="m", label=label, onset_s=onset_s, **signal)
 
 
-def _play(model: Model, recordings: list[Labelled], route: Route = ROUTE, every_s: float | None = None) -> MachineTally:
-    folder = recordings[0].recording.path.parent
+def _play(
+    model: Model, recordings: list[Recording], route: Route = ROUTE, every_s: float | None = None
+) -> MachineTally:
+    folder = recordings[0].path.parent
     champions = Champions(Router.from_routes([route], {"model": model}), {"model": ModelFile("", model.digest)})
-    played = play(LabelledSet(folder, {"m": tuple(recordings)}, (), 0), champions, Pace(1.0, every_s))
+    played = play(Found(folder, tuple(recordings), ()), champions, Pace(1.0, every_s))
     assert played.found.problems == ()
     return played.machines["m"]
 

@@ -21,7 +21,7 @@ def _recordings(folder: Path, *names: str) -> None:
 def test_normals_come_first_in_time_order_and_train_is_left_out(tmp_path: Path) -> None:
     _recordings(tmp_path, "a/test/anomaly_1.wav", "a/test/normal_10.wav", "a/test/normal_9.wav", "a/train/normal_1.wav")
     found = find_labelled(tmp_path)
-    assert [one.name for one in found.machines["a"]] == [
+    assert [one.name for one in found.by_machine["a"]] == [
         "a/test/normal_9.wav",
         "a/test/normal_10.wav",
         "a/test/anomaly_1.wav",
@@ -51,7 +51,7 @@ def test_folders_without_anything_to_evaluate_are_errors(tmp_path: Path) -> None
         find_labelled(tmp_path)
     assert len(find_labelled(tmp_path / "train").recordings) == 1
     _recordings(tmp_path, "clip.wav")
-    with pytest.raises(RecordingError, match=r"no usable recording with a label.*clip\.wav"):
+    with pytest.raises(RecordingError, match=r"no usable recording; .*clip\.wav"):
         find_labelled(tmp_path)
     with pytest.raises(SettingsError, match="machine id is 'press 3'"):
         find_labelled(tmp_path, Naming(machine="press 3"))
@@ -74,7 +74,9 @@ def test_a_csv_gives_labels_machines_and_onsets(tmp_path: Path) -> None:
         "0,c/5.wav,,,",
     )
     found = find_labelled(tmp_path, Naming(labels=file))
-    assert {(one.name, machine, one.label, one.onset_s) for machine, own in found.machines.items() for one in own} == {
+    assert {
+        (one.name, machine, one.label, one.onset_s) for machine, own in found.by_machine.items() for one in own
+    } == {
         ("a/1.wav", "a", "normal", None),
         ("a/2.wav", "press-2", "anomaly", 0.25),
         ("b/normal_3.wav", "b", "anomaly", None),  # the file comes before the name

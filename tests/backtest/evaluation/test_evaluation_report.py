@@ -165,9 +165,9 @@ def test_nothing_of_the_report_is_cut_off(result: Evaluation, tiny: Path, tmp_pa
 def test_the_worst_come_first(result: Evaluation) -> None:
     recordings = result.machines["pump-1"].recordings
     misses, alarms = worst_misses(recordings, 1), worst_false_alarms(recordings, 5)
-    assert [one.labelled.label for one in misses] == ["anomaly"]
-    assert misses[0].score == min(one.score for one in recordings if one.labelled.anomalous)
-    assert [one.labelled.name for one in alarms] == ["pump-1/normal_<4>.wav", "pump-1/normal_<3>.wav"]
+    assert [one.recording.label for one in misses] == ["anomaly"]
+    assert misses[0].score == min(one.score for one in recordings if one.recording.anomalous)
+    assert [one.recording.name for one in alarms] == ["pump-1/normal_<4>.wav", "pump-1/normal_<3>.wav"]
 
 
 def test_a_detail_names_the_bands_that_drove_the_score(tmp_path: Path, tiny: Path) -> None:
