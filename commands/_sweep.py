@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from backtest.sweep.choice import Choice
@@ -36,9 +37,9 @@ def print_sweep(
     )
     if not loaded.labelled:
         print_warning("no recording is labelled: all are taken for normal, so every alert counts as false")
-    table = Table("", "times", "k of n", "m", "hyst.", "found", "delay", "false", "a day (95 %)", caption=_CAPTION)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=_CAPTION, caption_justify="left")
+    for name in ("", "times", "k of n", "m", "hyst.", "found", "delay", "false", "a day (95 %)"):
+        table.add_column(name, justify="right", no_wrap=True)
     shown = list(front[:_MOST_ROWS])
     if choice.outcome not in shown:
         shown.insert(0, choice.outcome)

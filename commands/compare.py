@@ -11,35 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
+from commands import _recordings as option
 from commands._options import ColumnsOption
 from commands._output import print_json, print_line
-from commands._recordings import (
-    KAFKA,
-    START,
-    Bootstrap,
-    EveryS,
-    Folder,
-    FrameS,
-    IncludeTrain,
-    Jobs,
-    Json,
-    Labels,
-    Machine,
-    Model,
-    Order,
-    Out,
-    Pattern,
-    Restart,
-    Routes,
-    Source,
-    Speed,
-    Start,
-    Times,
-    Topic,
-    Zone,
-    end_as_interrupted,
-    replay_config,
-)
 from schemas.errors import ReplayFailed
 from whirr.outputs import check_folder
 
@@ -50,31 +24,32 @@ DIFFERENCES = "differences.jsonl"
 
 
 def compare(
-    folder: Folder,
-    out: Out = Path("replay-out"),
-    speed: Speed = "max",
+    folder: option.Folder,
+    out: option.Out = Path("replay-out"),
+    speed: option.Speed = "max",
     wait_s: Annotated[
-        float, typer.Option(min=0, help="How long nothing may come before the rest is missing.", rich_help_panel=KAFKA)
+        float,
+        typer.Option(min=0, help="How long nothing may come before the rest is missing.", rich_help_panel=option.KAFKA),
     ] = 60.0,
-    model: Model = None,
-    routes: Routes = None,
-    frame_s: FrameS = None,
-    machine: Machine = None,
-    source: Source = None,
+    model: option.Model = None,
+    routes: option.Routes = None,
+    frame_s: option.FrameS = None,
+    machine: option.Machine = None,
+    source: option.Source = None,
     columns: ColumnsOption = None,
-    pattern: Pattern = None,
-    labels: Labels = None,
-    include_train: IncludeTrain = False,
-    times: Times = "auto",
-    zone: Zone = "UTC",
-    start: Start = START,
-    every_s: EveryS = None,
-    order: Order = "labels",
-    bootstrap: Bootstrap = None,
-    topic: Topic = None,
-    jobs: Jobs = None,
-    restart: Restart = False,
-    as_json: Json = False,
+    pattern: option.Pattern = None,
+    labels: option.Labels = None,
+    include_train: option.IncludeTrain = False,
+    times: option.Times = "auto",
+    zone: option.Zone = "UTC",
+    start: option.Start = option.START,
+    every_s: option.EveryS = None,
+    order: option.Order = "labels",
+    bootstrap: option.Bootstrap = None,
+    topic: option.Topic = None,
+    jobs: option.Jobs = None,
+    restart: option.Restart = False,
+    as_json: option.Json = False,
 ) -> None:
     """Replay recordings, publish them, and check that a running worker answers the same.
 
@@ -90,8 +65,8 @@ def compare(
     from commands._replay import PrintingReplayObserver, QuietReplayObserver, print_replay
 
     check_folder(out, "--out")
-    end_as_interrupted()
-    config = replay_config(
+    option.end_as_interrupted()
+    config = option.replay_config(
         folder,
         out,
         frame_s=frame_s,

@@ -5,53 +5,31 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from commands import _recordings as option
 from commands._options import ColumnsOption
 from commands._output import print_json, print_notes
-from commands._recordings import (
-    START,
-    Bootstrap,
-    EveryS,
-    Folder,
-    FrameS,
-    IncludeTrain,
-    Json,
-    Labels,
-    Machine,
-    Model,
-    Order,
-    Pattern,
-    Routes,
-    Source,
-    Speed,
-    Start,
-    Times,
-    Topic,
-    Zone,
-    end_as_interrupted,
-    replay_config,
-)
 
 
 def publish(
-    folder: Folder,
-    speed: Speed = "1",
-    model: Model = None,
-    routes: Routes = None,
-    frame_s: FrameS = None,
-    machine: Machine = None,
-    source: Source = None,
+    folder: option.Folder,
+    speed: option.Speed = "1",
+    model: option.Model = None,
+    routes: option.Routes = None,
+    frame_s: option.FrameS = None,
+    machine: option.Machine = None,
+    source: option.Source = None,
     columns: ColumnsOption = None,
-    pattern: Pattern = None,
-    labels: Labels = None,
-    include_train: IncludeTrain = False,
-    times: Times = "auto",
-    zone: Zone = "UTC",
-    start: Start = START,
-    every_s: EveryS = None,
-    order: Order = "labels",
-    bootstrap: Bootstrap = None,
-    topic: Topic = None,
-    as_json: Json = False,
+    pattern: option.Pattern = None,
+    labels: option.Labels = None,
+    include_train: option.IncludeTrain = False,
+    times: option.Times = "auto",
+    zone: option.Zone = "UTC",
+    start: option.Start = option.START,
+    every_s: option.EveryS = None,
+    order: option.Order = "labels",
+    bootstrap: option.Bootstrap = None,
+    topic: option.Topic = None,
+    as_json: option.Json = False,
 ) -> None:
     """Publish recordings to Kafka in their order and with their spacing, for workers to score.
 
@@ -64,14 +42,14 @@ def publish(
     from commands._publishing import print_published, send, speed_of
     from stream_app.pipeline import Router
 
-    end_as_interrupted()
+    option.end_as_interrupted()
     settings = settings_of(routes, kafka_bootstrap_servers=bootstrap, frames_topic=topic)
     times_as_fast = speed_of(speed)
     router = Router(())
     if model is not None or routes is not None:
         router = load(routes_of(settings, model, use_routes=routes is not None), settings).router
     with tempfile.TemporaryDirectory(prefix="whirr-publish-") as out:
-        config = replay_config(
+        config = option.replay_config(
             folder,
             Path(out),
             frame_s=frame_s,

@@ -9,33 +9,9 @@ from typing import Annotated
 
 import typer
 
+from commands import _recordings as option
 from commands._options import ColumnsOption
 from commands._output import print_warning
-from commands._recordings import (
-    OUTPUT,
-    START,
-    EveryS,
-    FailIf,
-    Folder,
-    FrameS,
-    IncludeTrain,
-    Jobs,
-    Json,
-    Labels,
-    Machine,
-    Model,
-    Order,
-    Out,
-    Pattern,
-    Restart,
-    Routes,
-    Source,
-    Start,
-    Times,
-    Zone,
-    end_as_interrupted,
-    replay_config,
-)
 from schemas.errors import SettingsError
 from whirr.outputs import check_file, check_folder
 
@@ -53,27 +29,29 @@ def _moved(_context: typer.Context, parameter: typer.CallbackParam, value: str |
 
 
 def replay(
-    folder: Folder,
-    out: Out = Path("replay-out"),
-    model: Model = None,
-    routes: Routes = None,
-    frame_s: FrameS = None,
-    machine: Machine = None,
-    source: Source = None,
+    folder: option.Folder,
+    out: option.Out = Path("replay-out"),
+    model: option.Model = None,
+    routes: option.Routes = None,
+    frame_s: option.FrameS = None,
+    machine: option.Machine = None,
+    source: option.Source = None,
     columns: ColumnsOption = None,
-    pattern: Pattern = None,
-    labels: Labels = None,
-    include_train: IncludeTrain = False,
-    times: Times = "auto",
-    zone: Zone = "UTC",
-    start: Start = START,
-    every_s: EveryS = None,
-    order: Order = "labels",
-    jobs: Jobs = None,
-    restart: Restart = False,
-    fail_if: FailIf = None,
-    report: Annotated[Path | None, typer.Option(help="Write a page to this HTML file.", rich_help_panel=OUTPUT)] = None,
-    as_json: Json = False,
+    pattern: option.Pattern = None,
+    labels: option.Labels = None,
+    include_train: option.IncludeTrain = False,
+    times: option.Times = "auto",
+    zone: option.Zone = "UTC",
+    start: option.Start = option.START,
+    every_s: option.EveryS = None,
+    order: option.Order = "labels",
+    jobs: option.Jobs = None,
+    restart: option.Restart = False,
+    fail_if: option.FailIf = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page to this HTML file.", rich_help_panel=option.OUTPUT)
+    ] = None,
+    as_json: option.Json = False,
     _to: Annotated[str | None, typer.Option("--to", hidden=True, is_eager=True, callback=_moved, help=_MOVED)] = None,
     _from: Annotated[
         str | None, typer.Option("--from", hidden=True, is_eager=True, callback=_moved, help=_MOVED)
@@ -94,8 +72,8 @@ def replay(
     if report is not None:
         check_file(report, "--report")
     gates = [parse_gate(text) for text in fail_if or ()]
-    end_as_interrupted()
-    config = replay_config(
+    option.end_as_interrupted()
+    config = option.replay_config(
         folder,
         out,
         frame_s=frame_s,

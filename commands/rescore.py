@@ -10,45 +10,34 @@ from typing import Annotated
 
 import typer
 
-from commands._recordings import (
-    KAFKA,
-    Bootstrap,
-    FailIf,
-    Jobs,
-    Json,
-    Model,
-    Out,
-    Restart,
-    Routes,
-    Topic,
-    end_as_interrupted,
-)
+from commands import _recordings as option
 from whirr.outputs import check_folder
 
 _MANY = 1_000_000  # how many frames a topic retains is known at its end
 
 
 def rescore(
-    out: Out = Path("rescore-out"),
-    model: Model = None,
-    routes: Routes = None,
+    out: option.Out = Path("rescore-out"),
+    model: option.Model = None,
+    routes: option.Routes = None,
     machine: Annotated[
-        str, typer.Option(help="Only machines whose id matches this pattern (* ? \\[abc]).", rich_help_panel=KAFKA)
+        str,
+        typer.Option(help="Only machines whose id matches this pattern (* ? \\[abc]).", rich_help_panel=option.KAFKA),
     ] = "*",
     since: Annotated[
         str | None,
         typer.Option(
             help="From when, as Kafka stored them: 10m, 2h, 7d, or a time (RFC 3339); default: all.",
-            rich_help_panel=KAFKA,
+            rich_help_panel=option.KAFKA,
         ),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Until when; default: now.", rich_help_panel=KAFKA)] = None,
-    bootstrap: Bootstrap = None,
-    topic: Topic = None,
-    jobs: Jobs = None,
-    restart: Restart = False,
-    fail_if: FailIf = None,
-    as_json: Json = False,
+    until: Annotated[str | None, typer.Option(help="Until when; default: now.", rich_help_panel=option.KAFKA)] = None,
+    bootstrap: option.Bootstrap = None,
+    topic: option.Topic = None,
+    jobs: option.Jobs = None,
+    restart: option.Restart = False,
+    fail_if: option.FailIf = None,
+    as_json: option.Json = False,
 ) -> None:
     """Score what the frames topic retains, and apply the alert rule; nothing is committed, and nothing sent.
 
@@ -65,7 +54,7 @@ def rescore(
 
     check_folder(out, "--out")
     gates = [parse_gate(text) for text in fail_if or ()]
-    end_as_interrupted()
+    option.end_as_interrupted()
     settings = settings_of(routes, kafka_bootstrap_servers=bootstrap, frames_topic=topic)
     now_us = time.time_ns() // 1000
     since_us = None if since is None else parse_since(since, now_us)

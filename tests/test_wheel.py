@@ -64,6 +64,8 @@ def test_it_holds_the_packages_the_licence_and_no_tests(wheel: Path):
     assert tops == {path.parent.name for path in REPOSITORY.glob("*/py.typed")}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {"feature_repo/feature_store.yaml", "schemas/asyncapi.yaml", "schemas/py.typed"} <= set(names)
+    templates = REPOSITORY / "backtest" / "report" / "templates"
+    assert {str(path.relative_to(REPOSITORY)) for path in templates.iterdir()} <= set(names)
 
 
 def test_the_source_distribution_is_there_too(wheel: Path):

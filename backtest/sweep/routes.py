@@ -11,8 +11,8 @@ from whirr.settings import Route
 def recommended_toml(choice: Choice, routes: Sequence[Route], thresholds: Mapping[str, float], note: str) -> str:
     """Return the text of a ``whirr.toml``: the routes of now with the recommended setting.
 
-    A route whose machines all have one threshold stays one. Otherwise each machine has a route with a threshold of its
-    own, and the route itself comes after them, for machines that the recordings are not of.
+    A route whose machines have one threshold, or keep the ones that they have, stays one. Otherwise each machine has a
+    route with a threshold of its own, and the route itself comes after them, for machines that were not replayed.
 
     Args:
         choice: The recommended setting.
@@ -31,6 +31,9 @@ def recommended_toml(choice: Choice, routes: Sequence[Route], thresholds: Mappin
             continue
         stated = None if route.threshold is None else _scaled(route.threshold, here.factor)
         changed = route.model_copy(update={**rule, "threshold": stated})
+        if here.factor == 1.0:
+            lines += _table(changed)
+            continue
         if len(set(own.values())) == 1 and (len(own) > 1 or route.match in own):
             lines += _table(changed.model_copy(update={"threshold": next(iter(own.values()))}))
             continue

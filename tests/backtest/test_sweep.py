@@ -186,7 +186,7 @@ def test_more_false_alerts_are_taken_where_they_are_allowed_and_find_more() -> N
 
 
 def test_the_recommendation_is_a_file_that_the_worker_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    choice = recommend(try_settings(_noisy(), Grid()))
+    choice = recommend(try_settings(_noisy(), Grid(factors=(1.2,))))
     route = Route(match="m*", model='models/a "b".onnx', running_dbfs=-50.0, k=1, n=1)
     thresholds = {f"m{number}": 2.0 + number for number in range(4)}
     text = recommended_toml(choice, [route], thresholds, "From a sweep.\nOf four machines.")
@@ -205,13 +205,20 @@ def test_the_recommendation_is_a_file_that_the_worker_takes(tmp_path: Path, monk
 
 
 def test_machines_of_one_threshold_keep_their_one_route_and_others_are_left_alone() -> None:
-    choice = recommend(try_settings(_noisy(), Grid()))
+    choice = recommend(try_settings(_noisy(), Grid(factors=(1.2,))))
     routes = [Route(match="m*", model="m.onnx"), Route(match="fan-*", model="fan.onnx", k=2, n=2)]
     text = recommended_toml(choice, routes, dict.fromkeys(("m1", "m2"), 3.0), "")
     pumps, fans = tomllib.loads(text)["route"]
     assert pumps["match"] == "m*"
     assert pumps["threshold"] == pytest.approx(3.0 * choice.outcome.setting.factor, rel=1e-5)
     assert fans == {"match": "fan-*", "model": "fan.onnx", "k": 2, "n": 2, "m": 5, "hysteresis": 0.9}
+
+
+def test_thresholds_that_stay_are_not_written() -> None:
+    tried = try_settings(_noisy(), only(Setting(1.0, 3, 5, 5, 0.9)))
+    text = recommended_toml(recommend(tried), [Route(model="m.onnx")], {"m1": 3.0, "m2": 4.0}, "")
+    (route,) = tomllib.loads(text)["route"]
+    assert route == {"match": "*", "model": "m.onnx", "k": 3, "n": 5, "m": 5, "hysteresis": 0.9}
 
 
 def test_the_default_rule_is_kept_where_another_one_gains_nothing() -> None:
