@@ -300,7 +300,7 @@ def test_the_command_recommends_and_writes(tmp_path: Path) -> None:
     assert printed.returncode == 0, printed.stderr
     assert "1050 settings on 3,970 frames of 2 machines" in printed.stdout
     assert "it finds 2 of 2 faults, with 0 false alerts" in printed.stdout
-    told = orjson.loads(run_whirr(*arguments, "--json", "--factor", "1", "--k-of-n", "3/5", "--k-of-n", "1/1").stdout)
+    told = orjson.loads(run_whirr(*arguments, "--json", "--factor", "1.1", "--k-of-n", "3/5", "--k-of-n", "1/1").stdout)
     assert (told["settings"], len(told["tried"])) == (2 * 3 * 2, 2 * 3 * 2)
     assert told["labelled"] is True
     assert told["recommended"]["found"] == 2
