@@ -233,7 +233,16 @@ class KafkaUnderTest:
         return records
 
 
-# The command line
+# Processes
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there; one that nobody has waited for yet is not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def run_whirr(

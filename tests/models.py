@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from stream_app.pipeline.features import Features
 SECOND_US = 1_000_000
 START_US = 1_767_225_600 * SECOND_US  # 2026-01-01T00:00:00Z
 NORMAL_RMS = 0.05
+LEVELS = [1.0] * 8 + [10.0] * 8 + [40.0] * 4 + [1.0] * 12  # a machine that fails, gets worse, and is mended
 
 
 def noise(seconds: float = 1.0, rms: float = NORMAL_RMS, rate_hz: int = 16_000, channels: int = 1, seed: int = 0):
@@ -67,6 +68,17 @@ def course(
         )
         for i, level in enumerate(levels)
     ]
+
+
+def plant(machines: int = 6, levels: Sequence[float] = LEVELS) -> list[FrameRecord]:
+    """Frames of several machines, interleaved; every other machine stays normal."""
+    courses = [course(levels if i % 2 else [1.0] * len(levels), f"pump-{i}", "mic") for i in range(machines)]
+    return [frame for together in zip(*courses, strict=True) for frame in together]
+
+
+def sent_now(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
+    """The same frames with records of today: the recording times are old enough for Kafka to delete the records."""
+    return [replace(frame, timestamp_ms=0) for frame in frames]
 
 
 def tiny_metadata(features: FeatureConfig | None = None, **changes: Any) -> ModelMetadata:

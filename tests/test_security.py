@@ -23,7 +23,7 @@ from tests.models import course, tiny_model
 from tests.services import NotInstalled, SecuredKafka
 from tests.services.acls import ACLS_FILE, grant, rights
 from tests.services.secured import make_certificates
-from tests.stream_app.worker_process import WorkerProcess, environment
+from tests.stream_app.worker.worker_process import WorkerProcess, environment
 from whirr.kafka_clients import client_options
 from whirr.settings import Route, Settings, load_settings
 from whirr.topics import admin_client, create_topics, topic_specs

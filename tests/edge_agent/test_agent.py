@@ -21,7 +21,7 @@ from edge_agent.stretch import Source, Stretch
 from edge_agent.times import Timeline
 from recordings.samples import SignalFormat
 from schemas.errors import ServiceUnavailable, SettingsError
-from tests.edge_agent.doubles import START_US, FakeClock, FakeSink, ListSource, away, noise
+from tests.edge_agent.fakes import START_US, FakeClock, FakeSink, ListSource, away, noise
 from tests.helpers import eventually_async, validate_headers
 
 SECOND = 1_000_000

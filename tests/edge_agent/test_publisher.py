@@ -12,7 +12,7 @@ from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, TryAgain
 from schemas import FrameRecord, parse_frame
 from schemas.errors import AccessRefused, ServiceUnavailable
-from tests.edge_agent.doubles import FakeClock, ListSource, noise
+from tests.edge_agent.fakes import FakeClock, ListSource, noise
 from tests.helpers import KafkaUnderTest, validate_headers
 
 

@@ -18,7 +18,7 @@ from edge_agent.outgoing import OutgoingFrame
 from edge_agent.spool import Spool, SpoolBuffer, open_spool, read_status
 from edge_agent.spool.folder import segments, stream_folder
 from schemas.errors import SettingsError
-from tests.edge_agent.doubles import START_US
+from tests.edge_agent.fakes import START_US
 
 SECOND = 1_000_000
 

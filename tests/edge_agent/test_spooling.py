@@ -22,7 +22,7 @@ from edge_agent.outgoing import OutgoingFrame
 from edge_agent.spool import SpoolBuffer, open_spool, read_status
 from schemas import FrameRecord, parse_frame
 from schemas.errors import ServiceUnavailable
-from tests.edge_agent.doubles import FakeClock, FakeSink, ListSource, away, noise
+from tests.edge_agent.fakes import FakeClock, FakeSink, ListSource, away, noise
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
 from whirr import process
 

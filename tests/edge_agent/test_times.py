@@ -12,7 +12,7 @@ from edge_agent.framer import Cut
 from edge_agent.times import LiveTimes, PlaybackTimes, Timeline
 from recordings.samples import SignalFormat
 from schemas.errors import SettingsError
-from tests.edge_agent.doubles import START_US, FakeClock
+from tests.edge_agent.fakes import START_US, FakeClock
 
 SECOND = 1_000_000
 

@@ -27,7 +27,7 @@ from recordings.encode import encode, encoded_frames
 from recordings.naming import Known
 from schemas.errors import FrameRejected, RecordingError
 from schemas.frame import FrameRecord
-from tests.recordings.kinds import (
+from tests.recordings.audio_files import (
     AS_16,
     FILES_OF,
     FRAMES,
@@ -42,7 +42,7 @@ from tests.recordings.kinds import (
     with_total,
     written,
 )
-from tests.recordings.kinds import FLAC as FLAC_BYTES
+from tests.recordings.audio_files import FLAC as FLAC_BYTES
 from trainer.reading import samples_of
 from trainer.recordings import Part, Problem, describe, find_recordings
 

@@ -16,7 +16,7 @@ from schemas.errors import ModelError, PromotionRefused, RecordingError, Service
 from schemas.model_uri import MODEL_FILE
 from stream_app.pipeline import Model, golden_array
 from tests.models import encoded, noise
-from tests.registered import register, sound_model
+from tests.registered_models import register, sound_model
 from trainer.judge import recording_auc
 from trainer.promotion import FalseAlarms, tolerance, worse_in_auc, worse_in_false_alarms
 from trainer.registration import write_mlflow_model

@@ -20,7 +20,7 @@ from stream_app.worker.models import Champions
 from tests.backtest.replay.results import alerts, lines, scores
 from tests.helpers import KafkaUnderTest
 from tests.models import NORMAL_RMS, encoded, noise, record
-from tests.stream_app.worker_process import WorkerProcess, environment
+from tests.stream_app.worker.worker_process import WorkerProcess, environment
 from whirr.settings import Route
 
 

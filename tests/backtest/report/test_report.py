@@ -22,7 +22,7 @@ from schemas.errors import RecordingError, SettingsError
 from stream_app.worker.models import Champions
 from tests.browser import shown_in_browser
 from tests.models import NORMAL_RMS
-from tests.registered import sound_model
+from tests.registered_models import sound_model
 from whirr.settings import Settings
 
 RATE_HZ = 16_000

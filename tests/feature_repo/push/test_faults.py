@@ -17,8 +17,8 @@ from feature_repo.push.pusher import Pusher
 from tests.conftest import IN_CI
 from tests.feature_stores import StoreUnderTest, a_store, row
 from tests.helpers import eventually
-from tests.proxy import Proxy
 from tests.services import NotInstalled, Postgres, Redis
+from tests.tcp_proxy import Proxy
 
 pytestmark = [pytest.mark.real_services, pytest.mark.timeout(300)]
 RMS = f"{fields.AUDIO_VIEW}:rms_mean"

@@ -18,10 +18,9 @@ from stream_app.worker.feature_row import feature_row
 from stream_app.worker.states import state_key
 from tests.feature_stores import StoreUnderTest, a_store
 from tests.helpers import KafkaUnderTest, eventually_async
-from tests.models import course, tiny_model
-from tests.proxy import Proxy
-from tests.stream_app.test_worker import plant, sent_now
-from tests.stream_app.worker_process import WorkerProcess
+from tests.models import course, plant, sent_now, tiny_model
+from tests.stream_app.worker.worker_process import WorkerProcess
+from tests.tcp_proxy import Proxy
 from whirr.settings import Route, Settings
 
 pytestmark = [pytest.mark.timeout(400)]

@@ -26,7 +26,7 @@ from tests.chaos.plant import SOURCE, Expected, ExpectedAlert, PlantFrame, frame
 from tests.chaos.poison import poison
 from tests.chaos.verdict import Phase, Verdict, judge, table
 from tests.chaos.watch import Tally, ToldAlert
-from tests.edge_agent.doubles import FakeSink
+from tests.edge_agent.fakes import FakeSink
 from tests.models import tiny_model
 from whirr.settings import Route, load_settings
 

@@ -11,7 +11,7 @@ from commands import run
 from schemas.errors import ServiceUnavailable
 from schemas.model_uri import ModelUri
 from tests.models import encoded, noise
-from tests.registered import register
+from tests.registered_models import register
 from trainer.registration import check_registry
 from trainer.registry import Registry
 from whirr.mlflow_client import ModelRegistry

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.helpers import KafkaUnderTest, eventually, eventually_async, run_whirr
 from tests.models import encoded, noise, tiny_model
 from tests.raw_batches import bomb, raw_batch, raw_record, send_raw
-from tests.stream_app.worker_process import WorkerProcess, environment
+from tests.stream_app.worker.worker_process import WorkerProcess, environment
 from whirr.dead_letters import Letter, read_letters
 from whirr.settings import Route, Settings
 

@@ -12,7 +12,7 @@ from schemas.model import FeatureConfig
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.statistics import STATISTICS
 from tests.helpers import needs_shared_data
-from tests.pipeline.signals import CONFIGS, real_signals, reference_statistics, signals
+from tests.stream_app.pipeline.signals import CONFIGS, real_signals, reference_statistics, signals
 
 SOUND = FeatureConfig()
 CONTRAST = STATISTICS.index("spectral_contrast")

@@ -16,7 +16,7 @@ from aiokafka import ConsumerRecord
 from schemas import ERROR_CODES, FrameRecord, format_rfc3339
 from tests.helpers import KafkaUnderTest, eventually_async
 from tests.models import SECOND_US, encoded, noise, record, tiny_model
-from tests.stream_app.worker_process import WorkerProcess
+from tests.stream_app.worker.worker_process import WorkerProcess
 from whirr.settings import Route
 
 GOOD = encoded(noise())

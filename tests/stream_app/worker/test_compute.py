@@ -21,10 +21,9 @@ from stream_app.pipeline import Engine
 from stream_app.worker.compute import ComputeFailed, ComputeProcess
 from stream_app.worker.models import load_champions
 from stream_app.worker.slots import SLOT_BYTES
-from tests.helpers import eventually_async
+from tests.helpers import eventually_async, is_running
 from tests.models import course, encoded, noise, record, tiny_metadata, tiny_model
-from tests.stream_app.crashing_child import DEADLY
-from tests.test_process import is_running
+from tests.stream_app.worker.crashing_child import DEADLY
 from whirr.settings import Route
 
 
@@ -139,7 +138,7 @@ async def test_a_frame_that_hangs_the_computation_becomes_a_dead_letter_and_the_
 
 
 async def test_a_frame_that_kills_the_computing_process_becomes_a_dead_letter(path, monkeypatch):
-    monkeypatch.setattr("stream_app.worker.compute.CHILD", "tests.stream_app.crashing_child")
+    monkeypatch.setattr("stream_app.worker.compute.CHILD", "tests.stream_app.worker.crashing_child")
     async with started(path) as (compute, _):
         lost: list[str] = []
         compute.on_lost = lost.append

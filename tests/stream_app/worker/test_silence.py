@@ -20,8 +20,8 @@ from stream_app.worker.silence import LOOKS
 from stream_app.worker.states import state_key
 from tests.helpers import KafkaUnderTest, eventually_async, validate_message
 from tests.models import encoded, noise, tiny_model
-from tests.stream_app.fakes import FORGET_US, NOW_US, Bench, alert_of, frame_record
-from tests.stream_app.worker_process import WorkerProcess
+from tests.stream_app.worker.fakes import FORGET_US, NOW_US, Bench, alert_of, frame_record
+from tests.stream_app.worker.worker_process import WorkerProcess
 from whirr.settings import Route
 from whirr.topics import changelog_topic
 

@@ -11,7 +11,7 @@ import pytest
 from stream_app.worker.health import STALLED_EXIT_CODE
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
 from tests.models import course, tiny_model
-from tests.stream_app.worker_process import WorkerProcess
+from tests.stream_app.worker.worker_process import WorkerProcess
 from whirr.settings import Route
 
 

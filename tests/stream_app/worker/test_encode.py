@@ -7,7 +7,7 @@ from dataclasses import replace
 from schemas import DeadLetter, parse_frame
 from stream_app.pipeline import StreamState
 from tests.helpers import validate_headers, validate_message
-from tests.stream_app.fakes import ENCODER, alert_of, frame_record, score_of
+from tests.stream_app.worker.fakes import ENCODER, alert_of, frame_record, score_of
 
 FRAME = parse_frame(frame_record())
 

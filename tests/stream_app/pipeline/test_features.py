@@ -14,7 +14,7 @@ from schemas.errors import FrameRejected, ModelError
 from schemas.model import FeatureConfig
 from stream_app.pipeline.features import Features
 from tests.helpers import needs_shared_data
-from tests.pipeline.signals import CONFIGS, real_signals, reference_log_mel, signals
+from tests.stream_app.pipeline.signals import CONFIGS, real_signals, reference_log_mel, signals
 
 SOUND = FeatureConfig()
 NEAR_NEPERS = 7 * np.log(10)  # 70 dB

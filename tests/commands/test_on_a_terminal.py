@@ -24,8 +24,8 @@ from stream_app.worker.models import Champions
 from tests.feature_stores import SHIPPED, a_store, row
 from tests.helpers import KafkaUnderTest
 from tests.models import NORMAL_RMS, course
-from tests.registered import register, sound_model
-from tests.stream_app.fakes import ENCODER, alert_of
+from tests.registered_models import register, sound_model
+from tests.stream_app.worker.fakes import ENCODER, alert_of
 from tests.terminals import Ran, on_a_terminal, with_a_reader_that_has_gone
 from whirr.broker import EmbeddedBroker
 from whirr.settings import Settings

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import orjson
 import pytest
@@ -23,19 +22,9 @@ from kafka import KafkaConsumer, KafkaProducer
 from schemas.errors import MissingExtra, SettingsError
 from schemas.frame import FrameRecord
 from tests.conftest import unavailable
-from tests.helpers import MAX_RECORD_BYTES, KafkaUnderTest, eventually, eventually_async, run_whirr
+from tests.helpers import MAX_RECORD_BYTES, KafkaUnderTest, eventually, eventually_async, is_running, run_whirr
 from whirr import broker_front
 from whirr.broker import EmbeddedBroker
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_it_answers_while_the_block_lasts_and_is_gone_afterwards():

@@ -24,7 +24,7 @@ from stream_app.worker.processor import Answer
 from stream_app.worker.sender import partition_of
 from tests.helpers import KafkaUnderTest, eventually_async
 from tests.models import encoded, noise, tiny_model
-from tests.stream_app.worker_process import WorkerProcess
+from tests.stream_app.worker.worker_process import WorkerProcess
 from whirr.settings import Route
 
 GOOD = encoded(noise())

@@ -18,7 +18,7 @@ from schemas import Alert, FrameRecord
 from schemas.errors import SettingsError
 from tests.conftest import LateKafka
 from tests.helpers import KafkaUnderTest, eventually, eventually_async, run_whirr
-from tests.stream_app.fakes import ENCODER, alert_of
+from tests.stream_app.worker.fakes import ENCODER, alert_of
 from whirr import process
 from whirr.alerts import AlertReader, parse_since
 

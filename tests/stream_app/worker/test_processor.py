@@ -13,7 +13,7 @@ from stream_app.pipeline import StreamState
 from stream_app.worker.encode import Message
 from stream_app.worker.processor import Taken
 from stream_app.worker.states import state_key
-from tests.stream_app.fakes import NOW_US, Bench, FakeSender, frame_record
+from tests.stream_app.worker.fakes import NOW_US, Bench, FakeSender, frame_record
 
 
 @pytest.fixture

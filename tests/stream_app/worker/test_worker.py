@@ -18,13 +18,12 @@ from schemas import Alert, FrameRecord, parse_frame
 from stream_app.pipeline import Model, backtest
 from tests.conftest import LateKafka
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
-from tests.models import course, encoded, noise, tiny_metadata, tiny_model
-from tests.stream_app.worker_process import WorkerProcess
+from tests.models import course, encoded, noise, plant, sent_now, tiny_metadata, tiny_model
+from tests.stream_app.worker.worker_process import WorkerProcess
 from whirr import process
 from whirr.settings import Route, Settings
 
 MACHINES = 6
-LEVELS = [1.0] * 8 + [10.0] * 8 + [40.0] * 4 + [1.0] * 12
 
 
 @pytest.fixture
@@ -35,17 +34,6 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def route(model: Path) -> Route:
     return Route(match="*", model=str(model))
-
-
-def plant(machines: int = MACHINES, levels: Sequence[float] = LEVELS) -> list[FrameRecord]:
-    """Frames of several machines, interleaved; every other machine stays normal."""
-    courses = [course(levels if i % 2 else [1.0] * len(levels), f"pump-{i}", "mic") for i in range(machines)]
-    return [frame for together in zip(*courses, strict=True) for frame in together]
-
-
-def sent_now(frames: Iterable[FrameRecord]) -> list[FrameRecord]:
-    """The same frames with records of today: the recording times are old enough for Kafka to delete the records."""
-    return [replace(frame, timestamp_ms=0) for frame in frames]
 
 
 def expected_alerts(frames: Iterable[FrameRecord], route: Route) -> set[tuple[str, str]]:

@@ -17,10 +17,9 @@ from stream_app.worker import runner
 from stream_app.worker.model_files import KEPT_COPIES, RegisteredFiles
 from stream_app.worker.models import Champions, ModelWatcher, load_champions
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
-from tests.models import course, tiny_metadata, tiny_model
-from tests.registered import register
-from tests.stream_app.test_worker import sent_now
-from tests.stream_app.worker_process import WorkerProcess
+from tests.models import course, sent_now, tiny_metadata, tiny_model
+from tests.registered_models import register
+from tests.stream_app.worker.worker_process import WorkerProcess
 from trainer.registry import Registry
 from whirr.mlflow_client import ModelRegistry, Version
 from whirr.settings import Route, Settings, load_settings
