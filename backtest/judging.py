@@ -17,7 +17,7 @@ from schemas.frame import Frame, FrameRecord
 from schemas.score import Score
 from schemas.times import MICROSECONDS
 from stream_app.pipeline import Computed, Engine, Router, StreamState
-from stream_app.pipeline.alerts import driving_bands
+from stream_app.pipeline.alert_builder import driving_bands
 from stream_app.pipeline.statistics import STATISTICS
 
 SHOWN_BANDS: Final = 3

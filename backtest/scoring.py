@@ -18,7 +18,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import WhirrError
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Computed, Engine, Router
-from stream_app.worker.models import Champions, load_model
+from stream_app.worker.champions import Champions, load_model
 from whirr.settings import Route
 
 BATCH_FRAMES = 64  # as the worker's; it changes the speed, never an answer

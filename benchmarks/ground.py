@@ -25,7 +25,7 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 
 from schemas import frame_headers
-from stream_app.worker.topics import ensure_topics
+from stream_app.worker.topic_setup import ensure_topics
 from tests.services import KAFKA_VERSION, KafkaCluster
 from tests.services.service import NotInstalled
 from whirr import process

@@ -21,7 +21,7 @@ import soundfile
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.ground import RATE_HZ, Bench, Worker, prepared, settings_for
-from stream_app.worker.topics import ensure_topics
+from stream_app.worker.topic_setup import ensure_topics
 
 MACHINES = 16
 HOSTILE_PARTITION = 0

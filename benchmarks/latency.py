@@ -19,7 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from benchmarks.ground import DEADLINE_S, MACHINES, Bench, Worker, make_producer, send, settings_for
 from schemas import parse_rfc3339
-from stream_app.worker.topics import ensure_topics
+from stream_app.worker.topic_setup import ensure_topics
 
 LATENCY_S = float(os.environ.get("WHIRR_BENCH_LATENCY_S", "30"))
 TOPIC = "bench-latency"

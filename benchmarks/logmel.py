@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from schemas.model import FeatureConfig
+from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline.features import Features
 
 WINDOWS = 32

@@ -6,7 +6,7 @@ import asyncio
 import os
 
 from benchmarks.ground import Bench, Worker, fill, settings_for
-from stream_app.worker.topics import ensure_topics
+from stream_app.worker.topic_setup import ensure_topics
 
 FRAMES = int(os.environ.get("WHIRR_BENCH_MEMORY_FRAMES", "100000"))
 TOPIC = "bench-memory"

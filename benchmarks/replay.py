@@ -27,7 +27,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from benchmarks.ground import RATE_HZ, seed_model
-from schemas.model import FeatureConfig
+from schemas.model_metadata import FeatureConfig
 
 FILES = int(os.environ.get("WHIRR_BENCH_REPLAY_FILES", "400"))
 FRAMES = int(os.environ.get("WHIRR_BENCH_REPLAY_FRAMES", "100000"))

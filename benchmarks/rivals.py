@@ -152,7 +152,7 @@ def quix(engine: Engine, bootstrap: str, frames_topic: str, frames: int) -> None
 
 def main() -> None:
     name, model, bootstrap, frames_topic, frames = sys.argv[1:]
-    from stream_app.worker.models import load_champions
+    from stream_app.worker.champions import load_champions
     from whirr.settings import Route
 
     engine = Engine(load_champions([Route(match="*", model=model)]).router)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 from benchmarks.ground import DEADLINE_S, Bench, Worker, fill, settings_for
-from stream_app.worker.topics import ensure_topics
+from stream_app.worker.topic_setup import ensure_topics
 
 FRAMES = int(os.environ.get("WHIRR_BENCH_FRAMES", "4000"))
 ROUNDS = int(os.environ.get("WHIRR_BENCH_ROUNDS", "3"))

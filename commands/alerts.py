@@ -21,7 +21,7 @@ from whirr.settings import load_settings
 from whirr.terminal import printable
 
 if TYPE_CHECKING:
-    from whirr.alerts import ReceivedAlert
+    from whirr.alert_reader import ReceivedAlert
 
 _STATE_STYLES = {"opened": "bold red", "anomalous": "red", "updated": "yellow", "closed": "green"}
 _SEVERITY_STYLES = {"critical": "bold red", "warning": "yellow"}
@@ -49,7 +49,7 @@ def alerts(
     """
     if context.invoked_subcommand is not None:
         return
-    from whirr.alerts import AlertReader, parse_since
+    from whirr.alert_reader import AlertReader, parse_since
 
     settings = load_settings(kafka_bootstrap_servers=bootstrap)
     since_us = parse_since(since, time.time_ns() // 1000)

@@ -22,7 +22,7 @@ from whirr.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from whirr.dead_letter_replay import Plan
-    from whirr.dead_letters import Letter
+    from whirr.dead_letters import StoredDeadLetter
 
 app = typer.Typer(
     help="See the frames that could not be used, and send them again after a fix. Reading commits nothing.",
@@ -128,8 +128,8 @@ def replay(
 
 async def _found(
     settings: Settings, machine: str, reason: str | None, since: str | None, places: Sequence[str] | None = None
-) -> list[Letter]:
-    from whirr.alerts import parse_since
+) -> list[StoredDeadLetter]:
+    from whirr.alert_reader import parse_since
     from whirr.dead_letters import read_letter, read_letters
 
     if reason is not None and reason not in ERROR_CODES:
@@ -143,7 +143,7 @@ async def _found(
     return sorted(found, key=lambda one: (one.stored_ms, one.partition, one.offset))
 
 
-def _send(settings: Settings, letters: Sequence[Letter], as_json: bool) -> int:
+def _send(settings: Settings, letters: Sequence[StoredDeadLetter], as_json: bool) -> int:
     from whirr.dead_letter_replay import replay as send_again
 
     sent = 0
@@ -175,7 +175,7 @@ def _say(planned: Plan, found: int) -> None:
         print_warning(f"{letter.place} can't be sent again: {why}")
 
 
-def _tally(letters: Sequence[Letter]) -> str:
+def _tally(letters: Sequence[StoredDeadLetter]) -> str:
     reasons = Counter(letter.code for letter in letters)
     return f"{len(letters)} ({', '.join(f'{count} {code}' for code, count in reasons.most_common())})"
 
@@ -186,7 +186,7 @@ def _narrowed(machine: str, reason: str | None, since: str | None) -> str:
     return f" with {', '.join(words)}" if words else ""
 
 
-def _table(letters: Sequence[Letter]) -> Table:
+def _table(letters: Sequence[StoredDeadLetter]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     # What a gateway chooses is cut and folded, so that it leaves the other columns their room.
     for name in ("which", "stored (UTC)", "machine", "reason", "detail"):
@@ -203,7 +203,7 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _lines(letter: Letter) -> list[tuple[str, str]]:
+def _lines(letter: StoredDeadLetter) -> list[tuple[str, str]]:
     about = letter.as_json()
     size = f"{about['value_bytes']} bytes" + (
         "" if letter.cut_from_bytes is None else f", cut from {letter.cut_from_bytes}"
@@ -221,12 +221,12 @@ def _lines(letter: Letter) -> list[tuple[str, str]]:
     return [*lines, *(("header", f"{name}: {text}") for name, text in about["headers"].items())]
 
 
-def _offsets(letter: Letter) -> str:
+def _offsets(letter: StoredDeadLetter) -> str:
     first, last = letter.first_offset, letter.original_offset
     return f"offset {last}" if first is None or first == last else f"offsets {first} to {last}"
 
 
-def _write(letter: Letter, out: Path, force: bool) -> Path:
+def _write(letter: StoredDeadLetter, out: Path, force: bool) -> Path:
     """Write the value; return the file, with the suffix that players go by."""
     path = out if out.suffix == letter.suffix else out.with_name(out.name + letter.suffix)
     if letter.value is None:

@@ -81,7 +81,7 @@ def materialize_command(
     from feature_repo.materialize import materialize
     from feature_repo.push.online import OnlineStore
     from feature_repo.store import history_folder
-    from whirr.alerts import parse_since
+    from whirr.alert_reader import parse_since
 
     settings = _settings(yaml)
     start = None

@@ -33,7 +33,7 @@ def record(
     """
     from backtest.replay.recording import record as write
     from backtest.replay.rescoring import Range, records_of
-    from whirr.alerts import parse_since
+    from whirr.alert_reader import parse_since
     from whirr.settings import load_settings
 
     check_folder(out, "--out")

@@ -50,7 +50,7 @@ def rescore(
     from backtest.replay.run import ReplayObserver
     from backtest.scoring import jobs_for
     from commands._replay import PrintingReplayObserver, conclude
-    from whirr.alerts import parse_since
+    from whirr.alert_reader import parse_since
 
     check_folder(out, "--out")
     gates = [parse_gate(text) for text in fail_if or ()]

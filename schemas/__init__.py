@@ -3,7 +3,14 @@
 from schemas.alert import ALERT_TYPE, Alert, AlertModel, Band, FrameRef, alert_id
 from schemas.dead_letter import ERROR_CODES, DeadLetter
 from schemas.frame import FRAME_TYPE, Frame, FrameRecord, frame_headers, frame_id, parse_frame
-from schemas.model import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, StatisticsReference, Thresholds
+from schemas.model_metadata import (
+    Calibration,
+    FeatureConfig,
+    GoldenWindow,
+    ModelMetadata,
+    StatisticsReference,
+    Thresholds,
+)
 from schemas.score import SCORE_TYPE, ModelRef, Score
 from schemas.times import format_rfc3339, parse_rfc3339
 

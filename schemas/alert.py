@@ -63,7 +63,7 @@ class Alert:
         alert_id: The same for every redelivery; deduplicate by it.
         incident_id: The ``alert_id`` of the transition that opened the incident.
         kind: ``machine``, or ``sensor`` for a signal that is flat, clipped or silent (``sensor_fault`` says which).
-        machine_id: The machine; ``(many)`` where one alert tells the silence of many streams (then ``source`` is None).
+        machine_id: The machine; ``(many)`` where one alert reports many streams' silence (then ``source`` is None).
         score, threshold, ratio: Of the frame; None for ``silent``, where no frame came.
         recorded_at: Start of the recording of the frame (``silent``: of the last one seen).
         bands: The bands that drove the score, largest share first; empty where none stands out.

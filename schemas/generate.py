@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from schemas.alert import ALERT_TYPE, Alert
 from schemas.dead_letter import ERROR_CODES
 from schemas.frame import FRAME_TYPE, MAX_SOURCE_CHARS
-from schemas.model import ModelMetadata
+from schemas.model_metadata import ModelMetadata
 from schemas.score import SCORE_TYPE, Score
 
 FOLDER: Final = Path(__file__).parent / "json"

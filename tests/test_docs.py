@@ -11,7 +11,7 @@ from feature_repo.fields import FIELDS, VIEWS
 from feature_repo.push.metrics import PushMetrics
 from schemas import ERROR_CODES
 from stream_app.pipeline import StreamState
-from stream_app.worker.metrics import Metrics
+from stream_app.worker.metrics import WorkerMetrics
 from tests.helpers import REPOSITORY
 from whirr.settings import Route, Settings
 
@@ -27,7 +27,7 @@ def test_every_reason_of_a_dead_letter_is_listed():
 
 def test_every_metric_is_listed_and_no_other():
     listed = set(re.findall(r"^\| `(whirr_\w+)", OPERATIONS, re.MULTILINE))
-    text = Metrics().text().decode()
+    text = WorkerMetrics().text().decode()
     exposed = {name for name in re.findall(r"^# TYPE (whirr_\w+)", text, re.MULTILINE) if not name.endswith("_created")}
     assert listed == exposed
 

@@ -22,7 +22,7 @@ CIRCLES = [
     ("feature_repo.materialize", "stream_app.worker.states"),
     ("trainer.judge", "backtest.evaluation.evaluate"),
     ("stream_app.worker.app", "trainer.registry"),
-    ("trainer.registry", "stream_app.worker.models"),
+    ("trainer.registry", "stream_app.worker.champions"),
     ("edge_agent.agent", "stream_app.worker.app"),
     ("whirr.settings", "recordings.find"),
     ("stream_app.pipeline.engine", "feature_repo.rows"),

@@ -41,7 +41,7 @@ async def fetch(settings: Settings, alert_id: str) -> AlertAudio:
     frame = alert["frame"]
     shown = f"alert {alert['alert_id'][:12]} of machine {alert['machine_id']}"
     if frame is None:
-        raise WhirrError(f"{shown} has no frame: it tells that none came")
+        raise WhirrError(f"{shown} has no frame: it reports that none came")
     where = f"offset {frame['offset']} of partition {frame['partition']} of topic {frame['topic']!r}"
     record = await read_record(settings, frame["topic"], frame["partition"], frame["offset"])
     if record is None:

@@ -1,7 +1,7 @@
 """The embedded broker: a Kafka-compatible program out of a wheel, for trying Whirr out and for tests.
 
 It keeps everything in memory and loses it when it stops. It is no choice for production: one node, no retention by
-time or size, no access rights. Clients reach it by :mod:`whirr.broker_front`, which sets right in what it differs from
+time or size, no access rights. Clients reach it by :mod:`whirr.broker_proxy`, which sets right in what it differs from
 Kafka.
 """
 
@@ -25,7 +25,7 @@ from whirr import process
 HOST = "127.0.0.1"
 START_DEADLINE_S = 60.0
 _TRIES = 5
-_FRONT = Path(__file__).with_name("broker_front.py")
+_PROXY = Path(__file__).with_name("broker_proxy.py")
 # It flushes nothing when it stops, and otherwise waits 5 s for idle clients.
 _GRACE_S = 0.3
 _LOOK_S = 0.01
@@ -112,10 +112,10 @@ class EmbeddedBroker:
         command += ["--advertised-listener-url", f"tcp://{HOST}:{port}"]
         command += ["--storage-engine", "memory://tansu/", "--cluster-id", "whirr"]
         # -I: whatever lies in the working directory or in PYTHONPATH is not imported.
-        front: list[str | Path] = [sys.executable, "-I", _FRONT, str(port), str(behind)]
+        proxy: list[str | Path] = [sys.executable, "-I", _PROXY, str(port), str(behind)]
         with tempfile.TemporaryFile() as output:
             try:
-                for part in (command, front):
+                for part in (command, proxy):
                     self._processes.append(process.start(part, output=output, env=_environment()))
                 self._wait_until_ready(port)
             except BaseException as error:

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from schemas.errors import ServiceUnavailable
 from schemas.frame import MAX_TIMESTAMP_MS
 from schemas.times import format_rfc3339
-from whirr.dead_letters import Letter
+from whirr.dead_letters import StoredDeadLetter
 from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings
 from whirr.settings import notes_topic as name_of_notes
@@ -40,9 +40,9 @@ class Plan:
         unfit: What can't be sent as it was, and why.
     """
 
-    send: Sequence[Letter]
-    again: Sequence[Letter]
-    unfit: Sequence[tuple[Letter, str]]
+    send: Sequence[StoredDeadLetter]
+    again: Sequence[StoredDeadLetter]
+    unfit: Sequence[tuple[StoredDeadLetter, str]]
 
 
 def notes_topic(settings: Settings) -> str:
@@ -50,7 +50,7 @@ def notes_topic(settings: Settings) -> str:
     return name_of_notes(settings.dead_letter_topic)
 
 
-def why_unfit(letter: Letter) -> str | None:
+def why_unfit(letter: StoredDeadLetter) -> str | None:
     """Return why a dead letter can't be sent again as it was, or None if it can."""
     if letter.topic is None:
         return "it does not say which topic it came from"
@@ -65,7 +65,7 @@ def why_unfit(letter: Letter) -> str | None:
     return None
 
 
-async def plan(settings: Settings, letters: Sequence[Letter], *, again: bool = False) -> Plan:
+async def plan(settings: Settings, letters: Sequence[StoredDeadLetter], *, again: bool = False) -> Plan:
     """Return what is to be sent of ``letters``; with ``again`` also what was replayed before.
 
     Raises:
@@ -89,7 +89,7 @@ async def replayed_before(settings: Settings) -> set[str]:
     return {note.key.decode(errors="replace") async for note in notes if note.key}
 
 
-async def replay(settings: Settings, letters: Sequence[Letter]) -> AsyncIterator[Letter]:
+async def replay(settings: Settings, letters: Sequence[StoredDeadLetter]) -> AsyncIterator[StoredDeadLetter]:
     """Send dead letters, one after the other; yield each once the broker has it and it is noted.
 
     Key, value, headers and partition are the original's. A record without ``ce_time`` was recorded when its timestamp
@@ -120,12 +120,12 @@ async def replay(settings: Settings, letters: Sequence[Letter]) -> AsyncIterator
             yield letter
 
 
-def _name(letter: Letter) -> str:
+def _name(letter: StoredDeadLetter) -> str:
     """Return what sets a dead letter apart, also from one of a topic that was deleted and made anew."""
     return f"{letter.place}@{letter.stored_ms}"
 
 
-def _headers(settings: Settings, letter: Letter) -> list[tuple[str, bytes]]:
+def _headers(settings: Settings, letter: StoredDeadLetter) -> list[tuple[str, bytes]]:
     headers = [(name, raw) for name, raw in letter.headers if name != REPLAYED_FROM]
     if letter.header("ce_time") is None and letter.original_ms is not None:
         headers.append(("ce_time", format_rfc3339(letter.original_ms * 1000).encode()))

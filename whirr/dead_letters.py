@@ -31,7 +31,7 @@ _REASON_HEADERS = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class StoredDeadLetter:
     """One dead letter.
 
     Attributes:
@@ -126,7 +126,7 @@ def parse_place(text: str) -> tuple[int, int]:
     raise SettingsError(f"dead letter is {text!r}; expected PARTITION:OFFSET, such as 0:17, as `whirr dlq list` shows")
 
 
-def letter_of(record: ConsumerRecord) -> Letter:
+def letter_of(record: ConsumerRecord) -> StoredDeadLetter:
     """Return what a record of the dead letter topic says; whatever is missing or no number is None."""
     about = {name: (raw or b"").decode(errors="replace") for name, raw in record.headers if name in _REASON_HEADERS}
 
@@ -134,7 +134,7 @@ def letter_of(record: ConsumerRecord) -> Letter:
         text = about.get(name, "")
         return int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else None
 
-    return Letter(
+    return StoredDeadLetter(
         partition=record.partition,
         offset=record.offset,
         stored_ms=record.timestamp,
@@ -154,7 +154,7 @@ def letter_of(record: ConsumerRecord) -> Letter:
 
 async def read_letters(
     settings: Settings, *, since_us: int | None = None, machine: str = "*", reason: str | None = None
-) -> AsyncIterator[Letter]:
+) -> AsyncIterator[StoredDeadLetter]:
     """Yield the dead letters that are there, those of one partition in order; nothing is committed.
 
     Args:
@@ -172,7 +172,7 @@ async def read_letters(
             yield letter
 
 
-async def read_letter(settings: Settings, place: str) -> Letter:
+async def read_letter(settings: Settings, place: str) -> StoredDeadLetter:
     """Return the dead letter at ``PARTITION:OFFSET``.
 
     Raises:

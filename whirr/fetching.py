@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 # After so much a partition waits for its turn; the rest is fetched and unpacked again.
 _GIVEN_BYTES: Final = 4 * 1024 * 1024
 _UNPACKED_BYTES: Final = 32 * 1024 * 1024
-TELL_EVERY_S: Final = 60.0
+LOG_EVERY_S: Final = 60.0
 READ_COMMITTED: Final = "read_committed"
 
 
@@ -50,7 +50,7 @@ def unreadable_of(record: Any) -> frame.Unreadable | None:
     return frame.Unreadable(record.first_offset, record.code, record.detail)
 
 
-class Teller:
+class ThrottledLog:
     """Logs the first of many like messages at once, and then how many more there were, once in a while.
 
     Args:
@@ -62,7 +62,7 @@ class Teller:
     def __init__(
         self,
         tell: Callable[[str], object],
-        every_s: float = TELL_EVERY_S,
+        every_s: float = LOG_EVERY_S,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tell, self._every_s, self._now_s = tell, every_s, now_s
@@ -80,7 +80,7 @@ class Teller:
         self._next_s, self._untold = now_s + self._every_s, 0
 
 
-_tell = Teller(log.warning)
+_tell = ThrottledLog(log.warning)
 
 
 class _Fetched:

@@ -35,7 +35,7 @@ _MOST_EVENT, _MOST_FIELD, _MOST_TRACEBACK = 2_000, 500, 10_000
 
 
 @dataclass(slots=True)
-class _Said:
+class _LogRate:
     """What one place in the code has said of late."""
 
     may_say: float
@@ -60,7 +60,7 @@ class LimitedHandler(logging.StreamHandler[Any]):
         super().__init__()
         self._most = lines_per_min
         self._clock_s = clock_s
-        self._places: dict[tuple[str, int], _Said] = {}
+        self._places: dict[tuple[str, int], _LogRate] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, unless its like was written too often."""
@@ -81,7 +81,7 @@ class LimitedHandler(logging.StreamHandler[Any]):
         foreign = library in _NOISY
         place = (library, 0) if foreign else (record.pathname, record.lineno)
         most, again_s = (LIBRARY_LINES, 600.0) if foreign else (self._most, 60.0)
-        said = self._places.setdefault(place, _Said(most, now_s))
+        said = self._places.setdefault(place, _LogRate(most, now_s))
         said.may_say = min(most, said.may_say + (now_s - said.at_s) * most / again_s)
         said.at_s = now_s
         if said.may_say >= 1:

@@ -48,7 +48,7 @@ class Record(NamedTuple):
     timestamp_type: int
 
 
-class Unreadable(NamedTuple):
+class UnreadableRange(NamedTuple):
     """Records that can't be read.
 
     Attributes:
@@ -129,7 +129,7 @@ class BatchReader:
         self.position = position
         self.unpacked_bytes = 0
 
-    def __iter__(self) -> Iterator[Record | Unreadable]:
+    def __iter__(self) -> Iterator[Record | UnreadableRange]:
         """Yield what the batches hold, in the order of the offsets."""
         start, data = 0, self._data
         while start < len(data):
@@ -141,12 +141,12 @@ class BatchReader:
             yield from self._contents(batch)
             start = batch.end
 
-    def _contents(self, batch: Batch) -> Iterator[Record | Unreadable]:
+    def _contents(self, batch: Batch) -> Iterator[Record | UnreadableRange]:
         """Yield what one batch holds, and move the position past it."""
         try:
             found = self._records(batch) if batch.magic == 2 else self._messages(batch)
             for one in found:
-                if isinstance(one, Unreadable):
+                if isinstance(one, UnreadableRange):
                     yield from self._lost(one)
                 elif one.offset >= self.position:
                     self.position = one.offset + 1
@@ -156,7 +156,7 @@ class BatchReader:
         except TooLarge as error:
             yield from self._lost(self._whole(batch, "batch_too_large", str(error)))
 
-    def _lost(self, lost: Unreadable) -> Iterator[Unreadable]:
+    def _lost(self, lost: UnreadableRange) -> Iterator[UnreadableRange]:
         """Yield what can't be read, and move the position past it; what lies before the offset asked for was told."""
         if lost.last >= self._asked:
             self._pass(lost.last)
@@ -167,15 +167,15 @@ class BatchReader:
             last = min(last, self.end - 1)
         self.position = max(self.position, last + 1)
 
-    def _nothing_whole(self) -> Unreadable:
+    def _nothing_whole(self) -> UnreadableRange:
         """Return what is wrong with a fetch that holds no whole batch; the offset asked for is passed over."""
         if len(self._data) < _LENGTH.size:
-            return Unreadable(self.position, self.position, -1, "batch_unreadable", "no batch begins there")
+            return UnreadableRange(self.position, self.position, -1, "batch_unreadable", "no batch begins there")
         _, length = _LENGTH.unpack_from(self._data)
         detail = f"the batch says that it has {length} bytes, and {len(self._data) - _LENGTH.size} came"
         return self._whole(Batch(self._data, 0, len(self._data), *_head(self._data, 0)), "batch_unreadable", detail)
 
-    def _whole(self, batch: Batch, code: str, detail: str) -> Unreadable:
+    def _whole(self, batch: Batch, code: str, detail: str) -> UnreadableRange:
         """Return a whole batch as unreadable: up to where it says it ends, if that can be so."""
         last, timestamp_ms = batch.first, -1
         if batch.magic == 2 and batch.end - batch.start >= _V2.size:
@@ -188,9 +188,9 @@ class BatchReader:
         if self.end is not None:
             last = min(last, self.end - 1)
         last = max(last, self.position)
-        return Unreadable(min(max(batch.first, self.position), last), last, timestamp_ms, code, detail)
+        return UnreadableRange(min(max(batch.first, self.position), last), last, timestamp_ms, code, detail)
 
-    def _records(self, batch: Batch) -> Iterator[Record | Unreadable]:
+    def _records(self, batch: Batch) -> Iterator[Record | UnreadableRange]:
         """Yield what a batch of format 2 holds."""
         about = _about(batch)
         if self._is_hidden(batch, about):
@@ -225,7 +225,7 @@ class BatchReader:
             return True
         return about.transactional and about.producer in self._aborting
 
-    def _messages(self, batch: Batch) -> Iterator[Record | Unreadable]:
+    def _messages(self, batch: Batch) -> Iterator[Record | UnreadableRange]:
         """Yield what a message of format 0 or 1 holds: itself, or those that are packed into it."""
         if batch.magic not in (0, 1):
             raise Damaged(f"it is of format {batch.magic}; known are 0, 1 and 2")
@@ -386,7 +386,9 @@ def _is_abort(batch: Batch) -> bool:
         return False
 
 
-def _read_records(about: _About, data: bytes, at: int, end: int, cut: TooLarge | None) -> Iterator[Record | Unreadable]:
+def _read_records(
+    about: _About, data: bytes, at: int, end: int, cut: TooLarge | None
+) -> Iterator[Record | UnreadableRange]:
     """Yield the records of a batch; ``cut`` if only its beginning is there."""
     expected, taken = about.first, 0
     stamp_ms = about.first_ms if about.append_ms is None else about.append_ms
@@ -411,7 +413,7 @@ def _read_records(about: _About, data: bytes, at: int, end: int, cut: TooLarge |
             if stop == at:
                 wrong = f"record {taken + 1} of {about.records} has no length"
                 continue
-            yield Unreadable(
+            yield UnreadableRange(
                 expected, expected, stamp_ms, "record_unreadable", str(error) or "the record ends too early"
             )
             expected += 1
@@ -422,9 +424,9 @@ def _read_records(about: _About, data: bytes, at: int, end: int, cut: TooLarge |
     if wrong is None and at < end:
         wrong = f"{end - at} bytes follow its last record"
     if cut is not None:
-        yield Unreadable(min(expected, about.last), about.last, stamp_ms, "batch_too_large", str(cut))
+        yield UnreadableRange(min(expected, about.last), about.last, stamp_ms, "batch_too_large", str(cut))
     elif wrong is not None:
-        yield Unreadable(min(expected, about.last), about.last, stamp_ms, "batch_unreadable", wrong)
+        yield UnreadableRange(min(expected, about.last), about.last, stamp_ms, "batch_unreadable", wrong)
 
 
 def _record(about: _About, data: bytes, at: int, stop: int) -> Record:

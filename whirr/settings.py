@@ -251,7 +251,7 @@ class Settings(BaseSettings):
         60_000, ge=1, description="most new streams a minute of a worker; frames of more are dead letters"
     )
     silence_summary_from: int = Field(
-        100, ge=2, description="so many streams that fall silent within a minute are told by one alert"
+        100, ge=2, description="so many streams that fall silent within a minute are reported by one alert"
     )
     commit_stall_s: Seconds = Field(60.0, description="the worker exits when its commits stop moving for so long")
     compute_timeout_s: Seconds | None = Field(

@@ -41,7 +41,7 @@ async def read_topic(
             topic is read to its end all the same.
         missing_ok: Take a topic that isn't there for an empty one.
         unreadable: Yield an :class:`~whirr.fetching.UnreadableRecord` for records that can't be read, too, of whatever
-            time; without, they are left out. In either case the log tells of them.
+            time; without, they are left out. In either case the log has them.
 
     Raises:
         SettingsError: There is no such topic.

@@ -13,7 +13,7 @@ from recordings.cut import frame_bounds
 from recordings.encode import encoded_frames
 from schemas import Band, FrameRecord
 from stream_app.pipeline import Computed, Engine, Model, Router, decode, resample
-from stream_app.pipeline.alerts import driving_bands
+from stream_app.pipeline.alert_builder import driving_bands
 from whirr.settings import Route
 
 Float32 = NDArray[np.float32]

@@ -17,8 +17,8 @@ from recordings.words import folder_name
 from schemas.errors import ModelError, SettingsError
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 from stream_app.pipeline import Model, Router
-from stream_app.pipeline.familiar import LENGTH_TOLERANCE
-from stream_app.worker.models import Champions, ModelFile
+from stream_app.pipeline.unfamiliar import LENGTH_TOLERANCE
+from stream_app.worker.champions import Champions, ModelFile
 from trainer.labelled import find_labelled
 from trainer.recordings import Found, data_hash
 from whirr.settings import Route, Settings

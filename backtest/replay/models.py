@@ -9,8 +9,8 @@ from typing import Any
 
 from schemas.errors import SettingsError
 from schemas.model_uri import ModelUri
+from stream_app.worker.champions import Champions, load_champions
 from stream_app.worker.model_files import ModelFiles, RegisteredFiles
-from stream_app.worker.models import Champions, load_champions
 from whirr.mlflow_client import ModelRegistry
 from whirr.settings import Route, Settings, load_settings
 

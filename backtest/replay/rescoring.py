@@ -25,7 +25,7 @@ from backtest.store import LetterRow, Store, opened
 from schemas.errors import WhirrError
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Engine
-from stream_app.worker.models import Champions
+from stream_app.worker.champions import Champions
 from whirr.fetching import unreadable_of
 from whirr.settings import Settings
 from whirr.topic_reader import read_topic

@@ -16,7 +16,7 @@ from backtest.scoring import Answers, jobs_for, pieces, score_all, tasks
 from backtest.store import Counts, Store, opened
 from recordings.find import checked_folder
 from stream_app.pipeline import Router
-from stream_app.worker.models import Champions
+from stream_app.worker.champions import Champions
 from whirr import __version__
 
 

@@ -21,7 +21,7 @@ from examples.demo.machines import DemoMachine
 from examples.demo.watch import Received, Watcher
 from schemas import format_rfc3339
 from schemas.errors import ServiceUnavailable, WhirrError
-from stream_app.worker.topics import ensure_topics
+from stream_app.worker.topic_setup import ensure_topics
 from whirr import process
 from whirr.settings import Settings
 

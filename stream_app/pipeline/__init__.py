@@ -9,7 +9,7 @@ from stream_app.pipeline.model import METADATA_KEY, Model, golden_array, golden_
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
-from stream_app.pipeline.state import Glance, StreamState, glance, newest_of, silent_together
+from stream_app.pipeline.state import StateHeader, StreamState, newest_of, silent_in_summary, state_header
 from stream_app.pipeline.statistics import STATISTICS
 from stream_app.pipeline.windowing import windows
 
@@ -20,15 +20,14 @@ __all__ = [
     "Computed",
     "Engine",
     "Features",
-    "Glance",
     "Model",
     "Outcome",
     "Router",
+    "StateHeader",
     "StreamState",
     "backtest",
     "decode",
     "frame_cost",
-    "glance",
     "golden_array",
     "golden_window",
     "level_dbfs",
@@ -36,6 +35,7 @@ __all__ = [
     "read_recording",
     "resample",
     "sensor_fault",
-    "silent_together",
+    "silent_in_summary",
+    "state_header",
     "windows",
 ]

@@ -14,11 +14,11 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected
 from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.score import SensorFault, Unfamiliar
-from stream_app.pipeline.familiar import in_words, unfamiliar
 from stream_app.pipeline.model import Float32
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import RoutedModel, Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
+from stream_app.pipeline.unfamiliar import in_words, unfamiliar
 from stream_app.pipeline.windowing import windows
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class FeatureBatch:
     """Frames of one model and shape, ready to be scored.
 
     Attributes:
@@ -64,11 +64,11 @@ class Prepared:
     windows: Float32
     statistics: NDArray[np.float64]
 
-    def alone(self) -> Iterator[Prepared]:
+    def alone(self) -> Iterator[FeatureBatch]:
         """Yield each frame by itself."""
         for i in range(len(self.frames)):
             own = slice(i, i + 1)
-            yield Prepared(self.frames[own], self.windows[own], self.statistics[own])
+            yield FeatureBatch(self.frames[own], self.windows[own], self.statistics[own])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def compute(records: Sequence[FrameRecord], router: Router) -> list[Computed | D
     Frames of one model and shape are computed side by side, which spreads the cost of calls; no answer depends on it.
     """
     answers: Answers = {}
-    by_model: dict[tuple[int, tuple[int, ...]], list[Prepared]] = {}
+    by_model: dict[tuple[int, tuple[int, ...]], list[FeatureBatch]] = {}
     for group in _groups(records, router, answers):
         for prepared in _guarded_prepare(group, answers):
             key = id(group[0].routed.model), prepared.windows.shape[3:]
@@ -175,7 +175,7 @@ def _decoded(index: int, record: FrameRecord, router: Router) -> Decoded:
     )
 
 
-def prepare(frames: Sequence[Decoded]) -> Prepared:
+def prepare(frames: Sequence[Decoded]) -> FeatureBatch:
     """Compute the features of frames of one model and shape.
 
     Raises:
@@ -188,10 +188,10 @@ def prepare(frames: Sequence[Decoded]) -> Prepared:
     spectrum = features.spectrum(samples)
     log_mel = features.log_mel_of(spectrum)
     signals = log_mel[:, :, np.newaxis] if config.channels == 1 else log_mel[:, np.newaxis]
-    return Prepared(frames, windows(signals, config), features.statistics_of_each(spectrum))
+    return FeatureBatch(frames, windows(signals, config), features.statistics_of_each(spectrum))
 
 
-def _guarded_prepare(frames: Sequence[Decoded], answers: Answers) -> list[Prepared]:
+def _guarded_prepare(frames: Sequence[Decoded], answers: Answers) -> list[FeatureBatch]:
     """Prepare frames together, or should that fail, one by one; what can't be used is answered."""
     try:
         return [prepare(frames)]
@@ -218,7 +218,7 @@ def failed(record: FrameRecord, error: Exception) -> DeadLetter:
     return DeadLetter(code="processing_failed", detail=f"{type(error).__name__}: {error}"[:500], record=record)
 
 
-def _score_all(prepared: Sequence[Prepared], answers: Answers) -> None:
+def _score_all(prepared: Sequence[FeatureBatch], answers: Answers) -> None:
     """Score frames of one model and window shape together; should that fail, one by one."""
     try:
         answers.update(_scored(prepared))
@@ -234,7 +234,7 @@ def _score_all(prepared: Sequence[Prepared], answers: Answers) -> None:
             _score_all([one], answers)
 
 
-def _scored(prepared: Sequence[Prepared]) -> Answers:
+def _scored(prepared: Sequence[FeatureBatch]) -> Answers:
     cuts = [one.windows.reshape(-1, *one.windows.shape[3:]) for one in prepared]
     model = prepared[0].frames[0].routed.model
     scores, band_errors = model.score(np.concatenate(cuts) if len(cuts) > 1 else cuts[0])
@@ -247,7 +247,7 @@ def _scored(prepared: Sequence[Prepared]) -> Answers:
     return found
 
 
-def _worst(prepared: Prepared, scores: Float32, band_errors: Float32) -> Answers:
+def _worst(prepared: FeatureBatch, scores: Float32, band_errors: Float32) -> Answers:
     """Return each frame scored as its worst signal."""
     shape = prepared.windows.shape[:3]
     means = scores.astype(np.float64).reshape(shape).mean(axis=-1)

@@ -32,7 +32,7 @@ def backtest(
     """Yield, for each frame in order, its score and then its alerts, or its dead letter.
 
     Frames of one stream are taken in the order given, as the worker takes them in the order of their offsets; sort
-    each stream by recording time for what orderly gateways would have led to. Silence is not told: it takes a clock.
+    each stream by recording time for what orderly gateways would have led to. Silence takes a clock, so it is left out.
 
     Args:
         frames: Any number; at most ``batch_frames`` are held at once.

@@ -15,12 +15,12 @@ from schemas.errors import FrameRejected
 from schemas.frame import FrameRecord
 from schemas.score import IdleReason, ModelRef, Score, ScoreStatus, Unfamiliar
 from schemas.times import format_rfc3339
-from stream_app.pipeline import alerts
+from stream_app.pipeline import alert_builder
 from stream_app.pipeline.analyse import Computed, compute, failed
-from stream_app.pipeline.familiar import in_words
 from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step
 from stream_app.pipeline.state import NEVER, StreamState
+from stream_app.pipeline.unfamiliar import in_words
 from whirr.settings import DEFAULT_FORGET_AFTER_H
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Outcome:
     dead_letter: DeadLetter | None = None
 
 
-class Verdict(NamedTuple):
+class FrameStatus(NamedTuple):
     """Whether a frame moves state, and why not."""
 
     status: ScoreStatus
@@ -90,17 +90,17 @@ class Engine:
             self._warn_of_unfamiliar(computed)
         frame = computed.frame
         if frame.recorded_us <= before.newest_us:
-            return Outcome(_score(computed, Verdict("late", None), 0, now_us), (), None)
+            return Outcome(_score(computed, FrameStatus("late", None), 0, now_us), (), None)
         raised: list[Alert] = []
         forget_after_us = computed.routed.forget_after_us
         if before.frames and forget_after_us is not None and frame.recorded_us - before.newest_us >= forget_after_us:
             # By recording time, which a backtest has too; the worker forgets the state itself only when no frame that
             # could still come would have found it.
-            raised += alerts.forgotten(computed.routed, *frame.stream, before, now_us)
+            raised += alert_builder.forgotten(computed.routed, *frame.stream, before, now_us)
             before = StreamState(silent=before.silent)
         missing = _missing(before.sequence, frame.sequence)
         running_since_us = _running_since_us(computed, before)
-        verdict = _verdict(computed, running_since_us)
+        frame_status = _frame_status(computed, running_since_us)
         after = StreamState(
             newest_us=frame.recorded_us,
             seen_us=now_us,
@@ -116,21 +116,21 @@ class Engine:
                 computed.statistics, frame.recorded_us - before.newest_us if before.frames else 0
             ),
             scores=before.scores.updated(computed.score, frame.recorded_us)
-            if verdict.status == "scored"
+            if frame_status.status == "scored"
             else before.scores,
         )
-        # A silence that was told together with others' ends with theirs.
+        # A silence that was reported together with others' ends with theirs.
         if before.silent.incident_id and not before.silent.alert.on:
-            raised.append(alerts.silence_ended(computed, before, after, now_us))
+            raised.append(alert_builder.silence_ended(computed, before, after, now_us))
         # A machine at rest is quiet, but its sensor still has noise: flat is the sensor's fault all the same.
-        if verdict.status == "scored" or (verdict.idle_reason == "quiet" and computed.sensor_fault == "flat"):
+        if frame_status.status == "scored" or (frame_status.idle_reason == "quiet" and computed.sensor_fault == "flat"):
             after = _apply_sensor(computed, after, now_us, raised)
-        if verdict.status == "scored":
+        if frame_status.status == "scored":
             after = _apply_machine(computed, after, now_us, raised)
-        return Outcome(_score(computed, verdict, missing, now_us), tuple(raised), after)
+        return Outcome(_score(computed, frame_status, missing, now_us), tuple(raised), after)
 
     def silence(self, machine_id: str, source: str, state: StreamState, now_us: int) -> Outcome | None:
-        """Return what a timer's look at a stream leads to; None while it is not silent, or already told to be.
+        """Return what a timer's look at a stream leads to; None while it is not silent, or already reported.
 
         Args:
             machine_id: The stream's machine.
@@ -147,11 +147,11 @@ class Engine:
             return None
         if state.silent.incident_id and not state.silent.alert.on:
             return None
-        alert = alerts.silence_began(routed, machine_id, source, state, now_us)
+        alert = alert_builder.silence_began(routed, machine_id, source, state, now_us)
         return Outcome(None, (alert,), replace(state, silent=Incident(alert.incident_id)))
 
     def silence_due_us(self, machine_id: str, seen_us: int) -> int | None:
-        """Return when a stream that was last heard at ``seen_us`` (wall clock) is to be told silent; None for never."""
+        """Return when a stream last heard at ``seen_us`` (wall clock) is to be reported silent; None for never."""
         try:
             return _silence_due_us(self.router.find(machine_id), seen_us)
         except FrameRejected:
@@ -177,18 +177,18 @@ class Engine:
             if not self.router.routed:
                 return ()
             routed = self.router.routed[0]  # its own is no more; what it opened must be closed all the same
-        closed = alerts.forgotten(routed, machine_id, source, state, now_us)
+        closed = alert_builder.forgotten(routed, machine_id, source, state, now_us)
         if state.silent.incident_id and not state.silent.alert.on:
-            closed += (alerts.silence_forgotten(routed, machine_id, source, state, now_us),)
+            closed += (alert_builder.silence_forgotten(routed, machine_id, source, state, now_us),)
         return closed
 
-    def many_silent(self, machines: Sequence[str], **told: Any) -> Alert | None:
+    def many_silent(self, machines: Sequence[str], **details: Any) -> Alert | None:
         """Return the alert about many streams' silence, see :func:`alerts.many_silent`; None without any route."""
         routed = None
         with suppress(FrameRejected):
             routed = self.router.find(machines[0]) if machines else None
         routed = routed or next(iter(self.router.routed), None)
-        return None if routed is None else alerts.many_silent(routed, machines=machines, **told)
+        return None if routed is None else alert_builder.many_silent(routed, machines=machines, **details)
 
     def _warn_of_unfamiliar(self, computed: Computed) -> None:
         """Say once for each stream in what its frames differ from what the model was trained on."""
@@ -228,15 +228,15 @@ def _running_since_us(computed: Computed, before: StreamState) -> int:
     return computed.frame.recorded_us if before.running_since_us == NEVER else before.running_since_us
 
 
-def _verdict(computed: Computed, running_since_us: int) -> Verdict:
+def _frame_status(computed: Computed, running_since_us: int) -> FrameStatus:
     recorded_us = computed.frame.recorded_us
     if recorded_us < computed.routed.muted_until_us:
-        return Verdict("idle", "muted")
+        return FrameStatus("idle", "muted")
     if running_since_us == NEVER:
-        return Verdict("idle", "quiet")
+        return FrameStatus("idle", "quiet")
     if recorded_us < running_since_us + computed.routed.route.start_up_s * 1e6:
-        return Verdict("idle", "start_up")
-    return Verdict("scored", None)
+        return FrameStatus("idle", "start_up")
+    return FrameStatus("scored", None)
 
 
 def _apply_sensor(computed: Computed, state: StreamState, now_us: int, raised: list[Alert]) -> StreamState:
@@ -249,7 +249,7 @@ def _apply_sensor(computed: Computed, state: StreamState, now_us: int, raised: l
         fault = computed.sensor_fault or ""
     if transition is None:
         return replace(state, sensor=incident) if incident != state.sensor else state
-    alert = alerts.sensor_transition(computed, state, transition, fault, now_us)
+    alert = alert_builder.sensor_transition(computed, state, transition, fault, now_us)
     raised.append(alert)
     if transition == "opened":
         return replace(state, sensor=replace(incident, incident_id=alert.alert_id), sensor_fault=fault)
@@ -264,21 +264,21 @@ def _apply_machine(computed: Computed, state: StreamState, now_us: int, raised: 
     ratio = computed.score / computed.routed.threshold_for(computed.frame.machine_id)
     if computed.routed.route.mode == "every":
         if state.machine.alert.on:  # from a time when the route's mode was another
-            raised.append(alerts.machine_transition(computed, state, "closed", state.machine.severity, now_us))
+            raised.append(alert_builder.machine_transition(computed, state, "closed", state.machine.severity, now_us))
         if ratio > 1.0:
-            raised.append(alerts.anomalous_frame(computed, state, now_us))
+            raised.append(alert_builder.anomalous_frame(computed, state, now_us))
         return replace(state, machine=Incident())
     incident, transition = step(state.machine, ratio, computed.routed.rule)
     if transition is not None:
-        told = state.machine if transition == "closed" else incident
-        alert = alerts.machine_transition(computed, state, transition, told.severity, now_us)
+        reported = state.machine if transition == "closed" else incident
+        alert = alert_builder.machine_transition(computed, state, transition, reported.severity, now_us)
         raised.append(alert)
         if transition == "opened":
             incident = replace(incident, incident_id=alert.alert_id)
     return replace(state, machine=incident) if incident != state.machine else state
 
 
-def _score(computed: Computed, verdict: Verdict, missing: int, now_us: int) -> Score:
+def _score(computed: Computed, frame_status: FrameStatus, missing: int, now_us: int) -> Score:
     frame, metadata = computed.frame, computed.routed.model.metadata
     return Score(
         frame_id=frame.frame_id,
@@ -288,8 +288,8 @@ def _score(computed: Computed, verdict: Verdict, missing: int, now_us: int) -> S
         scored_at=format_rfc3339(now_us),
         score=computed.score,
         threshold=computed.routed.threshold_for(frame.machine_id),
-        status=verdict.status,
-        idle_reason=verdict.idle_reason,
+        status=frame_status.status,
+        idle_reason=frame_status.idle_reason,
         sensor_fault=computed.sensor_fault,
         level_dbfs=computed.level_dbfs,
         missing_before=missing,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import FrameRejected, ModelError
-from schemas.model import FeatureConfig
+from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline.filterbank import build_filterbank
 from stream_app.pipeline.spectrum import Spectrum, Transform
 from stream_app.pipeline.statistics import StatisticsPlan, statistics

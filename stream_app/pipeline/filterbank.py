@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from schemas.model import FeatureConfig
+from schemas.model_metadata import FeatureConfig
 
 # Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz, 27 steps per factor of 6.4 above.
 _HZ_PER_MEL = 200.0 / 3

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.errors import ModelError
-from schemas.model import GoldenWindow, ModelMetadata
+from schemas.model_metadata import GoldenWindow, ModelMetadata
 from stream_app.pipeline.features import Features
 
 METADATA_KEY = "whirr"

@@ -63,7 +63,7 @@ class Incident:
 
     @property
     def severity(self) -> Severity:
-        """The severity that was last told."""
+        """The severity that was last reported."""
         return "critical" if self.critical.on else "warning"
 
 
@@ -83,7 +83,7 @@ def step(incident: Incident, ratio: float, rule: Rule) -> tuple[Incident, AlertS
     if alert.on and not incident.alert.on:
         transition = "opened"
     elif incident.alert.on and not alert.on:
-        # The closing alert tells the severity that the incident had.
+        # The closing alert has the severity that the incident had.
         return Incident(), "closed"
     elif alert.on and critical.on != incident.critical.on:
         transition = "updated"

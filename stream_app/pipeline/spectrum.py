@@ -18,7 +18,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from recordings import SAMPLE_LIMIT
-from schemas.model import FeatureConfig
+from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline.filterbank import Filterbank
 
 Float32 = NDArray[np.float32]

@@ -24,7 +24,7 @@ _SCORES = struct.Struct("<qddd")
 _SCORES_AT = _HEAD.size + 3 * _INCIDENT + 1 + 8 * (1 + _SUMS)
 _SIZES = {_BEFORE_SCORES: _SCORES_AT, VERSION: _SCORES_AT + _SCORES.size}
 _SILENT_AT = _HEAD.size + 2 * _INCIDENT
-_TOGETHER_AT = _SILENT_AT + 16 + _LATCH.size - 1  # the last byte of its first latch
+_IN_SUMMARY_AT = _SILENT_AT + 16 + _LATCH.size - 1  # the last byte of its first latch
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class StreamState:
         frame_id: The newest frame's identity; '' before the first.
         machine: Incident of the machine.
         sensor: Incident of its signal (flat or clipped); ``sensor_fault`` says which opened it.
-        silent: Incident of its absence; of its latches only ``alert.on`` is used: whether it was told together with
+        silent: Incident of its absence; of its latches only ``alert.on`` is used: whether it was reported together with
             that of many other streams.
         rolling: Rolling mean of the statistics.
         scores: Rolling mean and maximum of the scores.
@@ -126,23 +126,23 @@ def newest_of(state: StreamState | bytes) -> int:
     return newest
 
 
-class Glance(NamedTuple):
+class StateHeader(NamedTuple):
     """What can be read of a state as bytes without unpacking it.
 
     Attributes:
         newest_us, seen_us, frames: As in :class:`StreamState`.
         silent_id: The incident of its silence, '' while it is heard.
-        together: Whether that is told together with others'.
+        together: Whether that is reported together with others'.
     """
 
     newest_us: int
     seen_us: int
     frames: int
     silent_id: str
-    together: bool
+    in_summary: bool
 
 
-def glance(state: StreamState | bytes) -> Glance:
+def state_header(state: StreamState | bytes) -> StateHeader:
     """Return what a timer must know of a stream, from its state or from the state's bytes (a microsecond or two).
 
     Raises:
@@ -150,15 +150,15 @@ def glance(state: StreamState | bytes) -> Glance:
     """
     if isinstance(state, StreamState):
         silent = state.silent
-        return Glance(state.newest_us, state.seen_us, state.frames, silent.incident_id, silent.alert.on)
+        return StateHeader(state.newest_us, state.seen_us, state.frames, silent.incident_id, silent.alert.on)
     _version(state)
     _, newest_us, seen_us, _, frames, _, _, _ = _HEAD.unpack_from(state)
     silent_id = _hex(state[_SILENT_AT : _SILENT_AT + 16])
-    return Glance(newest_us, seen_us, frames, silent_id, bool(state[_TOGETHER_AT]))
+    return StateHeader(newest_us, seen_us, frames, silent_id, bool(state[_IN_SUMMARY_AT]))
 
 
-def silent_together(state: StreamState | bytes, incident_id: str) -> bytes:
-    """Return a state as bytes with its silence told as part of one incident of many streams."""
+def silent_in_summary(state: StreamState | bytes, incident_id: str) -> bytes:
+    """Return a state as bytes with its silence reported as part of one incident of many streams."""
     raw = state if isinstance(state, bytes) else state.to_bytes()
     incident = _pack_incident(Incident(incident_id, Latch(on=True)))
     return raw[:_SILENT_AT] + incident + raw[_SILENT_AT + _INCIDENT :]

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from schemas.model import FeatureConfig
+from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline.filterbank import Filterbank, build_filterbank
 from stream_app.pipeline.spectrum import Spectrum, frames_of
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import FrameRejected
-from schemas.model import FeatureConfig
+from schemas.model_metadata import FeatureConfig
 
 
 def windows(log_mel: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float32]:

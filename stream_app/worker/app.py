@@ -16,23 +16,23 @@ from feature_repo.push.metrics import PushMetrics
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Engine, frame_cost
 from stream_app.worker import table, transport
-from stream_app.worker.buffer import FrameQueue, Room
+from stream_app.worker.backpressure import Backpressure, FrameQueue
+from stream_app.worker.champions import Champions, ModelTrial, ModelWatcher
 from stream_app.worker.compute import ComputeProcess
 from stream_app.worker.encode import Encoder
 from stream_app.worker.feature_push import FeaturePush
-from stream_app.worker.flow import Flow, Stream
+from stream_app.worker.flow import Flow, StreamKey
 from stream_app.worker.lease import Lease
-from stream_app.worker.ledger import Taken
-from stream_app.worker.metrics import Metrics
+from stream_app.worker.metrics import WorkerMetrics
 from stream_app.worker.model_files import ModelFiles
-from stream_app.worker.models import Champions, ModelTrial, ModelWatcher
+from stream_app.worker.offset_tracker import FetchedFrame
 from stream_app.worker.placement import Placement
 from stream_app.worker.processor import BatchProcessor, StreamLimits
 from stream_app.worker.recovery import Tables
 from stream_app.worker.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender
 from stream_app.worker.states import StreamStates
 from stream_app.worker.take import FrameStream
-from stream_app.worker.watch import Watch
+from stream_app.worker.watchdog import Watchdog
 from whirr.kafka_clients import security_options
 from whirr.settings import Settings
 
@@ -60,18 +60,21 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     engine: Engine
     compute: ComputeProcess
     states: StreamStates
-    room: Room
+    backpressure: Backpressure
     flow: Flow
     processor: BatchProcessor
     lease: Lease
-    metrics: Metrics
-    watch: Watch
+    metrics: WorkerMetrics
+    watchdog: Watchdog
     features: FeaturePush | None
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> FrameQueue:  # noqa: N802
         """Return the queue that frames wait in for the agent."""
         return FrameQueue(
-            maxsize=maxsize or 0, flow_control=self.flow_control, clear_on_resume=clear_on_resume, room=self.room
+            maxsize=maxsize or 0,
+            flow_control=self.flow_control,
+            clear_on_resume=clear_on_resume,
+            backpressure=self.backpressure,
         )
 
     def _new_transport(self) -> transport.Transport:
@@ -102,8 +105,14 @@ def create_app(
     settings.worker_dir.mkdir(parents=True, exist_ok=True)
     app = WorkerApp(settings.worker_id, **_faust_settings(settings, partitions, web_port or settings.web_port))
     engine = Engine(champions.router)
-    app.settings, app.engine, app.compute, app.states, app.room = settings, engine, compute, StreamStates(), Room()
-    app.metrics = Metrics()
+    app.settings, app.engine, app.compute, app.states, app.backpressure = (
+        settings,
+        engine,
+        compute,
+        StreamStates(),
+        Backpressure(),
+    )
+    app.metrics = WorkerMetrics()
     app.metrics.show_models(engine.router)
     app.lease = Lease(lambda: app.consumer_generation_id)
     sender = KafkaSender(lambda: app.producer._ensure_producer())  # noqa: PLW0108 - it exists once started
@@ -119,19 +128,19 @@ def create_app(
     )
     compute.observe = app.metrics.compute_seconds.observe
     compute.on_lost = lambda reason: app.metrics.compute_restarts.labels(reason).inc()
-    compute.on_progress = app.processor.ledger.moved
-    app.room.ahead = app.processor.ledger.ahead
+    compute.on_progress = app.processor.offsets.moved
+    app.backpressure.ahead = app.processor.offsets.ahead
     app.flow = Flow(
         compute,
         app.processor,
         app.metrics,
         settings.batch_frames,
-        owners=_Owners(app),
-        room=app.room,
+        admission=_WorkerAdmission(app),
+        backpressure=app.backpressure,
         budget=settings.machine_samples_per_s,
     )
     app.processor.waits = app.flow.waits
-    app.watch = Watch(
+    app.watchdog = Watchdog(
         app,
         ModelWatcher(
             settings.route,
@@ -149,8 +158,8 @@ def create_app(
     return app
 
 
-class _Owners:
-    """What this worker knows of those who send frames."""
+class _WorkerAdmission:
+    """By the streams, the models and the partitions that this worker has."""
 
     def __init__(self, app: WorkerApp) -> None:
         self._app = app
@@ -158,10 +167,10 @@ class _Owners:
     def cost(self, record: FrameRecord) -> int:
         return frame_cost(record, self._app.engine.router)
 
-    def is_known(self, stream: Stream) -> bool:
+    def is_known(self, stream: StreamKey) -> bool:
         return self._app.states.peek(*stream) is not None
 
-    def is_wanted(self, taken: Taken) -> bool:
+    def is_wanted(self, taken: FetchedFrame) -> bool:
         return self._app.lease.holds(taken.generation)
 
 
@@ -256,13 +265,13 @@ def _add_agent(app: WorkerApp) -> None:
         # take() would acknowledge a batch whose processing failed; noack_take leaves that to the processor.
         async for events in stream.noack_take(settings.batch_frames, within=settings.batch_linger_s):
             frames = [_taken(event) for event in events]
-            app.processor.ledger.take(frames)
+            app.processor.offsets.take(frames)
             await app.flow.put(frames)
 
 
-def _taken(event: EventT) -> Taken:
+def _taken(event: EventT) -> FetchedFrame:
     message = event.message
-    taken = Taken(_record(message), message.generation_id, event.ack)
+    taken = FetchedFrame(_record(message), message.generation_id, event.ack)
     # Its acknowledgement may wait for that of an earlier frame, long after its answer; what it holds need not.
     message.value = event.value = message.headers = event.headers = message.key = event.key = None
     return taken
@@ -286,7 +295,7 @@ def _add_signals(app: WorkerApp) -> None:
         await release(app)
 
     async def assigned(*_: Any, **__: Any) -> None:
-        app.watch.reset()
+        app.watchdog.reset()
 
     app.on_partitions_revoked.connect(revoked, weak=False)
     app.on_partitions_assigned.connect(assigned, weak=False)
@@ -298,7 +307,7 @@ async def release(app: WorkerApp) -> None:
         log.warning("the batch in flight did not end within %g s; its frames will come again", SETTLE_S)
     offsets = app.consumer.answered(app.settings.frames_topic)
     app.processor.next_offset.clear()
-    app.processor.ledger.clear()
+    app.processor.offsets.clear()
     try:
         await app.consumer.commit_now(app.settings.frames_topic, offsets, SETTLE_S)
     except Exception as error:  # a commit that fails costs repeats, never frames
@@ -310,8 +319,8 @@ async def release(app: WorkerApp) -> None:
 def _add_pages(app: WorkerApp) -> None:
     @app.page("/ready")  # type: ignore[untyped-decorator]
     async def ready(view: Any, _: Any) -> Any:
-        readiness = app.watch.readiness()
-        answer = readiness.to_json(**app.watch.details())
+        readiness = app.watchdog.readiness()
+        answer = readiness.to_json(**app.watchdog.details())
         return view.json(answer, status=200 if readiness.ready else 503)
 
     @app.page("/live")  # type: ignore[untyped-decorator]
@@ -320,6 +329,6 @@ def _add_pages(app: WorkerApp) -> None:
 
     @app.page("/metrics")  # type: ignore[untyped-decorator]
     async def metrics(view: Any, _: Any) -> Any:
-        app.metrics.ready.set(app.watch.readiness().ready)
+        app.metrics.ready.set(app.watchdog.readiness().ready)
         text = await asyncio.to_thread(app.metrics.text)
         return view.bytes(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

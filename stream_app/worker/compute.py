@@ -22,7 +22,7 @@ from schemas.errors import FrameRejected, ModelError
 from schemas.frame import KNOWN_HEADERS, MAX_FRAME_S, MIN_FRAME_S, Frame, FrameRecord, check_size
 from stream_app.pipeline import Computed, Router
 from stream_app.pipeline.model import model_bytes
-from stream_app.worker.child import START_S, Child, ChildLost
+from stream_app.worker.child_process import START_S, ChildLost, ChildProcess
 from stream_app.worker.processor import Answer
 from stream_app.worker.slots import SLOTS, Place, SharedSlots
 from whirr.settings import Route
@@ -37,7 +37,7 @@ class ComputeFailed(Exception):
     """No computing process can compute, not even a healthy frame; the worker must end."""
 
 
-class Scored(NamedTuple):
+class ScoredMessage(NamedTuple):
     """What crosses the process boundary for one scored frame: all of :class:`Computed` but its record and model."""
 
     route: int
@@ -56,14 +56,14 @@ class Scored(NamedTuple):
     unfamiliar: tuple[Any, ...] = ()
 
 
-class Refused(NamedTuple):
+class RejectedMessage(NamedTuple):
     """What crosses for one frame that can't be used."""
 
     code: str
     detail: str
 
 
-class Answers(NamedTuple):
+class ComputedBatch(NamedTuple):
     """What the child answers to a batch.
 
     Attributes:
@@ -74,7 +74,7 @@ class Answers(NamedTuple):
 
     version: int
     seconds: float
-    answers: list[Scored | Refused]
+    answers: list[ScoredMessage | RejectedMessage]
 
 
 class ComputeProcess:
@@ -118,7 +118,7 @@ class ComputeProcess:
         self._routers: dict[int, Router] = {}
         self._models: Mapping[str, tuple[str, bytes]] = {}
         self._version = 0
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
         self._mending = asyncio.Lock()
         self._slots: SharedSlots | None = None
         self._free_slots: asyncio.Queue[int] = asyncio.Queue()
@@ -130,9 +130,9 @@ class ComputeProcess:
         self._slots = SharedSlots.create()
         self._child = self._started()
 
-    def _started(self) -> Child:
+    def _started(self) -> ChildProcess:
         assert self._slots is not None
-        return Child(CHILD, self._log, [self._slots.fd])
+        return ChildProcess(CHILD, self._log, [self._slots.fd])
 
     async def load(self, router: Router, files: Mapping[str, tuple[str, str]]) -> None:
         """Have the child use the models of ``router``, between two batches.
@@ -170,7 +170,9 @@ class ComputeProcess:
                 if lost.in_turn:
                     raise
 
-    async def _load_into(self, child: Child, version: int, models: Mapping[str, tuple[str, bytes]]) -> str | None:
+    async def _load_into(
+        self, child: ChildProcess, version: int, models: Mapping[str, tuple[str, bytes]]
+    ) -> str | None:
         routes = [route.model_dump(exclude_unset=True) for route in self._routes]
         await child.ask(lambda: ("begin",), START_S)
         limit_s = self._model_timeout_s * max(len(models), 1)
@@ -229,7 +231,7 @@ class ComputeProcess:
             router = self._routers[version]
             return [_unpacked(answer, record, router) for answer, record in zip(answers, records, strict=True)]
 
-    async def _working(self) -> Child:
+    async def _working(self) -> ChildProcess:
         """Return a child that can be asked, a new one with the same models if need be."""
         async with self._mending:
             if self._child is None:
@@ -326,8 +328,8 @@ def _envelope(record: FrameRecord, value: Place) -> tuple[Any, ...]:
     return record.key, value, headers, record.timestamp_ms, *source
 
 
-def _unpacked(answer: Scored | Refused, record: FrameRecord, router: Router) -> Answer:
-    if isinstance(answer, Refused):
+def _unpacked(answer: ScoredMessage | RejectedMessage, record: FrameRecord, router: Router) -> Answer:
+    if isinstance(answer, RejectedMessage):
         return DeadLetter(code=answer.code, detail=answer.detail, record=record)
     frame = Frame(
         answer.frame_id,

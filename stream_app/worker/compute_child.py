@@ -13,15 +13,15 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import ModelError, SettingsError
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Computed, Engine, Model, Router
-from stream_app.worker.compute import Answers, Refused, Scored
-from stream_app.worker.models import load_model
+from stream_app.worker.champions import load_model
+from stream_app.worker.compute import ComputedBatch, RejectedMessage, ScoredMessage
 from stream_app.worker.slots import SharedSlots
 from whirr import process
 from whirr.logs import LogFormat, configure_logging
 from whirr.settings import Route
 
 
-class Server:
+class ComputeServer:
     """Answers one request after the other; the next one's frames are in the shared memory meanwhile."""
 
     def __init__(self, connection: Connection, slots: SharedSlots | None) -> None:
@@ -63,7 +63,7 @@ class Server:
             return "", "", str(error)
         return model.metadata_json(), digest, None
 
-    def _compute(self, records: Sequence[tuple[Any, ...]]) -> Answers:
+    def _compute(self, records: Sequence[tuple[Any, ...]]) -> ComputedBatch:
         began = time.perf_counter()
         assert self._slots is not None
         places = {id(routed): index for index, routed in enumerate(self._engine.router.routed)}
@@ -71,14 +71,14 @@ class Server:
             [FrameRecord(key, self._slots.get(place), *rest) for key, place, *rest in records]
         )
         packed = [_packed(answer, places) for answer in answers]
-        return Answers(self._version, time.perf_counter() - began, packed)
+        return ComputedBatch(self._version, time.perf_counter() - began, packed)
 
 
-def _packed(answer: Computed | DeadLetter, places: Mapping[int, int]) -> Scored | Refused:
+def _packed(answer: Computed | DeadLetter, places: Mapping[int, int]) -> ScoredMessage | RejectedMessage:
     if isinstance(answer, DeadLetter):
-        return Refused(answer.code, answer.detail)
+        return RejectedMessage(answer.code, answer.detail)
     frame = answer.frame
-    return Scored(
+    return ScoredMessage(
         places[id(answer.routed)],
         frame.frame_id,
         frame.machine_id,
@@ -102,7 +102,7 @@ def main() -> None:
     process.end_with(int(parent))
     configure_logging(level, cast("LogFormat", log_format))
     with Connection(int(socket)) as connection:
-        Server(connection, SharedSlots(int(memory[0])) if memory else None).serve()
+        ComputeServer(connection, SharedSlots(int(memory[0])) if memory else None).serve()
 
 
 if __name__ == "__main__":

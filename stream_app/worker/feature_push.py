@@ -13,7 +13,7 @@ from feature_repo.push.link import Link
 from feature_repo.push.metrics import PushMetrics
 from feature_repo.rows import FeatureRow
 from schemas.errors import FrameRejected
-from stream_app.pipeline import Router, StreamState, glance, newest_of
+from stream_app.pipeline import Router, StreamState, newest_of, state_header
 from stream_app.worker.feature_row import feature_row
 from stream_app.worker.states import StreamStates, stream_of
 from whirr.retries import Backoff
@@ -93,7 +93,7 @@ class FeaturePush:
         count = 0
         for partition in self._states.partitions():
             for key, state in self._states.items(partition):
-                if glance(state).frames:
+                if state_header(state).frames:
                     self.offer(key, state, recovered=True)
                 count += 1
                 if count % _AT_ONCE == 0:

@@ -35,7 +35,7 @@ def feature_row(key: bytes, state: StreamState, routed: RoutedModel) -> FeatureR
 def alert_state(state: StreamState) -> AlertState:
     """Return the worst that is known of a stream.
 
-    The machine's incident comes before its sensor's, and both before rest. Silence is not told: a reader sees it from
+    The machine's incident comes before its sensor's, and both before rest. Silence is left out: a reader sees it from
     the time of the row. In mode ``every`` there are no incidents.
     """
     if state.machine.incident_id:

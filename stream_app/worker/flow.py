@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, Protocol
 from recordings import decode_cost
 from schemas.dead_letter import DeadLetter
 from schemas.frame import MAX_HEADERS, MAX_SAMPLES, FrameRecord
+from stream_app.worker.backpressure import Backpressure, size_of
 from stream_app.worker.budget import Budgets
-from stream_app.worker.buffer import Room, size_of
 from stream_app.worker.fair import FairQueue
-from stream_app.worker.ledger import Taken
-from stream_app.worker.metrics import Metrics
+from stream_app.worker.metrics import WorkerMetrics
+from stream_app.worker.offset_tracker import FetchedFrame
 from stream_app.worker.processor import Answer
+from stream_app.worker.states import StreamKey
 
 BATCH_VALUE_BYTES = 8 * 1024 * 1024
 COMPUTED_COST = MAX_SAMPLES  # in computation at any time, of more than one frame: what one frame may cost
@@ -24,68 +25,67 @@ BATCH_COST = COMPUTED_COST // 2  # the next batch may be at hand
 COSTLY = BATCH_COST // 4  # goes alone, so that no cheap frame waits for it in its batch
 
 Compute = Callable[[Sequence[FrameRecord]], Coroutine[Any, Any, list[Answer]]]
-Stream = tuple[int, bytes]  # partition and changelog key
 
 
 class Finisher(Protocol):
     """What brings batches to their end."""
 
-    async def finish(self, batch: Sequence[Taken], answers: Sequence[Answer]) -> None:
+    async def finish(self, batch: Sequence[FetchedFrame], answers: Sequence[Answer]) -> None:
         """Bring one batch to its end."""
 
 
-class Owners(Protocol):
-    """What is known of those who send frames."""
+class Admission(Protocol):
+    """What decides how a frame is queued, and whether it may still be answered here."""
 
     def cost(self, record: FrameRecord) -> int:
         """Return what a frame will cost, in samples at its model's rate over all channels."""
 
-    def is_known(self, stream: Stream) -> bool:
+    def is_known(self, stream: StreamKey) -> bool:
         """Whether a stream has been heard before: its machine then has a lane of its own."""
 
-    def is_wanted(self, taken: Taken) -> bool:
+    def is_wanted(self, taken: FetchedFrame) -> bool:
         """Whether a frame may still be answered here."""
 
 
-class EverybodyKnown:
-    """Owners of whom nothing is known but their names."""
+class _AdmitAll:
+    """Admits every frame, and takes every stream for a known one."""
 
     def cost(self, record: FrameRecord) -> int:
         """Return what a frame costs at the rate of a typical model."""
         return decode_cost(record.value or b"")
 
-    def is_known(self, stream: Stream) -> bool:  # noqa: ARG002
+    def is_known(self, stream: StreamKey) -> bool:  # noqa: ARG002
         """Return True."""
         return True
 
-    def is_wanted(self, taken: Taken) -> bool:  # noqa: ARG002
+    def is_wanted(self, taken: FetchedFrame) -> bool:  # noqa: ARG002
         """Return True."""
         return True
 
 
-class _Waiting(NamedTuple):
+class _QueuedFrame(NamedTuple):
     """A frame that waits, and what is asked of it more than once."""
 
-    taken: Taken
-    stream: Stream
+    taken: FetchedFrame
+    stream: StreamKey
     size: int
 
 
-class _Home(NamedTuple):
+class _StreamQueue(NamedTuple):
     """Where a stream's frames wait, so that they stay in order."""
 
     known: bool
     frames: int
 
 
-_Scored = tuple[list[_Waiting], asyncio.Future[list[Answer]] | asyncio.Task[list[Answer]]]
+_Scored = tuple[list[_QueuedFrame], asyncio.Future[list[Answer]] | asyncio.Task[list[Answer]]]
 
 
 class Flow:
     """Takes frames, has them computed in batches, and has the batches finished.
 
     Machines share the computation by what their frames cost (:class:`FairQueue`). Frames of one stream stay in order;
-    those of one partition need not, and their acknowledgement is the ledger's business.
+    those of one partition need not, and their acknowledgement is the offset tracker's business.
 
     Frames that come while the computation is busy go into one batch: under light load batches are small and
     quick, under heavy load large and cheap. Only a full batch is handed over while another is still being computed.
@@ -96,7 +96,7 @@ class Flow:
         processor: Finishes what is computed.
         metrics: Where batch sizes go.
         batch_frames: Most frames in a batch.
-        owners: Knows what frames cost and who is known.
+        admission: Knows what frames cost and who is known.
         room: Counts what waits here.
         budget: What one machine may ask for, in samples a second.
     """
@@ -105,35 +105,35 @@ class Flow:
         self,
         compute: Compute,
         processor: Finisher,
-        metrics: Metrics,
+        metrics: WorkerMetrics,
         batch_frames: int = 64,
         *,
-        owners: Owners | None = None,
-        room: Room | None = None,
+        admission: Admission | None = None,
+        backpressure: Backpressure | None = None,
         budget: float = math.inf,
     ) -> None:
         self._compute = compute
         self._processor = processor
         self._metrics = metrics
         self._batch_frames = batch_frames
-        self._owners = owners or EverybodyKnown()
-        self._room = room or Room()
+        self._admission = admission or _AdmitAll()
+        self._backpressure = backpressure or Backpressure()
         self._budgets = Budgets(budget)
-        self._waiting: FairQueue[_Waiting] = FairQueue()
-        self._homes: dict[Stream, _Home] = {}
+        self._waiting: FairQueue[_QueuedFrame] = FairQueue()
+        self._queues: dict[StreamKey, _StreamQueue] = {}
         self._changed = asyncio.Condition()
         self._in_computation: list[int] = []  # what each batch costs
         self._scored: asyncio.Queue[_Scored] = asyncio.Queue()
 
-    async def put(self, frames: Sequence[Taken]) -> None:
+    async def put(self, frames: Sequence[FetchedFrame]) -> None:
         """Hand over frames in the order in which they came."""
         refused = []
         async with self._changed:
             for taken in frames:
                 record = taken.record
-                waiting = _Waiting(taken, stream_of_record(record), size_of(record))
-                self._room.enter(record.partition, waiting.size)
-                cost = self._owners.cost(record)
+                waiting = _QueuedFrame(taken, stream_of_record(record), size_of(record))
+                self._backpressure.enter(record.partition, waiting.size)
+                cost = self._admission.cost(record)
                 if self._budgets.admits(record, cost):
                     self._push(waiting, cost)
                 else:
@@ -146,7 +146,7 @@ class Flow:
 
     def waits(self, partition: int, key: bytes) -> bool:
         """Whether a frame of a stream, given by its changelog key, waits to be computed."""
-        return (partition, key) in self._homes
+        return (partition, key) in self._queues
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -164,9 +164,9 @@ class Flow:
             self._metrics.batch_frames.observe(len(batch))
             self._scored.put_nowait((batch, stages.create_task(self._computed(batch, cost))))
 
-    async def _computed(self, batch: Sequence[_Waiting], cost: int) -> list[Answer]:
+    async def _computed(self, batch: Sequence[_QueuedFrame], cost: int) -> list[Answer]:
         # What is not wanted is not computed, and the processor, which knows that too, will drop it.
-        wanted = [self._owners.is_wanted(waiting.taken) for waiting in batch]
+        wanted = [self._admission.is_wanted(waiting.taken) for waiting in batch]
         records = [waiting.taken.record for waiting, is_wanted in zip(batch, wanted, strict=True) if is_wanted]
         computed = iter(await self._compute(records) if records else [])
         async with self._changed:
@@ -182,26 +182,26 @@ class Flow:
             batch, answers = await self._scored.get()
             await self._processor.finish([waiting.taken for waiting in batch], await answers)
             for waiting in batch:
-                self._room.leave(waiting.taken.record.partition, waiting.size)
-            self._room.look()
+                self._backpressure.leave(waiting.taken.record.partition, waiting.size)
+            self._backpressure.look()
 
-    def _push(self, waiting: _Waiting, cost: int) -> None:
+    def _push(self, waiting: _QueuedFrame, cost: int) -> None:
         stream = waiting.stream
-        home = self._homes.get(stream) or _Home(self._owners.is_known(stream), 0)
-        self._homes[stream] = _Home(home.known, home.frames + 1)
-        (self._waiting.push if home.known else self._waiting.push_new)(waiting.taken.record.key, waiting, cost)
+        queue = self._queues.get(stream) or _StreamQueue(self._admission.is_known(stream), 0)
+        self._queues[stream] = _StreamQueue(queue.known, queue.frames + 1)
+        (self._waiting.push if queue.known else self._waiting.push_new)(waiting.taken.record.key, waiting, cost)
 
     def _pop(self) -> None:
         stream = self._waiting.pop().item.stream
-        home = self._homes.pop(stream)
-        if home.frames > 1:
-            self._homes[stream] = _Home(home.known, home.frames - 1)
+        queue = self._queues.pop(stream)
+        if queue.frames > 1:
+            self._queues[stream] = _StreamQueue(queue.known, queue.frames - 1)
 
-    async def _next_batch(self) -> tuple[list[_Waiting], int]:
+    async def _next_batch(self) -> tuple[list[_QueuedFrame], int]:
         """Return what is next, and what it costs: up to 8 MiB and what half of the costliest frame costs, or one."""
         async with self._changed:
             await self._changed.wait_for(self._may_begin)
-            batch: list[_Waiting] = []
+            batch: list[_QueuedFrame] = []
             size = total = 0
             while self._waiting and len(batch) < self._batch_frames:
                 waiting, cost = self._waiting.peek()
@@ -227,13 +227,13 @@ class Flow:
         return full and roomy and self._waiting.peek().cost <= COSTLY
 
 
-def stream_of_record(record: FrameRecord) -> Stream:
+def stream_of_record(record: FrameRecord) -> StreamKey:
     """Return whose frame a record says it is, before anything in it is believed."""
     source = b""
     for name, raw in islice(record.headers, MAX_HEADERS):
         if name == "ce_source":
             source = raw or b""
-    return record.partition, (record.key or b"") + b"\0" + source
+    return StreamKey(record.partition, (record.key or b"") + b"\0" + source)
 
 
 def _too_costly(record: FrameRecord, budgets: Budgets) -> DeadLetter:

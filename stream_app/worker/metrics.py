@@ -18,7 +18,7 @@ OTHERS = "(others)"  # no machine id has brackets
 _FRAMES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-class Metrics:
+class WorkerMetrics:
     """One worker's metrics, in a registry of their own.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from stream_app.worker.metrics import Metrics
+from stream_app.worker.metrics import WorkerMetrics
 from stream_app.worker.sender import partition_of
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class Placement:
         metrics: Where each such machine is counted.
     """
 
-    def __init__(self, partitions: int, metrics: Metrics) -> None:
+    def __init__(self, partitions: int, metrics: WorkerMetrics) -> None:
         self._partitions = partitions
         self._metrics = metrics
         self._seen: dict[bytes, int] = {}

@@ -12,17 +12,17 @@ from typing import Any, Protocol, TypeVar
 
 from schemas.alert import Alert, AlertState
 from schemas.dead_letter import DeadLetter
-from stream_app.pipeline import Computed, Outcome, StreamState, glance, silent_together
-from stream_app.pipeline.alerts import many_silent_id
+from stream_app.pipeline import Computed, Outcome, StreamState, silent_in_summary, state_header
+from stream_app.pipeline.alert_builder import many_silent_id
 from stream_app.worker.encode import Encoder, Message
 from stream_app.worker.lease import Lease
-from stream_app.worker.ledger import Ledger, Taken
-from stream_app.worker.metrics import Metrics
+from stream_app.worker.metrics import WorkerMetrics
+from stream_app.worker.offset_tracker import FetchedFrame, OffsetTracker
 from stream_app.worker.placement import Placement
 from stream_app.worker.sender import Sender
-from stream_app.worker.silence import SilentStreams, Stream
-from stream_app.worker.states import StreamStates, state_key, stream_of
-from whirr.fetching import Teller
+from stream_app.worker.silence import SilentStreams
+from stream_app.worker.states import StreamKey, StreamStates, state_key, stream_of
+from whirr.fetching import ThrottledLog
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ Answer = Computed | DeadLetter
 T = TypeVar("T")
 
 
-class Advancing(Protocol):
+class StatefulEngine(Protocol):
     """The stateful half of the engine."""
 
     def advance(self, computed: Computed, state: StreamState | None, now_us: int) -> Outcome:
@@ -40,7 +40,7 @@ class Advancing(Protocol):
         """Return what a timer's look at a stream leads to, or None."""
 
     def silence_due_us(self, machine_id: str, seen_us: int) -> int | None:
-        """Return when a stream last heard at ``seen_us`` is to be told silent; None for never."""
+        """Return when a stream last heard at ``seen_us`` is to be reported silent; None for never."""
 
     def forget_due_us(self, machine_id: str, seen_us: int) -> int | None:
         """Return when a stream last heard at ``seen_us`` is to be forgotten; None for never."""
@@ -48,7 +48,7 @@ class Advancing(Protocol):
     def forget(self, machine_id: str, source: str, state: StreamState, now_us: int) -> tuple[Alert, ...]:
         """Return the alerts that close what is open in a stream that is forgotten."""
 
-    def many_silent(self, machines: Sequence[str], **told: Any) -> Alert | None:
+    def many_silent(self, machines: Sequence[str], **details: Any) -> Alert | None:
         """Return the alert about many streams' silence; None without any route."""
 
 
@@ -59,7 +59,7 @@ class StreamLimits:
     Attributes:
         streams: Most streams.
         new_per_min: Most new ones a minute; after a quiet minute all at once.
-        summary_from: So many that fall silent within a minute are told by one alert.
+        summary_from: So many that fall silent within a minute are reported by one alert.
     """
 
     streams: int = 300_000
@@ -67,8 +67,8 @@ class StreamLimits:
     summary_from: int = 100
 
 
-_Moved = dict[Stream, StreamState | bytes | None]  # bytes: no frame moved it; None: it is forgotten
-_TOLD_AT_ONCE = 200
+_Moved = dict[StreamKey, StreamState | bytes | None]  # bytes: no frame moved it; None: it is forgotten
+_ALERTS_AT_ONCE = 200
 _JOINED_AT_ONCE = 250
 _LOOK_EVERY_S = 10.0
 
@@ -80,7 +80,7 @@ class BatchProcessor:
     changelog has them; then the frames. What fails raises, and leaves the frames unacknowledged.
 
     Attributes:
-        ledger: Which frames are unanswered; acknowledges the others.
+        offsets: Which frames are unanswered; acknowledges the others.
         waits: Tells whether a frame of a stream waits to be computed: such a stream is not silent.
         next_offset: By partition, the offset up to which all frames are acknowledged in this generation.
     """
@@ -88,12 +88,12 @@ class BatchProcessor:
     def __init__(  # noqa: PLR0913 - the parts that a batch meets on its way
         self,
         *,
-        engine: Advancing,
+        engine: StatefulEngine,
         states: StreamStates,
         sender: Sender,
         lease: Lease,
         encoder: Encoder,
-        metrics: Metrics,
+        metrics: WorkerMetrics,
         placement: Placement,
         limits: StreamLimits | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
@@ -112,12 +112,12 @@ class BatchProcessor:
         self._may_be_new_at_us = 0
         self._looked_at_us = 0
         self._busy = asyncio.Lock()
-        self.ledger = Ledger()
+        self.offsets = OffsetTracker()
         self.waits: Callable[[int, bytes], bool] = lambda _partition, _key: False
-        self._tell = Teller(log.error)
+        self._tell = ThrottledLog(log.error)
         self.next_offset: dict[int, int] = {}
 
-    async def finish(self, batch: Sequence[Taken], answers: Sequence[Answer]) -> None:
+    async def finish(self, batch: Sequence[FetchedFrame], answers: Sequence[Answer]) -> None:
         """Bring one batch to its end.
 
         Args:
@@ -134,7 +134,7 @@ class BatchProcessor:
                 if self._lease.admits(taken.generation, taken.record.partition):
                     admitted.append((taken, answer))
                 else:
-                    self.ledger.drop(taken)
+                    self.offsets.drop(taken)
             tally = Counter({"revoked": len(batch) - len(admitted)})
             if admitted:
                 messages, moved = self._apply(admitted, tally)
@@ -146,7 +146,7 @@ class BatchProcessor:
         """Raise alerts for streams from which nothing has come for a while, and forget those silent for long.
 
         Streams that fall silent together do so over some seconds. They are looked for every 10 s (or more often, where
-        silence is told soon), and where they are very many told by one alert.
+        silence is reported soon), and where they are very many reported by one alert.
 
         Args:
             heard_since_us: By partition that is caught up: since when (wall clock) a frame would have been seen.
@@ -160,18 +160,18 @@ class BatchProcessor:
         overdue = await self._silent.overdue(heard_since_us, round(silent_after_s * 1e6), now_us)
         overdue = [stream for stream in overdue if not self.waits(*stream)]
         if self._silent.are_many(len(overdue), now_us):
-            await self._tell_together(overdue, heard_since_us, now_us)
+            await self._alert_summary(overdue, heard_since_us, now_us)
         elif overdue:
-            self._silent.told_each(len(overdue), now_us)
-            await self._tell_each(overdue, heard_since_us, now_us)
+            self._silent.alerted_each(len(overdue), now_us)
+            await self._alert_each(overdue, heard_since_us, now_us)
         for incident_id, streams in self._silent.left_over(now_us).items():
-            await self._tell_each(streams, heard_since_us, now_us, was_in=incident_id)
+            await self._alert_each(streams, heard_since_us, now_us, was_in=incident_id)
 
-    async def _tell_each(
-        self, streams: Sequence[Stream], heard_since_us: Mapping[int, int], now_us: int, was_in: str = ""
+    async def _alert_each(
+        self, streams: Sequence[StreamKey], heard_since_us: Mapping[int, int], now_us: int, was_in: str = ""
     ) -> None:
-        """Tell silent streams one by one, some at a time; ``was_in``: what told them together until now."""
-        for some in _parts(streams, _TOLD_AT_ONCE):
+        """Report silent streams one by one, some at a time; ``was_in``: the incident that they are part of so far."""
+        for some in _parts(streams, _ALERTS_AT_ONCE):
             async with self._busy:
                 generation = self._lease.generation
                 messages: list[Message] = []
@@ -181,7 +181,7 @@ class BatchProcessor:
                     if state is None or not self._lease.admits(generation, stream.partition):
                         continue
                     if state.silent.incident_id != was_in:
-                        continue  # heard, or told, meanwhile
+                        continue  # heard, or reported, meanwhile
                     seen_us = max(state.seen_us, heard_since_us.get(stream.partition, now_us) if not was_in else 0)
                     outcome = self._engine.silence(*stream_of(stream.key), replace(state, seen_us=seen_us), now_us)
                     if outcome is not None and outcome.state is not None:
@@ -190,12 +190,14 @@ class BatchProcessor:
                 if messages:
                     await self._store(messages, moved, generation)
 
-    async def _tell_together(self, streams: Sequence[Stream], heard_since_us: Mapping[int, int], now_us: int) -> None:
-        """Tell the silence of many streams by one alert, and note it in each stream's state, some at a time."""
+    async def _alert_summary(
+        self, streams: Sequence[StreamKey], heard_since_us: Mapping[int, int], now_us: int
+    ) -> None:
+        """Report the silence of many streams by one alert, and note it in each stream's state, some at a time."""
         incident_id = self._silent.running(now_us)
         transition: AlertState = "opened" if incident_id is None else "updated"
         before = 0 if incident_id is None else len(self._silent.streams_of(incident_id))
-        machines = [stream_of(stream.key)[0] for stream in streams[:_TOLD_AT_ONCE]]
+        machines = [stream_of(stream.key)[0] for stream in streams[:_ALERTS_AT_ONCE]]
         for some in _parts(streams, _JOINED_AT_ONCE):
             async with self._busy:
                 generation = self._lease.generation
@@ -211,12 +213,12 @@ class BatchProcessor:
                     if incident_id is None:
                         whole = state if isinstance(state, StreamState) else StreamState.from_bytes(state)
                         incident_id = many_silent_id(whole.frame_id)
-                    newest_us = max(newest_us, glance(state).newest_us)
-                    moved[stream] = silent_together(state, incident_id)
+                    newest_us = max(newest_us, state_header(state).newest_us)
+                    moved[stream] = silent_in_summary(state, incident_id)
                 if incident_id is None or not moved:
                     continue
                 if machines:
-                    messages += self._about_many(
+                    messages += self._summary_alert(
                         machines,
                         incident_id=incident_id,
                         transition=transition,
@@ -224,12 +226,12 @@ class BatchProcessor:
                         recorded_us=newest_us,
                         now_us=now_us,
                     )
-                    machines = []  # told once
+                    machines = []  # reported once
                 await self._store(messages, moved, generation)
                 self._silent.joined(incident_id, now_us)
 
-    def _about_many(self, machines: Sequence[str], **told: Any) -> list[Message]:
-        alert = self._engine.many_silent(machines, **told)
+    def _summary_alert(self, machines: Sequence[str], **details: Any) -> list[Message]:
+        alert = self._engine.many_silent(machines, **details)
         if alert is None:
             return []
         self._metrics.alerts.labels(alert.kind, alert.state).inc()
@@ -243,12 +245,12 @@ class BatchProcessor:
         """
         full = len(self._states) >= self._limits.streams
         found = self._silent.to_forget(heard_since_us, full, now_us)
-        for some in _parts(found, _TOLD_AT_ONCE):
+        for some in _parts(found, _ALERTS_AT_ONCE):
             async with self._busy:
                 generation = self._lease.generation
                 messages: list[Message] = []
                 moved: _Moved = {}
-                left: dict[str, set[Stream]] = {}
+                left: dict[str, set[StreamKey]] = {}
                 for stream, reason in some:
                     state = self._states.get(*stream)
                     if state is None or not self._lease.admits(generation, stream.partition):
@@ -273,24 +275,26 @@ class BatchProcessor:
         except TimeoutError:
             return False
 
-    def _apply(self, admitted: Sequence[tuple[Taken, Answer]], tally: Counter[str]) -> tuple[list[Message], _Moved]:
+    def _apply(
+        self, admitted: Sequence[tuple[FetchedFrame, Answer]], tally: Counter[str]
+    ) -> tuple[list[Message], _Moved]:
         messages: list[Message] = []
-        moved: dict[Stream, StreamState] = {}
-        left: dict[str, set[Stream]] = {}
+        moved: dict[StreamKey, StreamState] = {}
+        left: dict[str, set[StreamKey]] = {}
         now_us, new = self._now_us(), 0
         for taken, answer in admitted:
             if isinstance(answer, DeadLetter):
-                messages.append(self._bury(answer, tally))
+                messages.append(self._dead_letter(answer, tally))
                 continue
             partition = taken.record.partition
-            stream = Stream(partition, state_key(answer.frame.stream))
+            stream = StreamKey(partition, state_key(answer.frame.stream))
             self._placement.see(taken.record.key or b"", partition)
             state = moved.get(stream) or self._states.get(*stream)
             if state is None:
                 refused = self._why_not_new(new, now_us)
                 if refused is not None:
                     letter = DeadLetter(code="too_many_streams", detail=refused, record=taken.record)
-                    messages.append(self._bury(letter, tally))
+                    messages.append(self._dead_letter(letter, tally))
                     continue
                 new += 1
             outcome = self._engine.advance(answer, state, now_us)
@@ -299,7 +303,7 @@ class BatchProcessor:
                 _note_left(stream, state, outcome.state, left)
                 moved[stream] = outcome.state
             if outcome.dead_letter is not None:
-                messages.append(self._bury(outcome.dead_letter, tally))
+                messages.append(self._dead_letter(outcome.dead_letter, tally))
             if outcome.score is not None:
                 tally[outcome.score.status] += 1
                 if missing := outcome.score.missing_before:
@@ -321,12 +325,12 @@ class BatchProcessor:
         self._may_be_new -= 1
         return None
 
-    def _ends_of_many(self, left: Mapping[str, set[Stream]], now_us: int) -> list[Message]:
+    def _ends_of_many(self, left: Mapping[str, set[StreamKey]], now_us: int) -> list[Message]:
         """Return the alerts that close incidents of many streams, now that all but a few are heard again."""
         messages: list[Message] = []
         for incident_id, still in self._silent.ended(left).items():
             machines = [stream_of(stream.key)[0] for stream in still]
-            messages += self._about_many(
+            messages += self._summary_alert(
                 machines,
                 incident_id=incident_id,
                 transition="closed",
@@ -337,7 +341,7 @@ class BatchProcessor:
             self._silent.close(incident_id)
         return messages
 
-    def _bury(self, letter: DeadLetter, tally: Counter[str]) -> Message:
+    def _dead_letter(self, letter: DeadLetter, tally: Counter[str]) -> Message:
         tally["dead_letter"] += 1
         self._metrics.dead_letters.labels(letter.code).inc()
         if letter.record.unreadable is not None:
@@ -363,19 +367,19 @@ class BatchProcessor:
         self._metrics.streams.set(len(self._states))
         self._metrics.send_seconds.observe(time.perf_counter() - began)
 
-    def _keep(self, stream: Stream, state: StreamState | bytes | None) -> None:
+    def _keep(self, stream: StreamKey, state: StreamState | bytes | None) -> None:
         if state is None:
             self._states.forget(*stream)
         elif isinstance(state, bytes):
             self._states.put_silent(*stream, state)
         else:
             before = self._states.peek(*stream)
-            if before is None or glance(before).silent_id:
+            if before is None or state_header(before).silent_id:
                 self._silent.heard(stream)
             self._states.put(*stream, state)
 
     async def _send(self, messages: Sequence[Message]) -> None:
-        """Send messages until the broker has them; of one that is larger than its topic takes, it is told."""
+        """Send messages until the broker has them; one that is larger than its topic takes is reported."""
         refused = await self._sender.send(messages)
         if not refused:
             return
@@ -384,12 +388,12 @@ class BatchProcessor:
         for message in await self._sender.send([self._encoder.too_large(message) for message in refused]):
             self._tell(f"not even a dead letter without its value could be sent: {message.describe()}")
 
-    def _acknowledge(self, batch: Sequence[Taken]) -> None:
+    def _acknowledge(self, batch: Sequence[FetchedFrame]) -> None:
         now_s = self._now_us() / 1e6
         observe = self._metrics.latency_seconds.observe
         for taken in batch:
             if self._lease.holds(taken.generation):
-                partition, upto = taken.record.partition, self.ledger.answered(taken)
+                partition, upto = taken.record.partition, self.offsets.answered(taken)
                 if upto is not None:
                     self.next_offset[partition] = max(upto, self.next_offset.get(partition, 0))
                 observe(max(now_s - taken.record.timestamp_ms / 1e3, 0.0))
@@ -401,7 +405,7 @@ class BatchProcessor:
 
 
 def _note_left(
-    stream: Stream, before: StreamState | None, after: StreamState | None, left: dict[str, set[Stream]]
+    stream: StreamKey, before: StreamState | None, after: StreamState | None, left: dict[str, set[StreamKey]]
 ) -> None:
     """Note a stream that leaves an incident of many streams' silence."""
     if before is None or not before.silent.alert.on:

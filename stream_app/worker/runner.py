@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 from schemas.errors import AccessRefused, ServiceUnavailable
 from stream_app.worker.app import SETTLE_S, WorkerApp, create_app, release
+from stream_app.worker.champions import Champions, ModelTrial, describe, load_champions
 from stream_app.worker.compute import ComputeFailed, ComputeProcess
 from stream_app.worker.health import STALLED_EXIT_CODE
 from stream_app.worker.model_files import ModelFiles, RegisteredFiles
-from stream_app.worker.models import Champions, ModelTrial, describe, load_champions
-from stream_app.worker.topics import ensure_topics
-from stream_app.worker.watch import Stalled
+from stream_app.worker.topic_setup import ensure_topics
+from stream_app.worker.watchdog import Stalled
 from stream_app.worker.web_port import choose_web_port
 from whirr.kafka_clients import refused_within
 from whirr.logs import configure_logging
@@ -113,21 +113,21 @@ async def _loaded(compute: ComputeProcess, champions: Champions) -> bool:
 async def _serve(app: WorkerApp, stop: asyncio.Event) -> int:
     app.in_worker = True
     flow = asyncio.create_task(app.flow.run(), name="flow")
-    watch = asyncio.create_task(app.watch.run(), name="watch")
+    watchdog = asyncio.create_task(app.watchdog.run(), name="watch")
     start = asyncio.create_task(app.start(), name="start")
     asked = asyncio.create_task(stop.wait())
     down = asyncio.create_task(_down(app, start))
     features = [asyncio.create_task(app.features.run(), name="features")] if app.features else []
     try:
-        await asyncio.wait({flow, watch, asked, down}, return_when=asyncio.FIRST_COMPLETED)
-        code = _exit_code(app, flow, watch, down)
+        await asyncio.wait({flow, watchdog, asked, down}, return_when=asyncio.FIRST_COMPLETED)
+        code = _exit_code(app, flow, watchdog, down)
         if code:
             exit_anyway(EXIT_S, code)
         else:
             log.info("stopping")
             await release(app)
     finally:
-        await _stop(app, [flow, watch, start, asked, down, *features])
+        await _stop(app, [flow, watchdog, start, asked, down, *features])
     log.info("stopped")
     return code
 

@@ -11,10 +11,10 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from stream_app.pipeline import glance
-from stream_app.worker.states import StreamStates, stream_of
+from stream_app.pipeline import state_header
+from stream_app.worker.states import StreamKey, StreamStates, stream_of
 
 WINDOW_US = 60_000_000
 LOOKS = 500  # in one go; then others get their turn
@@ -23,24 +23,17 @@ YOUNG_FRAMES = 10
 YOUNG_SILENT_US = 3_600_000_000
 
 
-class Stream(NamedTuple):
-    """A stream, by the partition of its frames and its key in the changelog."""
-
-    partition: int
-    key: bytes
-
-
 class Timing(Protocol):
     """What the engine says of times."""
 
     def silence_due_us(self, machine_id: str, seen_us: int) -> int | None:
-        """Return when a stream last heard at ``seen_us`` is to be told silent; None for never."""
+        """Return when a stream last heard at ``seen_us`` is to be reported silent; None for never."""
 
     def forget_due_us(self, machine_id: str, seen_us: int) -> int | None:
         """Return when a stream last heard at ``seen_us`` is to be forgotten; None for never."""
 
 
-class _Agenda:
+class _Schedule:
     """A partition's streams by the second at which each is to be looked at; a stream that is silent is not in it."""
 
     def __init__(self, epoch: int, keys: Iterable[bytes]) -> None:
@@ -70,12 +63,12 @@ class _Agenda:
 
 
 class SilentStreams:
-    """Finds silent streams and remembers what was told of them together.
+    """Finds silent streams and remembers what was reported of them together.
 
     Args:
         timing: Says when a stream is silent or forgotten.
         states: All streams of this worker's partitions.
-        summary_from: So many that fall silent within a minute are told by one alert.
+        summary_from: So many that fall silent within a minute are reported by one alert.
     """
 
     def __init__(self, timing: Timing, states: StreamStates, summary_from: int) -> None:
@@ -83,53 +76,53 @@ class SilentStreams:
         self._states = states
         self._summary_from = summary_from
         self.few = max(1, summary_from // 10)
-        self._agendas: dict[int, _Agenda] = {}
+        self._schedules: dict[int, _Schedule] = {}
         self._to_sweep: dict[int, list[bytes]] = {}
         self._told: deque[tuple[int, int]] = deque()
         self._joined_us: dict[str, int] = {}
         self._closed: set[str] = set()
         self._open: str | None = None
 
-    def heard(self, stream: Stream) -> None:
+    def heard(self, stream: StreamKey) -> None:
         """Note a stream that is new, or was silent until now."""
-        agenda = self._agendas.get(stream.partition)
-        if agenda is not None:
-            agenda.unplanned.append(stream.key)
+        schedule = self._schedules.get(stream.partition)
+        if schedule is not None:
+            schedule.unplanned.append(stream.key)
 
-    async def overdue(self, heard_since_us: Mapping[int, int], silent_after_us: int, now_us: int) -> list[Stream]:
-        """Return the streams that have fallen silent and are not told yet.
+    async def overdue(self, heard_since_us: Mapping[int, int], silent_after_us: int, now_us: int) -> list[StreamKey]:
+        """Return the streams that have fallen silent and are not reported yet.
 
         Args:
             heard_since_us: By partition: since when (wall clock) a frame would have been seen.
             silent_after_us: The shortest silence that any route calls a fault.
             now_us: Wall clock.
         """
-        self._agendas = {p: agenda for p, agenda in self._agendas.items() if p in heard_since_us}
-        found: list[Stream] = []
+        self._schedules = {p: schedule for p, schedule in self._schedules.items() if p in heard_since_us}
+        found: list[StreamKey] = []
         looks = 0
         for partition, since_us in heard_since_us.items():
-            agenda = self._agendas.get(partition)
-            if agenda is None or agenda.epoch != self._states.epoch(partition):
+            schedule = self._schedules.get(partition)
+            if schedule is None or schedule.epoch != self._states.epoch(partition):
                 epoch = self._states.epoch(partition)
-                agenda = self._agendas[partition] = _Agenda(epoch, self._states.keys(partition))
-            for key in agenda.take(now_us):
-                stream = Stream(partition, key)
+                schedule = self._schedules[partition] = _Schedule(epoch, self._states.keys(partition))
+            for key in schedule.take(now_us):
+                stream = StreamKey(partition, key)
                 due_us = self._due_us(stream, since_us, silent_after_us, now_us)
                 if due_us is not None:
                     if due_us <= now_us:
                         found.append(stream)
-                    agenda.add(key, max(due_us, now_us))
+                    schedule.add(key, max(due_us, now_us))
                 looks += 1
                 if looks % LOOKS == 0:
                     await asyncio.sleep(0)
         return found
 
-    def _due_us(self, stream: Stream, since_us: int, silent_after_us: int, now_us: int) -> int | None:
+    def _due_us(self, stream: StreamKey, since_us: int, silent_after_us: int, now_us: int) -> int | None:
         """Return when a stream is to be looked at again; None if only a frame of its can change anything."""
         state = self._states.peek(*stream)
         if state is None:
             return None
-        seen = glance(state)
+        seen = state_header(state)
         if seen.silent_id or not seen.frames:
             return None
         seen_us = max(seen.seen_us, since_us)
@@ -137,21 +130,21 @@ class SilentStreams:
             return seen_us + silent_after_us
         return self._timing.silence_due_us(stream_of(stream.key)[0], seen_us)
 
-    def is_still(self, stream: Stream, since_us: int, now_us: int) -> bool:
+    def is_still(self, stream: StreamKey, since_us: int, now_us: int) -> bool:
         """Return whether a stream that was found overdue is so still: others had their turn meanwhile."""
         due_us = self._due_us(stream, since_us, 0, now_us)
         return due_us is not None and due_us <= now_us
 
     def are_many(self, count: int, now_us: int) -> bool:
-        """Return whether ``count`` streams that have fallen silent are to be told together."""
+        """Return whether ``count`` streams that have fallen silent are to be reported together."""
         while self._told and now_us - self._told[0][0] > WINDOW_US:
             self._told.popleft()
         if count <= self.few:
             return False
         return self.running(now_us) is not None or count + sum(n for _, n in self._told) >= self._summary_from
 
-    def told_each(self, count: int, now_us: int) -> None:
-        """Note that so many streams were told one by one."""
+    def alerted_each(self, count: int, now_us: int) -> None:
+        """Note that so many streams were reported one by one."""
         self._told.append((now_us, count))
 
     def running(self, now_us: int) -> str | None:
@@ -165,19 +158,19 @@ class SilentStreams:
         self._open = incident_id
         self._joined_us[incident_id] = now_us
 
-    def streams_of(self, incident_id: str) -> list[Stream]:
+    def streams_of(self, incident_id: str) -> list[StreamKey]:
         """Return the streams of an incident that are silent still."""
-        by_partition = self._states.told_together().get(incident_id, {})
-        return [Stream(partition, key) for partition, keys in by_partition.items() for key in keys]
+        by_partition = self._states.summarised().get(incident_id, {})
+        return [StreamKey(partition, key) for partition, keys in by_partition.items() for key in keys]
 
-    def ended(self, left: Mapping[str, set[Stream]]) -> dict[str, list[Stream]]:
+    def ended(self, left: Mapping[str, set[StreamKey]]) -> dict[str, list[StreamKey]]:
         """Return the incidents that end since their streams are heard again, with the few that are silent still.
 
         Args:
             left: By incident, streams that leave it.
         """
-        ended: dict[str, list[Stream]] = {}
-        counts = self._states.told_together() if left else {}
+        ended: dict[str, list[StreamKey]] = {}
+        counts = self._states.summarised() if left else {}
         for incident_id, gone in left.items():
             if incident_id in self._closed or incident_id not in counts:
                 continue
@@ -186,12 +179,12 @@ class SilentStreams:
         return ended
 
     def close(self, incident_id: str) -> None:
-        """Note that the end of an incident was told."""
+        """Note that the end of an incident was reported."""
         self._closed.add(incident_id)
 
-    def left_over(self, now_us: int) -> dict[str, list[Stream]]:
-        """Return, by incident, the few streams that were told together and are to be told one by one now."""
-        incidents = self._states.told_together()
+    def left_over(self, now_us: int) -> dict[str, list[StreamKey]]:
+        """Return, by incident, the few streams that were reported together and are to be reported one by one now."""
+        incidents = self._states.summarised()
         self._closed &= incidents.keys()
         self._joined_us = {
             one: at_us for one, at_us in self._joined_us.items() if one in incidents or now_us - at_us < WINDOW_US
@@ -203,13 +196,13 @@ class SilentStreams:
                 few[incident_id] = self.streams_of(incident_id)
         return few
 
-    def to_forget(self, heard_since_us: Mapping[int, int], full: bool, now_us: int) -> list[tuple[Stream, str]]:
+    def to_forget(self, heard_since_us: Mapping[int, int], full: bool, now_us: int) -> list[tuple[StreamKey, str]]:
         """Look at the next few streams; return those to be forgotten, and why.
 
         ``silent``: nothing came for long. ``full``: there are as many streams as may be, and this one sent few frames
         and has been silent for an hour.
         """
-        found: list[tuple[Stream, str]] = []
+        found: list[tuple[StreamKey, str]] = []
         swept = 0
         self._to_sweep = {p: keys for p, keys in self._to_sweep.items() if p in heard_since_us}
         for partition, since_us in heard_since_us.items():
@@ -220,18 +213,18 @@ class SilentStreams:
                 keys = self._to_sweep[partition] = self._states.keys(partition)
             while keys and swept < SWEPT:
                 swept += 1
-                stream = Stream(partition, keys.pop())
+                stream = StreamKey(partition, keys.pop())
                 reason = self.why_forgotten(stream, full, now_us)
                 if reason is not None:
                     found.append((stream, reason))
         return found
 
-    def why_forgotten(self, stream: Stream, full: bool, now_us: int) -> str | None:
+    def why_forgotten(self, stream: StreamKey, full: bool, now_us: int) -> str | None:
         """Return why a stream is to be forgotten, or None."""
         state = self._states.peek(*stream)
         if state is None:
             return None
-        seen = glance(state)
+        seen = state_header(state)
         due_us = self._timing.forget_due_us(stream_of(stream.key)[0], seen.seen_us)
         if due_us is not None and now_us >= due_us:
             return "silent"

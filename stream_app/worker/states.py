@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
-from stream_app.pipeline import StreamState, glance, newest_of
+from stream_app.pipeline import StreamState, newest_of, state_header
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,13 @@ def stream_of(key: bytes) -> tuple[str, str]:
     return machine_id, source
 
 
+class StreamKey(NamedTuple):
+    """A stream, by the partition of its frames and its key in the changelog."""
+
+    partition: int
+    key: bytes
+
+
 class StreamStates:
     """States by partition and stream. Only what the changelog has acknowledged, or was read from it, is in here.
 
@@ -39,7 +47,7 @@ class StreamStates:
         self.on_put: Callable[[bytes, StreamState], object] = lambda _key, _state: None
         self.on_forget: Callable[[bytes], object] = lambda _key: None
         self._by_partition: dict[int, dict[bytes, StreamState | bytes]] = {}
-        self._together: dict[int, dict[str, set[bytes]]] = {}
+        self._summaries: dict[int, dict[str, set[bytes]]] = {}
         self._epochs: dict[int, int] = {}
 
     def get(self, partition: int, key: bytes) -> StreamState | None:
@@ -103,11 +111,11 @@ class StreamStates:
     def _note(
         self, partition: int, key: bytes, before: StreamState | bytes | None, after: StreamState | bytes | None
     ) -> None:
-        """Keep the index of streams whose silence is told together with others'."""
-        was, is_now = _told_with(before), _told_with(after)
+        """Keep the index of streams whose silence is reported together with others'."""
+        was, is_now = _summary_of(before), _summary_of(after)
         if was == is_now:
             return
-        index = self._together.setdefault(partition, {})
+        index = self._summaries.setdefault(partition, {})
         if was:
             index[was].discard(key)
             if not index[was]:
@@ -115,10 +123,10 @@ class StreamStates:
         if is_now:
             index.setdefault(is_now, set()).add(key)
 
-    def told_together(self) -> dict[str, dict[int, set[bytes]]]:
+    def summarised(self) -> dict[str, dict[int, set[bytes]]]:
         """Return, by incident of many streams' silence, the streams by partition that are silent still."""
         found: dict[str, dict[int, set[bytes]]] = {}
-        for partition, incidents in self._together.items():
+        for partition, incidents in self._summaries.items():
             for incident_id, keys in incidents.items():
                 found.setdefault(incident_id, {})[partition] = keys
         return found
@@ -127,7 +135,7 @@ class StreamStates:
         """Forget the states of ``partitions``."""
         for partition in partitions:
             self._by_partition.pop(partition, None)
-            self._together.pop(partition, None)
+            self._summaries.pop(partition, None)
             self._epochs[partition] = self.epoch(partition) + 1
 
     def keep_only(self, partitions: Iterable[int]) -> None:
@@ -157,9 +165,9 @@ class StreamStates:
         return sum(map(len, self._by_partition.values()))
 
 
-def _told_with(state: StreamState | bytes | None) -> str:
+def _summary_of(state: StreamState | bytes | None) -> str:
     """Return the incident of many streams' silence that a state belongs to, '' for none."""
     if state is None:
         return ""
-    seen = glance(state)
-    return seen.silent_id if seen.together else ""
+    seen = state_header(state)
+    return seen.silent_id if seen.in_summary else ""

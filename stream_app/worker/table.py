@@ -35,7 +35,7 @@ class StateTable(faust.Table):  # type: ignore[misc]
         """Apply changelog records, in order."""
         for event in batch:
             message = event.message
-            if message.unreadable is not None:  # the log tells of it
+            if message.unreadable is not None:  # the log has it
                 continue
             self.states.restore(message.partition, message.key, message.value)
 

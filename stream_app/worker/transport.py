@@ -112,17 +112,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def __post_init__(self) -> None:
-        self._room = asyncio.Event()
+        self._backpressure = asyncio.Event()
 
     def on_buffer_drop(self, tp: TP) -> None:
         """Fetch again from a partition that was held back."""
         super().on_buffer_drop(tp)
-        self._room.set()
+        self._backpressure.set()
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
         """Fetch again from partitions."""
         super().resume_partitions(tps)
-        self._room.set()
+        self._backpressure.set()
 
     def _to_message(self, tp: TP, record: Any) -> Any:
         message = super()._to_message(tp, record)
@@ -181,9 +181,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if self._buffered_partitions:
             timeout = FETCH_WAIT_MS / 1000
         if self.flow_active and not self._get_active_partitions():
-            self._room.clear()
+            self._backpressure.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._room.wait(), 1.0)
+                await asyncio.wait_for(self._backpressure.wait(), 1.0)
         return await super()._wait_next_records(timeout)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

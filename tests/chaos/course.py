@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from commands._output import marked
 from schemas.errors import WhirrError
-from stream_app.worker.topics import ensure_topics
+from stream_app.worker.topic_setup import ensure_topics
 from tests.chaos import features
 from tests.chaos.brokers import wait_in_sync
 from tests.chaos.disk import SmallDisk, small_disk

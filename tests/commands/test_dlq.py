@@ -21,7 +21,7 @@ from schemas.errors import SettingsError
 from tests.helpers import KafkaUnderTest
 from whirr import process
 from whirr.dead_letter_replay import REPLAYED_FROM, plan, replay
-from whirr.dead_letters import Letter, letter_of, parse_place, read_letters
+from whirr.dead_letters import StoredDeadLetter, letter_of, parse_place, read_letters
 from whirr.settings import Settings
 
 Whirr = Callable[..., Awaitable[tuple[int, str, str]]]
@@ -64,7 +64,7 @@ async def filled(kafka: KafkaUnderTest) -> Settings:
     return settings
 
 
-async def found(settings: Settings, **options: Any) -> list[Letter]:
+async def found(settings: Settings, **options: Any) -> list[StoredDeadLetter]:
     return [letter async for letter in read_letters(settings, **options)]
 
 

@@ -20,7 +20,7 @@ import soundfile
 from commands import COMMANDS, load_command
 from commands.models import _COLUMNS
 from schemas import DeadLetter, FrameRecord
-from stream_app.worker.models import Champions
+from stream_app.worker.champions import Champions
 from tests.feature_stores import SHIPPED, a_store, row
 from tests.helpers import KafkaUnderTest
 from tests.models import NORMAL_RMS, course

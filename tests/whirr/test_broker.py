@@ -23,7 +23,7 @@ from schemas.errors import MissingExtra, SettingsError
 from schemas.frame import FrameRecord
 from tests.conftest import unavailable
 from tests.helpers import MAX_RECORD_BYTES, KafkaUnderTest, eventually, eventually_async, is_running, run_whirr
-from whirr import broker_front
+from whirr import broker_proxy
 from whirr.broker import EmbeddedBroker
 
 
@@ -329,7 +329,7 @@ def _written_and_read_by_kafka_python(kafka: KafkaUnderTest, topic: str) -> list
     return read
 
 
-# The embedded broker's front, byte by byte
+# The embedded broker's proxy, byte by byte
 
 
 class Wire:
@@ -338,11 +338,11 @@ class Wire:
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
 
-    def ask(self, key: int, version: int, body: bytes, tags: bytes = b"") -> broker_front.Cursor:
+    def ask(self, key: int, version: int, body: bytes, tags: bytes = b"") -> broker_proxy.Cursor:
         request = struct.pack(">hhih", key, version, 7, 4) + b"test" + tags + body
         self._socket.sendall(struct.pack(">i", len(request)) + request)
         (length,) = struct.unpack(">i", self._receive(4))
-        answer = broker_front.Cursor(self._receive(length))
+        answer = broker_proxy.Cursor(self._receive(length))
         assert answer.int32() == 7
         return answer
 
@@ -384,7 +384,7 @@ def test_it_tells_its_versions_without_tags(embedded_broker: EmbeddedBroker, ver
     if version >= 1:
         assert answer.int32() == 0
     assert answer.data[answer.at :] == (b"\0" if flexible else b"")
-    assert {key: known[key][1] for key in broker_front.LAST_VERSION} == broker_front.LAST_VERSION
+    assert {key: known[key][1] for key in broker_proxy.LAST_VERSION} == broker_proxy.LAST_VERSION
 
 
 def test_a_version_that_it_does_not_know_is_answered_with_its_versions(embedded_broker: EmbeddedBroker):
@@ -411,9 +411,9 @@ def test_a_group_is_joined_by_an_early_version(embedded_broker: EmbeddedBroker, 
 
 def test_a_long_session_timeout_keeps_no_group_waiting():
     request = struct.pack(">hhihhih", 11, 0, 1, -1, 1, 0, 0)[:10] + b"\0\x01g" + struct.pack(">i", 45_000) + b"\0\0"
-    assert broker_front.with_short_session(request) == request[:13] + struct.pack(">i", 6_000) + b"\0\0"
+    assert broker_proxy.with_short_session(request) == request[:13] + struct.pack(">i", 6_000) + b"\0\0"
     short = request[:13] + struct.pack(">i", 3_000) + b"\0\0"
-    assert broker_front.with_short_session(short) == short
+    assert broker_proxy.with_short_session(short) == short
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ def test_what_is_no_message_closes_its_own_connection_only(embedded_broker: Embe
 
 
 def test_a_topic_made_anew_forgets_where_its_batches_began():
-    batches = broker_front.Batches()
+    batches = broker_proxy.Batches()
     place = (b"frames", 0)
     for start, records in ((0, 5), (5, 1), (6, 3)):
         batches.appended(place, start, records)

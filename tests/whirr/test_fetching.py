@@ -19,9 +19,9 @@ from schemas.errors import SettingsError
 from tests.helpers import KafkaUnderTest
 from tests.raw_batches import bomb, raw_batch, raw_record, send_raw
 from whirr import fetching
-from whirr.alerts import AlertReader
+from whirr.alert_reader import AlertReader
 from whirr.dead_letters import read_letter, read_letters
-from whirr.fetching import Teller, UnreadableRecord
+from whirr.fetching import ThrottledLog, UnreadableRecord
 from whirr.record_batches import MAX_UNPACKED_BYTES
 from whirr.topic_reader import read_record, read_topic
 
@@ -67,7 +67,7 @@ async def test_every_codec_is_read(kafka: KafkaUnderTest) -> None:
 async def test_what_can_t_be_read_stands_between_what_can(
     kafka: KafkaUnderTest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "_tell", Teller(fetching.log.warning))
+    monkeypatch.setattr(fetching, "_tell", ThrottledLog(fetching.log.warning))
     settings = kafka.settings()
     topic = settings.frames_topic
     await kafka.create_topics(topic, partitions=1)
@@ -145,7 +145,7 @@ async def test_only_what_is_committed_and_no_waiting_for_the_rest(kafka: KafkaUn
 def test_a_flood_is_told_in_a_line_a_minute() -> None:
     said: list[str] = []
     now_s = [0.0]
-    teller = Teller(said.append, every_s=60, now_s=lambda: now_s[0])
+    teller = ThrottledLog(said.append, every_s=60, now_s=lambda: now_s[0])
     for second in range(130):
         now_s[0] = second
         teller(f"at {second}")

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from schemas import ERROR_CODES
 from tests.raw_batches import NOW_MS, bomb, packed, raw_batch, raw_record, sized, varint
-from whirr.record_batches import MAX_RECORDS, MAX_UNPACKED_BYTES, BatchReader, Record, Unreadable
+from whirr.record_batches import MAX_RECORDS, MAX_UNPACKED_BYTES, BatchReader, Record, UnreadableRange
 
 HEADERS = (("ce_time", b"2026-01-01T00:00:00Z"), ("site", None), ("", b""))
 ALL = ["none", "gzip", "snappy", "snappy-raw", "lz4", "zstd"]
 
 
-def read(data: bytes, position: int = 0, **options: object) -> tuple[list[Record | Unreadable], int]:
+def read(data: bytes, position: int = 0, **options: object) -> tuple[list[Record | UnreadableRange], int]:
     reader = BatchReader(data, position, **options)  # type: ignore[arg-type]
     return list(reader), reader.position
 
@@ -34,9 +34,9 @@ def records(count: int, size: int = 100) -> bytes:
     return b"".join(raw_record(b"pump-%d" % at, bytes([at]) * size, (), at) for at in range(count))
 
 
-def lost(data: bytes, position: int = 0, **options: object) -> Unreadable:
+def lost(data: bytes, position: int = 0, **options: object) -> UnreadableRange:
     (only,), _ = read(data, position, **options)
-    assert isinstance(only, Unreadable)
+    assert isinstance(only, UnreadableRange)
     assert only.code in ERROR_CODES
     return only
 
@@ -96,7 +96,7 @@ def test_one_damaged_record_costs_only_itself() -> None:
         data = raw_record(b"a", b"1") + varint(len(body)) + body + raw_record(b"c", b"3", (), 2)
         for codec in ("none", "zstd"):
             found, position = read(raw_batch(data, 3, codec, first=10))
-            assert [type(one) for one in found] == [Record, Unreadable, Record], body
+            assert [type(one) for one in found] == [Record, UnreadableRange, Record], body
             assert found[1][:2] == (11, 11)
             assert found[1].code == "record_unreadable"  # type: ignore[union-attr]
             assert position == 13
@@ -118,7 +118,7 @@ def test_batches_that_can_t_be_read_at_all() -> None:
     }
     for what, batch in cases.items():
         found, position = read(batch + good, 10)
-        assert isinstance(found[0], Unreadable), what
+        assert isinstance(found[0], UnreadableRange), what
         assert found[0][:2] == (10, 11), what
         assert found[0].code == "batch_unreadable"
         assert [one.offset for one in found[1:] if isinstance(one, Record)] == [12, 13], what
@@ -133,7 +133,7 @@ def test_counts_that_lie(codec: str) -> None:
     assert found[3][:2] == (3, 4)
     assert position == 5
     found, position = read(raw_batch(records(3), 2, codec))
-    assert [type(one) for one in found] == [Record, Record, Unreadable]
+    assert [type(one) for one in found] == [Record, Record, UnreadableRange]
     assert position == 2
     assert lost(raw_batch(records(3), -1, codec, delta=2))[:4:3] == (0, "batch_unreadable")
     assert lost(raw_batch(records(3), 3, codec, delta=-7)).code == "batch_unreadable"
@@ -141,7 +141,7 @@ def test_counts_that_lie(codec: str) -> None:
     assert [one[0] for one in found] == [0, 1, 2]
     assert position == 40, "nothing is beyond the partition's end"
     found, _ = read(raw_batch(raw_record(b"a", b"1", (), 1) + raw_record(b"b", b"2", (), 0), 2, codec))
-    assert [type(one) for one in found] == [Record, Unreadable]
+    assert [type(one) for one in found] == [Record, UnreadableRange]
 
 
 def test_compaction_leaves_gaps_and_they_are_none_of_ours() -> None:
@@ -197,7 +197,7 @@ def test_a_bomb_is_told_and_what_was_before_it_is_read(codec: str) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert isinstance(found[0], Unreadable)
+    assert isinstance(found[0], UnreadableRange)
     assert found[0].code == "batch_too_large"
     assert str(MAX_UNPACKED_BYTES) in found[0].detail
     assert [one[0] for one in found] == [0, 1]
@@ -205,7 +205,7 @@ def test_a_bomb_is_told_and_what_was_before_it_is_read(codec: str) -> None:
     assert peak < 3 * MAX_UNPACKED_BYTES
     leading = records(3) + raw_record(b"bomb", bytes(2 * MAX_UNPACKED_BYTES), (), 3) + raw_record(b"e", b"", (), 4)
     found, position = read(raw_batch(leading, 5, codec))
-    assert [type(one) for one in found] == [Record, Record, Record, Unreadable]
+    assert [type(one) for one in found] == [Record, Record, Record, UnreadableRange]
     assert found[3][:2] == (3, 4)
     assert position == 5
 
@@ -234,7 +234,7 @@ def varint_unsigned(number: int) -> bytes:
 def test_a_million_records_in_one_small_batch() -> None:
     many = b"".join(raw_record(None, b"", (), at) for at in range(MAX_RECORDS + 1))
     found, position = read(raw_batch(many, MAX_RECORDS + 1, "zstd"))
-    assert [one.code for one in found if isinstance(one, Unreadable)] == ["batch_too_many"]
+    assert [one.code for one in found if isinstance(one, UnreadableRange)] == ["batch_too_many"]
     assert position == MAX_RECORDS + 1
     assert lost(raw_batch(many[:99], 1_000_000, "zstd"))[:2] == (0, 999_999)
     most = b"".join(raw_record(b"p", b"v", (), at) for at in range(MAX_RECORDS))
@@ -280,10 +280,10 @@ def _checked(data: bytes, position: int) -> None:
         found.append(one)
         assert reader.position > one[0], "whoever stops here goes on behind it"
     assert reader.unpacked_bytes <= MAX_UNPACKED_BYTES * (1 + len(data) // 61)
-    assert all(isinstance(one, Record | Unreadable) for one in found)
-    ends = [one.last if isinstance(one, Unreadable) else one.offset for one in found]
+    assert all(isinstance(one, Record | UnreadableRange) for one in found)
+    ends = [one.last if isinstance(one, UnreadableRange) else one.offset for one in found]
     assert all(a <= b for a, b in pairwise(ends))
-    assert all(one.first <= one.last for one in found if isinstance(one, Unreadable))
+    assert all(one.first <= one.last for one in found if isinstance(one, UnreadableRange))
     assert reader.position >= position
     assert reader.position > max(ends, default=-1)
 

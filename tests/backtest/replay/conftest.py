@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backtest.replay.models import load
-from stream_app.worker.models import Champions
+from stream_app.worker.champions import Champions
 from tests.models import NORMAL_RMS as RMS
 from tests.models import encoded, noise, tiny_model
 from whirr.settings import Route, load_settings

@@ -15,7 +15,7 @@ from backtest.store import opened
 from recordings.pattern import Pattern
 from schemas.errors import RecordingError, SettingsError
 from schemas.times import format_rfc3339
-from stream_app.worker.models import Champions
+from stream_app.worker.champions import Champions
 from tests.models import encoded, noise
 
 SECOND = encoded(noise())

@@ -16,7 +16,7 @@ from backtest.replay.publish import in_time_order
 from backtest.store import opened
 from commands import run
 from schemas import FrameRecord
-from stream_app.worker.models import Champions
+from stream_app.worker.champions import Champions
 from tests.backtest.replay.results import alerts, lines, scores
 from tests.helpers import KafkaUnderTest
 from tests.models import NORMAL_RMS, encoded, noise, record

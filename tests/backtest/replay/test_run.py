@@ -18,7 +18,7 @@ from commands._replay import notes
 from schemas import Alert, DeadLetter, FrameRecord, Score, parse_frame
 from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline import backtest
-from stream_app.worker.models import Champions
+from stream_app.worker.champions import Champions
 from tests.backtest.replay.results import alerts, as_json, lines, score_of, scores, told
 from tests.helpers import validate_message
 from tests.models import START_US, encoded, noise, tiny_metadata, tiny_model

@@ -19,7 +19,7 @@ from backtest.report.moments import moment
 from backtest.report.replay import SHOWN_POINTS, When, _auc_tile, course, moments_wanted, read_results, write_report
 from backtest.streams import NORMAL, ScoredStream
 from schemas.errors import RecordingError, SettingsError
-from stream_app.worker.models import Champions
+from stream_app.worker.champions import Champions
 from tests.browser import shown_in_browser
 from tests.models import NORMAL_RMS
 from tests.registered_models import sound_model

@@ -9,7 +9,7 @@ import librosa
 import numpy as np
 
 from recordings import read_recording
-from schemas.model import FeatureConfig
+from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline.resample import resample
 from tests.helpers import SHARED_DATA
 

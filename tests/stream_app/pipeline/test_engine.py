@@ -44,13 +44,13 @@ def codes(answers):
     return [a.code for a in answers if isinstance(a, DeadLetter)]
 
 
-def told(answers):
+def transitions(answers):
     return [(a.kind, a.sensor_fault, a.state, a.frame.offset if a.frame else None) for a in alerts(answers)]
 
 
 def test_incident_opens_updates_and_closes_with_one_id(replay):
     answers = replay(course([1, 1, 4, 4, 4, 1, 1, 1, 1, 1, 1]))
-    assert told(answers) == [("machine", None, "opened", 4), ("machine", None, "closed", 9)]
+    assert transitions(answers) == [("machine", None, "opened", 4), ("machine", None, "closed", 9)]
     opened, closed = alerts(answers)
     assert opened.incident_id == opened.alert_id == closed.incident_id != closed.alert_id
     assert opened.alert_id == alert_id(opened.frame.frame_id, "machine::opened")
@@ -62,7 +62,7 @@ def test_incident_opens_updates_and_closes_with_one_id(replay):
 
 def test_mode_every_tells_each_anomalous_frame(replay):
     answers = replay(course([1, LOUD, 1, LOUD]), mode="every")
-    assert told(answers) == [("machine", None, "anomalous", 1), ("machine", None, "anomalous", 3)]
+    assert transitions(answers) == [("machine", None, "anomalous", 1), ("machine", None, "anomalous", 3)]
     assert all(a.incident_id == a.alert_id for a in alerts(answers))
 
 
@@ -83,7 +83,7 @@ def test_streams_are_apart(replay):
     a, b = course([LOUD] * 2, source="a"), course([LOUD] * 2, source="b")
     other = course([LOUD] * 2, machine_id="pump-2")
     mixed = [frame for trio in zip(a, b, other, strict=True) for frame in trio]
-    assert told(replay(mixed)) == []
+    assert transitions(replay(mixed)) == []
 
 
 def test_sequence_gaps_are_counted_and_restarts_are_not(replay):
@@ -98,19 +98,19 @@ def test_quiet_and_starting_machines_are_idle_and_raise_nothing(replay):
     levels = [1, 1, 0.01, 0.01, 0.01, 0.01, LOUD, LOUD, LOUD, 1, 1]
     answers = replay(course(levels), running_dbfs=-40, start_up_s=3)
     assert [s.idle_reason for s in scores(answers)] == ["start_up"] * 2 + ["quiet"] * 4 + ["start_up"] * 3 + [None] * 2
-    assert told(answers) == []
-    assert told(replay(course(levels)))  # without the route's help it would have been an alert
+    assert transitions(answers) == []
+    assert transitions(replay(course(levels)))  # without the route's help it would have been an alert
 
 
 def test_idle_frames_keep_an_incident_open(replay):
     answers = replay(course([LOUD] * 3 + [0.01] * 10), running_dbfs=-40)
-    assert told(answers) == [("machine", None, "opened", 2)]
+    assert transitions(answers) == [("machine", None, "opened", 2)]
 
 
 def test_muted_until(replay):
     answers = replay(course([LOUD] * 8), muted_until="2026-01-01T00:00:04Z")
     assert [s.idle_reason for s in scores(answers)] == ["muted"] * 4 + [None] * 4
-    assert told(answers) == [("machine", None, "opened", 6)]
+    assert transitions(answers) == [("machine", None, "opened", 6)]
 
 
 @pytest.mark.parametrize(("fault", "samples"), [("flat", np.zeros((1, 16000))), ("clipped", noise(rms=3.0))])
@@ -119,15 +119,15 @@ def test_sensor_faults_are_incidents_of_their_own(replay, fault, samples):
     bad = [record(value, recorded_us=START_US + i * SECOND_US, offset=i) for i in range(4)]
     good = course([1] * 6, start_us=START_US + 4 * SECOND_US)
     answers = replay(bad + good, threshold=1000.0)
-    assert told(answers) == [("sensor", fault, "opened", 2), ("sensor", fault, "closed", 4)]
+    assert transitions(answers) == [("sensor", fault, "opened", 2), ("sensor", fault, "closed", 4)]
     assert [s.sensor_fault for s in scores(answers)] == [fault] * 4 + [None] * 6
 
 
 def test_a_flat_signal_is_no_machine_fault_but_a_clipped_one_may_be(replay):
     flat = [record(encoded(np.zeros((1, 16000))), recorded_us=START_US + i * SECOND_US) for i in range(4)]
-    assert {kind for kind, *_ in told(replay(flat))} == {"sensor"}
+    assert {kind for kind, *_ in transitions(replay(flat))} == {"sensor"}
     clipped = [record(encoded(noise(rms=3.0)), recorded_us=START_US + i * SECOND_US) for i in range(4)]
-    assert {kind for kind, *_ in told(replay(clipped))} == {"sensor", "machine"}
+    assert {kind for kind, *_ in transitions(replay(clipped))} == {"sensor", "machine"}
 
 
 def test_silence_opens_once_and_closes_with_the_next_frame(model):
@@ -208,9 +208,9 @@ def test_frames_that_cant_be_used_harm_no_other_of_their_shape(replay):
     mixed = [of(16_000, "pump-1"), of(3_000, "pump-2"), of(3_000, "pump-3"), record(b"RIFF", "pump-4")]
     mixed += [of(20_000, "pump-5"), of(16_000, "pump-6"), of(3_000, "pump-7"), of(16_000, "pump-8")]
     answers = replay(mixed)
-    told = [a.machine_id if isinstance(a, Score) else (a.record.key.decode(), a.code) for a in answers]
+    transitions = [a.machine_id if isinstance(a, Score) else (a.record.key.decode(), a.code) for a in answers]
     short = [(f"pump-{number}", "too_short") for number in (2, 3, 7)]
-    assert told == ["pump-1", *short[:2], ("pump-4", "not_audio"), "pump-5", "pump-6", short[2], "pump-8"]
+    assert transitions == ["pump-1", *short[:2], ("pump-4", "not_audio"), "pump-5", "pump-6", short[2], "pump-8"]
     alone = [answer for one in mixed for answer in replay([one])]
     assert answers == alone
 
@@ -294,8 +294,8 @@ def test_a_counter_that_jumps_absurdly_far_was_restarted(replay):
 
 def test_a_flat_sensor_is_told_though_its_machine_counts_as_switched_off(replay):
     flat = [record(encoded(np.zeros((1, 16000))), recorded_us=START_US + i * SECOND_US, offset=i) for i in range(4)]
-    assert told(replay(flat, running_dbfs=-60)) == [("sensor", "flat", "opened", 2)]
-    assert told(replay(flat, muted_until="2027-01-01T00:00:00Z")) == []
+    assert transitions(replay(flat, running_dbfs=-60)) == [("sensor", "flat", "opened", 2)]
+    assert transitions(replay(flat, muted_until="2027-01-01T00:00:00Z")) == []
 
 
 def test_an_incident_ends_when_its_route_begins_to_tell_every_frame(model):
@@ -351,8 +351,8 @@ FORGET_H = 1.0
 def test_a_stream_begins_anew_after_a_long_silence(replay):
     levels = [LOUD, LOUD]
     parts = [*course(levels), *course([LOUD] * 2, start_us=START_US + HOUR_US + SECOND_US)]
-    assert told(replay(parts, forget_after_h=FORGET_H)) == [], "two of five before count no more"
-    assert told(replay(parts, forget_after_h=2.0)) == [("machine", None, "opened", 0)]
+    assert transitions(replay(parts, forget_after_h=FORGET_H)) == [], "two of five before count no more"
+    assert transitions(replay(parts, forget_after_h=2.0)) == [("machine", None, "opened", 0)]
 
 
 def test_what_is_open_in_a_stream_that_begins_anew_is_closed(replay):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import FrameRejected, ModelError
-from schemas.model import FeatureConfig
+from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline.features import Features
 from tests.helpers import needs_shared_data
 from tests.stream_app.pipeline.signals import CONFIGS, real_signals, reference_log_mel, signals

@@ -15,11 +15,11 @@ def rules(draw):
 
 
 def run(ratios, rule):
-    incident, told = Incident(), []
+    incident, transitions = Incident(), []
     for ratio in ratios:
         incident, transition = step(incident, ratio, rule)
-        told.append((transition, incident))
-    return told
+        transitions.append((transition, incident))
+    return transitions
 
 
 def held(ratios, rule):
@@ -83,8 +83,8 @@ def test_a_score_at_the_threshold_is_not_above_it():
 
 
 def test_severity_rises_and_falls_with_hysteresis():
-    told = run([3.0, 3.0, 3.0] + [1.5] * 5 + [3.0] * 3, Rule())
-    assert [(i, t, s.severity) for i, (t, s) in enumerate(told) if t] == [
+    transitions = run([3.0, 3.0, 3.0] + [1.5] * 5 + [3.0] * 3, Rule())
+    assert [(i, t, s.severity) for i, (t, s) in enumerate(transitions) if t] == [
         (2, "opened", "critical"),
         (7, "updated", "warning"),
         (10, "updated", "critical"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stream_app.pipeline.rolling import HALF_LIFE_US, RollingMean, RollingScore
 from stream_app.pipeline.rule import Incident, Latch
-from stream_app.pipeline.state import StreamState, glance, newest_of, silent_together
+from stream_app.pipeline.state import StreamState, newest_of, silent_in_summary, state_header
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 IDENTITIES = st.one_of(st.just(""), st.binary(min_size=16, max_size=16).filter(any).map(bytes.hex))
@@ -50,17 +50,17 @@ def test_bytes_round_trip_at_constant_size(state):
     assert len(raw) == len(StreamState().to_bytes()) < 400
     assert same(StreamState.from_bytes(raw), state)
     assert newest_of(raw) == state.newest_us
-    assert glance(raw) == glance(state)
-    assert glance(raw).seen_us == state.seen_us
+    assert state_header(raw) == state_header(state)
+    assert state_header(raw).seen_us == state.seen_us
 
 
 @given(STATES, IDENTITIES.filter(bool))
 def test_silence_told_together_is_noted_in_the_bytes(state, incident_id):
     silent = Incident(incident_id, Latch(on=True))
     for form in (state, state.to_bytes()):
-        raw = silent_together(form, incident_id)
+        raw = silent_in_summary(form, incident_id)
         assert same(StreamState.from_bytes(raw), replace(state, silent=silent))
-        assert glance(raw) == glance(replace(state, silent=silent))
+        assert state_header(raw) == state_header(replace(state, silent=silent))
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x03" + StreamState().to_bytes()[1:], StreamState().to_bytes()[:-1]])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.model import FeatureConfig
+from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.statistics import STATISTICS
 from tests.helpers import needs_shared_data

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import FrameRejected
-from schemas.model import FeatureConfig
+from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline.features import windows
 
 

@@ -24,9 +24,9 @@ from stream_app.pipeline import Outcome, StreamState
 from stream_app.pipeline.rule import Incident
 from stream_app.worker.encode import Encoder, Message
 from stream_app.worker.lease import Lease
-from stream_app.worker.metrics import Metrics
+from stream_app.worker.metrics import WorkerMetrics
 from stream_app.worker.placement import Placement
-from stream_app.worker.processor import BatchProcessor, StreamLimits, Taken
+from stream_app.worker.processor import BatchProcessor, FetchedFrame, StreamLimits
 from stream_app.worker.states import StreamStates
 
 NOW_US = 1_767_225_600_000_000
@@ -128,12 +128,12 @@ class FakeEngine:
     def forget(self, machine_id: str, source: str, state: StreamState, now_us: int) -> tuple[Alert, ...]:
         return (alert_of(machine_id, source or None, state.frame_id, "machine::closed", state.newest_us),)
 
-    def many_silent(self, machines: Sequence[str], **told: Any) -> Alert:
-        transition, recorded_us = told.pop("transition"), told.pop("recorded_us")
-        del told["now_us"]
-        alert = alert_of("(many)", None, told["incident_id"], f"sensor:silent:{transition}", recorded_us)
-        identity = told["incident_id"] if transition == "opened" else alert.alert_id
-        return replace(alert, **told, alert_id=identity, state=transition, machines=tuple(machines[:20]))
+    def many_silent(self, machines: Sequence[str], **details: Any) -> Alert:
+        transition, recorded_us = details.pop("transition"), details.pop("recorded_us")
+        del details["now_us"]
+        alert = alert_of("(many)", None, details["incident_id"], f"sensor:silent:{transition}", recorded_us)
+        identity = details["incident_id"] if transition == "opened" else alert.alert_id
+        return replace(alert, **details, alert_id=identity, state=transition, machines=tuple(machines[:20]))
 
 
 def answer_to(record: FrameRecord) -> Any:
@@ -183,7 +183,7 @@ class Bench:
         self.states = StreamStates()
         self.lease = Lease(lambda: self.generation)
         self.lease.open(1, range(4))
-        self.metrics = Metrics()
+        self.metrics = WorkerMetrics()
         self.processor = BatchProcessor(
             engine=self.engine,
             states=self.states,
@@ -196,12 +196,12 @@ class Bench:
             now_us=lambda: self.now_us,
         )
 
-    def taken(self, record: FrameRecord, generation: int = 1) -> Taken:
-        return Taken(record, generation, lambda: self.log.append(f"ack {record.offset}"))
+    def taken(self, record: FrameRecord, generation: int = 1) -> FetchedFrame:
+        return FetchedFrame(record, generation, lambda: self.log.append(f"ack {record.offset}"))
 
     async def finish(self, records: Sequence[FrameRecord], generation: int = 1) -> None:
         batch = [self.taken(record, generation) for record in records]
-        self.processor.ledger.take(batch)
+        self.processor.offsets.take(batch)
         await self.processor.finish(batch, self.engine.compute(records))
 
     @property

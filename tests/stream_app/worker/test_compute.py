@@ -18,8 +18,8 @@ import pytest
 from schemas import DeadLetter
 from schemas.errors import ModelError
 from stream_app.pipeline import Engine
+from stream_app.worker.champions import load_champions
 from stream_app.worker.compute import ComputeFailed, ComputeProcess
-from stream_app.worker.models import load_champions
 from stream_app.worker.slots import SLOT_BYTES
 from tests.helpers import eventually_async, is_running
 from tests.models import course, encoded, noise, record, tiny_metadata, tiny_model
@@ -199,7 +199,7 @@ async def test_stopping_ends_it(path, number):
 PARENT = """
 import asyncio, sys, time
 from stream_app.worker.compute import ComputeProcess
-from stream_app.worker.models import load_champions
+from stream_app.worker.champions import load_champions
 from tests.models import course
 from whirr.settings import Route
 async def main(path):

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from schemas import DeadLetter, FrameRecord
+from stream_app.worker.backpressure import Backpressure
 from stream_app.worker.budget import BURST_S
-from stream_app.worker.buffer import Room
-from stream_app.worker.flow import Flow, Stream
-from stream_app.worker.ledger import Taken
-from stream_app.worker.metrics import Metrics
+from stream_app.worker.flow import Flow, StreamKey
+from stream_app.worker.metrics import WorkerMetrics
+from stream_app.worker.offset_tracker import FetchedFrame
 from tests.helpers import eventually_async
 
 # Waiting takes no time here, and ends when all tasks wait.
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 WORST = 4_000_000
 
 
-def taken(offset: int, size: int = 1, key: bytes = b"pump-1", cost: int = 10, generation: int = 1) -> Taken:
+def taken(offset: int, size: int = 1, key: bytes = b"pump-1", cost: int = 10, generation: int = 1) -> FetchedFrame:
     headers = [("cost", str(cost).encode())]
-    return Taken(FrameRecord(key, bytes(size), headers, offset=offset), generation, lambda: None)
+    return FetchedFrame(FrameRecord(key, bytes(size), headers, offset=offset), generation, lambda: None)
 
 
-class Owners:
+class Admission:
     """Knows what a frame costs because it says so, and whom it is told."""
 
     known: Set[bytes] | None = None
@@ -35,10 +35,10 @@ class Owners:
     def cost(self, record: FrameRecord) -> int:
         return int(record.headers[0][1])
 
-    def is_known(self, stream: Stream) -> bool:
+    def is_known(self, stream: StreamKey) -> bool:
         return self.known is None or stream[1].partition(b"\0")[0] in self.known
 
-    def is_wanted(self, taken: Taken) -> bool:
+    def is_wanted(self, taken: FetchedFrame) -> bool:
         return taken.generation == 1
 
 
@@ -57,7 +57,7 @@ class Stages:
         await self.may_compute.wait()
         return [record.offset for record in records]
 
-    async def finish(self, batch: Sequence[Taken], answers: Sequence[Any]) -> None:
+    async def finish(self, batch: Sequence[FetchedFrame], answers: Sequence[Any]) -> None:
         await self.may_finish.wait()
         assert [entry.record.offset for entry in batch] == list(answers)
         self.finished.append(list(answers))
@@ -65,7 +65,7 @@ class Stages:
 
 @asynccontextmanager
 async def running(stages: Stages, batch_frames: int = 2, **options: Any) -> AsyncIterator[Callable[..., Any]]:
-    flow = Flow(stages.compute, stages, Metrics(), batch_frames, **{"owners": Owners(), **options})  # type: ignore[arg-type]
+    flow = Flow(stages.compute, stages, WorkerMetrics(), batch_frames, **{"admission": Admission(), **options})  # type: ignore[arg-type]
     task = asyncio.create_task(flow.run())
     try:
         yield flow.put
@@ -122,15 +122,15 @@ async def test_a_full_batch_is_at_hand_while_one_is_being_computed() -> None:
 async def test_what_waits_is_counted_until_it_is_finished() -> None:
     stages = Stages()
     stages.may_finish.clear()
-    room = Room()
-    async with running(stages, room=room) as put:
+    backpressure = Backpressure()
+    async with running(stages, backpressure=backpressure) as put:
         await put([taken(offset, 100) for offset in range(6)])
-        assert (room.frames, room.bytes) == (6, 672), "values, keys and headers"
+        assert (backpressure.frames, backpressure.bytes) == (6, 672), "values, keys and headers"
         await eventually_async(lambda: len(stages.computed) == 3)
-        assert (room.frames, room.bytes) == (6, 672), "a dead letter needs its frame to the end"
+        assert (backpressure.frames, backpressure.bytes) == (6, 672), "a dead letter needs its frame to the end"
         stages.may_finish.set()
         await eventually_async(lambda: len(stages.finished) == 3)
-        await eventually_async(lambda: (room.frames, room.bytes) == (0, 0))
+        await eventually_async(lambda: (backpressure.frames, backpressure.bytes) == (0, 0))
 
 
 async def test_cheap_frames_pass_costly_ones_that_came_first() -> None:
@@ -166,13 +166,13 @@ async def test_no_second_batch_is_at_hand_behind_a_costly_frame_nor_is_a_costly_
 
 
 async def test_a_stream_that_becomes_known_while_its_frames_wait_stays_in_order() -> None:
-    stages, owners = Stages(), Owners()
+    stages, admission = Stages(), Admission()
     stages.may_compute.clear()
-    async with running(stages, 64, owners=owners) as put:
+    async with running(stages, 64, admission=admission) as put:
         await put([taken(0, key=b"other")])
         await eventually_async(lambda: stages.computed == [[0]])
         await put([taken(1, key=b"dear", cost=WORST), taken(2), taken(3)])
-        owners.known = {b"pump-1"}
+        admission.known = {b"pump-1"}
         await put([taken(4), taken(5)])
         stages.may_compute.set()
         await eventually_async(lambda: sum(map(len, stages.finished)) == 6)
@@ -181,10 +181,10 @@ async def test_a_stream_that_becomes_known_while_its_frames_wait_stays_in_order(
 
 
 async def test_names_never_heard_before_wait_behind_machines_that_are_known() -> None:
-    stages, owners = Stages(), Owners()
+    stages, admission = Stages(), Admission()
     stages.may_compute.clear()
-    owners.known = {b"pump-1", b"pump-2"}
-    async with running(stages, 4, owners=owners) as put:
+    admission.known = {b"pump-1", b"pump-2"}
+    async with running(stages, 4, admission=admission) as put:
         await put([taken(0)])
         await eventually_async(lambda: stages.computed == [[0]])
         await put([taken(offset, key=b"made-up-%d" % offset) for offset in range(1, 40)])
@@ -199,7 +199,7 @@ async def test_frames_beyond_a_machine_s_budget_become_dead_letters_and_the_rest
     stages = Stages()
     answers: dict[int, Any] = {}
 
-    async def finish(batch: Sequence[Taken], found: Sequence[Any]) -> None:
+    async def finish(batch: Sequence[FetchedFrame], found: Sequence[Any]) -> None:
         answers.update({entry.record.offset: answer for entry, answer in zip(batch, found, strict=True)})
 
     stages.finish = finish  # type: ignore[method-assign]
@@ -213,14 +213,14 @@ async def test_frames_beyond_a_machine_s_budget_become_dead_letters_and_the_rest
 
 
 async def test_frames_of_partitions_that_have_gone_are_not_computed() -> None:
-    stages, owners = Stages(), Owners()
+    stages, admission = Stages(), Admission()
     seen: list[int] = []
 
-    async def finish(batch: Sequence[Taken], found: Sequence[Any]) -> None:
+    async def finish(batch: Sequence[FetchedFrame], found: Sequence[Any]) -> None:
         seen.extend(entry.record.offset for entry in batch)
 
     stages.finish = finish  # type: ignore[method-assign]
-    async with running(stages, 64, owners=owners) as put:
+    async with running(stages, 64, admission=admission) as put:
         await put([taken(0), taken(1, generation=0), taken(2)])
         await eventually_async(lambda: len(seen) == 3)
     assert stages.computed == [[0, 2]]
@@ -241,7 +241,7 @@ async def test_a_failure_ends_the_flow(stage: str, monkeypatch: pytest.MonkeyPat
 
     stages = Stages()
     monkeypatch.setattr(stages, stage, fail)
-    flow = Flow(stages.compute, stages, Metrics())  # type: ignore[arg-type]
+    flow = Flow(stages.compute, stages, WorkerMetrics())  # type: ignore[arg-type]
     await flow.put([taken(0)])
     with pytest.raises(ExceptionGroup) as caught:
         await asyncio.wait_for(flow.run(), 5)

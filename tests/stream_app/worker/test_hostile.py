@@ -15,11 +15,11 @@ from schemas import DeadLetter, FrameRecord
 from schemas.errors import FrameRejected
 from schemas.frame import MAX_SAMPLES, MAX_VALUE_BYTES, parse_frame
 from stream_app.pipeline import Engine, Router
+from stream_app.worker.champions import load_model
 from stream_app.worker.compute import _envelope, _refused
 from stream_app.worker.flow import BATCH_COST, Flow
-from stream_app.worker.ledger import Taken
-from stream_app.worker.metrics import Metrics
-from stream_app.worker.models import load_model
+from stream_app.worker.metrics import WorkerMetrics
+from stream_app.worker.offset_tracker import FetchedFrame
 from stream_app.worker.processor import Answer
 from stream_app.worker.sender import partition_of
 from tests.helpers import KafkaUnderTest, eventually_async
@@ -79,14 +79,14 @@ async def test_no_batch_costs_more_than_one_of_the_largest_frames() -> None:
         return [DeadLetter(code="not_audio", detail="", record=record) for record in records]
 
     class Sink:
-        async def finish(self, batch: list[Taken], answers: list[Answer]) -> None:
+        async def finish(self, batch: list[FetchedFrame], answers: list[Answer]) -> None:
             pass
 
-    flow = Flow(compute, Sink(), Metrics())  # type: ignore[arg-type]
+    flow = Flow(compute, Sink(), WorkerMetrics())  # type: ignore[arg-type]
     running = asyncio.create_task(flow.run())
     values = [BOMB] * 40 + [GOOD] * 100
     for value in values:
-        await flow.put([Taken(FrameRecord(b"pump-1", value), 1, lambda: None)])
+        await flow.put([FetchedFrame(FrameRecord(b"pump-1", value), 1, lambda: None)])
     await eventually_async(lambda: sum(map(len, batches)) == len(values))
     running.cancel()
     costs = [sum(map(decode_cost, batch)) for batch in batches]

@@ -6,7 +6,7 @@ import re
 
 import yaml
 
-from stream_app.worker.metrics import MAX_GAP_SENSORS, OTHERS, Metrics
+from stream_app.worker.metrics import MAX_GAP_SENSORS, OTHERS, WorkerMetrics
 from tests.helpers import REPOSITORY
 
 RULES = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "whirr.rules.yml").read_text())
@@ -14,7 +14,7 @@ ALERTS = [rule for group in RULES["groups"] for rule in group["rules"]]
 
 
 def exported() -> dict[str, str]:
-    return dict(re.findall(r"^# TYPE (whirr_\w+) (\w+)", Metrics().text().decode(), re.MULTILINE))
+    return dict(re.findall(r"^# TYPE (whirr_\w+) (\w+)", WorkerMetrics().text().decode(), re.MULTILINE))
 
 
 def samples() -> set[str]:
@@ -35,7 +35,7 @@ def test_the_rules_speak_of_metrics_that_there_are() -> None:
 
 
 def test_labels_in_rules_are_those_of_the_metrics() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.dead_letters.labels("not_audio").inc()
     metrics.count_gap("pump-1", "mic", 2)
     metrics.show_lag({0: 3})
@@ -51,7 +51,7 @@ def test_labels_in_rules_are_those_of_the_metrics() -> None:
 
 
 def test_a_gateway_cannot_make_any_number_of_series() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     for number in range(MAX_GAP_SENSORS + 100):
         metrics.count_gap(f"pump-{number}", "mic", 1)
     metrics.count_gap("pump-0", "mic", 1)
@@ -63,7 +63,7 @@ def test_a_gateway_cannot_make_any_number_of_series() -> None:
 
 def test_sensors_whose_gaps_are_long_ago_make_room() -> None:
     clock = [0.0]
-    metrics = Metrics(lambda: clock[0])
+    metrics = WorkerMetrics(lambda: clock[0])
     for number in range(MAX_GAP_SENSORS):
         metrics.count_gap(f"made-up-{number}", "", 1)
     clock[0] = 1800.0
@@ -79,7 +79,7 @@ def test_sensors_whose_gaps_are_long_ago_make_room() -> None:
 
 
 def test_partitions_that_went_show_no_lag() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.show_lag({0: 3, 1: 4})
     metrics.show_lag({1: 5})
     text = metrics.text().decode()

@@ -11,7 +11,7 @@ import pytest
 from schemas import DeadLetter, FrameRecord
 from stream_app.pipeline import StreamState
 from stream_app.worker.encode import Message
-from stream_app.worker.processor import Taken
+from stream_app.worker.processor import FetchedFrame
 from stream_app.worker.states import state_key
 from tests.stream_app.worker.fakes import NOW_US, Bench, FakeSender, frame_record
 
@@ -84,7 +84,7 @@ async def test_a_frame_answered_early_is_acknowledged_after_those_before_it(benc
     """A costly frame may wait for its turn while later ones of its partition are answered: a crash must not lose it."""
     records = [*course(1, "costly"), *(replace(frame, offset=frame.offset + 1) for frame in course(3))]
     batch = [bench.taken(record) for record in records]
-    bench.processor.ledger.take(batch)
+    bench.processor.offsets.take(batch)
     await bench.processor.finish(batch[1:], bench.engine.compute(records[1:]))
     assert len(bench.sender.to("scores")) == 3
     assert bench.acked == []
@@ -135,7 +135,7 @@ async def test_a_batch_of_two_generations_keeps_the_newer(bench: Bench) -> None:
     bench.lease.open(2, range(4))
     records = course(4)
     batch = [bench.taken(record, 1 if i < 2 else 2) for i, record in enumerate(records)]
-    bench.processor.ledger.take(batch)
+    bench.processor.offsets.take(batch)
     await bench.processor.finish(batch, bench.engine.compute(records))
     assert bench.acked == [2, 3]
     assert len(bench.sender.to("scores")) == 2
@@ -257,7 +257,7 @@ async def test_a_dead_letter_that_is_too_large_goes_without_its_value(bench: Ben
     sender = FakeSender(bench.log)
     bench.processor._sender = sender
     record = FrameRecord(b"pump-1", bytes(1_999_900), (), 1)
-    taken = Taken(record, 1, lambda: True)
+    taken = FetchedFrame(record, 1, lambda: True)
     await bench.processor.finish([taken], [DeadLetter(code="value_too_large", detail="large", record=record)])
     whole, cut = sender.to("dlq")
     assert cut.value is None

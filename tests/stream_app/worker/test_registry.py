@@ -14,8 +14,8 @@ import pytest
 from schemas.errors import ModelError, ServiceUnavailable, SettingsError
 from schemas.model_uri import MODEL_FILE, ModelUri
 from stream_app.worker import runner
+from stream_app.worker.champions import Champions, ModelWatcher, load_champions
 from stream_app.worker.model_files import KEPT_COPIES, RegisteredFiles
-from stream_app.worker.models import Champions, ModelWatcher, load_champions
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
 from tests.models import course, sent_now, tiny_metadata, tiny_model
 from tests.registered_models import register

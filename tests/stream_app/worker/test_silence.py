@@ -13,7 +13,7 @@ import pytest
 
 from schemas import FrameRecord
 from schemas.alert import MANY_MACHINES
-from stream_app.pipeline import StreamState, glance
+from stream_app.pipeline import StreamState, state_header
 from stream_app.worker.encode import Message
 from stream_app.worker.processor import StreamLimits
 from stream_app.worker.silence import LOOKS
@@ -39,7 +39,7 @@ def alerts(bench: Bench) -> list[dict]:
     return [alert for alert in found if alert["sensor_fault"] == "silent"]
 
 
-def told(bench: Bench) -> list[tuple[str, str, int | None]]:
+def alerts_of(bench: Bench) -> list[tuple[str, str, int | None]]:
     return [(alert["machine_id"], alert["state"], alert["streams"]) for alert in alerts(bench)]
 
 
@@ -58,23 +58,23 @@ async def silent(bench: Bench, count: int) -> None:
 async def test_a_few_silent_streams_are_told_one_by_one() -> None:
     bench = Bench(FEW)
     await silent(bench, 19)
-    assert Counter(told(bench)) == Counter((f"pump-{number}", "opened", None) for number in range(19))
+    assert Counter(alerts_of(bench)) == Counter((f"pump-{number}", "opened", None) for number in range(19))
 
 
 async def test_very_many_are_told_by_one_alert() -> None:
     bench = Bench(FEW)
     await silent(bench, 500)
-    assert told(bench) == [(MANY_MACHINES, "opened", 500)]
+    assert alerts_of(bench) == [(MANY_MACHINES, "opened", 500)]
     (alert,) = alerts(bench)
     assert (alert["kind"], alert["source"], alert["incident_id"]) == ("sensor", None, alert["alert_id"])
     assert len(alert["machines"]) == 20
     assert len(states_written(bench)) == 500
     for message in states_written(bench).values():
-        assert glance(message.value or b"").silent_id == alert["alert_id"]
+        assert state_header(message.value or b"").silent_id == alert["alert_id"]
     await bench.processor.watch(HEARD, 10.0)
     bench.now_us += 3600 * 1_000_000
     await bench.processor.watch(HEARD, 10.0)
-    assert len(told(bench)) == 1, "and once"
+    assert len(alerts_of(bench)) == 1, "and once"
 
 
 async def test_they_close_together_and_those_still_silent_are_told_then() -> None:
@@ -83,9 +83,9 @@ async def test_they_close_together_and_those_still_silent_are_told_then() -> Non
     (opened,) = alerts(bench)
     bench.sender.sent.clear()
     await bench.finish(frames(range(90), 30))
-    assert told(bench) == [], "ten are silent still, more than a few"
+    assert alerts_of(bench) == [], "ten are silent still, more than a few"
     await bench.finish(frames(range(90, 98), 30))
-    assert told(bench) == [(MANY_MACHINES, "closed", 2)]
+    assert alerts_of(bench) == [(MANY_MACHINES, "closed", 2)]
     (closed,) = alerts(bench)
     assert closed["incident_id"] == opened["incident_id"] != closed["alert_id"]
     assert sorted(closed["machines"]) == ["pump-98", "pump-99"]
@@ -94,7 +94,7 @@ async def test_they_close_together_and_those_still_silent_are_told_then() -> Non
     await bench.finish(frames(range(98), 90))
     bench.sender.sent.clear()
     await bench.processor.watch({0: bench.now_us - 1}, 10.0)
-    assert sorted(told(bench)) == [("pump-98", "opened", None), ("pump-99", "opened", None)]
+    assert sorted(alerts_of(bench)) == [("pump-98", "opened", None), ("pump-99", "opened", None)]
 
 
 async def test_a_closing_alert_that_was_not_followed_by_its_states_has_the_same_identity_again() -> None:
@@ -126,7 +126,7 @@ async def test_others_that_fall_silent_a_moment_later_join() -> None:
     await bench.processor.watch(HEARD, 10.0)
     bench.now_us = NOW_US + 17_000_000
     await bench.processor.watch(HEARD, 10.0)
-    assert told(bench) == [(MANY_MACHINES, "opened", 50), (MANY_MACHINES, "updated", 91)]
+    assert alerts_of(bench) == [(MANY_MACHINES, "opened", 50), (MANY_MACHINES, "updated", 91)]
     assert len({alert["incident_id"] for alert in alerts(bench)}) == 1
 
 
@@ -138,7 +138,7 @@ async def test_one_machine_that_falls_silent_days_later_has_an_alert_of_its_own(
     bench.sender.sent.clear()
     bench.now_us += 86_400_000_000
     await bench.processor.watch({0: bench.now_us - 11_000_000}, 10.0)
-    assert ("pump-1000", "opened", None) in told(bench)
+    assert ("pump-1000", "opened", None) in alerts_of(bench)
 
 
 async def test_no_look_holds_the_event_loop_for_long() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream_app.pipeline import StreamState, silent_together
+from stream_app.pipeline import StreamState, silent_in_summary
 from stream_app.worker.states import StreamStates, state_key, stream_of
 
 KEY = state_key(("pump-1", "mic"))
@@ -83,13 +83,13 @@ def test_streams_told_together_are_found_however_their_states_came() -> None:
     states = StreamStates()
     keys = [state_key((f"pump-{number}", "")) for number in range(4)]
     for key in keys:
-        states.restore(1, key, silent_together(state(10), "cd" * 16))
+        states.restore(1, key, silent_in_summary(state(10), "cd" * 16))
     states.put(1, keys[0], state(20, frames=1))
     states.put(1, keys[1], state(20, frames=100))
     states.forget(1, keys[2])
-    assert states.told_together() == {"cd" * 16: {1: {keys[3]}}}
+    assert states.summarised() == {"cd" * 16: {1: {keys[3]}}}
     states.drop([1])
-    assert states.told_together() == {}
+    assert states.summarised() == {}
 
 
 def test_states_that_are_seldom_used_stay_bytes() -> None:

@@ -13,7 +13,7 @@ from tests.helpers import KafkaUnderTest, eventually, eventually_async, run_whir
 from tests.models import encoded, noise, tiny_model
 from tests.raw_batches import bomb, raw_batch, raw_record, send_raw
 from tests.stream_app.worker.worker_process import WorkerProcess, environment
-from whirr.dead_letters import Letter, read_letters
+from whirr.dead_letters import StoredDeadLetter, read_letters
 from whirr.settings import Route, Settings
 
 GOOD = encoded(noise())
@@ -85,11 +85,11 @@ def _peak_mb(pid: int) -> float:
     raise AssertionError(pid)
 
 
-def _place(letter: Letter) -> tuple[str, int | None, int | None, int | None]:
+def _place(letter: StoredDeadLetter) -> tuple[str, int | None, int | None, int | None]:
     return letter.code, letter.original_partition, letter.first_offset, letter.original_offset
 
 
-def _commands_cope(settings: Settings, letter: Letter) -> None:
+def _commands_cope(settings: Settings, letter: StoredDeadLetter) -> None:
     env = environment(settings)
     listed = run_whirr("dlq", "list", env=env)
     assert listed.returncode == 0, listed.stderr

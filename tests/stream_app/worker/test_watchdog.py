@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from schemas import FrameRecord
-from stream_app.worker import watch as module
+from stream_app.worker import watchdog as module
 from stream_app.worker.compute import ComputeFailed
-from stream_app.worker.ledger import Ledger, Taken
-from stream_app.worker.metrics import Metrics
+from stream_app.worker.metrics import WorkerMetrics
+from stream_app.worker.offset_tracker import FetchedFrame, OffsetTracker
 from stream_app.worker.runner import _exit_code
-from stream_app.worker.watch import Stalled, Watch
+from stream_app.worker.watchdog import Stalled, Watchdog
 from tests.helpers import eventually_async
 from whirr.settings import Route, Settings
 
@@ -73,7 +73,7 @@ class Broker:
 
 class Processor:
     def __init__(self) -> None:
-        self.ledger = Ledger(lambda: asyncio.get_running_loop().time())
+        self.offsets = OffsetTracker(lambda: asyncio.get_running_loop().time())
         self.heard: list[dict[int, int]] = []
 
     async def watch(self, heard_since_us: dict[int, int], silent_after_s: float) -> None:
@@ -88,7 +88,7 @@ def app(stall_s: float = 0.2) -> Any:
         ),
         consumer=Broker(),
         processor=Processor(),
-        metrics=Metrics(),
+        metrics=WorkerMetrics(),
         engine=SimpleNamespace(router=SimpleNamespace(routed=[routed], models={})),
         tables=SimpleNamespace(actives_ready=True, recovery=SimpleNamespace(active_remaining_total=lambda: 0)),
         consumer_generation_id=1,
@@ -100,7 +100,7 @@ def app(stall_s: float = 0.2) -> Any:
 
 async def _stalled(worker: Any) -> str:
     with pytest.raises(ExceptionGroup) as caught:
-        await asyncio.wait_for(Watch(worker, UNCHANGED).run(), 10)
+        await asyncio.wait_for(Watchdog(worker, UNCHANGED).run(), 10)
     (error,) = caught.value.exceptions
     assert isinstance(error, Stalled)
     return str(error)
@@ -123,8 +123,8 @@ async def test_frames_that_are_not_fetched_end_the_worker() -> None:
 
 async def test_frames_that_are_taken_and_not_answered_end_the_worker_and_it_is_not_ready_before() -> None:
     worker = app()
-    worker.processor.ledger.take([Taken(FrameRecord(b"pump-1", b"x"), 1, lambda: None)])
-    watch = Watch(worker, UNCHANGED)
+    worker.processor.offsets.take([FetchedFrame(FrameRecord(b"pump-1", b"x"), 1, lambda: None)])
+    watch = Watchdog(worker, UNCHANGED)
     assert watch.readiness().ready
     await eventually_async(lambda: not watch.readiness().ready)
     assert watch.readiness().reasons == [
@@ -138,7 +138,7 @@ async def test_a_worker_that_gets_on_lives() -> None:
     worker = app()
     worker.consumer.done = {0: 9}
     worker.consumer.committed = {0: 1}
-    watching = asyncio.create_task(Watch(worker, UNCHANGED).run())
+    watching = asyncio.create_task(Watchdog(worker, UNCHANGED).run())
     for _ in range(8):
         await asyncio.sleep(0.05)
         worker.consumer.committed[0] += 1
@@ -150,7 +150,7 @@ async def test_a_rebalance_that_gets_on_is_no_stall() -> None:
     worker = app(stall_s=0.4)
     worker.consumer.done = {0: 9}
     worker.rebalancing = True
-    watching = asyncio.create_task(Watch(worker, UNCHANGED).run())
+    watching = asyncio.create_task(Watchdog(worker, UNCHANGED).run())
     for _ in range(8):
         await asyncio.sleep(0.1)
         worker.consumer_generation_id += 1
@@ -188,7 +188,7 @@ async def test_faust_stopping_by_itself_is_a_crash() -> None:
 
 async def test_readiness_names_what_is_missing() -> None:
     worker = app()
-    watch = Watch(worker, UNCHANGED)
+    watch = Watchdog(worker, UNCHANGED)
     assert watch.readiness().ready
     worker.in_recovery = True
     assert not watch.readiness().tables_recovered
@@ -206,7 +206,7 @@ async def test_silence_counts_from_when_the_backlog_was_gone() -> None:
     worker = app(stall_s=60)
     worker.consumer.ends = {0: 9, 1: 0}
     worker.consumer.done = {0: 9}
-    watch = Watch(worker, UNCHANGED)
+    watch = Watchdog(worker, UNCHANGED)
     before_us = time.time_ns() // 1000
     await watch._look_at_silence()
     first = worker.processor.heard[-1]
@@ -225,8 +225,8 @@ async def test_silence_counts_from_when_the_backlog_was_gone() -> None:
 async def test_a_costly_frame_that_waits_does_not_switch_the_look_at_silence_off() -> None:
     worker = app(stall_s=60)
     worker.consumer.ends = {0: 9, 1: 0}
-    worker.processor.ledger.take([Taken(FrameRecord(b"evil", b"x", offset=8), 1, lambda: None)])
-    watch = Watch(worker, UNCHANGED)
+    worker.processor.offsets.take([FetchedFrame(FrameRecord(b"evil", b"x", offset=8), 1, lambda: None)])
+    watch = Watchdog(worker, UNCHANGED)
     await watch._look_at_silence()
     await watch._look_at_silence()
     first, second = worker.processor.heard
@@ -236,7 +236,7 @@ async def test_a_costly_frame_that_waits_does_not_switch_the_look_at_silence_off
 async def test_a_partition_held_back_by_costly_frames_is_no_stall_while_they_are_answered() -> None:
     worker = app()
     worker.consumer.ends, worker.consumer.fetched, worker.consumer.held = {0: 9}, {0: 1}, {0}
-    watching = asyncio.create_task(Watch(worker, UNCHANGED).run())
+    watching = asyncio.create_task(Watchdog(worker, UNCHANGED).run())
     for offset in range(1, 9):
         worker.consumer.done = worker.consumer.committed = {0: offset}
         await asyncio.sleep(0.05)
@@ -247,7 +247,7 @@ async def test_a_partition_held_back_by_costly_frames_is_no_stall_while_they_are
 async def test_it_is_told_once_that_kafka_is_away_and_once_that_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     worker = app()
-    watch = Watch(worker, UNCHANGED)
+    watch = Watchdog(worker, UNCHANGED)
     worker.consumer.committed = worker.consumer.ends = None
     for _ in range(3):
         await watch._look_at_progress()

@@ -1,4 +1,4 @@
-"""What waits in memory, bounded: frames from the fetch until their answer, and the queue between consumer and agent."""
+"""Back-pressure: what waits in memory is bounded, from the fetch of a frame until its answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from mode.utils.queues import ThrowableQueue
 
-from stream_app.worker.ledger import MAX_AHEAD
+from stream_app.worker.offset_tracker import MAX_AHEAD
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_FRAMES = 4096
@@ -16,7 +16,7 @@ HIGH, LOW = 0.8, 0.4
 SHARE = 0.5  # of all room, that one partition may fill
 
 
-class Room:
+class Backpressure:
     """Counts what waits, by partition, and holds back the partitions that have no more room.
 
     Kafka gives a partition's records in their order, so what waits of it must be held to reach what is behind it. A
@@ -74,14 +74,14 @@ class Room:
 
 
 class FrameQueue(ThrowableQueue[Any]):  # type: ignore[misc]
-    """A queue of events that counts them in a :class:`Room`.
+    """A queue of events that counts them in a :class:`Backpressure`.
 
     Frames have 1 kB to 1 MB. So many frames as keep the worker busy until the next fetch has returned would, at the
     large end, fill the memory.
     """
 
-    def __init__(self, *args: Any, room: Room | None = None, **options: Any) -> None:
-        self.room = room or Room()
+    def __init__(self, *args: Any, backpressure: Backpressure | None = None, **options: Any) -> None:
+        self.backpressure = backpressure or Backpressure()
         self._bytes = 0
         super().__init__(*args, **options)
 
@@ -89,22 +89,22 @@ class FrameQueue(ThrowableQueue[Any]):  # type: ignore[misc]
         super()._put(item)
         partition, size = _place(item)
         self._bytes += size
-        self.room.enter(partition, size)
+        self.backpressure.enter(partition, size)
 
     def _get(self) -> Any:
         item = super()._get()
         partition, size = _place(item)
         self._bytes -= size
-        self.room.leave(partition, size)
+        self.backpressure.leave(partition, size)
         return item
 
     def clear(self) -> None:
         """Drop everything."""
         for item in self._queue:
-            self.room.leave(*_place(item))
+            self.backpressure.leave(*_place(item))
         super().clear()
         self._bytes = 0
-        self.room.forget_held()
+        self.backpressure.forget_held()
 
     def full(self) -> bool:
         """Whether nothing more should be put in."""
@@ -115,7 +115,7 @@ class FrameQueue(ThrowableQueue[Any]):  # type: ignore[misc]
         self, value: Any, *, on_pressure_high: Callable[[], None], on_pressure_drop: Callable[[], None]
     ) -> bool:
         """Put an event in; hold its partition back when that has no more room."""
-        held = self.room.hold_back(_place(value)[0], on_pressure_drop)
+        held = self.backpressure.hold_back(_place(value)[0], on_pressure_drop)
         if held:
             on_pressure_high()
         self.force_put_nowait(value)
@@ -123,7 +123,7 @@ class FrameQueue(ThrowableQueue[Any]):  # type: ignore[misc]
 
     def maybe_endorse_pressure_drop(self) -> None:
         """Let partitions go that were held back, once there is room again."""
-        self.room.look()
+        self.backpressure.look()
 
 
 def _place(item: Any) -> tuple[int, int]:

@@ -31,7 +31,7 @@ class ChildLost(Exception):
         self.in_turn = in_turn
 
 
-class Child:
+class ChildProcess:
     """A started process that answers requests one after the other, in the order in which they are asked.
 
     Args:

@@ -20,7 +20,7 @@ from tests.conftest import LateKafka
 from tests.helpers import KafkaUnderTest, eventually, eventually_async, run_whirr
 from tests.stream_app.worker.fakes import ENCODER, alert_of
 from whirr import process
-from whirr.alerts import AlertReader, parse_since
+from whirr.alert_reader import AlertReader, parse_since
 
 NOW_US = 1_767_225_600_000_000
 
@@ -224,7 +224,7 @@ def test_a_line_says_what_one_wants_to_know() -> None:
 def test_the_reader_needs_no_worker_installed() -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['faust', 'onnxruntime', 'scipy', 'soxr', 'prometheus_client']));"
-        "import whirr.alerts, commands.alerts"
+        "import whirr.alert_reader, commands.alerts"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

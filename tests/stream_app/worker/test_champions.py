@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import ModelError, SettingsError
-from stream_app.worker.models import ModelTrial, ModelWatcher, describe, load_champions, load_model
+from stream_app.worker.champions import ModelTrial, ModelWatcher, describe, load_champions, load_model
 from tests.models import tiny_metadata, tiny_model
 from whirr.settings import Route
 

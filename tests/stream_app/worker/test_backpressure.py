@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from mode.utils.queues import FlowControlEvent
 
-from stream_app.worker.buffer import MAX_BYTES, MAX_FRAMES, FrameQueue, Room
-from stream_app.worker.ledger import MAX_AHEAD
+from stream_app.worker.backpressure import MAX_BYTES, MAX_FRAMES, Backpressure, FrameQueue
+from stream_app.worker.offset_tracker import MAX_AHEAD
 
 
 class Consumer:
@@ -18,10 +18,12 @@ class Consumer:
 
     def __init__(self) -> None:
         self.held: set[int] = set()
-        self.room = Room()
+        self.backpressure = Backpressure()
         flow = FlowControlEvent()
         flow.resume()
-        self.queue = FrameQueue(maxsize=100_000, flow_control=flow, clear_on_resume=True, room=self.room)
+        self.queue = FrameQueue(
+            maxsize=100_000, flow_control=flow, clear_on_resume=True, backpressure=self.backpressure
+        )
 
     def put(self, partition: int, size: int) -> None:
         event: Any = SimpleNamespace(
@@ -36,7 +38,7 @@ class Consumer:
     async def hand_on(self) -> None:
         """What the agent does: into the flow, where it waits."""
         message = (await self.queue.get()).message
-        self.room.enter(message.partition, len(message.value))
+        self.backpressure.enter(message.partition, len(message.value))
 
 
 @pytest.fixture
@@ -48,12 +50,12 @@ async def test_a_partition_whose_frames_wait_is_held_back_alone(consumer: Consum
     while not consumer.held:
         consumer.put(3, 1000)
         await consumer.hand_on()
-    assert consumer.room.frames <= MAX_FRAMES / 2 + 1
+    assert consumer.backpressure.frames <= MAX_FRAMES / 2 + 1
     consumer.put(4, 1000)
     assert consumer.held == {3}
-    while consumer.room.frames > MAX_FRAMES / 10:
-        consumer.room.leave(3, 1000)
-    consumer.room.look()
+    while consumer.backpressure.frames > MAX_FRAMES / 10:
+        consumer.backpressure.leave(3, 1000)
+    consumer.backpressure.look()
     assert consumer.held == set()
 
 
@@ -61,22 +63,22 @@ async def test_large_frames_fill_the_room_by_their_bytes(consumer: Consumer) -> 
     while not consumer.held:
         consumer.put(3, 1_000_000)
         await consumer.hand_on()
-    assert consumer.room.bytes <= MAX_BYTES / 2 + 1_000_000
+    assert consumer.backpressure.bytes <= MAX_BYTES / 2 + 1_000_000
 
 
 async def test_all_are_held_back_when_the_memory_is_full(consumer: Consumer) -> None:
     for number in range(20):
         consumer.put(number, 2_000_000)
     assert len(consumer.held) > 1
-    assert consumer.room.bytes <= MAX_BYTES * 1.3
+    assert consumer.backpressure.bytes <= MAX_BYTES * 1.3
     while consumer.held:
         await consumer.queue.get()
-        consumer.room.look()
+        consumer.backpressure.look()
 
 
 async def test_a_partition_far_ahead_of_its_oldest_frame_is_held_back(consumer: Consumer) -> None:
     """All of what was answered before one frame would come again after a crash."""
-    consumer.room.ahead = lambda partition: MAX_AHEAD if partition == 3 else 0
+    consumer.backpressure.ahead = lambda partition: MAX_AHEAD if partition == 3 else 0
     for partition in (3, 4):
         consumer.put(partition, 10)
     assert consumer.held == {3}
@@ -87,7 +89,7 @@ async def test_a_cleared_queue_leaves_room_and_holds_nobody_back(consumer: Consu
         consumer.put(3, 1_000_000)
     consumer.held.clear()  # a rebalance lets all go
     consumer.queue.clear()
-    assert (consumer.room.frames, consumer.room.bytes) == (0, 0)
+    assert (consumer.backpressure.frames, consumer.backpressure.bytes) == (0, 0)
     for _ in range(40):
         consumer.put(3, 1_000_000)
     assert consumer.held == {3}, "and it can be held back again"

@@ -1,4 +1,4 @@
-"""What the embedded broker lacks of Kafka's protocol, put in front of it: a program that stands between it and clients.
+"""A proxy before the embedded broker, for what that lacks of Kafka's protocol.
 
 Clients of every kind expect of a broker what Apache Kafka does. The embedded one differs, and each difference costs
 somebody: a client that can't connect, a group that waits for half a minute, records that are never read. Each is set

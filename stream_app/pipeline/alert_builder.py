@@ -65,12 +65,12 @@ def anomalous_frame(computed: Computed, state: StreamState, now_us: int) -> Aler
 
 def sensor_transition(computed: Computed, state: StreamState, transition: AlertState, fault: str, now_us: int) -> Alert:
     """Return the alert of a transition of the signal's incident; ``fault`` is what opened it."""
-    told: SensorFault = "clipped" if fault == "clipped" else "flat"
+    reported: SensorFault = "clipped" if fault == "clipped" else "flat"
     return _of_frame(
         computed,
         state,
         kind="sensor",
-        fault=told,
+        fault=reported,
         transition=transition,
         severity="warning",
         incident_id=state.sensor.incident_id,
@@ -142,9 +142,9 @@ def many_silent(
         recorded_us: When the last frame of any of them was recorded.
         now_us: Wall clock.
     """
-    told = _transition("sensor", "silent", transition) + (f":{streams}" if transition == "updated" else "")
+    transition_name = _transition("sensor", "silent", transition) + (f":{streams}" if transition == "updated" else "")
     return Alert(
-        alert_id=incident_id if transition == "opened" else alert_id(incident_id, told),
+        alert_id=incident_id if transition == "opened" else alert_id(incident_id, transition_name),
         incident_id=incident_id,
         kind="sensor",
         sensor_fault="silent",
@@ -175,7 +175,7 @@ def driving_bands(computed: Computed) -> tuple[Band, ...]:
     """Return the frequency ranges that drove a score, largest share first.
 
     A band's part is the positive excess of its error over the normal mean. Neighbouring bands whose part is above the
-    average are told as one range: a resonance spans many mel bands, and an engineer reads one.
+    average are reported as one range: a resonance spans many mel bands, and an engineer reads one.
     """
     model = computed.routed.model
     excess = np.maximum(computed.band_error - model.normal_band_error, 0.0).sum(axis=0)

@@ -140,14 +140,14 @@ class AlertReader:
 
     async def follow(self) -> AsyncGenerator[ReceivedAlert, None]:
         """Yield the alerts that are there, then each one as it comes, for ever; waits while Kafka is away."""
-        told, backoff = False, Backoff(*_BACKOFF_S)
+        warned, backoff = False, Backoff(*_BACKOFF_S)
         while True:
             try:
                 async with self._consumer() as consumer:
                     backoff.succeeded()
-                    if told:
+                    if warned:
                         self._tell(f"Kafka at {self._bootstrap} reached")
-                        told = False
+                        warned = False
                     while not await self._assign(consumer):
                         await asyncio.sleep(_LOOK_S)
                     for received in await self._until_end(consumer):
@@ -155,9 +155,9 @@ class AlertReader:
                     async for received in self._live(consumer):
                         yield received
             except ServiceUnavailable as error:
-                if not told:
+                if not warned:
                     self._tell(f"{error}; trying until it can")
-                    told = True
+                    warned = True
                 await asyncio.sleep(backoff.failed())
 
     @asynccontextmanager
@@ -239,7 +239,7 @@ class AlertReader:
         return sorted(found, key=lambda received: received.stored_ms)
 
     def _take(self, record: Any) -> ReceivedAlert | None:
-        if isinstance(record, UnreadableRecord):  # the log tells of it
+        if isinstance(record, UnreadableRecord):  # the log has it
             return None
         # The embedded broker does not look offsets up by time.
         if self._since_us is not None and record.timestamp < self._since_us // 1000:

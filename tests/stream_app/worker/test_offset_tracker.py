@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from schemas import FrameRecord
-from stream_app.worker.ledger import Ledger, Taken
+from stream_app.worker.offset_tracker import FetchedFrame, OffsetTracker
 
 
 class Partition:
@@ -13,26 +13,26 @@ class Partition:
 
     def __init__(self) -> None:
         self.now_s = 100.0
-        self.ledger = Ledger(lambda: self.now_s)
+        self.offsets = OffsetTracker(lambda: self.now_s)
         self.acked: list[int] = []
 
-    def take(self, *offsets: int, generation: int = 1, partition: int = 0) -> list[Taken]:
+    def take(self, *offsets: int, generation: int = 1, partition: int = 0) -> list[FetchedFrame]:
         frames = [self.frame(offset, generation, partition) for offset in offsets]
-        self.ledger.take(frames)
+        self.offsets.take(frames)
         return frames
 
-    def frame(self, offset: int, generation: int = 1, partition: int = 0) -> Taken:
+    def frame(self, offset: int, generation: int = 1, partition: int = 0) -> FetchedFrame:
         record = FrameRecord(b"pump-1", b"", offset=offset, partition=partition)
-        return Taken(record, generation, lambda: self.acked.append(offset))
+        return FetchedFrame(record, generation, lambda: self.acked.append(offset))
 
 
 def test_a_frame_is_acknowledged_when_all_before_it_are() -> None:
     made = Partition()
     first, second, third = made.take(4, 5, 8)  # compaction leaves gaps
-    assert made.ledger.answered(third) is None
-    assert made.ledger.answered(second) is None
+    assert made.offsets.answered(third) is None
+    assert made.offsets.answered(second) is None
     assert made.acked == []
-    assert made.ledger.answered(first) == 9
+    assert made.offsets.answered(first) == 9
     assert made.acked == [4, 5, 8]
 
 
@@ -44,7 +44,7 @@ def test_any_order_acknowledges_each_once_and_in_order() -> None:
         Random(seed).shuffle(frames)
         for taken in frames:
             waiting.discard(taken.record.offset)
-            made.ledger.answered(taken)
+            made.offsets.answered(taken)
             assert made.acked == list(range(min(waiting, default=40)))
 
 
@@ -52,14 +52,14 @@ def test_partitions_do_not_wait_for_each_other() -> None:
     made = Partition()
     made.take(1)
     (other,) = made.take(7, partition=1)
-    assert made.ledger.answered(other) == 8
+    assert made.offsets.answered(other) == 8
 
 
 def test_a_frame_that_is_dropped_keeps_nobody_waiting() -> None:
     made = Partition()
     first, second = made.take(1, 2)
-    made.ledger.drop(first)
-    assert made.ledger.answered(second) == 3
+    made.offsets.drop(first)
+    assert made.offsets.answered(second) == 3
     assert made.acked == [2]
 
 
@@ -68,10 +68,10 @@ def test_an_answer_from_before_a_rebalance_acknowledges_nothing() -> None:
     old = made.take(5, 6)
     new = made.take(5, 6, generation=2)
     for taken in old:
-        assert made.ledger.answered(taken) is None
-    made.ledger.drop(old[0])
+        assert made.offsets.answered(taken) is None
+    made.offsets.drop(old[0])
     assert made.acked == []
-    made.ledger.answered(new[0])
+    made.offsets.answered(new[0])
     assert made.acked == [5]
 
 
@@ -79,8 +79,8 @@ def test_what_was_forgotten_is_never_acknowledged() -> None:
     """Its partition has gone, and frames before it may be unanswered."""
     made = Partition()
     _, second = made.take(1, 2)
-    made.ledger.clear()
-    assert made.ledger.answered(second) is None
+    made.offsets.clear()
+    assert made.offsets.answered(second) is None
     assert made.acked == []
 
 
@@ -88,25 +88,25 @@ def test_a_frame_taken_twice_counts_once() -> None:
     made = Partition()
     made.take(1)
     first, second = *made.take(1), *made.take(2)
-    made.ledger.answered(first)
-    made.ledger.answered(first)
-    made.ledger.answered(second)
+    made.offsets.answered(first)
+    made.offsets.answered(first)
+    made.offsets.answered(second)
     assert made.acked == [1, 2]
 
 
 def test_the_age_is_that_of_the_oldest_unanswered_frame() -> None:
     made = Partition()
-    assert made.ledger.oldest_s() == 0
+    assert made.offsets.oldest_s() == 0
     (first,) = made.take(1)
     made.now_s += 5
     (second,) = made.take(9, partition=1)
     made.now_s += 2
-    assert made.ledger.oldest_s() == 7
-    made.ledger.answered(first)
-    assert made.ledger.oldest_s() == 2
-    made.ledger.answered(second)
+    assert made.offsets.oldest_s() == 7
+    made.offsets.answered(first)
+    assert made.offsets.oldest_s() == 2
+    made.offsets.answered(second)
     made.now_s += 50
-    assert made.ledger.oldest_s() == 0
+    assert made.offsets.oldest_s() == 0
 
 
 def test_a_frame_that_waits_its_turn_while_others_are_answered_is_not_stuck() -> None:
@@ -115,9 +115,9 @@ def test_a_frame_that_waits_its_turn_while_others_are_answered_is_not_stuck() ->
     for offset in range(1, 100):
         (taken,) = made.take(offset)
         made.now_s += 1
-        made.ledger.answered(taken)
-        assert made.ledger.stuck_s() <= 1
-    assert made.ledger.oldest_s() == 99
+        made.offsets.answered(taken)
+        assert made.offsets.stuck_s() <= 1
+    assert made.offsets.oldest_s() == 99
     made.now_s += 30
-    assert made.ledger.stuck_s() == 30
-    assert made.ledger.ahead(0) == 100
+    assert made.offsets.stuck_s() == 30
+    assert made.offsets.ahead(0) == 100

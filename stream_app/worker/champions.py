@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 from schemas.errors import MissingExtra, ModelError, ServiceUnavailable, SettingsError
 from stream_app.pipeline import Model, Router
-from stream_app.worker.child import START_S, Child, ChildLost
+from stream_app.worker.child_process import START_S, ChildLost, ChildProcess
 from stream_app.worker.model_files import ModelFiles, file_digest
 from whirr.settings import Route
 
@@ -81,7 +81,7 @@ class ModelTrial:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
 
     def __call__(self, path: str) -> tuple[Model, str]:
         """Load a model, as :func:`load_model` does.
@@ -90,7 +90,7 @@ class ModelTrial:
             ModelError: It can't be used.
         """
         if self._child is None:
-            self._child = Child("stream_app.worker.compute_child", ("error", "auto"))
+            self._child = ChildProcess("stream_app.worker.compute_child", ("error", "auto"))
         try:
             self._child.ask_now(("begin",), START_S)
             metadata, digest, refusal = self._child.ask_now(("try", path), self._limit_s)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from whirr.fetching import Teller
+from whirr.fetching import ThrottledLog
 
 log = logging.getLogger(__name__)
 
@@ -14,12 +14,12 @@ SHORT_S = 10.0  # as long as an ordinary transaction may take
 LONG_S = 60.0
 
 
-class _Stand(NamedTuple):
+class _Stable(NamedTuple):
     stable: int
     since_s: float
 
 
-class Uncommitted:
+class OpenTransactions:
     """Notices partitions whose end of what is committed does not move although more is stored.
 
     Args:
@@ -27,8 +27,8 @@ class Uncommitted:
     """
 
     def __init__(self, tell: Callable[[str], object] = log.warning) -> None:
-        self._tell = Teller(tell)
-        self._stands: dict[int, _Stand] = {}
+        self._tell = ThrottledLog(tell)
+        self._stable: dict[int, _Stable] = {}
 
     def hides(self, partition: int, stable: int | None, stored: int | None, now_s: float) -> bool:
         """Return whether frames may be there that nobody can see yet, so that no stream can be called silent.
@@ -42,12 +42,12 @@ class Uncommitted:
             now_s: Monotonic time.
         """
         if stable is None or stored is None or stored <= stable:
-            self._stands.pop(partition, None)
+            self._stable.pop(partition, None)
             return False
-        stand = self._stands.get(partition)
-        if stand is None or stand.stable != stable:
-            stand = self._stands[partition] = _Stand(stable, now_s)
-        age_s = now_s - stand.since_s
+        seen = self._stable.get(partition)
+        if seen is None or seen.stable != stable:
+            seen = self._stable[partition] = _Stable(stable, now_s)
+        age_s = now_s - seen.since_s
         if age_s > LONG_S:
             self._tell(
                 f"partition {partition}: a producer's transaction has been open for {age_s:.0f} s at offset {stable}; "

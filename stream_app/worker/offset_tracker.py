@@ -14,7 +14,7 @@ MAX_AHEAD = 10_000  # frames of a partition answered before one that is not: so 
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class FetchedFrame:
     """A frame taken from the topic.
 
     Attributes:
@@ -44,7 +44,7 @@ class _Partition:
     offsets: list[int] = field(default_factory=list)  # a heap; may name some that are in neither
 
 
-class Ledger:
+class OffsetTracker:
     """Frames may be answered in any order; a partition's are acknowledged in the order of their offsets.
 
     A commit says "all before": acknowledging a frame while an earlier one waits would lose that one in a crash.
@@ -58,7 +58,7 @@ class Ledger:
         self._partitions: dict[int, _Partition] = {}
         self._moved_s = now_s()
 
-    def take(self, frames: Sequence[Taken]) -> None:
+    def take(self, frames: Sequence[FetchedFrame]) -> None:
         """Take note of frames that are to be answered."""
         now_s = self._now_s()
         for taken in frames:
@@ -72,7 +72,7 @@ class Ledger:
                 partition.upto = max(partition.upto, offset + 1)
                 heappush(partition.offsets, offset)
 
-    def answered(self, taken: Taken) -> int | None:
+    def answered(self, taken: FetchedFrame) -> int | None:
         """Note a frame's answer, acknowledge what can be; return the offset up to which that is, if it has moved."""
         self.moved()
         number, offset = taken.record.partition, taken.record.offset
@@ -85,7 +85,7 @@ class Ledger:
         partition.answered[offset] = entry
         return self._acknowledge(partition)
 
-    def drop(self, taken: Taken) -> None:
+    def drop(self, taken: FetchedFrame) -> None:
         """Forget a frame that is not answered here: it comes again, here or elsewhere."""
         partition = self._partitions.get(taken.record.partition)
         if partition is not None and partition.generation == taken.generation:

@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.errors import SettingsError
 from stream_app.worker.table import changelog_topic
-from stream_app.worker.topics import ensure_topics
+from stream_app.worker.topic_setup import ensure_topics
 from tests.conftest import LateKafka
 from tests.helpers import KafkaUnderTest, eventually_async
 from whirr.settings import Settings

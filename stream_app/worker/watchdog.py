@@ -1,4 +1,4 @@
-"""What a worker looks at once a second: silent streams, answers, commits, the fetcher, models."""
+"""The watchdog looks once a second: at silent streams, answers, commits, the fetcher, models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from faust.types import TP
 
 from schemas.errors import ModelError
+from stream_app.worker.champions import ModelWatcher
 from stream_app.worker.health import Progress, Readiness
-from stream_app.worker.models import ModelWatcher
-from stream_app.worker.uncommitted import Uncommitted
+from stream_app.worker.open_transactions import OpenTransactions
 
 if TYPE_CHECKING:
     from stream_app.worker.app import WorkerApp
@@ -27,7 +27,7 @@ class Stalled(Exception):
     """Answers, commits, the fetcher or a start have not moved for too long; the supervisor must start a new worker."""
 
 
-class Watch:
+class Watchdog:
     """Looks after a running worker.
 
     Attributes:
@@ -42,7 +42,7 @@ class Watch:
         self._heard_since_us: dict[int, int] = {}
         self._start: tuple[int, int] | None = None
         self._start_moved_s = 0.0
-        self._uncommitted = Uncommitted()
+        self._open_transactions = OpenTransactions()
         self._away = False
         self.commit_age_s = 0.0
 
@@ -79,7 +79,7 @@ class Watch:
             tables_recovered=assigned and bool(app.tables.actives_ready) and not app.in_recovery,
             models_loaded=bool(app.engine.router.routed),
             commits_moving=self.commit_age_s < app.settings.commit_stall_s / 2,
-            frames_answered=app.processor.ledger.stuck_s() < app.settings.commit_stall_s / 2,
+            frames_answered=app.processor.offsets.stuck_s() < app.settings.commit_stall_s / 2,
         )
 
     def details(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Watch:
         return {
             "partitions": sorted(self._partitions()),
             "commit_age_s": round(self.commit_age_s, 3),
-            "oldest_unanswered_s": round(self._app.processor.ledger.oldest_s(), 3),
+            "oldest_unanswered_s": round(self._app.processor.offsets.oldest_s(), 3),
             "models": {routed.route.match: routed.route.model for routed in self._app.engine.router.routed},
         }
 
@@ -125,9 +125,9 @@ class Watch:
 
     def _look_at_answers(self) -> None:
         """Notice that frames were taken and none is answered: the computation, or what comes after it, hangs."""
-        ledger, limit_s = self._app.processor.ledger, self._app.settings.commit_stall_s
-        self._app.metrics.oldest_unanswered_seconds.set(ledger.oldest_s())
-        age_s = ledger.stuck_s()
+        offsets, limit_s = self._app.processor.offsets, self._app.settings.commit_stall_s
+        self._app.metrics.oldest_unanswered_seconds.set(offsets.oldest_s())
+        age_s = offsets.stuck_s()
         if age_s > limit_s:
             raise Stalled(f"frames have waited {age_s:.0f} s without any being answered; limit {limit_s:g} s")
 
@@ -147,7 +147,7 @@ class Watch:
     def _to_be_fetched(self, ends: dict[int, int]) -> dict[int, int]:
         """Leave out the partitions that are held back while costly frames of theirs are worked on."""
         app, topic = self._app, self._app.settings.frames_topic
-        working = app.processor.ledger.stuck_s() < app.settings.commit_stall_s / 2
+        working = app.processor.offsets.stuck_s() < app.settings.commit_stall_s / 2
         held = app.consumer.held_back(topic) if working else set()
         return {partition: end for partition, end in ends.items() if partition not in held}
 
@@ -177,7 +177,11 @@ class Watch:
         """Return the partitions in which no open transaction hides frames."""
         consumer, topic, now_s = self._app.consumer, self._app.settings.frames_topic, time.monotonic()
         stable = {partition: consumer.highwater(TP(topic, partition)) for partition in self._partitions()}
-        return [p for p, end in stable.items() if not self._uncommitted.hides(p, end, consumer.stored(topic, p), now_s)]
+        return [
+            p
+            for p, end in stable.items()
+            if not self._open_transactions.hides(p, end, consumer.stored(topic, p), now_s)
+        ]
 
     def _heard_since(self, partition: int, now_us: int) -> int:
         """Return since when a frame of the partition would have been noticed: not while there is a backlog."""
@@ -192,7 +196,7 @@ class Watch:
         tp = TP(app.settings.frames_topic, partition)
         end = app.consumer.highwater(tp)
         # Taken, not answered: a costly frame may wait long for its turn, and must not switch the look at silence off.
-        taken = app.processor.ledger.taken_upto(partition)
+        taken = app.processor.offsets.taken_upto(partition)
         return end is not None and app.consumer.past(tp, taken) >= end
 
     async def _watch_models(self) -> None:
