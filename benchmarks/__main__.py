@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from benchmarks import latency, logmel, memory, replay, sweep, throughput
-from benchmarks.ground import prepared
+from benchmarks.environment import prepared
 
 FIGURES = (
     "logmel_vs_librosa",

@@ -20,7 +20,7 @@ import orjson
 import soundfile
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from benchmarks.ground import RATE_HZ, Bench, Worker, prepared, settings_for
+from benchmarks.environment import RATE_HZ, Bench, Worker, prepared, settings_for
 from stream_app.worker.topic_setup import ensure_topics
 
 MACHINES = 16

@@ -17,7 +17,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from benchmarks.ground import DEADLINE_S, MACHINES, Bench, Worker, make_producer, send, settings_for
+from benchmarks.environment import DEADLINE_S, EMBEDDED, MACHINES, Bench, Worker, make_producer, send, settings_for
 from schemas import parse_rfc3339
 from stream_app.worker.topic_setup import ensure_topics
 
@@ -67,7 +67,7 @@ async def _answer_times(bench: Bench, numbers: range) -> list[float]:
     """Send frames at a steady pace; return the milliseconds until each alert, without those of the first half."""
     sent_s: dict[int, float] = {}
     # Where the broker's stamps count, a reader that takes its time takes none from what is measured.
-    wait: dict[str, int] = {"fetch_max_wait_ms": 10} if bench.settings.embedded else {"fetch_min_bytes": 1 << 20}
+    wait: dict[str, int] = {"fetch_max_wait_ms": 10} if bench.broker == EMBEDDED else {"fetch_min_bytes": 1 << 20}
     consumer = AIOKafkaConsumer(
         ALERTS, bootstrap_servers=bench.settings.bootstrap, auto_offset_reset="earliest", **wait
     )

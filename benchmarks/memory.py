@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from benchmarks.ground import Bench, Worker, fill, settings_for
+from benchmarks.environment import Bench, Worker, fill, settings_for
 from stream_app.worker.topic_setup import ensure_topics
 
 FRAMES = int(os.environ.get("WHIRR_BENCH_MEMORY_FRAMES", "100000"))

@@ -26,7 +26,7 @@ import orjson
 import soundfile
 from numpy.typing import NDArray
 
-from benchmarks.ground import RATE_HZ, seed_model
+from benchmarks.environment import RATE_HZ, seed_model
 from schemas.model_metadata import FeatureConfig
 
 FILES = int(os.environ.get("WHIRR_BENCH_REPLAY_FILES", "400"))

@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 
-from benchmarks.ground import DEADLINE_S, Bench, Worker, fill, settings_for
+from benchmarks.environment import DEADLINE_S, Bench, Worker, fill, settings_for
 from stream_app.worker.topic_setup import ensure_topics
 
 FRAMES = int(os.environ.get("WHIRR_BENCH_FRAMES", "4000"))

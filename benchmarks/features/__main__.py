@@ -12,9 +12,9 @@ from contextlib import ExitStack
 
 import orjson
 
+from benchmarks.environment import Bench, prepared
 from benchmarks.features import load, reads, worker, writes
-from benchmarks.features.ground import KINDS, NotInstalled, applied
-from benchmarks.ground import Bench, prepared
+from benchmarks.features.stores import KINDS, NotInstalled, applied
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.features.ground import MACHINES, Store, rows_at
+from benchmarks.features.stores import MACHINES, Store, rows_at
 from feature_repo.push.link import Link
 from stream_app.pipeline import Model, Router, StreamState
 from stream_app.pipeline.rolling import RollingMean
@@ -45,28 +45,28 @@ def worker_side(model: Path) -> dict[str, float]:
 
 async def _pushing(store: Store) -> float:
     reports: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
-    link = Link(store.settings, lambda kind, answer: reports.put_nowait((kind, answer)))
+    process = Link(store.settings, lambda kind, answer: reports.put_nowait((kind, answer)))
     try:
         for number in range(2):  # the first opens the store
-            await _push(link, number, reports)
-        began, used_s = time.perf_counter(), _cpu_s(link)
+            await _push(process, number, reports)
+        began, used_s = time.perf_counter(), _cpu_s(process)
         for number in range(SECONDS):
             await asyncio.sleep(max(0.0, began + number - time.perf_counter()))
-            await _push(link, number + 2, reports)
+            await _push(process, number + 2, reports)
         await asyncio.sleep(max(0.0, began + SECONDS - time.perf_counter()))
-        return (_cpu_s(link) - used_s) / (time.perf_counter() - began) * 1000 / MACHINES
+        return (_cpu_s(process) - used_s) / (time.perf_counter() - began) * 1000 / MACHINES
     finally:
-        await link.close()
+        await process.close()
 
 
-async def _push(link: Link, number: int, reports: asyncio.Queue[tuple[str, Any]]) -> None:
+async def _push(process: Link, number: int, reports: asyncio.Queue[tuple[str, Any]]) -> None:
     rows = rows_at(number)
-    await link.send(lambda: ("rows", rows, ()))
+    await process.send(lambda: ("rows", rows, ()))
     kind, answer = await reports.get()
     if kind != "report" or answer.failed:
         raise RuntimeError(f"the push failed: {kind} {answer}")
 
 
-def _cpu_s(link: Link) -> float:
-    stat = Path(f"/proc/{link._child.pid}/stat").read_text().rpartition(")")[2].split()
+def _cpu_s(process: Link) -> float:
+    stat = Path(f"/proc/{process._child.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(stat[11]) + int(stat[12])) / _TICKS

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from benchmarks.features.ground import MACHINES, Store, rows_at
+from benchmarks.features.stores import MACHINES, Store, rows_at
 from feature_repo.client import FeatureClient
 from feature_repo.push.online import OnlineStore
 

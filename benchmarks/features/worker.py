@@ -9,8 +9,8 @@ import asyncio
 import os
 import statistics
 
-from benchmarks.features.ground import Store
-from benchmarks.ground import Bench, Worker, fill
+from benchmarks.environment import Bench, Worker, fill
+from benchmarks.features.stores import Store
 
 FRAMES = int(os.environ.get("WHIRR_BENCH_FRAMES", "20000"))
 ROUNDS = int(os.environ.get("WHIRR_BENCH_ROUNDS", "3"))

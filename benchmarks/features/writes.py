@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks.features.ground import Store, rows_at
+from benchmarks.features.stores import Store, rows_at
 from feature_repo import fields
 from feature_repo.push.online import OnlineStore
 from feature_repo.store import open_store

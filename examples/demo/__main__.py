@@ -1,4 +1,4 @@
-"""``python -m examples.demo``: simulate or take recordings, train, play them through Kafka, and judge what came out."""
+"""``python -m examples.demo``: simulate or take recordings, train, play them through Kafka, and report the outcome."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from commands._output import marked, print_error, print_json
 from examples.demo import machines as machines_module
 from examples.demo.live import Played, play, playing_speed, remove_topics
 from examples.demo.machines import DemoMachine
+from examples.demo.outcome import DemoOutcome, machine_outcome, summarise
 from examples.demo.report import alert_line, lost_lines, summary_table
 from examples.demo.training import train_models, write_settings
-from examples.demo.verdict import Verdict, judge, judge_machine
 from schemas.errors import WhirrError
 from whirr import process
 from whirr.broker import EmbeddedBroker
@@ -60,11 +60,11 @@ def demo(
             sys.exit(TERMINATED)
         finally:
             _end_on_sigterm()  # the event loop has put the system's default back
-    verdict = _report(plant, played, start_us, out)
+    outcome = _report(plant, played, start_us, out)
     marked.print(f"[dim]{time.monotonic() - began_s:.0f} s in all; models, logs and whirr.toml are in {out}/[/]\n")
-    print_json(verdict.as_dict())
+    print_json(outcome.as_dict())
     strict = wav_dir is None
-    if verdict.lost or (strict and (verdict.missed or verdict.false_alerts)):
+    if outcome.lost or (strict and (outcome.missed or outcome.false_alerts)):
         raise typer.Exit(1)
 
 
@@ -153,12 +153,12 @@ async def _play(plant: list[DemoMachine], settings: Settings, out: Path, start_u
         )
 
 
-def _report(plant: list[DemoMachine], played: Played, start_us: int, out: Path) -> Verdict:
+def _report(plant: list[DemoMachine], played: Played, start_us: int, out: Path) -> DemoOutcome:
     from examples.demo.picture import draw
 
     picture = out / "demo.png"
     draw(plant, played.received, start_us, picture)
-    found = [judge_machine(machine, played.received, start_us) for machine in plant]
+    found = [machine_outcome(machine, played.received, start_us) for machine in plant]
     marked.print(f"\n[bold]5[/]  what happened; the picture is {picture}\n")
     marked.print(summary_table(found))
     if played.damaged:
@@ -167,7 +167,7 @@ def _report(plant: list[DemoMachine], played: Played, start_us: int, out: Path) 
         marked.print(f"   dead letter: {reason}")
     for line in lost_lines(played.published, played.received, start_us):
         marked.print(line)
-    return judge(sum(played.published.values()), played.received, found)
+    return summarise(sum(played.published.values()), played.received, found)
 
 
 def _end_on_sigterm() -> None:

@@ -18,7 +18,7 @@ import orjson
 from aiokafka.admin import AIOKafkaAdminClient
 
 from examples.demo.machines import DemoMachine
-from examples.demo.watch import Received, Watcher
+from examples.demo.observer import Observer, Received
 from schemas import format_rfc3339
 from schemas.errors import ServiceUnavailable, WhirrError
 from stream_app.worker.topic_setup import ensure_topics
@@ -80,18 +80,18 @@ async def play(
         ServiceUnavailable: The worker did not get ready, or an edge agent failed.
     """
     await ensure_topics(settings)
-    watcher = Watcher(settings, on_alert)
-    watching = asyncio.create_task(watcher.run())
-    telling = asyncio.create_task(_tell(watcher, on_progress))
+    observer = Observer(settings, on_alert)
+    watching = asyncio.create_task(observer.run())
+    telling = asyncio.create_task(_tell(observer, on_progress))
     environment = _environment(settings, out)
     try:
         with _running(["worker"], out / "worker.log", environment) as worker:
             await _ready(worker, settings, out)
             on_ready()
             published, damaged = await _run_edges(machines, environment, out, start_us, speed)
-            await watcher.wait_for(sum(published.values()), ANSWER_DEADLINE_S)
+            await observer.wait_for(sum(published.values()), ANSWER_DEADLINE_S)
         # The worker has stopped and sends nothing more, so what the topics hold now is all of it.
-        await watcher.read_to_end()
+        await observer.read_to_end()
     finally:
         telling.cancel()
         watching.cancel()
@@ -99,7 +99,7 @@ async def play(
     for result in results:
         if isinstance(result, Exception):
             raise result
-    return Played(published, damaged, watcher.received)
+    return Played(published, damaged, observer.received)
 
 
 async def remove_topics(settings: Settings) -> None:
@@ -114,9 +114,9 @@ async def remove_topics(settings: Settings) -> None:
         await admin.close()
 
 
-async def _tell(watcher: Watcher, on_progress: Callable[[int], None]) -> None:
+async def _tell(observer: Observer, on_progress: Callable[[int], None]) -> None:
     while True:
-        on_progress(watcher.received.frames)
+        on_progress(observer.received.frames)
         await asyncio.sleep(0.2)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from examples.demo.machines import DemoMachine
-from examples.demo.watch import Received
+from examples.demo.observer import Received
 from schemas import parse_rfc3339
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from examples.demo.machines import DemoMachine
-from examples.demo.verdict import MachineVerdict
-from examples.demo.watch import Received, latency_ms
+from examples.demo.observer import Received, latency_ms
+from examples.demo.outcome import MachineOutcome
 from schemas import parse_rfc3339
 
 STATE_STYLES = {"opened": "bold red", "updated": "yellow", "closed": "green", "anomalous": "red"}
@@ -65,7 +65,7 @@ def lost_lines(published: Mapping[str, int], received: Received, start_us: int) 
     return lines
 
 
-def summary_table(found: Sequence[MachineVerdict]) -> Table:
+def summary_table(found: Sequence[MachineOutcome]) -> Table:
     """Return a table with one row a machine."""
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("   machine", no_wrap=True)
@@ -82,12 +82,12 @@ def summary_table(found: Sequence[MachineVerdict]) -> Table:
             f"{one.highest_ratio:.2f}",
             str(one.opened + one.false_alerts),
             "" if one.delay_s is None else f"{one.delay_s:.0f} s",
-            _verdict(one),
+            _in_words(one),
         )
     return table
 
 
-def _verdict(one: MachineVerdict) -> str:
+def _in_words(one: MachineOutcome) -> str:
     if one.false_alerts:
         return f"[red]{one.false_alerts} false alert{'s' if one.false_alerts > 1 else ''}[/]"
     if one.machine.onset_s is None:

@@ -13,8 +13,8 @@ import typer
 
 from commands._output import marked, print_error, print_json
 from schemas.errors import WhirrError
-from tests.chaos.course import Course, run
-from tests.chaos.verdict import table
+from tests.chaos.chaos_run import ChaosConfig, run
+from tests.chaos.comparison import table
 from whirr.outputs import make_anew
 
 OUT = Path("chaos-out")
@@ -33,7 +33,7 @@ def chaos(
     out: Annotated[Path, typer.Option(help="Folder for recordings and logs; made anew.")] = OUT,
 ) -> None:
     """Kill, pause and cut off whatever can be while frames flow; print what was lost, which must be nothing."""
-    course = Course(
+    config = ChaosConfig(
         seed=SystemRandom().randrange(10**6) if seed is None else seed,
         frames=frames or (2_000 if short else 20_000),
         machines=machines or (20 if short else 50),
@@ -43,17 +43,17 @@ def chaos(
         times=times or (1 if short else 2),
         out=make_anew(out, "chaos").resolve(),
     )
-    verdict = run(course)
+    result = run(config)
     marked.print()
-    marked.print(table(verdict))
-    for line in verdict.remarks():
+    marked.print(table(result))
+    for line in result.remarks():
         marked.print(line, highlight=False)
-    for line in verdict.failures[:SHOWN_FAILURES]:
+    for line in result.failures[:SHOWN_FAILURES]:
         marked.print(f"[red]{line}[/]", highlight=False, soft_wrap=True)
-    if len(verdict.failures) > SHOWN_FAILURES:
-        marked.print(f"[red]… and {len(verdict.failures) - SHOWN_FAILURES} more[/]")
-    print_json(verdict.as_dict())
-    if verdict.failures:
+    if len(result.failures) > SHOWN_FAILURES:
+        marked.print(f"[red]… and {len(result.failures) - SHOWN_FAILURES} more[/]")
+    print_json(result.as_dict())
+    if result.failures:
         raise typer.Exit(1)
 
 

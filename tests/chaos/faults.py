@@ -22,7 +22,7 @@ WORKER_MOST_MB = 1000  # what docker-compose.kafka.yml gives a worker
 
 
 @dataclass(slots=True, kw_only=True)
-class Ground:
+class FaultTargets:
     """What faults are done to.
 
     Attributes:
@@ -49,103 +49,103 @@ class Ground:
         return self.random.choice(running or self.fleet.workers)
 
 
-async def worker_killed(ground: Ground) -> None:
+async def worker_killed(targets: FaultTargets) -> None:
     """SIGKILL, at a random moment."""
-    await _a_moment(ground, 2.0)
-    ground.fleet.kill(ground.worker())
+    await _a_moment(targets, 2.0)
+    targets.fleet.kill(targets.worker())
 
 
-async def worker_stopped(ground: Ground) -> None:
+async def worker_stopped(targets: FaultTargets) -> None:
     """SIGTERM, as a supervisor that puts a new version in place does."""
-    await ground.fleet.settled()
-    await _a_moment(ground, 2.0)
-    await ground.fleet.terminate(ground.worker())
+    await targets.fleet.settled()
+    await _a_moment(targets, 2.0)
+    await targets.fleet.terminate(targets.worker())
 
 
-async def worker_paused(ground: Ground) -> None:
+async def worker_paused(targets: FaultTargets) -> None:
     """SIGSTOP until the others have its partitions, then SIGCONT: it wakes and believes that they are its own."""
-    await ground.fleet.settled()
-    paused = ground.worker()
-    ground.fleet.pause(paused)
+    await targets.fleet.settled()
+    paused = targets.worker()
+    targets.fleet.pause(paused)
     try:
-        await _taken_over(ground, paused)
-        await _a_moment(ground, 2.0)
+        await _taken_over(targets, paused)
+        await _a_moment(targets, 2.0)
     finally:
-        ground.fleet.resume(paused)
+        targets.fleet.resume(paused)
 
 
-async def rebalanced(ground: Ground) -> None:
+async def rebalanced(targets: FaultTargets) -> None:
     """One more worker joins; once it is ready, one is taken away."""
-    ground.fleet.add()
-    await ground.fleet.settled()
-    await ground.fleet.terminate(ground.worker(), keep=False)
+    targets.fleet.add()
+    await targets.fleet.settled()
+    await targets.fleet.terminate(targets.worker(), keep=False)
 
 
-async def broker_killed(ground: Ground, node: int) -> None:
+async def broker_killed(targets: FaultTargets, node: int) -> None:
     """SIGKILL one broker, start it again on its files, and wait until it is in sync with the others."""
-    await brokers.wait_in_sync(ground.cluster)
-    broker = ground.cluster.brokers[node]
+    await brokers.wait_in_sync(targets.cluster)
+    broker = targets.cluster.brokers[node]
     broker.kill()
-    await _a_moment(ground, 8.0)
+    await _a_moment(targets, 8.0)
     broker.start()
-    await asyncio.to_thread(broker.wait, len(ground.cluster.brokers))
-    await brokers.wait_in_sync(ground.cluster)
+    await asyncio.to_thread(broker.wait, len(targets.cluster.brokers))
+    await brokers.wait_in_sync(targets.cluster)
 
 
-async def edge_cut_off(ground: Ground, kind: Cut) -> None:
+async def edge_cut_off(targets: FaultTargets, kind: Cut) -> None:
     """Cut a gateway's link to the brokers, for longer than its requests wait, and mend it."""
-    await ground.link.cut(kind)
-    await asyncio.sleep(ground.random.uniform(4.0, 16.0))
-    await ground.link.mend()
+    await targets.link.cut(kind)
+    await asyncio.sleep(targets.random.uniform(4.0, 16.0))
+    await targets.link.mend()
 
 
-async def spool_full(ground: Ground) -> None:
+async def spool_full(targets: FaultTargets) -> None:
     """Fill the disk of a gateway's spool to its last byte while the gateway is cut off, then make room and mend."""
-    assert ground.disk is not None
-    await ground.link.cut("refused")
-    await asyncio.to_thread(ground.disk.fill)
-    await asyncio.sleep(ground.random.uniform(4.0, 12.0))
-    ground.disk.clear()
-    await ground.link.mend()
+    assert targets.disk is not None
+    await targets.link.cut("refused")
+    await asyncio.to_thread(targets.disk.fill)
+    await asyncio.sleep(targets.random.uniform(4.0, 12.0))
+    targets.disk.clear()
+    await targets.link.mend()
 
 
-async def poisoned(ground: Ground) -> None:
+async def poisoned(targets: FaultTargets) -> None:
     """Put records that can't be used among the frames."""
-    records = list(poison.poison(ground.random, ground.machine_ids, POISON_AT_ONCE))
-    ground.poisoned.update({record.identity: record.reason for record in records})
-    await poison.send(ground.settings, records)
+    records = list(poison.poison(targets.random, targets.machine_ids, POISON_AT_ONCE))
+    targets.poisoned.update({record.identity: record.reason for record in records})
+    await poison.send(targets.settings, records)
 
 
-async def attacked(ground: Ground) -> None:
+async def attacked(targets: FaultTargets) -> None:
     """Let a gateway loose that sends whatever a gateway can (:mod:`tests.chaos.hostile`); it may end no worker."""
-    await ground.fleet.settled()
-    before = len(ground.fleet.exits)
-    ground.hostile += await hostile.attack(ground.settings, ground.random)
-    await ground.fleet.settled()
-    ground.fleet.wrong += [f"under a hostile gateway: {exit_}" for exit_ in ground.fleet.exits[before:]]
-    ground.fleet.wrong += ground.fleet.swollen(WORKER_MOST_MB)
+    await targets.fleet.settled()
+    before = len(targets.fleet.exits)
+    targets.hostile += await hostile.attack(targets.settings, targets.random)
+    await targets.fleet.settled()
+    targets.fleet.wrong += [f"under a hostile gateway: {exit_}" for exit_ in targets.fleet.exits[before:]]
+    targets.fleet.wrong += targets.fleet.swollen(WORKER_MOST_MB)
 
 
-async def registry_away(ground: Ground) -> None:
+async def registry_away(targets: FaultTargets) -> None:
     """Kill MLflow, and a worker that has to start without it."""
-    ground.mlflow.kill()
-    ground.fleet.kill(ground.worker())
-    await asyncio.sleep(ground.random.uniform(2.0, 4.0))
-    await ground.fleet.settled()
-    ground.mlflow.launch()
-    await asyncio.to_thread(ground.mlflow.wait)
+    targets.mlflow.kill()
+    targets.fleet.kill(targets.worker())
+    await asyncio.sleep(targets.random.uniform(2.0, 4.0))
+    await targets.fleet.settled()
+    targets.mlflow.launch()
+    await asyncio.to_thread(targets.mlflow.wait)
 
 
-async def store_away(ground: Ground) -> None:
+async def store_away(targets: FaultTargets) -> None:
     """Kill Redis, which the workers write features to; it comes back empty."""
-    ground.redis.kill()
-    await asyncio.sleep(ground.random.uniform(3.0, 10.0))
-    ground.redis.start()
+    targets.redis.kill()
+    await asyncio.sleep(targets.random.uniform(3.0, 10.0))
+    targets.redis.start()
 
 
-async def _taken_over(ground: Ground, paused: Worker) -> None:
-    others = [worker for worker in ground.fleet.workers if worker is not paused]
-    wanted = set(range(ground.settings.topic_partitions))
+async def _taken_over(targets: FaultTargets, paused: Worker) -> None:
+    others = [worker for worker in targets.fleet.workers if worker is not paused]
+    wanted = set(range(targets.settings.topic_partitions))
     end = time.monotonic() + TAKEN_OVER_S
     while True:
         pages = [await asyncio.to_thread(worker.pages) for worker in others]
@@ -154,14 +154,14 @@ async def _taken_over(ground: Ground, paused: Worker) -> None:
         if time.monotonic() > end:
             raise TimeoutError(
                 f"the partitions of {paused.name}, which was paused, were not taken over within {TAKEN_OVER_S:g} s: "
-                f"{pages}; logs: {ground.fleet.folder}"
+                f"{pages}; logs: {targets.fleet.folder}"
             )
         await asyncio.sleep(0.3)
 
 
-async def _a_moment(ground: Ground, most_s: float) -> None:
+async def _a_moment(targets: FaultTargets, most_s: float) -> None:
     """Wait for a while that chance says: it decides what is under way."""
-    await asyncio.sleep(ground.random.uniform(0.0, most_s))
+    await asyncio.sleep(targets.random.uniform(0.0, most_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Fault:
     """
 
     kind: str
-    does: Callable[[Ground], Awaitable[None]]
+    does: Callable[[FaultTargets], Awaitable[None]]
 
 
 def schedule(random: Random, nodes: int, times: int, *, disk: bool = True) -> list[Fault]:
@@ -184,10 +184,10 @@ def schedule(random: Random, nodes: int, times: int, *, disk: bool = True) -> li
     """
 
     def killed(node: int) -> Fault:
-        return Fault("broker killed", lambda ground: broker_killed(ground, node))
+        return Fault("broker killed", lambda targets: broker_killed(targets, node))
 
     def cut(kind: Cut) -> Fault:
-        return Fault(f"edge cut off, {kind}", lambda ground: edge_cut_off(ground, kind))
+        return Fault(f"edge cut off, {kind}", lambda targets: edge_cut_off(targets, kind))
 
     kinds = [
         Fault("worker killed", worker_killed),

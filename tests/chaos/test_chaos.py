@@ -17,15 +17,15 @@ from edge_agent import EdgeAgent, EdgeConfig
 from edge_agent.sources import FolderSource
 from schemas import DeadLetter, FrameRecord
 from stream_app.pipeline import Model, backtest
+from tests.chaos.comparison import ChaosResult, Phase, compare, table
 from tests.chaos.disk import small_disk
 from tests.chaos.faults import schedule
 from tests.chaos.gateway import Pace, PacedTimes
 from tests.chaos.hostile import Sent, batches
 from tests.chaos.link import Link
+from tests.chaos.observer import ObservedAlert, Tally
 from tests.chaos.plant import SOURCE, Expected, ExpectedAlert, PlantFrame, frames_of, start_us, write_plant
 from tests.chaos.poison import poison
-from tests.chaos.verdict import Phase, Verdict, judge, table
-from tests.chaos.watch import Tally, ToldAlert
 from tests.edge_agent.fakes import FakeSink
 from tests.models import tiny_model
 from whirr.settings import Route, load_settings
@@ -38,19 +38,19 @@ POISON = {"poison-1": "not_audio"}
 
 def all_well() -> Tally:
     tally = Tally(
-        scored=Counter(dict.fromkeys(FRAMES, 1)), buried=Counter(dict.fromkeys(POISON, 1)), reasons=dict(POISON)
+        scored=Counter(dict.fromkeys(FRAMES, 1)), dead_lettered=Counter(dict.fromkeys(POISON, 1)), reasons=dict(POISON)
     )
-    tally.alerts["a1"] = [ToldAlert("opened", "a1", "machine opened", 4)]
+    tally.alerts["a1"] = [ObservedAlert("opened", "a1", "machine opened", 4)]
     tally.places = {name: f"topic/0 at offset {n}" for n, name in enumerate([*FRAMES, *POISON, "a1", "a2", "f"])}
     return tally
 
 
-def verdict(tally: Tally, seen: dict[str, str] | None = None) -> Verdict:
-    return judge(7, EXPECTED, POISON, tally, PHASES, seen or {})
+def result(tally: Tally, seen: dict[str, str] | None = None) -> ChaosResult:
+    return compare(7, EXPECTED, POISON, tally, PHASES, seen or {})
 
 
 def test_a_run_without_loss_has_no_failures_and_each_fault_its_frames() -> None:
-    found = verdict(all_well())
+    found = result(all_well())
     assert found.failures == []
     figures = found.as_dict()
     assert (figures["published"], figures["scored"], figures["missing_frames"]) == (11, 11, 0)
@@ -66,7 +66,7 @@ def _lose_a_frame(tally: Tally) -> None:
 
 
 def _lose_poison(tally: Tally) -> None:
-    tally.buried.clear()
+    tally.dead_lettered.clear()
 
 
 def _lose_an_alert(tally: Tally) -> None:
@@ -74,15 +74,15 @@ def _lose_an_alert(tally: Tally) -> None:
 
 
 def _open_twice(tally: Tally) -> None:
-    tally.alerts["a2"] = [ToldAlert("opened", "a2", "machine opened", 5)]
+    tally.alerts["a2"] = [ObservedAlert("opened", "a2", "machine opened", 5)]
 
 
 def _forget_the_incident(tally: Tally) -> None:
-    tally.alerts["a1"] = [ToldAlert("opened", "a0", "machine opened", 4)]
+    tally.alerts["a1"] = [ObservedAlert("opened", "a0", "machine opened", 4)]
 
 
-def _bury_a_good_frame(tally: Tally) -> None:
-    tally.buried[f"{3:032x}"] += 1
+def _dead_letter_a_good_frame(tally: Tally) -> None:
+    tally.dead_lettered[f"{3:032x}"] += 1
     tally.reasons[f"{3:032x}"] = "processing_failed"
 
 
@@ -98,14 +98,14 @@ def _call_it_late(tally: Tally) -> None:
         (_lose_an_alert, "alert a1 (machine opened, by frame 4 of pump-1) never came"),
         (_open_twice, "alert a2 (machine opened) is none of the oracle's; incident a2, topic/0 at offset 12"),
         (_forget_the_incident, "alert a1 (machine opened, by frame 4 of pump-1) never came"),
-        (_bury_a_good_frame, f"frame {3:032x} (number 3 of pump-1) is a dead letter: processing_failed"),
+        (_dead_letter_a_good_frame, f"frame {3:032x} (number 3 of pump-1) is a dead letter: processing_failed"),
         (_call_it_late, f"frame {3:032x} (number 3 of pump-1) was late each time"),
     ],
 )
 def test_whatever_is_wrong_is_named_with_where_it_was_last_seen(wrong: Any, words: str) -> None:
     tally = all_well()
     wrong(tally)
-    failures = verdict(tally, {f"{3:032x}": "frames/1 at offset 9"}).failures
+    failures = result(tally, {f"{3:032x}": "frames/1 at offset 9"}).failures
     assert any(line.startswith(words) for line in failures), failures
 
 
@@ -113,7 +113,7 @@ def test_repeats_with_the_same_id_are_counted_and_no_failure() -> None:
     tally = all_well()
     tally.scored[f"{3:032x}"] += 1
     tally.alerts["a1"] *= 2
-    found = verdict(tally)
+    found = result(tally)
     assert found.failures == []
     assert found.as_dict()["scored_twice"] == 1
     assert found.as_dict()["redelivered_alerts"] == 1
@@ -231,7 +231,7 @@ def test_each_hostile_record_needs_an_answer_and_one_letter_may_answer_for_sever
         "whirr_error": b"batch_unreadable",
     }
     tally.take(_message(settings.dead_letter_topic, None, where), settings)
-    found = judge(7, EXPECTED, POISON, tally, PHASES, {}, hostile=HOSTILE)
+    found = compare(7, EXPECTED, POISON, tally, PHASES, {}, hostile=HOSTILE)
     assert found.failures == ["a hostile record has no answer: a costly frame, partition 3, offset 1"]
     assert (found.rows["hostile gateway"].published, found.rows["hostile gateway"].scored) == (4, 3)
 

@@ -1,4 +1,4 @@
-"""The demo: its verdict, what it prints and draws, and that it leaves nothing running."""
+"""The demo: its outcome, what it prints and draws, and that it leaves nothing running."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 
 from examples.demo.live import playing_speed
 from examples.demo.machines import DemoMachine, recorded
+from examples.demo.observer import DeadLetter, Received
+from examples.demo.outcome import machine_outcome, summarise
 from examples.demo.picture import draw
 from examples.demo.report import alert_line, lost_lines, summary_table
-from examples.demo.verdict import judge, judge_machine
-from examples.demo.watch import DeadLetter, Received
 from schemas import format_rfc3339
 from schemas.errors import RecordingError
 from tests.helpers import REPOSITORY, eventually
@@ -80,12 +80,12 @@ def alert(machine: DemoMachine, at_s: float, state: str = "opened", late_ms: int
 )
 def test_an_alert_is_judged_by_the_onset(machine, at_s, opened, false_alerts, delay_s):
     received = Received(alerts={"a": alert(machine, at_s), "b": alert(machine, 90.0, "closed")})
-    found = judge_machine(machine, received, START_US)
+    found = machine_outcome(machine, received, START_US)
     assert (found.opened, found.false_alerts, found.delay_s) == (opened, false_alerts, delay_s)
 
 
 def test_a_sensor_alert_finds_no_fault():
-    found = judge_machine(FAULTY, Received(alerts={"a": alert(FAULTY, 60.0, kind="sensor")}), START_US)
+    found = machine_outcome(FAULTY, Received(alerts={"a": alert(FAULTY, 60.0, kind="sensor")}), START_US)
     assert (found.opened, found.false_alerts) == (0, 1)
 
 
@@ -94,9 +94,9 @@ def test_lost_frames_and_missed_machines_are_counted():
     received = Received(
         scores=scores, dead_letters={"f": DeadLetter("motor-1", "not_audio: …")}, alerts={"a": alert(HEALTHY, 5)}
     )
-    machines = [judge_machine(machine, received, START_US) for machine in (HEALTHY, FAULTY)]
-    verdict = judge(10, received, machines)
-    assert verdict.as_dict() == {
+    machines = [machine_outcome(machine, received, START_US) for machine in (HEALTHY, FAULTY)]
+    outcome = summarise(10, received, machines)
+    assert outcome.as_dict() == {
         "published": 10,
         "scored": 7,
         "dead_lettered": 1,
@@ -119,7 +119,7 @@ def test_lost_frames_are_named_by_machine_and_place():
 
 def test_idle_frames_have_no_part_in_the_highest_ratio():
     received = Received(scores={"a": score(HEALTHY, 1, 0.7), "b": score(HEALTHY, 2, 90.0, "idle")})
-    found = judge_machine(HEALTHY, received, START_US)
+    found = machine_outcome(HEALTHY, received, START_US)
     assert (found.highest_ratio, found.idle, found.frames) == (0.7, 1, 2)
 
 
@@ -128,7 +128,7 @@ def test_lines_and_table_say_what_happened():
     for part in ("motor-1", "opened", "1.50 x threshold", "3.0-4.0 kHz 60%", "20 s after the fault began", "20 ms"):
         assert part in line
     assert "false alert" in alert_line(alert(HEALTHY, 60.0), HEALTHY, START_US)
-    found = judge_machine(FAULTY, Received(alerts={"a": alert(FAULTY, 60.0)}), START_US)
+    found = machine_outcome(FAULTY, Received(alerts={"a": alert(FAULTY, 60.0)}), START_US)
     assert summary_table([found]).row_count == 1
 
 

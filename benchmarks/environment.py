@@ -64,7 +64,6 @@ class Worker:
         self.port = process.free_port()
         given = {
             "KAFKA_BOOTSTRAP_SERVERS": bench.settings.bootstrap,
-            "KAFKA_EMBEDDED": str(bench.settings.embedded).lower(),
             "WORKER_ID": worker_id,
             "FRAMES_TOPIC": frames_topic,
             "ALERTS_TOPIC": bench.settings.alerts_topic,
@@ -136,7 +135,6 @@ def prepared() -> Iterator[Bench]:
         name, bootstrap = _broker(stack)
         settings = Settings(
             kafka_bootstrap_servers=bootstrap,
-            kafka_embedded=name == EMBEDDED,
             frames_topic="bench-frames",
             alerts_topic="bench-anomalies",
         )
@@ -150,7 +148,7 @@ def _broker(stack: contextlib.ExitStack) -> tuple[str, str]:
     """Return name and address of a broker."""
     given = os.environ.get("WHIRR_KAFKA_BOOTSTRAP_SERVERS")
     if given:
-        return ("as given", given) if os.environ.get("WHIRR_KAFKA_EMBEDDED", "false") == "false" else (EMBEDDED, given)
+        return "as given", given
     with contextlib.suppress(NotInstalled):
         return f"Apache Kafka {KAFKA_VERSION}", stack.enter_context(KafkaCluster()).address
     return EMBEDDED, stack.enter_context(EmbeddedBroker()).bootstrap

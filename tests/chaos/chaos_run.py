@@ -20,15 +20,15 @@ from schemas.errors import WhirrError
 from stream_app.worker.topic_setup import ensure_topics
 from tests.chaos import features
 from tests.chaos.brokers import wait_in_sync
+from tests.chaos.comparison import ChaosResult, Phase, compare
 from tests.chaos.disk import SmallDisk, small_disk
-from tests.chaos.faults import Ground, schedule
+from tests.chaos.faults import FaultTargets, schedule
 from tests.chaos.gateway import Job
 from tests.chaos.gateways import Gateways
 from tests.chaos.link import Link
+from tests.chaos.observer import Observer, frames_on_topic
 from tests.chaos.plant import FRAME_S, Expected, PlantMachine, expect, start_us, write_plant, write_training
 from tests.chaos.traffic import Traffic
-from tests.chaos.verdict import Phase, Verdict, judge
-from tests.chaos.watch import Watcher, frames_on_topic
 from tests.chaos.workers import Fleet
 from tests.services import KafkaCluster, Redis
 from tests.services.mlflow import Mlflow
@@ -43,7 +43,7 @@ PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class ChaosConfig:
     """What a run is made of.
 
     Attributes:
@@ -67,21 +67,21 @@ class Course:
         return -(-self.frames // self.machines)
 
 
-def run(course: Course) -> Verdict:
+def run(config: ChaosConfig) -> ChaosResult:
     """Run it; nothing that it started is left."""
-    _say(f"seed {course.seed}: {course.machines} machines, {course.workers} workers, {course.brokers} brokers")
-    (course.out / SETTINGS).touch()
-    link = Link(course.brokers)
+    _say(f"seed {config.seed}: {config.machines} machines, {config.workers} workers, {config.brokers} brokers")
+    (config.out / SETTINGS).touch()
+    link = Link(config.brokers)
     mlflow = Mlflow()
     with contextlib.ExitStack() as stack, Redis() as redis:
         stack.callback(mlflow.stop)
         mlflow.launch()  # takes as long as Kafka does, so both at once
-        disk = stack.enter_context(small_disk(course.out / SPOOL))
+        disk = stack.enter_context(small_disk(config.out / SPOOL))
         if disk is None:
             _say("this user may mount no file system: no spool's disk will be full")
-        with KafkaCluster(course.brokers, links=link.ports) as cluster:
+        with KafkaCluster(config.brokers, links=link.ports) as cluster:
             mlflow.wait()
-            return _live(course, Services(link, cluster, mlflow, redis, disk))
+            return _live(config, Services(link, cluster, mlflow, redis, disk))
 
 
 class Services(NamedTuple):
@@ -94,20 +94,20 @@ class Services(NamedTuple):
     disk: SmallDisk | None
 
 
-def _live(course: Course, services: Services) -> Verdict:
+def _live(config: ChaosConfig, services: Services) -> ChaosResult:
     link, cluster, mlflow, redis, disk = services
-    plant = write_plant(course.out / "plant", course.machines, course.frames_each, course.seed)
+    plant = write_plant(config.out / "plant", config.machines, config.frames_each, config.seed)
     _say(f"Kafka at {cluster.address}, MLflow at {mlflow.address}")
-    settings = _settings(course, cluster, mlflow)
+    settings = _settings(config, cluster, mlflow)
     features.apply(settings, redis)
-    model = _train(course, settings)
-    began_us = start_us(course.frames_each)
+    model = _train(config, settings)
+    began_us = start_us(config.frames_each)
     expected = expect(plant, began_us, model, settings.route[0])
     _say(f"the oracle: {len(expected.frames)} frames, {len(expected.alerts)} alerts")
-    fleet = Fleet({**environment(settings, course.out), **features.variables(redis)}, course.out)
-    ground = Ground(
+    fleet = Fleet({**environment(settings, config.out), **features.variables(redis)}, config.out)
+    targets = FaultTargets(
         settings=settings,
-        random=Random(f"{course.seed}/faults"),
+        random=Random(f"{config.seed}/faults"),
         machine_ids=[machine.machine_id for machine in plant],
         cluster=cluster,
         link=link,
@@ -117,7 +117,7 @@ def _live(course: Course, services: Services) -> Verdict:
         disk=disk,
     )
     try:
-        return asyncio.run(_Run(course, ground, plant, expected, began_us).run())
+        return asyncio.run(_Run(config, targets, plant, expected, began_us).run())
     finally:
         fleet.abandon()
 
@@ -126,61 +126,61 @@ class _Run:
     """The part in which everything lives."""
 
     def __init__(
-        self, course: Course, ground: Ground, plant: list[PlantMachine], expected: Expected, began_us: int
+        self, config: ChaosConfig, targets: FaultTargets, plant: list[PlantMachine], expected: Expected, began_us: int
     ) -> None:
-        self._course, self._ground, self._expected = course, ground, expected
+        self._config, self._targets, self._expected = config, targets, expected
         self._plant, self._began_us = plant, began_us
-        self._watcher = Watcher(ground.settings)
+        self._observer = Observer(targets.settings)
         self._phases: list[Phase] = []
         self._failures: list[str] = []
 
-    async def run(self) -> Verdict:
-        ground = self._ground
-        await ensure_topics(ground.settings)
-        await wait_in_sync(ground.cluster)
-        await ground.link.open([broker.link_port for broker in ground.cluster.brokers])
-        for _ in range(self._course.workers):
-            ground.fleet.add()
-        helpers = [asyncio.create_task(ground.fleet.supervise()), asyncio.create_task(self._watcher.run())]
+    async def run(self) -> ChaosResult:
+        targets = self._targets
+        await ensure_topics(targets.settings)
+        await wait_in_sync(targets.cluster)
+        await targets.link.open([broker.link_port for broker in targets.cluster.brokers])
+        for _ in range(self._config.workers):
+            targets.fleet.add()
+        helpers = [asyncio.create_task(targets.fleet.supervise()), asyncio.create_task(self._observer.run())]
         try:
-            await ground.fleet.settled()
-            _say(f"{len(ground.fleet.workers)} workers are ready")
+            await targets.fleet.settled()
+            _say(f"{len(targets.fleet.workers)} workers are ready")
             with self._gateways() as gateways:
                 await self._stream(gateways)
             await self._answered()
-            await ground.fleet.settled()
-            self._failures += await features.behind(ground.settings, self._newest_us())
-            await ground.fleet.stop()
+            await targets.fleet.settled()
+            self._failures += await features.behind(targets.settings, self._newest_us())
+            await targets.fleet.stop()
         finally:
-            ground.link.close()
+            targets.link.close()
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-        return await self._judged()
+        return await self._compared()
 
     async def _stream(self, gateways: Gateways) -> None:
         """Let all frames out, and do the faults while they flow."""
-        course, random = self._course, self._ground.random
-        traffic = Traffic(gateways, course.frames_each, course.rate / course.machines)
+        config, random = self._config, self._targets.random
+        traffic = Traffic(gateways, config.frames_each, config.rate / config.machines)
         flowing = asyncio.create_task(traffic.run())
-        faults = schedule(random, course.brokers, course.times, disk=self._ground.disk is not None)
-        step = course.frames_each / (len(faults) + 1)
+        faults = schedule(random, config.brokers, config.times, disk=self._targets.disk is not None)
+        step = config.frames_each / (len(faults) + 1)
         at = [step * (index + 0.5 + random.uniform(-0.4, 0.4)) for index in range(len(faults))]
         try:
             for index, fault in enumerate(faults):
                 await _first(traffic.reach(at[index]), flowing)
-                traffic.limit = at[index + 1] if index + 1 < len(at) else course.frames_each
+                traffic.limit = at[index + 1] if index + 1 < len(at) else config.frames_each
                 self._phases.append(Phase(int(traffic.number), fault.kind))
                 began_s = time.monotonic()
                 try:
-                    await fault.does(self._ground)
+                    await fault.does(self._targets)
                 except TimeoutError as error:
                     self._failures.append(f"after {fault.kind}: {error}")
                 _say(
                     f"{index + 1:3} of {len(faults)}  {fault.kind:26} {time.monotonic() - began_s:5.1f} s   "
-                    f"{self._watcher.tally.answered} frames answered"
+                    f"{self._observer.tally.answered} frames answered"
                 )
-            await _first(traffic.reach(course.frames_each), flowing)
+            await _first(traffic.reach(config.frames_each), flowing)
             summaries = await gateways.finish(LAST_FRAMES_S)
             _say(f"published: the brokers acknowledged {sum(summary['frames_sent'] for summary in summaries)} frames")
         finally:
@@ -190,17 +190,17 @@ class _Run:
     @contextlib.contextmanager
     def _gateways(self) -> Iterator[Gateways]:
         """Yield the gateways; the first comes by the link and has the small disk, the others go to the brokers."""
-        ground, count = self._ground, min(GATEWAYS, len(self._plant))
+        targets, count = self._targets, min(GATEWAYS, len(self._plant))
         jobs = {}
         for number in range(count):
             jobs[f"gateway-{number}"] = Job(
-                bootstrap=ground.settings.bootstrap if number else ground.link.address,
-                topic=ground.settings.frames_topic,
+                bootstrap=targets.settings.bootstrap if number else targets.link.address,
+                topic=targets.settings.frames_topic,
                 start_us=self._began_us,
-                spool=None if number else str(self._course.out / SPOOL),
+                spool=None if number else str(self._config.out / SPOOL),
                 machines={m.machine_id: str(m.recording) for m in self._plant[number::count]},
             )
-        gateways = Gateways(jobs, self._course.out)
+        gateways = Gateways(jobs, self._config.out)
         try:
             yield gateways
         finally:
@@ -208,26 +208,30 @@ class _Run:
 
     async def _answered(self) -> None:
         """Return when every frame has an answer, or when none has come for long."""
-        wanted = len(self._expected.frames) + len(self._ground.poisoned) + len(self._ground.hostile)
+        wanted = len(self._expected.frames) + len(self._targets.poisoned) + len(self._targets.hostile)
         seen, since_s = -1, time.monotonic()
-        while (found := self._watcher.tally.answered) < wanted and time.monotonic() < since_s + PATIENCE_S:
+        while (found := self._observer.tally.answered) < wanted and time.monotonic() < since_s + PATIENCE_S:
             if found != seen:
                 seen, since_s = found, time.monotonic()
             await asyncio.sleep(0.2)
 
     def _newest_us(self) -> dict[str, int]:
-        last_us = self._began_us + (self._course.frames_each - 1) * FRAME_S * 10**6
+        last_us = self._began_us + (self._config.frames_each - 1) * FRAME_S * 10**6
         return {machine.machine_id: last_us for machine in self._plant}
 
-    async def _judged(self) -> Verdict:
-        ground, expected = self._ground, self._expected
-        tally = await self._watcher.read_to_end()
-        unanswered = (expected.frames.keys() - tally.scored.keys()) | (ground.poisoned.keys() - tally.buried.keys())
-        seen = await frames_on_topic(ground.settings, unanswered) if unanswered else {}
-        verdict = judge(self._course.seed, expected, ground.poisoned, tally, self._phases, seen, hostile=ground.hostile)
-        verdict.failures = [*self._failures, *ground.fleet.wrong, *verdict.failures]
-        verdict.restarts, verdict.exits = ground.fleet.restarts, ground.fleet.exits
-        return verdict
+    async def _compared(self) -> ChaosResult:
+        targets, expected = self._targets, self._expected
+        tally = await self._observer.read_to_end()
+        unanswered = (expected.frames.keys() - tally.scored.keys()) | (
+            targets.poisoned.keys() - tally.dead_lettered.keys()
+        )
+        seen = await frames_on_topic(targets.settings, unanswered) if unanswered else {}
+        result = compare(
+            self._config.seed, expected, targets.poisoned, tally, self._phases, seen, hostile=targets.hostile
+        )
+        result.failures = [*self._failures, *targets.fleet.wrong, *result.failures]
+        result.restarts, result.exits = targets.fleet.restarts, targets.fleet.exits
+        return result
 
 
 async def _first(work: Coroutine[None, None, None], flowing: asyncio.Task[None]) -> None:
@@ -240,32 +244,32 @@ async def _first(work: Coroutine[None, None, None], flowing: asyncio.Task[None])
     await working
 
 
-def _settings(course: Course, cluster: KafkaCluster, mlflow: Mlflow) -> Settings:
+def _settings(config: ChaosConfig, cluster: KafkaCluster, mlflow: Mlflow) -> Settings:
     # Silence is told by the clock, so the oracle knows nothing of it.
     route = Route(match="*", model=f"models:/{MODEL}@champion", silent_after_s=None)
     return load_settings(
         kafka_bootstrap_servers=cluster.address,
         mlflow_tracking_uri=mlflow.address,
         route=(route,),
-        topic_replication=course.brokers,
+        topic_replication=config.brokers,
         topic_partitions=8,
         batch_frames=16,
         session_timeout_s=8.0,
         commit_stall_s=45.0,
         model_poll_s=2.0,
-        worker_dir=course.out / "worker",
-        feature_repo=course.out / "feast",
-        feature_store_yaml=features.place_store(course.out / "feast"),
+        worker_dir=config.out / "worker",
+        feature_repo=config.out / "feast",
+        feature_store_yaml=features.place_store(config.out / "feast"),
         feature_push=True,
     )
 
 
-def _train(course: Course, settings: Settings) -> Path:
+def _train(config: ChaosConfig, settings: Settings) -> Path:
     """Train a small model on healthy machines and register it; return its file."""
-    recordings, model = write_training(course.out / "train", course.seed), course.out / "model.onnx"
+    recordings, model = write_training(config.out / "train", config.seed), config.out / "model.onnx"
     options = ["--normal", recordings, "--out", model, "--name", MODEL, "--detector", "pooled", "--frame-s", "1"]
     command = [sys.executable, "-W", "ignore", "-m", "commands", "train", *map(str, options), "--register", "--json"]
-    done = subprocess.run(command, env=environment(settings, course.out), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment(settings, config.out), capture_output=True, text=True, check=False)
     if done.returncode:
         raise WhirrError(f"training failed with exit code {done.returncode}:\n{done.stderr[-2000:]}")
     _say("a model is trained, and MLflow's champion")

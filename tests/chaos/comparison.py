@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from tests.chaos.hostile import Sent
+from tests.chaos.observer import Tally
 from tests.chaos.plant import Expected
-from tests.chaos.watch import Tally
 
 CALM = "none yet"
 COLUMNS = (
@@ -54,7 +54,7 @@ class Row:
 
 
 @dataclass(slots=True, kw_only=True)
-class Verdict:
+class ChaosResult:
     """What came of it.
 
     Attributes:
@@ -105,7 +105,7 @@ class Verdict:
         }
 
 
-def judge(
+def compare(
     seed: int,
     expected: Expected,
     poison: Mapping[str, str],
@@ -114,7 +114,7 @@ def judge(
     seen: Mapping[str, str],
     *,
     hostile: Sequence[Sent] = (),
-) -> Verdict:
+) -> ChaosResult:
     """Compare.
 
     Args:
@@ -126,27 +126,27 @@ def judge(
         seen: Where on the frames topic a frame without an answer is, by id.
         hostile: What the hostile gateway sent.
     """
-    verdict = Verdict(seed=seed, rows={CALM: Row()})
+    result = ChaosResult(seed=seed, rows={CALM: Row()})
     for phase in phases:
-        verdict.rows.setdefault(phase.kind, Row()).injected += 1
+        result.rows.setdefault(phase.kind, Row()).injected += 1
 
     def row(number: int) -> Row:
         kinds = [phase.kind for phase in phases if phase.from_number <= number]
-        return verdict.rows[kinds[-1] if kinds else CALM]
+        return result.rows[kinds[-1] if kinds else CALM]
 
-    _judge_frames(verdict, expected, tally, row, seen)
-    _judge_poison(verdict, poison, tally, seen)
-    _judge_hostile(verdict, hostile, tally)
-    for identity in tally.buried.keys() - poison.keys() - expected.frames.keys():
-        verdict.failures.append(f"dead letter of {identity}, which nobody sent, {tally.places[identity]}")
-    _judge_alerts(verdict, expected, tally, row)
-    if not verdict.rows[CALM].published:
-        del verdict.rows[CALM]
-    return verdict
+    _compare_frames(result, expected, tally, row, seen)
+    _compare_poison(result, poison, tally, seen)
+    _compare_hostile(result, hostile, tally)
+    for identity in tally.dead_lettered.keys() - poison.keys() - expected.frames.keys():
+        result.failures.append(f"dead letter of {identity}, which nobody sent, {tally.places[identity]}")
+    _compare_alerts(result, expected, tally, row)
+    if not result.rows[CALM].published:
+        del result.rows[CALM]
+    return result
 
 
-def _judge_frames(
-    verdict: Verdict, expected: Expected, tally: Tally, row: Callable[[int], Row], seen: Mapping[str, str]
+def _compare_frames(
+    result: ChaosResult, expected: Expected, tally: Tally, row: Callable[[int], Row], seen: Mapping[str, str]
 ) -> None:
     for identity, (machine_id, number) in expected.frames.items():
         mine = row(number)
@@ -154,70 +154,70 @@ def _judge_frames(
         mine.scored += identity in tally.scored
         mine.scored_twice += tally.scored[identity] > 1
         what = f"frame {identity} (number {number} of {machine_id})"
-        if identity in tally.buried:
-            verdict.failures.append(f"{what} is a dead letter: {tally.reasons[identity]}, {tally.places[identity]}")
+        if identity in tally.dead_lettered:
+            result.failures.append(f"{what} is a dead letter: {tally.reasons[identity]}, {tally.places[identity]}")
         elif identity not in tally.scored:
             mine.missing_frames += 1
-            verdict.failures.append(f"{what} has no score; last seen: {seen.get(identity, 'never on the topic')}")
+            result.failures.append(f"{what} has no score; last seen: {seen.get(identity, 'never on the topic')}")
         elif tally.late[identity] == tally.scored[identity]:
-            verdict.failures.append(f"{what} was late each time and moved nothing; {tally.places[identity]}")
+            result.failures.append(f"{what} was late each time and moved nothing; {tally.places[identity]}")
     for identity in tally.scored.keys() - expected.frames.keys():
-        verdict.failures.append(f"score of a frame {identity} that nobody published, {tally.places[identity]}")
+        result.failures.append(f"score of a frame {identity} that nobody published, {tally.places[identity]}")
 
 
-def _judge_poison(verdict: Verdict, poison: Mapping[str, str], tally: Tally, seen: Mapping[str, str]) -> None:
-    mine = verdict.rows.setdefault("poison", Row()) if poison else Row()
+def _compare_poison(result: ChaosResult, poison: Mapping[str, str], tally: Tally, seen: Mapping[str, str]) -> None:
+    mine = result.rows.setdefault("poison", Row()) if poison else Row()
     for identity, reason in poison.items():
         mine.published += 1
-        mine.scored += identity in tally.buried
-        mine.scored_twice += tally.buried[identity] > 1
-        if identity not in tally.buried:
+        mine.scored += identity in tally.dead_lettered
+        mine.scored_twice += tally.dead_lettered[identity] > 1
+        if identity not in tally.dead_lettered:
             mine.missing_frames += 1
             where = seen.get(identity, "never on the topic")
-            verdict.failures.append(f"{identity} has no dead letter; last seen: {where}")
+            result.failures.append(f"{identity} has no dead letter; last seen: {where}")
         elif tally.reasons[identity] != reason:
-            verdict.failures.append(f"{identity} is a dead letter for {tally.reasons[identity]}; expected {reason}")
+            result.failures.append(f"{identity} is a dead letter for {tally.reasons[identity]}; expected {reason}")
 
 
-def _judge_hostile(verdict: Verdict, hostile: Sequence[Sent], tally: Tally) -> None:
+def _compare_hostile(result: ChaosResult, hostile: Sequence[Sent], tally: Tally) -> None:
     """Hold that each of its records has an answer; what the answer is, the tests of the worker say."""
-    mine = verdict.rows.setdefault("hostile gateway", Row()) if hostile else Row()
+    mine = result.rows.setdefault("hostile gateway", Row()) if hostile else Row()
     for partition, offset, what in hostile:
         mine.published += 1
         if (partition, offset) in tally.hostile:
             mine.scored += 1
         else:
             mine.missing_frames += 1
-            verdict.failures.append(f"a hostile record has no answer: {what}, partition {partition}, offset {offset}")
+            result.failures.append(f"a hostile record has no answer: {what}, partition {partition}, offset {offset}")
 
 
-def _judge_alerts(verdict: Verdict, expected: Expected, tally: Tally, row: Callable[[int], Row]) -> None:
+def _compare_alerts(result: ChaosResult, expected: Expected, tally: Tally, row: Callable[[int], Row]) -> None:
     for identity, (state, incident_id, what, (machine_id, number)) in expected.alerts.items():
         mine = row(number)
         mine.alerts_expected += 1
-        told = f"alert {identity} ({what}, by frame {number} of {machine_id})"
+        observed = f"alert {identity} ({what}, by frame {number} of {machine_id})"
         came = tally.alerts.get(identity, [])
         if (state, incident_id) in {(one.state, one.incident_id) for one in came}:
             mine.alerts_received += 1
         else:
             mine.missing_alerts += 1
-            verdict.failures.append(f"{told} never came")
+            result.failures.append(f"{observed} never came")
     for identity, came in tally.alerts.items():
-        verdict.redelivered_alerts += len(came) - 1
+        result.redelivered_alerts += len(came) - 1
         known = expected.alerts.get(identity)
         for one in Counter(came):
             if known is None or (one.state, one.incident_id) != (known.state, known.incident_id):
                 row(one.number).duplicates += 1
                 where = f"incident {one.incident_id}, {tally.places[identity]}"
-                verdict.failures.append(f"alert {identity} ({one.what}) is none of the oracle's; {where}")
+                result.failures.append(f"alert {identity} ({one.what}) is none of the oracle's; {where}")
 
 
-def table(verdict: Verdict) -> Table:
+def table(result: ChaosResult) -> Table:
     """Return the table: a row for each kind of fault, and one for all. ``extra``: left after deduplication by id."""
     made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     made.add_column("\nfault", no_wrap=True)
     for name in COLUMNS:
         made.add_column(name, justify="right")
-    for kind, row in [*verdict.rows.items(), ("all", verdict.total)]:
-        made.add_row(kind, *map(str, asdict(row).values()), end_section=kind == list(verdict.rows)[-1])
+    for kind, row in [*result.rows.items(), ("all", result.total)]:
+        made.add_row(kind, *map(str, asdict(row).values()), end_section=kind == list(result.rows)[-1])
     return made

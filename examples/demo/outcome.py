@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from examples.demo.machines import DemoMachine
-from examples.demo.watch import Received, latency_ms
+from examples.demo.observer import Received, latency_ms
 from schemas import parse_rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MachineVerdict:
+class MachineOutcome:
     """What became of one machine.
 
     Attributes:
@@ -33,7 +33,7 @@ class MachineVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class DemoOutcome:
     """The demo's figures; the last line it prints."""
 
     published: int
@@ -52,7 +52,7 @@ class Verdict:
         return asdict(self)
 
 
-def judge_machine(machine: DemoMachine, received: Received, start_us: int) -> MachineVerdict:
+def machine_outcome(machine: DemoMachine, received: Received, start_us: int) -> MachineOutcome:
     """Return what became of a machine whose playing began at ``start_us``, recording time."""
     scores = [score for score in received.scores.values() if score["machine_id"] == machine.machine_id]
     opened = [
@@ -64,7 +64,7 @@ def judge_machine(machine: DemoMachine, received: Received, start_us: int) -> Ma
     onset_s = float("inf") if machine.onset_s is None else machine.onset_s - machine.frame_s
     # A sensor alert finds no machine's fault, and on a machine whose sensor is good it is a false one.
     true_s = [at_s for at_s, kind in opened if at_s > onset_s and kind == "machine"]
-    return MachineVerdict(
+    return MachineOutcome(
         machine=machine,
         frames=len(scores),
         idle=sum(score["status"] == "idle" for score in scores),
@@ -75,13 +75,13 @@ def judge_machine(machine: DemoMachine, received: Received, start_us: int) -> Ma
     )
 
 
-def judge(published: int, received: Received, machines: Sequence[MachineVerdict]) -> Verdict:
+def summarise(published: int, received: Received, machines: Sequence[MachineOutcome]) -> DemoOutcome:
     """Return the figures of the whole run."""
     latencies = [ms for ms in map(latency_ms, received.alerts.values()) if ms is not None]
     p50, p99 = np.percentile(latencies, [50, 99]) if latencies else (None, None)
     faulty = [found for found in machines if found.machine.onset_s is not None]
     alerted = sum(found.opened > 0 for found in faulty)
-    return Verdict(
+    return DemoOutcome(
         published=published,
         scored=len(received.scores),
         dead_lettered=len(received.dead_letters),

@@ -50,7 +50,7 @@ class Received:
         return scored + sum(letter.machine_id == machine_id for letter in self.dead_letters.values())
 
 
-class Watcher:
+class Observer:
     """Reads scores, alerts and dead letters until it is stopped."""
 
     def __init__(self, settings: Settings, on_alert: Callable[[dict[str, Any]], None]) -> None:

@@ -21,7 +21,7 @@ FETCH_BYTES = 4 * 1024 * 1024
 AGAIN_S = 1.0
 
 
-class ToldAlert(NamedTuple):
+class ObservedAlert(NamedTuple):
     """One alert as it came; ``number`` is that of its frame."""
 
     state: str
@@ -36,7 +36,7 @@ class Tally:
 
     Attributes:
         scored: How often each frame id has a score; ``late``: how often with status ``late``.
-        buried: How often each id (``ce_id``) has a dead letter; its reason is in ``reasons``.
+        dead_lettered: How often each id (``ce_id``) has a dead letter; its reason is in ``reasons``.
         alerts: By alert id, each that came, repeats included.
         places: Where an id was last seen: topic, partition, offset.
         hostile: Of the hostile gateway's records, those that have an answer: partition and offset.
@@ -44,26 +44,26 @@ class Tally:
 
     scored: Counter[str] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
-    buried: Counter[str] = field(default_factory=Counter)
+    dead_lettered: Counter[str] = field(default_factory=Counter)
     reasons: dict[str, str] = field(default_factory=dict)
-    alerts: dict[str, list[ToldAlert]] = field(default_factory=dict)
+    alerts: dict[str, list[ObservedAlert]] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     hostile: set[tuple[int, int]] = field(default_factory=set)
 
     @property
     def answered(self) -> int:
         """How many different records have an answer."""
-        return len(self.scored) + len(self.buried) + len(self.hostile)
+        return len(self.scored) + len(self.dead_lettered) + len(self.hostile)
 
     def take(self, record: ConsumerRecord, settings: Settings) -> None:
         """Count one record."""
         if record.topic == settings.dead_letter_topic:
             headers = dict(record.headers)
             if "ce_id" not in headers:  # honest frames and poison have one
-                self.hostile |= _told_of(headers)
+                self.hostile |= _answered_by(headers)
                 return
             identity = headers["ce_id"].decode()
-            self.buried[identity] += 1
+            self.dead_lettered[identity] += 1
             self.reasons[identity] = headers["whirr_error"].decode()
         elif record.topic == settings.scores_topic:
             score = orjson.loads(record.value)
@@ -80,19 +80,19 @@ class Tally:
             identity = alert["alert_id"]
             what = f"{alert['kind']} {alert['state']}, {alert['severity']}, of {alert['machine_id']}"
             number = (alert["frame"] or {}).get("sequence") or 0
-            told = ToldAlert(alert["state"], alert["incident_id"], what, number)
-            self.alerts.setdefault(identity, []).append(told)
+            observed = ObservedAlert(alert["state"], alert["incident_id"], what, number)
+            self.alerts.setdefault(identity, []).append(observed)
         self.places[identity] = f"{record.topic}/{record.partition} at offset {record.offset}"
 
 
-def _told_of(headers: Mapping[str, bytes]) -> set[tuple[int, int]]:
+def _answered_by(headers: Mapping[str, bytes]) -> set[tuple[int, int]]:
     """Return which records a dead letter answers: one, or all that could not be read together."""
     partition, last = int(headers["whirr_partition"]), int(headers["whirr_offset"])
     first = int(headers.get("whirr_first_offset", last))
     return {(partition, offset) for offset in range(first, last + 1)}
 
 
-class Watcher:
+class Observer:
     """Reads until it is stopped, whatever becomes of the brokers."""
 
     def __init__(self, settings: Settings) -> None:
@@ -111,7 +111,7 @@ class Watcher:
 
     async def read_to_end(self) -> Tally:
         """Return what the topics hold now, all of it, read anew."""
-        reader = Watcher(self._settings)
+        reader = Observer(self._settings)
         async with reader._consumer() as consumer:
             while not consumer.assignment():
                 await asyncio.sleep(0.1)
