@@ -87,6 +87,18 @@ def test_every_module_says_what_it_is_for():
     assert [name for name in silent if not name.startswith("tests/")] == []
 
 
+def sources() -> list[Path]:
+    """Return the modules that are shipped."""
+    return [path for package in PACKAGES for path in sorted((REPOSITORY / package).rglob("*.py"))]
+
+
+def test_the_names_in_the_glossary_are_those_of_the_code():
+    files = [*sources(), *(REPOSITORY / "schemas" / "json").glob("*.json")]
+    words = set(re.findall(r"\w+", "\n".join(map(text_of, files))))
+    named = re.findall(r"`-*([\w-]+)`", text_of(REPOSITORY / "docs" / "glossary.md"))
+    assert [name for name in named if name.replace("-", "_") not in words] == []
+
+
 def test_the_version_is_the_same_everywhere():
     assert PROJECT["project"]["version"] == __version__
     compose = (REPOSITORY / "docker-compose.kafka.yml").read_text(encoding="utf-8")
