@@ -127,10 +127,9 @@ class Board:
 
     def drawn(self, lines: int | None) -> RenderableType:
         """Return the table, cut to so many lines of a screen."""
-        # A full screen cuts lines that are too long; the end of this one says what to expect.
-        below = [Text(line, "bold red") for line in textwrap.wrap(printable(self._trouble), stdout.width)]
+        below = _wrapped(self._trouble, "bold red")
         if not self._seen:
-            return Group(cell(f"{self._client.shown}: {_EMPTY}"), *below)
+            return Group(*_wrapped(f"{self._client.shown}: {_EMPTY}"), *below)
         ranked = self._ranked()
         shown = ranked if lines is None else ranked[: max(1, lines - len(below) - _FRAME_LINES)]
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -191,14 +190,14 @@ def _opened(settings: Settings, *, quiet: bool = False) -> FeatureClient:
 
 def _waited_for(settings: Settings) -> FeatureClient:
     """Return a client, as soon as the store can be reached."""
-    told, backoff = "", Backoff(*_BACKOFF_S)
+    warned, backoff = "", Backoff(*_BACKOFF_S)
     while True:
         try:
             return _opened(settings)
         except ServiceUnavailable as error:
-            if str(error) != told:
+            if str(error) != warned:
                 print_warning(f"{error}; trying again until Ctrl-C")
-            told = str(error)
+            warned = str(error)
         time.sleep(backoff.failed())
 
 
@@ -212,6 +211,11 @@ def _live(board: Board, interval_s: float) -> None:
                 board.gone(f"{error}; trying again")
             live.update(board.drawn(stdout.size.height), refresh=True)
             time.sleep(interval_s)
+
+
+def _wrapped(text: str, style: str = "") -> list[RenderableType]:
+    """Return a sentence as lines of the screen: a full screen cuts what is too long, and its end says what to do."""
+    return [Text(line, style) for line in textwrap.wrap(printable(text), stdout.width)]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -20,7 +20,7 @@ from schemas.alert import MANY_MACHINES
 from schemas.errors import ServiceUnavailable, SettingsError
 from schemas.times import parse_rfc3339
 from whirr.durations import parse_duration_s
-from whirr.fetching import UnreadableRecord, end_of
+from whirr.fetching import UnreadableRecord
 from whirr.kafka_clients import check_visible, consumer_options, refusal, why_not_connected
 from whirr.retries import Backoff
 from whirr.settings import Settings, load_settings
@@ -205,7 +205,7 @@ class AlertReader:
         places = list(consumer.assignment())
         ends = await consumer.end_offsets(places)
         found: list[ReceivedAlert] = []
-        while any([await consumer.position(at) < end_of(consumer, at, ends[at]) for at in places]):
+        while any([await consumer.position(at) < end for at, end in ends.items()]):
             found += await self._poll(consumer)
         return sorted(found, key=lambda received: received.stored_ms)
 
@@ -241,7 +241,7 @@ class AlertReader:
     def _take(self, record: Any) -> ReceivedAlert | None:
         if isinstance(record, UnreadableRecord):  # the log has it
             return None
-        # The embedded broker does not look offsets up by time.
+        # Timestamps need not grow with the offsets: behind the first record in time older ones may come.
         if self._since_us is not None and record.timestamp < self._since_us // 1000:
             return None
         try:

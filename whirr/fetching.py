@@ -195,18 +195,6 @@ def known_end(consumer: Any, place: TopicPartition) -> int | None:
     return end if stable is None or stable < 0 else stable
 
 
-def end_of(consumer: Any, place: TopicPartition, asked: int) -> int:
-    """Return where what a consumer of committed records can read ends.
-
-    Args:
-        consumer: An aiokafka consumer.
-        place: One of its partitions.
-        asked: The end as the broker told it when it was asked; the embedded one leaves out all but the first record of
-            the last batch, and a fetch knows better.
-    """
-    return max(asked, known_end(consumer, place) or 0)
-
-
 fetcher.MemoryRecords = _Fetched
 fetcher.PartitionRecords = _PartitionRecords
 fetcher.FetchResult = _FetchResult

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.errors import ServiceUnavailable, SettingsError, WhirrError
-from whirr.fetching import UnreadableRecord, end_of
+from whirr.fetching import UnreadableRecord
 from whirr.kafka_clients import consumer_options, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings
 
@@ -58,7 +58,7 @@ async def read_topic(
         ends = await consumer.end_offsets(places)
         await _seek(consumer, ends, since_us)
         async for record in _until(consumer, settings, ends):
-            # The embedded broker does not look offsets up by time, so both ends are checked here.
+            # A record behind the first one in time may be older than that: timestamps need not grow with the offsets.
             at_us = record.timestamp * 1000
             if isinstance(record, UnreadableRecord):
                 if unreadable:
@@ -79,9 +79,9 @@ async def read_record(settings: Settings, topic: str, partition: int, offset: in
             raise SettingsError(f"Kafka at {settings.bootstrap} has no partition {partition} of topic {topic!r}")
         consumer.assign([place])
         first, end = (await consumer.beginning_offsets([place]))[place], (await consumer.end_offsets([place]))[place]
-        if offset < first or first == end:
+        if not first <= offset < end:
             return None
-        consumer.seek(place, min(offset, end - 1))  # beyond the end as the embedded broker tells it, see _until
+        consumer.seek(place, offset)
         async for record in _until(consumer, settings, {place: end}):
             if record.offset >= offset:
                 there = record.offset == offset and not isinstance(record, UnreadableRecord)
@@ -144,10 +144,7 @@ async def _seek(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], sin
 async def _until(
     consumer: AIOKafkaConsumer, settings: Settings, ends: dict[TopicPartition, int]
 ) -> AsyncIterator[ConsumerRecord]:
-    """Yield records until every partition is read up to its end.
-
-    The embedded broker's end offset leaves out all but the first record of the last batch; a fetch knows better.
-    """
+    """Yield records until every partition is read up to its end."""
     loop = asyncio.get_running_loop()
     heard_s = loop.time()
     while open_places := [at for at, end in ends.items() if await _unread(consumer, at, end)]:
@@ -167,4 +164,4 @@ async def _until(
 async def _unread(consumer: AIOKafkaConsumer, place: TopicPartition, end: int) -> bool:
     async with asyncio.timeout(STALLED_S):
         position: int = await consumer.position(place)
-    return position < end_of(consumer, place, end)
+    return position < end

@@ -18,7 +18,9 @@ from rich.console import Console
 from commands import dlq, run
 from schemas import DeadLetter, FrameRecord, frame_headers, parse_frame
 from schemas.errors import SettingsError
+from stream_app.worker.processor import StreamLimits
 from tests.helpers import KafkaUnderTest
+from tests.stream_app.worker.fakes import Bench, frame_record
 from whirr import process
 from whirr.dead_letter_replay import REPLAYED_FROM, plan, replay
 from whirr.dead_letters import StoredDeadLetter, letter_of, parse_place, read_letters
@@ -156,6 +158,29 @@ async def test_the_commands(kafka: KafkaUnderTest, whirr: Whirr, tmp_path: Path)
     after = json.loads((await whirr("replay", place, "--yes", "--json"))[1])
     assert (after["replayed_before"], after["sent"]) == (1, 0)
     assert len(await kafka.drain(kafka.settings().frames_topic)) == 2
+
+
+async def test_a_frame_of_a_stream_too_many_is_scored_once_it_is_replayed_and_there_is_room(
+    kafka: KafkaUnderTest, whirr: Whirr
+) -> None:
+    await kafka.create_topics()
+    settings = kafka.settings()
+    frames = [replace(frame_record(f"pump-{number}", offset=number), topic=settings.frames_topic) for number in (0, 1)]
+    full = Bench(StreamLimits(streams=1))
+    await full.finish(frames)
+    (letter,) = full.sender.to("dlq")
+    assert letter.value is not None
+    await kafka.produce(settings.dead_letter_topic, [FrameRecord(letter.key, letter.value, letter.headers)])
+    code, out, err = await whirr("replay", "--reason", "too_many_streams", "--yes", "--json")
+    assert (code, json.loads(out)["sent"]) == (0, 1), err
+    (again,) = await kafka.consume(settings.frames_topic, 1)
+    roomy = Bench(StreamLimits(streams=2))
+    await roomy.finish(
+        [frames[0], FrameRecord(again.key, again.value, tuple(again.headers), again.timestamp, offset=again.offset)]
+    )
+    assert roomy.sender.to("dlq") == []
+    scores = [json.loads(message.value or b"") for message in roomy.sender.to("scores")]
+    assert [score["frame_id"] for score in scores] == [parse_frame(frame).frame_id for frame in frames]
 
 
 async def test_no_topic_means_no_dead_letters(whirr: Whirr) -> None:

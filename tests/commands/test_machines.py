@@ -16,13 +16,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from commands import machines
 from tests.conftest import unavailable
 from tests.feature_stores import a_store, row
 from tests.helpers import eventually
 from tests.services import NotInstalled, Redis
+from whirr.settings import Settings
 
 DEADLINE_S = 60.0
 _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -83,6 +86,17 @@ def screen() -> Iterator[Screen]:
     finally:
         found.process.kill()
         found.process.wait()
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_narrow_screen_shows_the_whole_hint(columns: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machines.stdout, "_width", columns)
+    client = SimpleNamespace(shown="the feature store feature_store.yaml (sqlite)", machine_ids=list, machines=list)
+    board = machines.Board(client, Settings(), "*", None)  # type: ignore[arg-type]
+    board.look()
+    lines = [line.plain for line in board.drawn(12).renderables]
+    assert max(map(len, lines)) <= columns
+    assert " ".join(lines).endswith("(`whirr settings` shows how)")
 
 
 @pytest.mark.real_services

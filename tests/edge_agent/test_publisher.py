@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError, TopicAuthorizationFailedError
@@ -14,6 +15,8 @@ from schemas import FrameRecord, parse_frame
 from schemas.errors import AccessRefused, ServiceUnavailable
 from tests.edge_agent.fakes import FakeClock, ListSource, noise
 from tests.helpers import KafkaUnderTest, validate_headers
+from whirr import record_batches
+from whirr.topic_reader import read_topic
 
 
 async def test_frames_reach_the_topic_in_order_on_one_partition(kafka: KafkaUnderTest) -> None:
@@ -58,6 +61,27 @@ async def test_the_largest_frame_fits(kafka: KafkaUnderTest) -> None:
     await EdgeAgent(config, ListSource([noise(494_400, rate_hz=48_000)]), times).run()
     (record,) = await kafka.consume(settings.frames_topic, 1)
     assert 980_000 < len(record.value) <= 1_000_000
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
+async def test_records_are_packed_as_set_and_arrive_as_they_were(
+    kafka: KafkaUnderTest, codec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kafka.create_topics()
+    settings = kafka.settings(edge_compression=codec)
+    unpack, seen = record_batches.unpack, set()
+
+    def noting(number: int, packed: memoryview) -> bytes:
+        seen.add(record_batches.CODECS[number])
+        return unpack(number, packed)
+
+    monkeypatch.setattr(record_batches, "unpack", noting)
+    sink = KafkaSink(settings.bootstrap, settings.frames_topic, settings)
+    await sink.open()
+    await sink.send(OutgoingFrame(b"pump-1", value := bytes(20_000), (), 1, 2))
+    await sink.close()
+    assert [one.value async for one in read_topic(settings, settings.frames_topic)] == [value]
+    assert seen == {codec} - {"none"}
 
 
 def _unused_port() -> int:
