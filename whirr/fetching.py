@@ -17,7 +17,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.consumer import fetcher
 
 from schemas import frame
-from whirr.record_batches import BatchReader, Record, Unreadable
+from whirr.record_batches import BatchReader, Record, UnreadableRange
 
 log = logging.getLogger(__name__)
 
@@ -140,9 +140,9 @@ class _PartitionRecords:
         if unpacked >= _UNPACKED_BYTES or (unpacked and self._given_bytes >= _GIVEN_BYTES):
             raise StopIteration
         one = self._next()
-        return self._unreadable(one) if isinstance(one, Unreadable) else self._readable(one)
+        return self._unreadable(one) if isinstance(one, UnreadableRange) else self._readable(one)
 
-    def _next(self) -> Record | Unreadable:
+    def _next(self) -> Record | UnreadableRange:
         try:
             return next(self._found)
         except StopIteration:
@@ -150,7 +150,7 @@ class _PartitionRecords:
         except Exception as error:  # whatever foreign bytes lead to, the records behind them count
             at = self._reader.position
             self._reader.position, self._found = at + 1, iter(())
-            return Unreadable(at, at, -1, "batch_unreadable", repr(error)[:200])
+            return UnreadableRange(at, at, -1, "batch_unreadable", repr(error)[:200])
 
     def _readable(self, one: Record) -> ConsumerRecord:
         key_bytes = -1 if one.key is None else len(one.key)
@@ -171,7 +171,7 @@ class _PartitionRecords:
             one.headers,
         )
 
-    def _unreadable(self, one: Unreadable) -> UnreadableRecord:
+    def _unreadable(self, one: UnreadableRange) -> UnreadableRecord:
         topic, partition = self._tp
         where = f"offset {one.first}" if one.first == one.last else f"offsets {one.first} to {one.last}"
         _tell(f"{topic}, partition {partition}, {where}: can't be read and is passed over ({one.code}: {one.detail})")

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from stream_app.worker.models import Champions
 
 from backtest.judging import judge
 from backtest.metrics import Sample
@@ -28,6 +27,7 @@ from recordings.cut import frame_count, offset_us
 from recordings.find import Problem
 from schemas.errors import RecordingError
 from schemas.times import MICROSECONDS
+from stream_app.worker.champions import Champions
 from trainer.recordings import Found, OnError, Recording
 
 

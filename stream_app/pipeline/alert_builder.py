@@ -121,7 +121,7 @@ def silence_forgotten(routed: RoutedModel, machine_id: str, source: str, state: 
     return _forgotten(routed, (machine_id, source), state, "silent", state.silent.incident_id, now_us)
 
 
-def many_silent(
+def silence_summary(
     routed: RoutedModel,
     *,
     incident_id: str,
@@ -135,7 +135,7 @@ def many_silent(
 
     Args:
         routed: Route and model of one of them.
-        incident_id: From :func:`many_silent_id`.
+        incident_id: From :func:`silence_summary_id`.
         transition: ``opened``; ``updated`` with a larger number; ``closed`` when all but few are heard again.
         streams: How many are silent now.
         machines: Ids of their machines; some are named.
@@ -166,7 +166,7 @@ def many_silent(
     )
 
 
-def many_silent_id(frame_id: str) -> str:
+def silence_summary_id(frame_id: str) -> str:
     """Return the incident of many streams' silence; ``frame_id`` is the last frame of one of them."""
     return alert_id(frame_id, "sensor:silent:opened:many")
 

@@ -182,13 +182,13 @@ class Engine:
             closed += (alert_builder.silence_forgotten(routed, machine_id, source, state, now_us),)
         return closed
 
-    def many_silent(self, machines: Sequence[str], **details: Any) -> Alert | None:
-        """Return the alert about many streams' silence, see :func:`alerts.many_silent`; None without any route."""
+    def silence_summary(self, machines: Sequence[str], **details: Any) -> Alert | None:
+        """Return the alert about many streams' silence (see :mod:`.alert_builder`); None without any route."""
         routed = None
         with suppress(FrameRejected):
             routed = self.router.find(machines[0]) if machines else None
         routed = routed or next(iter(self.router.routed), None)
-        return None if routed is None else alert_builder.many_silent(routed, machines=machines, **details)
+        return None if routed is None else alert_builder.silence_summary(routed, machines=machines, **details)
 
     def _warn_of_unfamiliar(self, computed: Computed) -> None:
         """Say once for each stream in what its frames differ from what the model was trained on."""

@@ -21,7 +21,7 @@ from stream_app.worker.champions import Champions, ModelTrial, ModelWatcher
 from stream_app.worker.compute import ComputeProcess
 from stream_app.worker.encode import Encoder
 from stream_app.worker.feature_push import FeaturePush
-from stream_app.worker.flow import Flow, StreamKey
+from stream_app.worker.flow import Flow
 from stream_app.worker.lease import Lease
 from stream_app.worker.metrics import WorkerMetrics
 from stream_app.worker.model_files import ModelFiles
@@ -30,7 +30,7 @@ from stream_app.worker.placement import Placement
 from stream_app.worker.processor import BatchProcessor, StreamLimits
 from stream_app.worker.recovery import Tables
 from stream_app.worker.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender
-from stream_app.worker.states import StreamStates
+from stream_app.worker.states import StreamKey, StreamStates
 from stream_app.worker.take import FrameStream
 from stream_app.worker.watchdog import Watchdog
 from whirr.kafka_clients import security_options
@@ -139,7 +139,7 @@ def create_app(
         backpressure=app.backpressure,
         budget=settings.machine_samples_per_s,
     )
-    app.processor.waits = app.flow.waits
+    app.processor.is_queued = app.flow.is_queued
     app.watchdog = Watchdog(
         app,
         ModelWatcher(

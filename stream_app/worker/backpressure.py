@@ -32,7 +32,7 @@ class Backpressure:
         self.frames = 0
         self._bytes: dict[int, int] = defaultdict(int)
         self._frames: dict[int, int] = defaultdict(int)
-        self._held: dict[int, Callable[[], None]] = {}
+        self._paused: dict[int, Callable[[], None]] = {}
 
     def enter(self, partition: int, size: int) -> None:
         """Count a frame of ``size`` bytes."""
@@ -42,21 +42,21 @@ class Backpressure:
         """Count it no longer."""
         self._add(partition, -size, -1)
 
-    def hold_back(self, partition: int, let_go: Callable[[], None]) -> bool:
-        """Return whether a partition must be held back from now on; ``let_go`` is called once it need not."""
-        if partition in self._held or self._level(partition) < HIGH:
+    def pause(self, partition: int, resume: Callable[[], None]) -> bool:
+        """Return whether a partition is to be paused from now on; ``resume`` is called once it need not."""
+        if partition in self._paused or self._level(partition) < HIGH:
             return False
-        self._held[partition] = let_go
+        self._paused[partition] = resume
         return True
 
-    def look(self) -> None:
-        """Let partitions go that have room again."""
-        for partition in [p for p in self._held if self._level(p) <= LOW]:
-            self._held.pop(partition)()
+    def resume_ready(self) -> None:
+        """Resume the partitions that have room again."""
+        for partition in [p for p in self._paused if self._level(p) <= LOW]:
+            self._paused.pop(partition)()
 
-    def forget_held(self) -> None:
-        """Forget what is held back; after a rebalance nothing is."""
-        self._held.clear()
+    def forget_paused(self) -> None:
+        """Forget what is paused; after a rebalance nothing is."""
+        self._paused.clear()
 
     def level(self) -> float:
         """Return how full all of it is: of frames or of bytes, whichever is more."""
@@ -104,7 +104,7 @@ class FrameQueue(ThrowableQueue[Any]):  # type: ignore[misc]
             self.backpressure.leave(*_place(item))
         super().clear()
         self._bytes = 0
-        self.backpressure.forget_held()
+        self.backpressure.forget_paused()
 
     def full(self) -> bool:
         """Whether nothing more should be put in."""
@@ -115,7 +115,7 @@ class FrameQueue(ThrowableQueue[Any]):  # type: ignore[misc]
         self, value: Any, *, on_pressure_high: Callable[[], None], on_pressure_drop: Callable[[], None]
     ) -> bool:
         """Put an event in; hold its partition back when that has no more room."""
-        held = self.backpressure.hold_back(_place(value)[0], on_pressure_drop)
+        held = self.backpressure.pause(_place(value)[0], on_pressure_drop)
         if held:
             on_pressure_high()
         self.force_put_nowait(value)
@@ -123,7 +123,7 @@ class FrameQueue(ThrowableQueue[Any]):  # type: ignore[misc]
 
     def maybe_endorse_pressure_drop(self) -> None:
         """Let partitions go that were held back, once there is room again."""
-        self.backpressure.look()
+        self.backpressure.resume_ready()
 
 
 def _place(item: Any) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from whirr.settings import Route
 log = logging.getLogger(__name__)
 
 CHILD = "stream_app.worker.compute_child"
-REVIVALS = 2
+MAX_RESTARTS = 2
 
 
 class ComputeFailed(Exception):
@@ -240,7 +240,7 @@ class ComputeProcess:
                 return self._child
             await asyncio.to_thread(self._child.stop)
             reason = ""
-            for _ in range(REVIVALS):
+            for _ in range(MAX_RESTARTS):
                 self._child = self._started()
                 if not self._models:
                     return self._child

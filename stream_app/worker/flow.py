@@ -97,7 +97,7 @@ class Flow:
         metrics: Where batch sizes go.
         batch_frames: Most frames in a batch.
         admission: Knows what frames cost and who is known.
-        room: Counts what waits here.
+        backpressure: Counts what waits here.
         budget: What one machine may ask for, in samples a second.
     """
 
@@ -144,7 +144,7 @@ class Flow:
             answered.set_result([_too_costly(waiting.taken.record, self._budgets) for waiting in refused])
             self._scored.put_nowait((refused, answered))
 
-    def waits(self, partition: int, key: bytes) -> bool:
+    def is_queued(self, partition: int, key: bytes) -> bool:
         """Whether a frame of a stream, given by its changelog key, waits to be computed."""
         return (partition, key) in self._queues
 
@@ -183,7 +183,7 @@ class Flow:
             await self._processor.finish([waiting.taken for waiting in batch], await answers)
             for waiting in batch:
                 self._backpressure.leave(waiting.taken.record.partition, waiting.size)
-            self._backpressure.look()
+            self._backpressure.resume_ready()
 
     def _push(self, waiting: _QueuedFrame, cost: int) -> None:
         stream = waiting.stream

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from schemas.alert import Alert, AlertState
 from schemas.dead_letter import DeadLetter
 from stream_app.pipeline import Computed, Outcome, StreamState, silent_in_summary, state_header
-from stream_app.pipeline.alert_builder import many_silent_id
+from stream_app.pipeline.alert_builder import silence_summary_id
 from stream_app.worker.encode import Encoder, Message
 from stream_app.worker.lease import Lease
 from stream_app.worker.metrics import WorkerMetrics
@@ -48,7 +48,7 @@ class StatefulEngine(Protocol):
     def forget(self, machine_id: str, source: str, state: StreamState, now_us: int) -> tuple[Alert, ...]:
         """Return the alerts that close what is open in a stream that is forgotten."""
 
-    def many_silent(self, machines: Sequence[str], **details: Any) -> Alert | None:
+    def silence_summary(self, machines: Sequence[str], **details: Any) -> Alert | None:
         """Return the alert about many streams' silence; None without any route."""
 
 
@@ -81,7 +81,7 @@ class BatchProcessor:
 
     Attributes:
         offsets: Which frames are unanswered; acknowledges the others.
-        waits: Tells whether a frame of a stream waits to be computed: such a stream is not silent.
+        is_queued: Whether a frame of a stream waits to be computed: such a stream is not silent.
         next_offset: By partition, the offset up to which all frames are acknowledged in this generation.
     """
 
@@ -113,7 +113,7 @@ class BatchProcessor:
         self._looked_at_us = 0
         self._busy = asyncio.Lock()
         self.offsets = OffsetTracker()
-        self.waits: Callable[[int, bytes], bool] = lambda _partition, _key: False
+        self.is_queued: Callable[[int, bytes], bool] = lambda _partition, _key: False
         self._tell = ThrottledLog(log.error)
         self.next_offset: dict[int, int] = {}
 
@@ -142,7 +142,7 @@ class BatchProcessor:
                 self._acknowledge([taken for taken, _ in admitted])
             self._count(tally)
 
-    async def watch(self, heard_since_us: Mapping[int, int], silent_after_s: float | None) -> None:
+    async def check_silence(self, heard_since_us: Mapping[int, int], silent_after_s: float | None) -> None:
         """Raise alerts for streams from which nothing has come for a while, and forget those silent for long.
 
         Streams that fall silent together do so over some seconds. They are looked for every 10 s (or more often, where
@@ -158,13 +158,13 @@ class BatchProcessor:
             return
         self._looked_at_us = now_us
         overdue = await self._silent.overdue(heard_since_us, round(silent_after_s * 1e6), now_us)
-        overdue = [stream for stream in overdue if not self.waits(*stream)]
-        if self._silent.are_many(len(overdue), now_us):
+        overdue = [stream for stream in overdue if not self.is_queued(*stream)]
+        if self._silent.needs_summary(len(overdue), now_us):
             await self._alert_summary(overdue, heard_since_us, now_us)
         elif overdue:
-            self._silent.alerted_each(len(overdue), now_us)
+            self._silent.note_alerts(len(overdue), now_us)
             await self._alert_each(overdue, heard_since_us, now_us)
-        for incident_id, streams in self._silent.left_over(now_us).items():
+        for incident_id, streams in self._silent.leftovers(now_us).items():
             await self._alert_each(streams, heard_since_us, now_us, was_in=incident_id)
 
     async def _alert_each(
@@ -194,7 +194,7 @@ class BatchProcessor:
         self, streams: Sequence[StreamKey], heard_since_us: Mapping[int, int], now_us: int
     ) -> None:
         """Report the silence of many streams by one alert, and note it in each stream's state, some at a time."""
-        incident_id = self._silent.running(now_us)
+        incident_id = self._silent.open_summary(now_us)
         transition: AlertState = "opened" if incident_id is None else "updated"
         before = 0 if incident_id is None else len(self._silent.streams_of(incident_id))
         machines = [stream_of(stream.key)[0] for stream in streams[:_ALERTS_AT_ONCE]]
@@ -208,11 +208,11 @@ class BatchProcessor:
                     state = self._states.peek(*stream)
                     if state is None or not self._lease.admits(generation, stream.partition):
                         continue
-                    if not self._silent.is_still(stream, heard_since_us[stream.partition], now_us):
+                    if not self._silent.is_still_overdue(stream, heard_since_us[stream.partition], now_us):
                         continue
                     if incident_id is None:
                         whole = state if isinstance(state, StreamState) else StreamState.from_bytes(state)
-                        incident_id = many_silent_id(whole.frame_id)
+                        incident_id = silence_summary_id(whole.frame_id)
                     newest_us = max(newest_us, state_header(state).newest_us)
                     moved[stream] = silent_in_summary(state, incident_id)
                 if incident_id is None or not moved:
@@ -231,7 +231,7 @@ class BatchProcessor:
                 self._silent.joined(incident_id, now_us)
 
     def _summary_alert(self, machines: Sequence[str], **details: Any) -> list[Message]:
-        alert = self._engine.many_silent(machines, **details)
+        alert = self._engine.silence_summary(machines, **details)
         if alert is None:
             return []
         self._metrics.alerts.labels(alert.kind, alert.state).inc()
@@ -264,7 +264,7 @@ class BatchProcessor:
                     moved[stream] = None
                     self._metrics.streams_forgotten.labels(reason).inc()
                 if moved:
-                    await self._store(messages + self._ends_of_many(left, now_us), moved, generation)
+                    await self._store(messages + self._close_summaries(left, now_us), moved, generation)
 
     async def settle(self, timeout_s: float) -> bool:
         """Begin no other batch of this generation and wait for the one in flight; return whether it ended in time."""
@@ -309,7 +309,7 @@ class BatchProcessor:
                 if missing := outcome.score.missing_before:
                     self._metrics.count_gap(answer.frame.machine_id, answer.frame.source or "", missing)
         self._metrics.new_streams.inc(new)
-        return messages + self._ends_of_many(left, now_us), {**moved}
+        return messages + self._close_summaries(left, now_us), {**moved}
 
     def _why_not_new(self, new: int, now_us: int) -> str | None:
         """Return why one more stream is not taken now, or None; ``new``: those of this batch so far."""
@@ -325,7 +325,7 @@ class BatchProcessor:
         self._may_be_new -= 1
         return None
 
-    def _ends_of_many(self, left: Mapping[str, set[StreamKey]], now_us: int) -> list[Message]:
+    def _close_summaries(self, left: Mapping[str, set[StreamKey]], now_us: int) -> list[Message]:
         """Return the alerts that close incidents of many streams, now that all but a few are heard again."""
         messages: list[Message] = []
         for incident_id, still in self._silent.ended(left).items():
@@ -363,11 +363,11 @@ class BatchProcessor:
             await self._send([self._encoder.state(*stream, state) for stream, state in moved.items()])
             if self._lease.holds(generation):
                 for stream, state in moved.items():
-                    self._keep(stream, state)
+                    self._put_state(stream, state)
         self._metrics.streams.set(len(self._states))
         self._metrics.send_seconds.observe(time.perf_counter() - began)
 
-    def _keep(self, stream: StreamKey, state: StreamState | bytes | None) -> None:
+    def _put_state(self, stream: StreamKey, state: StreamState | bytes | None) -> None:
         if state is None:
             self._states.forget(*stream)
         elif isinstance(state, bytes):

@@ -130,24 +130,24 @@ class SilentStreams:
             return seen_us + silent_after_us
         return self._timing.silence_due_us(stream_of(stream.key)[0], seen_us)
 
-    def is_still(self, stream: StreamKey, since_us: int, now_us: int) -> bool:
+    def is_still_overdue(self, stream: StreamKey, since_us: int, now_us: int) -> bool:
         """Return whether a stream that was found overdue is so still: others had their turn meanwhile."""
         due_us = self._due_us(stream, since_us, 0, now_us)
         return due_us is not None and due_us <= now_us
 
-    def are_many(self, count: int, now_us: int) -> bool:
+    def needs_summary(self, count: int, now_us: int) -> bool:
         """Return whether ``count`` streams that have fallen silent are to be reported together."""
         while self._told and now_us - self._told[0][0] > WINDOW_US:
             self._told.popleft()
         if count <= self.few:
             return False
-        return self.running(now_us) is not None or count + sum(n for _, n in self._told) >= self._summary_from
+        return self.open_summary(now_us) is not None or count + sum(n for _, n in self._told) >= self._summary_from
 
-    def alerted_each(self, count: int, now_us: int) -> None:
+    def note_alerts(self, count: int, now_us: int) -> None:
         """Note that so many streams were reported one by one."""
         self._told.append((now_us, count))
 
-    def running(self, now_us: int) -> str | None:
+    def open_summary(self, now_us: int) -> str | None:
         """Return the incident of many streams that others may still join, or None."""
         if self._open is None or now_us - self._joined_us.get(self._open, 0) > WINDOW_US:
             return None
@@ -182,7 +182,7 @@ class SilentStreams:
         """Note that the end of an incident was reported."""
         self._closed.add(incident_id)
 
-    def left_over(self, now_us: int) -> dict[str, list[StreamKey]]:
+    def leftovers(self, now_us: int) -> dict[str, list[StreamKey]]:
         """Return, by incident, the few streams that were reported together and are to be reported one by one now."""
         incidents = self._states.summarised()
         self._closed &= incidents.keys()

@@ -171,7 +171,7 @@ class Watchdog:
         now_us = time.time_ns() // 1000
         heard = {partition: self._heard_since(partition, now_us) for partition in self._seen()}
         limits = [r.route.silent_after_s for r in app.engine.router.routed if r.route.silent_after_s is not None]
-        await app.processor.watch(heard, min(limits, default=None))
+        await app.processor.check_silence(heard, min(limits, default=None))
 
     def _seen(self) -> list[int]:
         """Return the partitions in which no open transaction hides frames."""

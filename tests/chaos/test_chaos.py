@@ -150,8 +150,8 @@ def test_poison_ends_for_the_reasons_that_are_expected(tmp_path: Path) -> None:
     model = Model.load(tiny_model(tmp_path / "tiny.onnx"))
     frames = [FrameRecord(one.key, one.value, (("ce_id", one.identity.encode()),), 1) for one in records]
     answers = list(backtest(frames, {"tiny": model}, [Route(model="tiny")]))
-    assert all(isinstance(answer, DeadLetter) for answer in answers)
-    assert [answer.code for answer in answers] == [one.reason for one in records]
+    codes = [answer.code if isinstance(answer, DeadLetter) else None for answer in answers]
+    assert codes == [one.reason for one in records]
 
 
 def test_a_disk_that_is_filled_takes_nothing_until_it_is_cleared(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from recordings.naming import Naming
 from schemas import FrameRecord, ModelMetadata, parse_frame
 from stream_app.pipeline import resample, windows
 from stream_app.pipeline.features import Features
-from tests.edge_agent.doubles import START_US, FakeSink
+from tests.edge_agent.fakes import START_US, FakeSink
 from tests.models import tiny_metadata
 from trainer.backfill import _frames as history_frames
 from trainer.backfill import recording_times

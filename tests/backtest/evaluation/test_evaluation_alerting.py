@@ -6,13 +6,13 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
-from stream_app.worker.models import Champions, ModelFile
 
 from backtest.alerting import AlertFigures, total
 from backtest.evaluation.scoring import Pace, play
 from backtest.streams import IncidentSpan
 from backtest.tally import MachineTally
 from stream_app.pipeline import Model, Router
+from stream_app.worker.champions import Champions, ModelFile
 from tests.models import encoded, noise, tiny_model
 from trainer.recordings import Found, Recording
 from whirr.rates import per_day, per_day_interval

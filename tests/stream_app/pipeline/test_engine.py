@@ -282,7 +282,7 @@ def test_a_frame_that_fails_late_is_a_dead_letter_too(replay, monkeypatch):
     def fail(*_):
         raise OverflowError("date value out of range")
 
-    monkeypatch.setattr("stream_app.pipeline.engine._verdict", fail)
+    monkeypatch.setattr("stream_app.pipeline.engine._frame_status", fail)
     assert codes(replay(course([1]))) == ["processing_failed"]
 
 

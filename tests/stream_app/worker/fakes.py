@@ -128,7 +128,7 @@ class FakeEngine:
     def forget(self, machine_id: str, source: str, state: StreamState, now_us: int) -> tuple[Alert, ...]:
         return (alert_of(machine_id, source or None, state.frame_id, "machine::closed", state.newest_us),)
 
-    def many_silent(self, machines: Sequence[str], **details: Any) -> Alert:
+    def silence_summary(self, machines: Sequence[str], **details: Any) -> Alert:
         transition, recorded_us = details.pop("transition"), details.pop("recorded_us")
         del details["now_us"]
         alert = alert_of("(many)", None, details["incident_id"], f"sensor:silent:{transition}", recorded_us)

@@ -55,7 +55,7 @@ async def test_a_partition_whose_frames_wait_is_held_back_alone(consumer: Consum
     assert consumer.held == {3}
     while consumer.backpressure.frames > MAX_FRAMES / 10:
         consumer.backpressure.leave(3, 1000)
-    consumer.backpressure.look()
+    consumer.backpressure.resume_ready()
     assert consumer.held == set()
 
 
@@ -73,7 +73,7 @@ async def test_all_are_held_back_when_the_memory_is_full(consumer: Consumer) -> 
     assert consumer.backpressure.bytes <= MAX_BYTES * 1.3
     while consumer.held:
         await consumer.queue.get()
-        consumer.backpressure.look()
+        consumer.backpressure.resume_ready()
 
 
 async def test_a_partition_far_ahead_of_its_oldest_frame_is_held_back(consumer: Consumer) -> None:

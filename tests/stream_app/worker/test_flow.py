@@ -12,9 +12,10 @@ import pytest
 from schemas import DeadLetter, FrameRecord
 from stream_app.worker.backpressure import Backpressure
 from stream_app.worker.budget import BURST_S
-from stream_app.worker.flow import Flow, StreamKey
+from stream_app.worker.flow import Flow
 from stream_app.worker.metrics import WorkerMetrics
 from stream_app.worker.offset_tracker import FetchedFrame
+from stream_app.worker.states import StreamKey
 from tests.helpers import eventually_async
 
 # Waiting takes no time here, and ends when all tasks wait.

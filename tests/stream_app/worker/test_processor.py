@@ -97,12 +97,12 @@ async def test_a_frame_answered_early_is_acknowledged_after_those_before_it(benc
 async def test_a_stream_whose_frame_waits_for_its_turn_is_not_silent(bench: Bench) -> None:
     await bench.finish(course(1))
     bench.now_us += 60_000_000
-    bench.processor.waits = lambda partition, key: (partition, key) == (0, b"pump-1\0")
-    await bench.processor.watch({0: 0}, 10.0)
+    bench.processor.is_queued = lambda partition, key: (partition, key) == (0, b"pump-1\0")
+    await bench.processor.check_silence({0: 0}, 10.0)
     assert len(bench.sender.to("alerts")) == 1, "the frame's own"
-    bench.processor.waits = lambda _partition, _key: False
+    bench.processor.is_queued = lambda _partition, _key: False
     bench.now_us += 60_000_000
-    await bench.processor.watch({0: 0}, 10.0)
+    await bench.processor.check_silence({0: 0}, 10.0)
     assert len(bench.sender.to("alerts")) == 2
 
 
@@ -210,7 +210,7 @@ async def test_a_silent_stream_is_told_once_and_remembered(bench: Bench) -> None
     bench.sender.sent.clear()
     bench.now_us = NOW_US + 20_000_000
     for _ in range(3):
-        await bench.processor.watch({0: NOW_US}, 10.0)
+        await bench.processor.check_silence({0: NOW_US}, 10.0)
     (alert,) = bench.sender.to("alerts")
     (state,) = bench.sender.to("changelog")
     assert b"silent" in (alert.value or b"")
@@ -224,7 +224,7 @@ async def test_silence_counts_only_from_when_a_frame_would_have_been_noticed(ben
     await bench.finish(course(1))
     bench.sender.sent.clear()
     bench.now_us = NOW_US + 20_000_000
-    await bench.processor.watch({0: NOW_US + 15_000_000}, 10.0)
+    await bench.processor.check_silence({0: NOW_US + 15_000_000}, 10.0)
     assert bench.sender.sent == []
 
 
@@ -233,7 +233,7 @@ async def test_no_silence_after_partitions_went(bench: Bench) -> None:
     bench.sender.sent.clear()
     bench.lease.close()
     bench.now_us = NOW_US + 20_000_000
-    await bench.processor.watch({0: NOW_US}, 10.0)
+    await bench.processor.check_silence({0: NOW_US}, 10.0)
     assert bench.sender.sent == []
 
 

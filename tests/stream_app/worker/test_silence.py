@@ -52,7 +52,7 @@ async def silent(bench: Bench, count: int) -> None:
     await bench.finish(frames(range(count)))
     bench.sender.sent.clear()
     bench.now_us += SILENT_US
-    await bench.processor.watch(HEARD, 10.0)
+    await bench.processor.check_silence(HEARD, 10.0)
 
 
 async def test_a_few_silent_streams_are_told_one_by_one() -> None:
@@ -71,9 +71,9 @@ async def test_very_many_are_told_by_one_alert() -> None:
     assert len(states_written(bench)) == 500
     for message in states_written(bench).values():
         assert state_header(message.value or b"").silent_id == alert["alert_id"]
-    await bench.processor.watch(HEARD, 10.0)
+    await bench.processor.check_silence(HEARD, 10.0)
     bench.now_us += 3600 * 1_000_000
-    await bench.processor.watch(HEARD, 10.0)
+    await bench.processor.check_silence(HEARD, 10.0)
     assert len(alerts_of(bench)) == 1, "and once"
 
 
@@ -93,7 +93,7 @@ async def test_they_close_together_and_those_still_silent_are_told_then() -> Non
     bench.now_us += 61_000_000
     await bench.finish(frames(range(98), 90))
     bench.sender.sent.clear()
-    await bench.processor.watch({0: bench.now_us - 1}, 10.0)
+    await bench.processor.check_silence({0: bench.now_us - 1}, 10.0)
     assert sorted(alerts_of(bench)) == [("pump-98", "opened", None), ("pump-99", "opened", None)]
 
 
@@ -123,9 +123,9 @@ async def test_others_that_fall_silent_a_moment_later_join() -> None:
     await bench.finish(frames(range(90, 91), 5))
     bench.sender.sent.clear()
     bench.now_us = NOW_US + 12_000_000
-    await bench.processor.watch(HEARD, 10.0)
+    await bench.processor.check_silence(HEARD, 10.0)
     bench.now_us = NOW_US + 17_000_000
-    await bench.processor.watch(HEARD, 10.0)
+    await bench.processor.check_silence(HEARD, 10.0)
     assert alerts_of(bench) == [(MANY_MACHINES, "opened", 50), (MANY_MACHINES, "updated", 91)]
     assert len({alert["incident_id"] for alert in alerts(bench)}) == 1
 
@@ -137,7 +137,7 @@ async def test_one_machine_that_falls_silent_days_later_has_an_alert_of_its_own(
     await bench.finish(frames([1000], 86_400))
     bench.sender.sent.clear()
     bench.now_us += 86_400_000_000
-    await bench.processor.watch({0: bench.now_us - 11_000_000}, 10.0)
+    await bench.processor.check_silence({0: bench.now_us - 11_000_000}, 10.0)
     assert ("pump-1000", "opened", None) in alerts_of(bench)
 
 
@@ -157,7 +157,7 @@ async def test_no_look_holds_the_event_loop_for_long() -> None:
     beside = asyncio.create_task(others())
     await asyncio.sleep(0)
     turns = 0
-    await bench.processor.watch(HEARD, 10.0)
+    await bench.processor.check_silence(HEARD, 10.0)
     assert turns >= 9, "others have a turn after every few streams"
     beside.cancel()
     for number in range(10 * LOOKS):
@@ -176,11 +176,11 @@ async def test_a_stream_is_looked_at_again_only_when_it_may_be_silent(monkeypatc
     monkeypatch.setattr(bench.processor._silent, "to_forget", lambda *_: [])
     for second in range(9):
         bench.now_us = NOW_US + second * 1_000_000
-        await bench.processor.watch({0: NOW_US}, 10.0)
+        await bench.processor.check_silence({0: NOW_US}, 10.0)
     assert peeks["peek"] == 10, "when it is first met"
     assert not looked
     bench.now_us = NOW_US + 12_000_000
-    await bench.processor.watch({0: NOW_US}, 10.0)
+    await bench.processor.check_silence({0: NOW_US}, 10.0)
     assert len(looked) >= 10
 
 
@@ -195,7 +195,7 @@ async def test_a_stream_that_is_silent_for_long_is_forgotten() -> None:
     bench.sender.sent.clear()
     bench.log.clear()
     bench.now_us = NOW_US + FORGET_US + 1_000_000
-    await bench.processor.watch({0: NOW_US}, None)
+    await bench.processor.check_silence({0: NOW_US}, None)
     (tombstone,) = bench.sender.to("changelog")
     assert (tombstone.key, tombstone.value, tombstone.partition) == (b"pump-1\0", None, 0)
     assert bench.log == ["send alerts", "send changelog"], "what is open in it is told to be closed, first"
@@ -211,7 +211,7 @@ async def test_a_tombstone_that_is_not_acknowledged_forgets_nothing() -> None:
     bench.now_us = NOW_US + 2 * FORGET_US
     bench.sender.failing = "changelog"
     with pytest.raises(ConnectionError):
-        await bench.processor.watch({0: NOW_US}, None)
+        await bench.processor.check_silence({0: NOW_US}, None)
     assert bench.states.get(0, b"pump-1\0") is not None
 
 
@@ -219,7 +219,7 @@ async def test_nothing_is_forgotten_while_frames_may_wait() -> None:
     bench = Bench()
     await bench.finish(frames([1]))
     bench.now_us = NOW_US + 2 * FORGET_US
-    await bench.processor.watch({0: bench.now_us}, None)
+    await bench.processor.check_silence({0: bench.now_us}, None)
     assert bench.states.get(0, b"pump-1\0") is not None
 
 
@@ -269,10 +269,10 @@ async def test_where_there_is_no_room_short_lived_streams_make_it() -> None:
     await bench.finish([*monthly, *frames([0, 1])])
     bench.engine.forget_due_us = lambda *_: None  # type: ignore[method-assign,assignment,return-value]
     bench.now_us = NOW_US + 3_500_000_000
-    await bench.processor.watch({0: NOW_US}, None)
+    await bench.processor.check_silence({0: NOW_US}, None)
     assert len(bench.states) == 3
     bench.now_us = NOW_US + 3_700_000_000
-    await bench.processor.watch({0: NOW_US}, None)
+    await bench.processor.check_silence({0: NOW_US}, None)
     assert bench.states.keys(0) == [b"pump-9\0"], "one of many frames is no short-lived one"
     assert bench.metrics.registry.get_sample_value("whirr_streams_forgotten_total", {"reason": "full"}) == 2
 

@@ -76,7 +76,7 @@ class Processor:
         self.offsets = OffsetTracker(lambda: asyncio.get_running_loop().time())
         self.heard: list[dict[int, int]] = []
 
-    async def watch(self, heard_since_us: dict[int, int], silent_after_s: float) -> None:
+    async def check_silence(self, heard_since_us: dict[int, int], silent_after_s: float) -> None:
         self.heard.append(dict(heard_since_us))
 
 

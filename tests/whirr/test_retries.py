@@ -7,7 +7,7 @@ import random
 import pytest
 
 from schemas.errors import ServiceUnavailable
-from tests.edge_agent.doubles import FakeClock
+from tests.edge_agent.fakes import FakeClock
 from whirr.retries import Backoff, retrying
 
 BOUNDS = [0.5, 1, 2, 4, 8, 15, 15, 15]
