@@ -138,7 +138,7 @@ def as_normal(streams: Sequence[ScoredStream]) -> tuple[list[ScoredStream], bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Watch:
+class LabelledWatch:
     """Streams laid end to end, with what their labels say: any rule's incidents in them are judged by it.
 
     Attributes:
@@ -156,7 +156,7 @@ class Watch:
     _anomalous_before: Ints  # int64 [n + 1]
 
     @classmethod
-    def of(cls, streams: Sequence[ScoredStream], every_s: float = 0.0) -> Watch:
+    def of(cls, streams: Sequence[ScoredStream], every_s: float = 0.0) -> LabelledWatch:
         """Return the watch over streams.
 
         Args:
@@ -208,7 +208,7 @@ class Watch:
 
 
 def watched(stream: ScoredStream, every_s: float = 0.0) -> float:
-    """Return for how many seconds a machine was watched while it was labelled normal; see :meth:`Watch.of`."""
+    """Return for how many seconds a machine was watched while it was labelled normal; see :meth:`LabelledWatch.of`."""
     kept = np.flatnonzero(stream.status != LATE)
     if not len(kept):
         return 0.0

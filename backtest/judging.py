@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from backtest.store import OrderedFrame, Store
+from backtest.store import OrderedFrame, ScoreStore
 from recordings.words import Label
 from schemas.alert import Alert, Band
 from schemas.errors import FrameRejected
@@ -47,7 +47,9 @@ class Judged(NamedTuple):
     bands: tuple[Band, ...]
 
 
-def judge(store: Store, router: Router, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> Iterator[Judged]:
+def judge(
+    store: ScoreStore, router: Router, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+) -> Iterator[Judged]:
     """Yield every scored frame, stream by stream in order, with what it leads to by the routes' rules."""
     engine = Engine(router)
     log = logging.getLogger("stream_app.pipeline.engine")

@@ -37,7 +37,7 @@ class Confusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
+class RecordingMetrics:
     """Metrics of some recordings.
 
     Attributes:
@@ -72,7 +72,7 @@ class Sample:
     strata: NDArray[np.int64]
 
 
-def measure(sample: Sample, intervals: Mapping[str, Interval] | None = None) -> Metrics:
+def measure(sample: Sample, intervals: Mapping[str, Interval] | None = None) -> RecordingMetrics:
     """Return the metrics of a sample of at least one recording."""
     found = confusion(sample)
     normals, anomalies = int((~sample.anomalous).sum()), int(sample.anomalous.sum())
@@ -92,7 +92,7 @@ def measure(sample: Sample, intervals: Mapping[str, Interval] | None = None) -> 
     else:
         missing = "no anomalous recording" if not anomalies else "no normal recording"
         reasons = {name: missing for name, value in values.items() if value is None}
-    return Metrics(
+    return RecordingMetrics(
         normals=normals,
         anomalies=anomalies,
         confusion=found,
@@ -127,12 +127,12 @@ def confusion(sample: Sample) -> Confusion:
     )
 
 
-def arithmetic_mean(machines: Iterable[Metrics]) -> dict[str, float | None]:
+def arithmetic_mean(machines: Iterable[RecordingMetrics]) -> dict[str, float | None]:
     """Return each metric's mean over the machines that have it; None where none has."""
     return {name: float(np.mean(own)) if own else None for name, own in _columns(machines).items()}
 
 
-def harmonic_mean(machines: Iterable[Metrics]) -> dict[str, float | None]:
+def harmonic_mean(machines: Iterable[RecordingMetrics]) -> dict[str, float | None]:
     """Return each metric's harmonic mean over the machines that have it: one bad machine can't hide; 0 stays 0."""
     return {
         name: (len(own) / sum(1 / value for value in own) if all(own) else 0.0) if own else None
@@ -140,7 +140,7 @@ def harmonic_mean(machines: Iterable[Metrics]) -> dict[str, float | None]:
     }
 
 
-def _columns(machines: Iterable[Metrics]) -> dict[str, list[float]]:
+def _columns(machines: Iterable[RecordingMetrics]) -> dict[str, list[float]]:
     listed = list(machines)
     return {name: [value for one in listed if (value := one.values[name]) is not None] for name in NAMES}
 

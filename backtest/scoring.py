@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 from backtest.replay.cutting import Piece, records
-from backtest.store import FrameRow, LetterRow, Store
+from backtest.store import ScoreStore, StoredFrame, StoredLetter
 from schemas.dead_letter import DeadLetter
 from schemas.errors import WhirrError
 from schemas.frame import FrameRecord
@@ -27,11 +27,11 @@ _FRAMES_A_JOB = 2048  # a process takes a second or more to start
 _AHEAD = 3  # batches that wait for each process
 
 
-class Answers(NamedTuple):
+class ScoredBatch(NamedTuple):
     """What scoring a batch gave, and how many seconds of signal it held."""
 
-    frames: list[FrameRow]
-    letters: list[LetterRow]
+    frames: list[StoredFrame]
+    letters: list[StoredLetter]
     audio_s: float
 
     def by_file(self) -> Counter[int]:
@@ -70,7 +70,7 @@ _PIECES = (
 )
 
 
-def pieces(store: Store, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Piece]:
+def pieces(store: ScoreStore, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Piece]:
     """Yield what is left to score, in order of streams and time, no piece larger than a batch."""
     # Read ahead of what is being written: the answers change these rows.
     store.db.execute("DROP TABLE IF EXISTS temp.left_over")
@@ -82,7 +82,7 @@ def pieces(store: Store, folder: str, columns: tuple[str, ...] = ()) -> Iterator
             yield from [whole] if whole.kind in ("serial", "table") else _parts(whole)
 
 
-def all_pieces(store: Store, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Piece]:
+def all_pieces(store: ScoreStore, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Piece]:
     """Yield each recording as one piece, in order of time."""
     for page in store.pages(_PIECES + "ORDER BY f.start_us, f.sort_key, f.name"):
         for *row, frames, _done in page:
@@ -112,9 +112,9 @@ def tasks(found: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield batch
 
 
-def score(engine: Engine, task: Task) -> Answers:
+def score(engine: Engine, task: Task) -> ScoredBatch:
     """Return the answers to all frames of some pieces; each frame has one."""
-    answers = Answers([], [], 0.0)
+    answers = ScoredBatch([], [], 0.0)
     audio_s = 0.0
     waiting: list[tuple[Piece, int, FrameRecord]] = []
     for piece in task:
@@ -122,7 +122,7 @@ def score(engine: Engine, task: Task) -> Answers:
             audio_s += piece.duration_s(number)
             if record is None:
                 told = (piece.file, number, piece.machine, piece.source or None, recorded_us)
-                answers.letters.append(LetterRow(*told, "truncated", problem or ""))
+                answers.letters.append(StoredLetter(*told, "truncated", problem or ""))
                 continue
             waiting.append((piece, number, record))
             if len(waiting) == BATCH_FRAMES:
@@ -132,39 +132,39 @@ def score(engine: Engine, task: Task) -> Answers:
     return answers._replace(audio_s=audio_s)
 
 
-def _compute(engine: Engine, waiting: Sequence[tuple[Piece, int, FrameRecord]], answers: Answers) -> None:
+def _compute(engine: Engine, waiting: Sequence[tuple[Piece, int, FrameRecord]], answers: ScoredBatch) -> None:
     computed = engine.compute([record for _, _, record in waiting])
     for (piece, number, _), answer in zip(waiting, computed, strict=True):
         if isinstance(answer, DeadLetter):
             told = (piece.file, number, piece.machine, piece.source or None, piece.recorded_us(number))
-            answers.letters.append(LetterRow(*told, answer.code, answer.detail))
+            answers.letters.append(StoredLetter(*told, answer.code, answer.detail))
         else:
             answers.frames.append(frame_row(answer, piece.file, number, piece.stream, answer.frame.recorded_us))
 
 
-Answer = tuple[str, str | None, FrameRow] | LetterRow
+Answer = tuple[str, str | None, StoredFrame] | StoredLetter
 
 
 def score_records(engine: Engine, found: Sequence[FrameRecord]) -> list[Answer]:
     """Return the answer to each record of a topic: machine, source and row, or a dead letter.
 
-    Of what :class:`FrameRow` holds, the ids of partition and stream and the position are left to the caller.
+    Of what :class:`StoredFrame` holds, the ids of partition and stream and the position are left to the caller.
     """
     answers: list[Answer] = []
     for record, answer in zip(found, engine.compute(found), strict=True):
         if isinstance(answer, DeadLetter):
             key = None if record.key is None else record.key.decode(errors="replace")
-            answers.append(LetterRow(0, record.offset, key, None, None, answer.code, answer.detail))
+            answers.append(StoredLetter(0, record.offset, key, None, None, answer.code, answer.detail))
         else:
             row = frame_row(answer, 0, record.offset, 0, 0)
             answers.append((answer.frame.machine_id, answer.frame.source, row))
     return answers
 
 
-def frame_row(computed: Computed, file: int, number: int, stream: int, position: int) -> FrameRow:
+def frame_row(computed: Computed, file: int, number: int, stream: int, position: int) -> StoredFrame:
     """Return a scored frame as it is stored."""
     frame = computed.frame
-    return FrameRow(
+    return StoredFrame(
         file,
         number,
         stream,
@@ -186,10 +186,10 @@ def frame_row(computed: Computed, file: int, number: int, stream: int, position:
 
 def score_all(
     found: Iterable[Task],
-    store: Store,
+    store: ScoreStore,
     champions: Champions,
     jobs: int,
-    scored: Callable[[Answers], None] = lambda _answers: None,
+    scored: Callable[[ScoredBatch], None] = lambda _answers: None,
 ) -> None:
     """Score tasks into the store.
 
@@ -218,14 +218,14 @@ def jobs_for(frames: int, jobs: int | None) -> int:
     return max(1, min(jobs or cores, frames // _FRAMES_A_JOB))
 
 
-def _here(found: Iterable[Task], router: Router) -> Iterator[Answers]:
+def _here(found: Iterable[Task], router: Router) -> Iterator[ScoredBatch]:
     engine = Engine(router)
     for task in found:
         yield score(engine, task)
 
 
-def _in_processes(found: Iterable[Task], recipe: Recipe, jobs: int) -> Iterator[Answers]:
-    waiting: deque[Future[Answers]] = deque()
+def _in_processes(found: Iterable[Task], recipe: Recipe, jobs: int) -> Iterator[ScoredBatch]:
+    waiting: deque[Future[ScoredBatch]] = deque()
     pool = scorer_pool(recipe, jobs)
     try:
         for task in found:
@@ -267,7 +267,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _score_there(task: Task) -> Answers:
+def _score_there(task: Task) -> ScoredBatch:
     assert _engine is not None
     return score(_engine, task)
 

@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS live_alerts (
 """
 
 
-class FrameRow(NamedTuple):
+class StoredFrame(NamedTuple):
     """A scored frame as it is stored; see :class:`stream_app.pipeline.Computed` for what is not told here.
 
     Attributes:
@@ -81,7 +81,7 @@ class FrameRow(NamedTuple):
     unfamiliar: str
 
 
-class LetterRow(NamedTuple):
+class StoredLetter(NamedTuple):
     """A frame, or a whole recording (``number`` -1), that could not be used."""
 
     file: int
@@ -96,7 +96,7 @@ class LetterRow(NamedTuple):
 class OrderedFrame(NamedTuple):
     """A stored frame with what its recording says of it, in order."""
 
-    frame: FrameRow
+    frame: StoredFrame
     machine: str
     source: str
     name: str
@@ -117,7 +117,7 @@ class RecordingScore(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class StoredCounts:
     """How many recordings and frames there are, and how many of the frames are done."""
 
     files: int
@@ -125,7 +125,7 @@ class Counts:
     done: int
 
 
-class Store:
+class ScoreStore:
     """The file, open. Use :func:`opened`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -152,10 +152,10 @@ class Store:
         """Take a note."""
         self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
-    def add(self, frames: Sequence[FrameRow], letters: Sequence[LetterRow]) -> None:
+    def add(self, frames: Sequence[StoredFrame], letters: Sequence[StoredLetter]) -> None:
         """Store the answers to some frames, and count their recordings' frames as done."""
-        self.db.executemany(f"INSERT OR REPLACE INTO frames VALUES ({_marks(FrameRow)})", frames)  # noqa: S608
-        self.db.executemany(f"INSERT OR REPLACE INTO letters VALUES ({_marks(LetterRow)})", letters)  # noqa: S608
+        self.db.executemany(f"INSERT OR REPLACE INTO frames VALUES ({_marks(StoredFrame)})", frames)  # noqa: S608
+        self.db.executemany(f"INSERT OR REPLACE INTO letters VALUES ({_marks(StoredLetter)})", letters)  # noqa: S608
         done = Counter([row.file for row in frames]) + Counter([row.file for row in letters])
         self.db.executemany("UPDATE files SET done = done + ? WHERE id = ?", [(n, file) for file, n in done.items()])
         self._uncommitted += len(frames) + len(letters)
@@ -197,10 +197,10 @@ class Store:
             self.db.execute(f"DELETE FROM {table}")  # noqa: S608
         self._streams.clear()
 
-    def counts(self) -> Counts:
+    def counts(self) -> StoredCounts:
         """Return how far it is."""
         row = self.db.execute("SELECT count(*), total(frames), total(done) FROM files").fetchone()
-        return Counts(int(row[0]), int(row[1]), int(row[2]))
+        return StoredCounts(int(row[0]), int(row[1]), int(row[2]))
 
     def pages(self, query: str, *values: Any, size: int = 2048) -> Iterator[list[Any]]:
         """Yield a query's rows, some at a time; the query must not change what it reads."""
@@ -220,8 +220,8 @@ class Store:
 
     def in_order(self) -> Iterator[OrderedFrame]:
         """Yield all frames, one stream after the other, each in order."""
-        columns = ", ".join(f"f.{name}" for name in FrameRow._fields)
-        width = len(FrameRow._fields)
+        columns = ", ".join(f"f.{name}" for name in StoredFrame._fields)
+        width = len(StoredFrame._fields)
         for machine, source, stream in self.db.execute(
             "SELECT machine, source, id FROM streams ORDER BY machine, source"
         ).fetchall():
@@ -231,11 +231,11 @@ class Store:
             )
             for page in self.pages(query, stream):
                 for row in page:
-                    yield OrderedFrame(FrameRow(*row[:width]), machine, source, *row[width:])
+                    yield OrderedFrame(StoredFrame(*row[:width]), machine, source, *row[width:])
 
 
 @contextmanager
-def opened(folder: Path, depends_on: dict[str, str], *, restart: bool = False) -> Iterator[Store]:
+def opened(folder: Path, depends_on: dict[str, str], *, restart: bool = False) -> Iterator[ScoreStore]:
     """Open the store of a folder of results, or begin one.
 
     Args:
@@ -261,13 +261,13 @@ def opened(folder: Path, depends_on: dict[str, str], *, restart: bool = False) -
     except sqlite3.Error as error:
         raise SettingsError(f"{path} can't be used ({error}); is another replay writing there?") from None
     with closing(connection):
-        store = Store(connection)
+        store = ScoreStore(connection)
         _check(store, depends_on, path)
         yield store
         store.commit()
 
 
-def _check(store: Store, depends_on: dict[str, str], path: Path) -> None:
+def _check(store: ScoreStore, depends_on: dict[str, str], path: Path) -> None:
     wanted = {"version": _VERSION, **depends_on}
     known = {name: store.get(name) for name in wanted}
     if all(value is None for value in known.values()):

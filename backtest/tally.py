@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from backtest.alerting import AlertFigures, Watch, total
+from backtest.alerting import AlertFigures, LabelledWatch, total
 from backtest.judging import Judged
 from backtest.streams import OPENING, IncidentSpan, ScoredStream, StreamBuilder
 from schemas.alert import Alert
@@ -24,7 +24,7 @@ class MachineTally:
         incidents, sensor_alerts: Incidents of the machine, and of its sensor, that opened.
         highest: The largest score as a multiple of its threshold.
         figures: What its incidents amount to.
-        streams, spans: Its streams and incidents, where they are kept; see :meth:`backtest.alerting.Watch.figures`.
+        streams, spans: Its streams and incidents where they are kept, as :meth:`LabelledWatch.figures` takes them.
     """
 
     frames: int = 0
@@ -107,7 +107,7 @@ class Tally:
         self._end_stream()
         machine = self._machine
         if machine is not None:
-            machine.figures = Watch.of(machine.streams, self._every_s).figures(machine.spans)
+            machine.figures = LabelledWatch.of(machine.streams, self._every_s).figures(machine.spans)
             if not self._keep:
                 machine.streams, machine.spans = [], []
         self._machine = None

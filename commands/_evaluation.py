@@ -11,7 +11,7 @@ from rich.text import Text
 
 from backtest.evaluation.evaluate import EvaluationObserver
 from backtest.evaluation.result import Evaluation, MachineResult
-from backtest.metrics import NAMES, Metrics
+from backtest.metrics import NAMES, RecordingMetrics
 from backtest.words import delay, duration, false_alerts_a_day, rule
 from commands._found import warn_of
 from commands._output import cell, print_line, print_notes, print_warning, stdout
@@ -51,7 +51,7 @@ class PrintingEvaluationObserver(EvaluationObserver):
         self._progress.start()
         self._progress.start_task(self._task)
 
-    def on_heard(self) -> None:
+    def on_scored(self) -> None:
         """Move the progress bar."""
         self._progress.advance(self._task)
 
@@ -94,7 +94,7 @@ def _recordings_table(result: Evaluation) -> Table:
     return table
 
 
-def _metric_cells(metrics: Metrics) -> list[Text]:
+def _metric_cells(metrics: RecordingMetrics) -> list[Text]:
     found = metrics.confusion
     hits, flagged = found.true_positives, found.true_positives + found.false_positives
     counts = {

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from backtest.replay.config import ReplayConfig
 from backtest.replay.publish import publish
-from backtest.store import Store
+from backtest.store import ScoreStore
 from commands._output import print_error, print_line, stderr
 from schemas.errors import SettingsError
 from whirr.settings import Settings
@@ -34,7 +34,7 @@ def speed_of(text: str) -> float:
     return speed
 
 
-def send(store: Store, config: ReplayConfig, settings: Settings, speed: float) -> dict[str, Any]:
+def send(store: ScoreStore, config: ReplayConfig, settings: Settings, speed: float) -> dict[str, Any]:
     """Publish the frames of the recordings in a store, and return what was sent."""
     began_s = time.monotonic()
     with bar("publishing", store.counts().frames) as (progress, task):

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from backtest.replay.gates import Gate, failures
 from backtest.replay.run import ReplayObserver
-from backtest.scoring import Answers
-from backtest.store import Counts
+from backtest.scoring import ScoredBatch
+from backtest.store import StoredCounts
 from backtest.words import delay, duration
 from commands._output import cell, print_error, print_json, print_line, print_notes, print_warning, stderr, stdout
 from schemas.errors import ReplayFailed
@@ -65,14 +65,14 @@ class PrintingReplayObserver(ReplayObserver):
         """Say what is to be said about recordings as they were read."""
         print_notes(notes)
 
-    def on_found(self, counts: Counts, jobs: int) -> None:
+    def on_found(self, counts: StoredCounts, jobs: int) -> None:
         """Show how much there is to score."""
         if counts.done:
             stderr.print(f"{counts.done} of {counts.frames} frames were scored before; going on")
         shown = f"{counts.frames - counts.done} frames on {jobs} core{'s' * (jobs != 1)}"
         self._progress.reset(self._task, description="scoring", total=counts.frames, completed=counts.done, shown=shown)
 
-    def on_scored(self, answers: Answers) -> None:
+    def on_scored(self, answers: ScoredBatch) -> None:
         """Move the progress bar, and show the rate."""
         self._audio_s += answers.audio_s
         self._progress.advance(self._task, len(answers.frames) + len(answers.letters))

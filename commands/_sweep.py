@@ -8,7 +8,7 @@ from typing import Final
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from backtest.sweep.choice import Choice
+from backtest.sweep.choice import Recommendation
 from backtest.sweep.load import ReplayedScores
 from backtest.sweep.outcome import TriedSetting
 from backtest.sweep.standstill import Standstill
@@ -24,7 +24,7 @@ _CAPTION: Final = (
 
 def print_sweep(
     loaded: ReplayedScores,
-    choice: Choice,
+    choice: Recommendation,
     front: Sequence[TriedSetting],
     still: Sequence[Standstill],
     tried: int,

@@ -14,7 +14,7 @@ from schemas.errors import SettingsError
 from whirr.outputs import check_file, replacing
 
 if TYPE_CHECKING:
-    from backtest.sweep.choice import Choice
+    from backtest.sweep.choice import Recommendation
     from backtest.sweep.outcome import TriedSetting
     from whirr.settings import Route
 
@@ -148,7 +148,9 @@ def _routes(machines: Iterable[str], model: str | None) -> Sequence[Route]:
     return routes
 
 
-def _write(path: Path, folder: Path, choice: Choice, thresholds: dict[str, float], routes: Sequence[Route]) -> None:
+def _write(
+    path: Path, folder: Path, choice: Recommendation, thresholds: dict[str, float], routes: Sequence[Route]
+) -> None:
     from backtest.sweep.routes import recommended_toml
 
     note = f"Recommended by `whirr sweep {folder}`, with the labels of the recordings replayed there."

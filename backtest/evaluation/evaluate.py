@@ -12,7 +12,7 @@ from backtest.alerting import ENOUGH_S, total
 from backtest.bootstrap import intervals
 from backtest.evaluation.result import EvaluateConfig, Evaluation, MachineResult, hours
 from backtest.evaluation.scoring import Pace, ScoredRecording, play, sample_of
-from backtest.metrics import MAX_FPR, Metrics, arithmetic_mean, harmonic_mean, measure
+from backtest.metrics import MAX_FPR, RecordingMetrics, arithmetic_mean, harmonic_mean, measure
 from recordings.words import folder_name
 from schemas.errors import ModelError, SettingsError
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
@@ -32,7 +32,7 @@ class EvaluationObserver:
     def on_found(self, found: Found) -> None:
         """The folder has been looked through."""
 
-    def on_heard(self) -> None:
+    def on_scored(self) -> None:
         """A recording has been read."""
 
 
@@ -59,7 +59,7 @@ def evaluate(
     found = find_labelled(config.folder, config.naming, config.on_error, config.columns)
     routes = {machine: _route(machine, model, config, settings) for machine in found.by_machine}
     observer.on_found(found)
-    played = play(found, _champions(model, routes, config), pace, config.on_error, observer.on_heard)
+    played = play(found, _champions(model, routes, config), pace, config.on_error, observer.on_scored)
     found = played.found
     machines = {
         machine: MachineResult(
@@ -130,7 +130,7 @@ def _route(machine: str, model: Model, config: EvaluateConfig, settings: Setting
         ) from None
 
 
-def _measured(recordings: Sequence[ScoredRecording], config: EvaluateConfig) -> Metrics:
+def _measured(recordings: Sequence[ScoredRecording], config: EvaluateConfig) -> RecordingMetrics:
     sample = sample_of(recordings)
     return measure(sample, intervals(sample, config.resamples, config.seed))
 
@@ -148,7 +148,7 @@ def _optimistic(config: EvaluateConfig, found: Found, model: Model, used_hash: s
     return reasons
 
 
-def _notes(model: Model, pace: Pace, machines: Mapping[str, MachineResult], overall: Metrics) -> list[str]:
+def _notes(model: Model, pace: Pace, machines: Mapping[str, MachineResult], overall: RecordingMetrics) -> list[str]:
     notes = ["nothing was chosen by these labels: both thresholds are the model's, from held-out normals"]
     if overall.normals and overall.normals * MAX_FPR < 1 and overall.values["pauc"] is not None:
         notes.append(f"with {overall.normals} normal recordings, pauc rests on less than one of them")

@@ -10,7 +10,7 @@ from typing import Any
 from backtest.alerting import AlertFigures
 from backtest.bootstrap import LEVEL
 from backtest.evaluation.scoring import Pace, ScoredRecording
-from backtest.metrics import NAMES, Confusion, Metrics
+from backtest.metrics import NAMES, Confusion, RecordingMetrics
 from backtest.streams import ScoredStream
 from backtest.tally import MachineTally
 from recordings.find import Problem
@@ -62,7 +62,7 @@ class EvaluateConfig:
 class MachineResult:
     """One machine: metrics of its recordings, what its frames and alerts amount to, the rule, and the recordings."""
 
-    metrics: Metrics
+    metrics: RecordingMetrics
     tally: MachineTally
     route: Route
     recordings: tuple[ScoredRecording, ...]
@@ -98,7 +98,7 @@ class Evaluation:
     digest: str
     data_hash: str
     pace: Pace
-    overall: Metrics
+    overall: RecordingMetrics
     machines: Mapping[str, MachineResult]
     arithmetic: Mapping[str, float | None]
     harmonic: Mapping[str, float | None]
@@ -159,7 +159,7 @@ def _machine(one: MachineResult) -> dict[str, Any]:
     }
 
 
-def _metrics(metrics: Metrics) -> dict[str, Any]:
+def _metrics(metrics: RecordingMetrics) -> dict[str, Any]:
     return {
         **{name: metrics.values[name] for name in NAMES},
         "confusion": confusion_dict(metrics.confusion),

@@ -19,8 +19,8 @@ from backtest.judging import judge
 from backtest.metrics import Sample
 from backtest.replay.config import START_US
 from backtest.replay.cutting import kind_of
-from backtest.scoring import Answers, jobs_for, pieces, score_all, tasks
-from backtest.store import Store, opened
+from backtest.scoring import ScoredBatch, jobs_for, pieces, score_all, tasks
+from backtest.store import ScoreStore, opened
 from backtest.tally import MachineTally, Tally
 from recordings import recording_info
 from recordings.cut import frame_count, offset_us
@@ -83,7 +83,7 @@ def sample_of(recordings: Sequence[ScoredRecording]) -> Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class ScoredSet:
     """What came of the recordings.
 
     Attributes:
@@ -106,8 +106,8 @@ def play(
     champions: Champions,
     pace: Pace,
     on_error: OnError = "skip",
-    heard: Callable[[], None] = _nobody,
-) -> Played:
+    on_scored: Callable[[], None] = _nobody,
+) -> ScoredSet:
     """Score recordings and move the alert rule over them.
 
     Args:
@@ -115,28 +115,28 @@ def play(
         champions: Each machine's route, with the model.
         pace: How recordings become a stream.
         on_error: Whether recordings that can't be used are left out or raise.
-        heard: Called after each recording has been scored.
+        on_scored: Called after each recording has been scored.
 
     Raises:
         RecordingError: No recording is left, or some can't be used and ``on_error`` is ``fail``.
         WhirrError: A scoring process ended.
     """
     with tempfile.TemporaryDirectory(prefix="whirr-evaluate-") as folder, opened(Path(folder), {}) as store:
-        while problems := _place(found, store, champions, pace) or _score(found, store, champions, heard):
-            found, heard = found.without([one for own in problems.values() for one in own], on_error), _nobody
+        while problems := _place(found, store, champions, pace) or _score(found, store, champions, on_scored):
+            found, on_scored = found.without([one for own in problems.values() for one in own], on_error), _nobody
             _forget(store, problems)
         tally = Tally(pace.every_s or 0.0, keep=True)
         for judged in judge(store, champions.router):
             tally.add(judged)
         tally.end()
         recordings = _recordings(found, store, champions)
-        return Played(found, {machine: tally.machines[machine] for machine in found.by_machine}, recordings)
+        return ScoredSet(found, {machine: tally.machines[machine] for machine in found.by_machine}, recordings)
 
 
 Problems = Mapping[str, list[Problem]]
 
 
-def _place(found: Found, store: Store, champions: Champions, pace: Pace) -> Problems:
+def _place(found: Found, store: ScoreStore, champions: Champions, pace: Pace) -> Problems:
     """Put the recordings of machines that the store lacks there; return those whose headers can't be read."""
     known = {machine for (machine,) in store.db.execute("SELECT machine FROM files JOIN streams s ON s.id = stream")}
     problems: dict[str, list[Problem]] = {}
@@ -172,15 +172,15 @@ def _place(found: Found, store: Store, champions: Champions, pace: Pace) -> Prob
     return problems
 
 
-def _score(found: Found, store: Store, champions: Champions, heard: Callable[[], None]) -> Problems:
+def _score(found: Found, store: ScoreStore, champions: Champions, on_scored: Callable[[], None]) -> Problems:
     """Score what is left; return the recordings that turn out to be unusable, and why."""
     left = Counter(dict(store.db.execute("SELECT id, frames - done FROM files").fetchall()))
 
-    def scored(answers: Answers) -> None:
+    def scored(answers: ScoredBatch) -> None:
         for file, frames in answers.by_file().items():
             left[file] -= frames
             if not left[file]:
-                heard()
+                on_scored()
 
     columns = next((one.columns for one in found.recordings), ())
     batches = tasks(pieces(store, str(found.folder), columns))
@@ -196,7 +196,7 @@ def _score(found: Found, store: Store, champions: Champions, heard: Callable[[],
     return problems
 
 
-def _forget(store: Store, machines: Iterable[str]) -> None:
+def _forget(store: ScoreStore, machines: Iterable[str]) -> None:
     """Forget the recordings of machines: without a recording the others of its machine lie elsewhere in time."""
     for machine in machines:
         query = "SELECT f.id FROM files f JOIN streams s ON s.id = f.stream WHERE s.machine = ?"
@@ -204,7 +204,7 @@ def _forget(store: Store, machines: Iterable[str]) -> None:
         store.db.execute("DELETE FROM files WHERE stream = (SELECT id FROM streams WHERE machine = ?)", (machine,))
 
 
-def _recordings(found: Found, store: Store, champions: Champions) -> dict[str, tuple[ScoredRecording, ...]]:
+def _recordings(found: Found, store: ScoreStore, champions: Champions) -> dict[str, tuple[ScoredRecording, ...]]:
     names = dict(store.db.execute("SELECT id, name FROM files").fetchall())
     scores = {names[one.file]: one for one in store.recording_scores()}
     recordings = {}

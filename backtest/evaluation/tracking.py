@@ -9,7 +9,7 @@ from typing import Any
 
 from backtest.alerting import AlertFigures
 from backtest.evaluation.result import Evaluation
-from backtest.metrics import NAMES, Metrics
+from backtest.metrics import NAMES, RecordingMetrics
 from trainer.tracking import Run
 from whirr.settings import Settings
 
@@ -99,7 +99,7 @@ def figures(result: Evaluation) -> Iterator[tuple[str, float]]:
     yield f"{FOLDER}/faults_found", float(result.figures.found)
 
 
-def _metrics(metrics: Metrics, suffix: str) -> Iterator[tuple[str, float]]:
+def _metrics(metrics: RecordingMetrics, suffix: str) -> Iterator[tuple[str, float]]:
     for name in NAMES:
         value = metrics.values[name]
         if value is not None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from backtest.judging import Judged, judge
-from backtest.store import Store
+from backtest.store import ScoreStore
 from schemas.errors import ReplayFailed
 from stream_app.pipeline import Router
 from whirr.settings import Settings
@@ -59,12 +59,12 @@ _MOST_LINES: Final = 10_000
 
 
 async def compare(
-    store: Store,
+    store: ScoreStore,
     router: Router,
     settings: Settings,
     since_us: int,
     wait_s: float,
-    heard: Callable[[int], None] = lambda _frames: None,
+    answered: Callable[[int], None] = lambda _frames: None,
 ) -> Comparison:
     """Read what a worker answers to the frames in the store, until all is there, and compare.
 
@@ -74,7 +74,7 @@ async def compare(
         settings: Where Kafka and its topics are.
         since_us: Answers stored before are left out.
         wait_s: How long nothing new may come before the rest counts as missing.
-        heard: Called with how many of the frames have been answered.
+        answered: Called with how many of the frames have been answered.
 
     Raises:
         ServiceUnavailable: Kafka can't be reached.
@@ -83,24 +83,24 @@ async def compare(
     store.db.execute("DELETE FROM live")
     store.db.execute("DELETE FROM live_alerts")
     expected = store.db.execute("SELECT count(*) FROM frames").fetchone()[0]
-    heard_s, before, from_us = time.monotonic(), (-1, -1), since_us
+    changed_s, before, from_us = time.monotonic(), (-1, -1), since_us
     while True:
         newest_us = await _read_scores(store, settings, from_us)
         await _read_alerts(store, settings, since_us)
         found = _answered(store), store.db.execute("SELECT count(*) FROM live_alerts").fetchone()[0]
-        heard(found[0])
+        answered(found[0])
         if found != before:
-            heard_s, before = time.monotonic(), found
-        elif found[0] == expected or time.monotonic() - heard_s > wait_s:
+            changed_s, before = time.monotonic(), found
+        elif found[0] == expected or time.monotonic() - changed_s > wait_s:
             # One more look than needed: alerts may be stored a moment after the scores that they came with.
             result = await asyncio.to_thread(_compared, store, router)
-            if result.equal or time.monotonic() - heard_s > wait_s:
+            if result.equal or time.monotonic() - changed_s > wait_s:
                 return result
         from_us = max(since_us, newest_us - _OVERLAP_US)
         await asyncio.sleep(_PAUSE_S)
 
 
-async def _read_scores(store: Store, settings: Settings, since_us: int) -> int:
+async def _read_scores(store: ScoreStore, settings: Settings, since_us: int) -> int:
     newest_us = since_us
     async for record in read_topic(settings, settings.scores_topic, since_us=since_us, missing_ok=True):
         newest_us = max(newest_us, record.timestamp * 1000)
@@ -110,7 +110,7 @@ async def _read_scores(store: Store, settings: Settings, since_us: int) -> int:
     return newest_us
 
 
-async def _read_alerts(store: Store, settings: Settings, since_us: int) -> None:
+async def _read_alerts(store: ScoreStore, settings: Settings, since_us: int) -> None:
     async for record in read_topic(settings, settings.alerts_topic, since_us=since_us, missing_ok=True):
         alert = orjson.loads(record.value or b"{}")
         if alert.get("frame"):  # silence takes a clock, and is told by no frame
@@ -118,12 +118,12 @@ async def _read_alerts(store: Store, settings: Settings, since_us: int) -> None:
             store.db.execute("INSERT OR IGNORE INTO live_alerts VALUES (?, ?, ?)", row)
 
 
-def _answered(store: Store) -> int:
+def _answered(store: ScoreStore) -> int:
     query = "SELECT count(*) FROM frames WHERE frame_id IN (SELECT frame_id FROM live)"
     return int(store.db.execute(query).fetchone()[0])
 
 
-def _compared(store: Store, router: Router) -> Comparison:
+def _compared(store: ScoreStore, router: Router) -> Comparison:
     result = Comparison()
     for judged in judge(store, router):
         for line in _differences(store, judged, result):
@@ -132,7 +132,7 @@ def _compared(store: Store, router: Router) -> Comparison:
     return result
 
 
-def _differences(store: Store, judged: Judged, result: Comparison) -> Iterator[dict[str, Any]]:
+def _differences(store: ScoreStore, judged: Judged, result: Comparison) -> Iterator[dict[str, Any]]:
     score = judged.score
     where: dict[str, Any] = {"frame_id": score.frame_id, "machine_id": score.machine_id, "file": judged.ordered.name}
     where |= {"offset": judged.ordered.frame.number, "recorded_at": score.recorded_at}
@@ -177,7 +177,7 @@ def check_equal(result: Comparison) -> None:
     if result.missing == result.frames:
         raise ReplayFailed("no live score came at all; is a worker running, with publish_scores on?")
     hint = (
-        "; live frames are late: their streams have heard newer ones, so replay them under another --source"
+        "; live frames are late: their streams had newer ones before, so compare under another --source"
         if result.late
         else ""
     )

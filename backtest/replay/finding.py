@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from backtest.replay.config import ReplayConfig
 from backtest.replay.cutting import kind_of
-from backtest.store import Store
+from backtest.store import ScoreStore
 from recordings import SUFFIXES, Notes, RecordingInfo, recording_info
 from recordings.cut import frame_count, offset_us
 from recordings.find import Problem, checked_folder, sort_key, walk
@@ -36,7 +36,7 @@ class _Seen(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFolder:
     """What a folder holds.
 
     Attributes:
@@ -64,7 +64,7 @@ class Finder:
         looked: Called with how many files have been looked at.
     """
 
-    def __init__(self, config: ReplayConfig, store: Store, router: Router, looked: Callable[[int], None]) -> None:
+    def __init__(self, config: ReplayConfig, store: ScoreStore, router: Router, looked: Callable[[int], None]) -> None:
         self._config, self._store, self._router, self._looked = config, store, router, looked
         self._namer = Namer(config.folder, config.naming)
         self._rule = config.times if self._namer.timed_by is None else str(self._namer.timed_by)
@@ -77,7 +77,7 @@ class Finder:
         self._said: list[str] = []
         self._notes = Notes()
 
-    def find(self) -> Found:
+    def find(self) -> FoundFolder:
         """Look through the folder.
 
         Raises:
@@ -109,7 +109,7 @@ class Finder:
         if self._unclear:
             self._said.append(f"{self._unclear} recordings are not used, such as {self._first_unclear}")
         notes = (*self._namer.notes(), *self._said, *self._notes.lines())
-        return Found(times, count, self._in_train, int(unplaced.fetchone()[0]), notes)
+        return FoundFolder(times, count, self._in_train, int(unplaced.fetchone()[0]), notes)
 
     def _known(self, found: str | Problem) -> Known | Problem | None:
         """Return what is known of a recording, None if it belongs to a training set that is left alone."""

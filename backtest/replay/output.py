@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from backtest.judging import Judged
-from backtest.store import Store
+from backtest.store import ScoreStore
 from backtest.streams import SCORES_PARQUET
 from whirr.outputs import replacing
 
@@ -95,7 +95,7 @@ def results(folder: Path) -> Iterator[ResultFiles]:
         path.replace(folder / name)
 
 
-def write_dead_letters(folder: Path, store: Store) -> None:
+def write_dead_letters(folder: Path, store: ScoreStore) -> None:
     """Write what could not be used, and why; a recording of which nothing could be used has no offset."""
     query = (
         "SELECT l.code, l.detail, l.machine, l.source, f.name, f.part, l.number, l.recorded_us FROM letters l "

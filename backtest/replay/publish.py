@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from backtest.replay.cutting import CutRecord, Piece, records
 from backtest.scoring import all_pieces
-from backtest.store import Store
+from backtest.store import ScoreStore
 from edge_agent.buffer import Buffer
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, Publisher
@@ -43,7 +43,7 @@ class Due(NamedTuple):
     piece: Piece
 
 
-def in_time_order(store: Store, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Due]:
+def in_time_order(store: ScoreStore, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Due]:
     """Yield the frames of all recordings by the time at which they were recorded.
 
     Of recordings only those are open that lie at the same time; of frames recorded at the same moment, those of the
@@ -80,7 +80,7 @@ def _frames(piece: Piece, order: int) -> Iterator[Due]:
 
 
 async def publish(
-    store: Store,
+    store: ScoreStore,
     folder: str,
     settings: Settings,
     speed: float,
@@ -152,7 +152,7 @@ def _outgoing(due: Due) -> OutgoingFrame:
     return OutgoingFrame(piece.machine.encode(), value, tuple(headers), begin_us, end_us)
 
 
-def _check_past(store: Store) -> None:
+def _check_past(store: ScoreStore) -> None:
     query = "SELECT max(start_us + samples * 1000000 / rate_hz) FROM files WHERE problem IS NULL"
     until_us = store.db.execute(query).fetchone()[0] or 0
     now_us = time.time_ns() // 1000

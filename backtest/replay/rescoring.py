@@ -15,13 +15,13 @@ from backtest.replay.run import ReplayObserver, conclude
 from backtest.scoring import (
     BATCH_FRAMES,
     Answer,
-    Answers,
     Recipe,
+    ScoredBatch,
     score_records,
     score_records_there,
     scorer_pool,
 )
-from backtest.store import LetterRow, Store, opened
+from backtest.store import ScoreStore, StoredLetter, opened
 from schemas.errors import WhirrError
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Engine
@@ -90,7 +90,7 @@ async def rescore(
     """
     with opened(out, {"frames of": "Kafka"}, restart=restart) as store:
         store.clear()  # what is retained changes by the minute: there is nothing to go on with
-        began_s, writer = time.monotonic(), _Writer(store)
+        began_s, writer = time.monotonic(), _AnswerWriter(store)
         async for batch, answers in _answers(_batches(records_of(settings, wanted)), champions, jobs):
             observer.on_scored(writer.add(batch, answers))
         store.commit()
@@ -141,21 +141,21 @@ async def _answers(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Writer:
+class _AnswerWriter:
     """Puts answers into the store, in the order in which their frames were read."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ScoreStore) -> None:
         self._store = store
         self._partitions: dict[tuple[str, int], int] = {}
         self._position = 0
         self.audio_s = 0.0
 
-    def add(self, batch: Sequence[FrameRecord], answers: Sequence[Answer]) -> Answers:
+    def add(self, batch: Sequence[FrameRecord], answers: Sequence[Answer]) -> ScoredBatch:
         """Store a batch's answers and return them."""
-        added = Answers([], [], 0.0)
+        added = ScoredBatch([], [], 0.0)
         for record, answer in zip(batch, answers, strict=True):
             file = self._partition(record)
-            if isinstance(answer, LetterRow):
+            if isinstance(answer, StoredLetter):
                 added.letters.append(answer._replace(file=file))
                 continue
             machine, source, row = answer

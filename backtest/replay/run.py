@@ -12,8 +12,8 @@ from backtest.replay.finding import Finder
 from backtest.replay.models import described, identity
 from backtest.replay.output import results, write_dead_letters, write_summary
 from backtest.replay.summary import ReplayTally
-from backtest.scoring import Answers, jobs_for, pieces, score_all, tasks
-from backtest.store import Counts, Store, opened
+from backtest.scoring import ScoredBatch, jobs_for, pieces, score_all, tasks
+from backtest.store import ScoreStore, StoredCounts, opened
 from recordings.find import checked_folder
 from stream_app.pipeline import Router
 from stream_app.worker.champions import Champions
@@ -29,10 +29,10 @@ class ReplayObserver:
     def on_notes(self, notes: tuple[str, ...]) -> None:
         """This is to be said about recordings as they were read."""
 
-    def on_found(self, counts: Counts, jobs: int) -> None:
+    def on_found(self, counts: StoredCounts, jobs: int) -> None:
         """These are the recordings; so many processes score them."""
 
-    def on_scored(self, answers: Answers) -> None:
+    def on_scored(self, answers: ScoredBatch) -> None:
         """A batch has been scored."""
 
     def on_judged(self, frames: int) -> None:
@@ -60,7 +60,7 @@ def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver)
         observer.on_found(counts, jobs)
         audio_s = 0.0
 
-        def scored(answers: Answers) -> None:
+        def scored(answers: ScoredBatch) -> None:
             nonlocal audio_s
             audio_s += answers.audio_s
             observer.on_scored(answers)
@@ -82,7 +82,7 @@ def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver)
 
 def conclude(
     out: Any,
-    store: Store,
+    store: ScoreStore,
     champions: Champions,
     observer: ReplayObserver,
     *,

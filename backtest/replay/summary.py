@@ -11,7 +11,7 @@ import numpy as np
 
 from backtest.judging import Judged
 from backtest.metrics import auc
-from backtest.store import Store
+from backtest.store import ScoreStore
 from backtest.tally import MachineTally, Tally, together
 from recordings.cut import frame_samples
 from schemas.times import MICROSECONDS, format_rfc3339
@@ -36,7 +36,7 @@ class ReplayTally(Tally):
         self._until_us = max(self._until_us, row.recorded_us + round(row.duration_s * MICROSECONDS))
         self.frames += 1
 
-    def result(self, store: Store) -> dict[str, Any]:
+    def result(self, store: ScoreStore) -> dict[str, Any]:
         """Return the figures; those that labels are needed for are None without any."""
         self.end()
         ranked = _Ranked(store)
@@ -59,7 +59,7 @@ class ReplayTally(Tally):
 class _Ranked:
     """The scores of labelled recordings, ranked: of one machine, or of all together."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ScoreStore) -> None:
         self._names: dict[str, int] = {}
         rows = ((self._names.setdefault(one.machine, len(self._names)), *one[2:4]) for one in store.recording_scores())
         self._rows = np.fromiter(rows, [("machine", "i8"), ("anomalous", "?"), ("score", "f8")])
@@ -109,11 +109,11 @@ def _figures(one: MachineTally, ranked: float | None) -> dict[str, Any]:
     }
 
 
-def _letters(store: Store) -> dict[str, int]:
+def _letters(store: ScoreStore) -> dict[str, int]:
     return dict(store.db.execute("SELECT code, count(*) FROM letters GROUP BY code ORDER BY code").fetchall())
 
 
-def _left_out_s(store: Store) -> float:
+def _left_out_s(store: ScoreStore) -> float:
     query = "SELECT samples, rate_hz, frame_s, frames FROM files WHERE problem IS NULL AND samples IS NOT NULL"
     left: float = sum(
         max(0, samples - frames * frame_samples(frame_s, rate_hz)) / rate_hz

@@ -13,7 +13,7 @@ from backtest.alerting import AlertFigures
 from backtest.evaluation.details import Detail, look_into, worst_false_alarms, worst_misses
 from backtest.evaluation.result import Evaluation, MachineResult
 from backtest.evaluation.scoring import ScoredRecording, sample_of
-from backtest.metrics import MAX_FPR, NAMES, Metrics
+from backtest.metrics import MAX_FPR, NAMES, RecordingMetrics
 from backtest.report import charts
 from backtest.report.page import Cell, Tile, render
 from backtest.words import bands, delay, duration, false_alerts_a_day, figure, rule
@@ -130,7 +130,7 @@ def _below_recordings(result: Evaluation) -> str:
     return " ".join(texts)
 
 
-def _metrics(metrics: Metrics) -> Row:
+def _metrics(metrics: RecordingMetrics) -> Row:
     found = metrics.confusion
     return {
         **{TITLES[name]: Cell(_number(metrics.values[name]), _interval(metrics, name)) for name in NAMES},
@@ -139,7 +139,7 @@ def _metrics(metrics: Metrics) -> Row:
     }
 
 
-def _interval(metrics: Metrics, name: str) -> str:
+def _interval(metrics: RecordingMetrics, name: str) -> str:
     low, high = metrics.intervals.get(name, (None, None))
     return "" if low is None else f"{low:.3f} to {high:.3f}"
 

@@ -61,7 +61,7 @@ class Moment:
         return f"played {' and '.join(changed)} than recorded" if changed else "played as recorded"
 
 
-class Place(NamedTuple):
+class SignalPlace(NamedTuple):
     """Where a frame's signal is: the file (relative to the folder), where in it, and how long, in seconds."""
 
     file: str
@@ -114,16 +114,16 @@ def moment(
     )
 
 
-def _places(stream: ScoredStream, first: int, last: int) -> list[Place]:
+def _places(stream: ScoredStream, first: int, last: int) -> list[SignalPlace]:
     """Return where the signal of the frames from ``first`` to ``last`` is; those without one are left out."""
     return [
-        Place(stream.files[stream.file[at]], float(stream.offset_s[at]), float(stream.duration_s[at]))
+        SignalPlace(stream.files[stream.file[at]], float(stream.offset_s[at]), float(stream.duration_s[at]))
         for at in range(max(0, first), min(last + 1, len(stream)))
         if not np.isnan(stream.offset_s[at])
     ]
 
 
-def _read(places: Sequence[Place], folder: Path, columns: Sequence[str]) -> tuple[list[Float32], int]:
+def _read(places: Sequence[SignalPlace], folder: Path, columns: Sequence[str]) -> tuple[list[Float32], int]:
     """Return the frames' samples, each float32 [channel, n], brought to the rate and channels of the last one."""
     pieces = [_read_one(folder / place.file, place, columns) for place in places]
     rate_hz, channels = pieces[-1][1], len(pieces[-1][0])
@@ -134,7 +134,7 @@ def _read(places: Sequence[Place], folder: Path, columns: Sequence[str]) -> tupl
     return alike, rate_hz
 
 
-def _read_one(path: Path, place: Place, columns: Sequence[str]) -> tuple[Float32, int]:
+def _read_one(path: Path, place: SignalPlace, columns: Sequence[str]) -> tuple[Float32, int]:
     with RecordingFile(path, columns) as recording:
         rate_hz = recording.info.rate_hz
         samples = recording.floats(round(place.offset_s * rate_hz), round(place.duration_s * rate_hz))

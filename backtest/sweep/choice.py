@@ -16,7 +16,7 @@ ENOUGH: Final = 2 * float(np.log(ROOM))
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Recommendation:
     """The recommended setting.
 
     Attributes:
@@ -48,7 +48,7 @@ def pareto(outcomes: Sequence[TriedSetting]) -> list[TriedSetting]:
     return sorted(front, key=lambda outcome: outcome.cost)
 
 
-def recommend(outcomes: Sequence[TriedSetting], most_false_alerts: int = 0) -> Choice:
+def recommend(outcomes: Sequence[TriedSetting], most_false_alerts: int = 0) -> Recommendation:
     """Return the setting to take.
 
     Of the settings with at most so many false alerts (where there is none: with the fewest) those that find the most
@@ -76,7 +76,7 @@ def recommend(outcomes: Sequence[TriedSetting], most_false_alerts: int = 0) -> C
 
     outcome, own = min(choices, key=rank)
     factors = own[0].setting.factor, own[-1].setting.factor
-    return Choice(outcome, _reason(outcome, factors, fewest, most_false_alerts), factors)
+    return Recommendation(outcome, _reason(outcome, factors, fewest, most_false_alerts), factors)
 
 
 def _factors(outcomes: Sequence[TriedSetting]) -> list[float]:

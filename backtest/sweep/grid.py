@@ -11,7 +11,7 @@ import numpy as np
 from schemas.errors import SettingsError
 
 
-class Setting(NamedTuple):
+class RuleSetting(NamedTuple):
     """Numbers of the alert rule; ``factor`` is what each machine's alert threshold is multiplied by."""
 
     factor: float
@@ -21,7 +21,7 @@ class Setting(NamedTuple):
     hysteresis: float
 
 
-DEFAULT: Final = Setting(1.0, 3, 5, 5, 0.9)
+DEFAULT: Final = RuleSetting(1.0, 3, 5, 5, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Grid:
     def __len__(self) -> int:
         return len(self.factors) * len(self.k_of_n) * len(self.m) * len(self.hystereses)
 
-    def of(self, factor: float) -> list[Setting]:
+    def of(self, factor: float) -> list[RuleSetting]:
         """Return the settings of one factor."""
         rest = product(self.k_of_n, self.m, self.hystereses)
-        return [Setting(factor, k, n, m, hysteresis) for (k, n), m, hysteresis in rest]
+        return [RuleSetting(factor, k, n, m, hysteresis) for (k, n), m, hysteresis in rest]

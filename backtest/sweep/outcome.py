@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backtest.alerting import AlertFigures, Watch
+from backtest.alerting import AlertFigures, LabelledWatch
 from backtest.streams import IncidentSpan, Ints, ScoredStream
-from backtest.sweep.grid import Grid, Setting
+from backtest.sweep.grid import Grid, RuleSetting
 from backtest.sweep.incidents import Levels
 
 
@@ -23,7 +23,7 @@ class TriedSetting:
         recall: Share of the faults that were found by machine, for machines that have any.
     """
 
-    setting: Setting
+    setting: RuleSetting
     figures: AlertFigures
     recall: dict[str, float]
 
@@ -43,9 +43,9 @@ def try_settings(streams: Sequence[ScoredStream], grid: Grid, every_s: float = 0
     Args:
         streams: The scores.
         grid: The settings.
-        every_s: See :meth:`backtest.alerting.Watch.of`.
+        every_s: See :meth:`backtest.alerting.LabelledWatch.of`.
     """
-    watch = Watch.of(streams, every_s)
+    watch = LabelledWatch.of(streams, every_s)
     moving = [stream.moving for stream in streams]
     levels = Levels.of([stream.ratio[chosen] for stream, chosen in zip(streams, moving, strict=True)])
     # Where those frames that move the rule lie among all.
@@ -68,7 +68,7 @@ def _among_all(found: Sequence[IncidentSpan], place: Ints, starts: Ints, all_sta
     return np.column_stack([place[opened], np.where(until == ends, all_starts[stream + 1], place[until])])
 
 
-def _recall(watch: Watch, figures: AlertFigures) -> dict[str, float]:
+def _recall(watch: LabelledWatch, figures: AlertFigures) -> dict[str, float]:
     found: dict[str, list[bool]] = {}
     for fault, delay_s in zip(watch.faults, figures.delays_s, strict=True):
         found.setdefault(fault.machine, []).append(delay_s is not None)

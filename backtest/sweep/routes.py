@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from backtest.sweep.choice import Choice
+from backtest.sweep.choice import Recommendation
 from whirr.settings import Route
 
 
-def recommended_toml(choice: Choice, routes: Sequence[Route], thresholds: Mapping[str, float], note: str) -> str:
+def recommended_toml(
+    choice: Recommendation, routes: Sequence[Route], thresholds: Mapping[str, float], note: str
+) -> str:
     """Return the text of a ``whirr.toml``: the routes of now with the recommended setting.
 
     A route whose machines have one threshold, or keep the ones that they have, stays one. Otherwise each machine has a

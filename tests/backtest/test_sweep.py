@@ -18,7 +18,7 @@ from pyarrow import parquet
 from backtest.alerting import as_normal, watched
 from backtest.streams import ANOMALY, NORMAL, UNKNOWN, IncidentSpan, ScoredStream
 from backtest.sweep.choice import pareto, recommend
-from backtest.sweep.grid import Grid, Setting
+from backtest.sweep.grid import Grid, RuleSetting
 from backtest.sweep.incidents import Levels
 from backtest.sweep.load import load_scores
 from backtest.sweep.outcome import try_settings
@@ -83,7 +83,7 @@ def stream(
     )
 
 
-def only(setting: Setting) -> Grid:
+def only(setting: RuleSetting) -> Grid:
     return Grid((setting.factor,), ((setting.k, setting.n),), (setting.m,), (setting.hysteresis,))
 
 
@@ -93,7 +93,7 @@ def test_faults_found_their_delay_and_false_alerts() -> None:
         stream(quiet + loud[:4] + quiet + loud, [NORMAL] * 44 + [ANOMALY] * 20),
         stream(quiet + quiet, [NORMAL] * 20 + [ANOMALY] * 20, "pump-2"),
     ]
-    (outcome,) = try_settings(courses, only(Setting(1.0, 3, 5, 5, 0.9)))
+    (outcome,) = try_settings(courses, only(RuleSetting(1.0, 3, 5, 5, 0.9)))
     figures = outcome.figures
     assert (figures.faults, figures.found, figures.false_alerts) == (2, 1, 1)
     assert outcome.recall == {"pump-1": 1.0, "pump-2": 0.0}
@@ -104,7 +104,9 @@ def test_faults_found_their_delay_and_false_alerts() -> None:
 
 
 def test_an_incident_that_was_open_before_the_onset_has_not_found_the_fault() -> None:
-    (outcome,) = try_settings([stream([2.0] * 20, [NORMAL] * 10 + [ANOMALY] * 10)], only(Setting(1.0, 3, 5, 5, 0.9)))
+    (outcome,) = try_settings(
+        [stream([2.0] * 20, [NORMAL] * 10 + [ANOMALY] * 10)], only(RuleSetting(1.0, 3, 5, 5, 0.9))
+    )
     assert (outcome.figures.found, outcome.figures.false_alerts, outcome.figures.already_open) == (0, 1, 1)
 
 
@@ -114,7 +116,7 @@ def test_an_incident_on_frames_without_a_label_is_neither_true_nor_false() -> No
     for one, figures in ((known, (0, 1)), (unknown, (1, 0))):
         streams, labelled = as_normal([one])
         assert labelled == (one is known)
-        (outcome,) = try_settings(streams, only(Setting(1.0, 3, 5, 5, 0.9)))
+        (outcome,) = try_settings(streams, only(RuleSetting(1.0, 3, 5, 5, 0.9)))
         assert (outcome.figures.false_alerts, outcome.figures.unlabelled_alerts) == figures
 
 
@@ -128,7 +130,7 @@ def test_a_night_without_recordings_is_no_watch() -> None:
 def test_a_machine_with_two_sensors_is_watched_once() -> None:
     one = stream([2.0] + [0.1] * 99, [NORMAL] * 100)
     other = stream(one.ratio.tolist(), one.label.tolist(), source="b")
-    (outcome,) = try_settings([one, other], only(Setting(1.0, 1, 1, 3, 0.9)))
+    (outcome,) = try_settings([one, other], only(RuleSetting(1.0, 1, 1, 3, 0.9)))
     assert outcome.figures.false_alerts_a_day == pytest.approx(2 * 86_400 / 100)
 
 
@@ -215,7 +217,7 @@ def test_machines_of_one_threshold_keep_their_one_route_and_others_are_left_alon
 
 
 def test_thresholds_that_stay_are_not_written() -> None:
-    tried = try_settings(_noisy(), only(Setting(1.0, 3, 5, 5, 0.9)))
+    tried = try_settings(_noisy(), only(RuleSetting(1.0, 3, 5, 5, 0.9)))
     text = recommended_toml(recommend(tried), [Route(model="m.onnx")], {"m1": 3.0, "m2": 4.0}, "")
     (route,) = tomllib.loads(text)["route"]
     assert route == {"match": "*", "model": "m.onnx", "k": 3, "n": 5, "m": 5, "hysteresis": 0.9}

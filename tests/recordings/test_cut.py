@@ -24,7 +24,7 @@ from backtest.replay.config import ReplayConfig
 from backtest.replay.cutting import records
 from backtest.replay.finding import Finder
 from backtest.scoring import pieces
-from backtest.store import Store, opened
+from backtest.store import ScoreStore, opened
 from edge_agent import EdgeAgent, EdgeConfig, PlaybackTimes
 from edge_agent.sources import FolderSource
 from recordings import decode
@@ -96,7 +96,7 @@ def router_of(metadata: ModelMetadata) -> Any:
     return SimpleNamespace(find=lambda _: SimpleNamespace(model=SimpleNamespace(metadata=metadata)))
 
 
-def stored(store: Store, folder: Path, began_us: int) -> list[Cut]:
+def stored(store: ScoreStore, folder: Path, began_us: int) -> list[Cut]:
     """What is scored of the recordings in a store."""
     cuts = [one for piece in pieces(store, str(folder)) for one in records(piece)]
     assert [one.number for one in cuts] == list(range(len(cuts)))

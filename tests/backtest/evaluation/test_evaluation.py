@@ -234,7 +234,7 @@ def test_the_observer_hears_each_recording(labelled: Path, tiny: Path) -> None:
         def on_found(self, found: Any) -> None:
             self.found = len(found.recordings)
 
-        def on_heard(self) -> None:
+        def on_scored(self) -> None:
             self.heard += 1
 
     observer = Listening()

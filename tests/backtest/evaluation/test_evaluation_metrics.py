@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from backtest import bootstrap
-from backtest.metrics import NAMES, Metrics, Sample, arithmetic_mean, harmonic_mean, measure
+from backtest.metrics import NAMES, RecordingMetrics, Sample, arithmetic_mean, harmonic_mean, measure
 
 
 def _sample(normals: int = 40, anomalies: int = 25, seed: int = 0, digits: int = 6, threshold: float = 0.8) -> Sample:
@@ -56,10 +56,10 @@ def test_nothing_flagged_is_a_precision_of_zero() -> None:
     assert (found.values["precision"], found.values["recall"], found.values["f1"]) == (0.0, 0.0, 0.0)
 
 
-def _of(**values: float | None) -> Metrics:
+def _of(**values: float | None) -> RecordingMetrics:
     everything = {**dict.fromkeys(NAMES), **values}
     confusion = measure(_sample()).confusion
-    return Metrics(normals=1, anomalies=1, confusion=confusion, values=everything, reasons={})
+    return RecordingMetrics(normals=1, anomalies=1, confusion=confusion, values=everything, reasons={})
 
 
 def test_means_are_over_the_machines_that_have_a_value() -> None:

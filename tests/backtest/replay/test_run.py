@@ -12,7 +12,7 @@ from backtest.replay.cutting import records
 from backtest.replay.finding import Finder
 from backtest.replay.models import identity, load
 from backtest.replay.run import ReplayObserver, replay
-from backtest.scoring import Answers, pieces
+from backtest.scoring import ScoredBatch, pieces
 from backtest.store import opened
 from commands._replay import notes
 from schemas import Alert, DeadLetter, FrameRecord, Score, parse_frame
@@ -32,7 +32,7 @@ class Counting(ReplayObserver):
         self.scored = 0
         self.most = most
 
-    def on_scored(self, answers: Answers) -> None:
+    def on_scored(self, answers: ScoredBatch) -> None:
         self.scored += len(answers.frames) + len(answers.letters)
         if self.scored >= self.most:
             raise KeyboardInterrupt
