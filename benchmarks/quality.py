@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from stream_app.pipeline.model import Model
+from recordings import read_recording
+from stream_app.pipeline import Model, resample, windows
 from trainer.detector import DETECTORS
-from trainer.judge import recording_score
+from trainer.reading import signals_of
 
 ROWS = (
     ("motor", "motor"),
@@ -88,6 +89,17 @@ def measure(folder: Path, detector: str, seed: int = 0) -> Figures:
     truth = [0] * len(parts.normal) + [1] * len(parts.anomalous)
     auc, pauc = float(roc_auc_score(truth, scores)), float(roc_auc_score(truth, scores, max_fpr=0.1))
     return Figures(auc, pauc, _windows_per_second(model), size_kb, training_s, result.detector_why)
+
+
+def recording_score(model: Model, path: Path) -> float:
+    """Return the score of a whole recording: the mean over its windows, of a one-channel model's signals the worst."""
+    config = model.metadata.features
+    audio = read_recording(path)
+    scores = []
+    for signal in signals_of(audio.samples, config):
+        log_mel = model.features.log_mel(resample(signal, audio.rate_hz, config.sample_rate_hz))
+        scores.append(model.score(windows(log_mel, config))[0].astype(np.float64).mean())
+    return float(max(scores))
 
 
 def _windows_per_second(model: Model, seconds: float = 0.5) -> float:

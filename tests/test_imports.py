@@ -20,7 +20,7 @@ CIRCLES = [
     ("whirr.kafka_clients", "backtest.replay.run"),
     ("schemas.frame", "whirr.settings"),
     ("feature_repo.materialize", "stream_app.worker.states"),
-    ("trainer.judge", "backtest.evaluation.evaluate"),
+    ("trainer.promotion", "backtest.evaluation.evaluate"),
     ("stream_app.worker.app", "trainer.registry"),
     ("trainer.registry", "stream_app.worker.champions"),
     ("edge_agent.agent", "stream_app.worker.app"),

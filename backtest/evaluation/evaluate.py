@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from backtest.alerting import ENOUGH_S, total
 from backtest.bootstrap import intervals
+from backtest.evaluation.labelled import find_labelled
 from backtest.evaluation.result import EvaluateConfig, Evaluation, MachineResult, hours
 from backtest.evaluation.scoring import Pace, ScoredRecording, play, sample_of
 from backtest.metrics import MAX_FPR, RecordingMetrics, arithmetic_mean, harmonic_mean, measure
@@ -19,7 +20,6 @@ from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 from stream_app.pipeline import Model, Router
 from stream_app.pipeline.unfamiliar import LENGTH_TOLERANCE
 from stream_app.worker.champions import Champions, ModelFile
-from trainer.labelled import find_labelled
 from trainer.recordings import Found, data_hash
 from whirr.settings import Route, Settings
 

@@ -25,7 +25,7 @@ class EvaluateConfig:
     """What to evaluate, and how.
 
     Attributes:
-        folder: Labelled recordings: see :func:`trainer.labelled.find_labelled`.
+        folder: Labelled recordings: see :func:`backtest.evaluation.labelled.find_labelled`.
         model: The model file.
         labels: CSV file of labels in place of the names.
         machine: Whose recordings these are, in place of what folders and labels say.

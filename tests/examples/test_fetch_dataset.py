@@ -18,11 +18,11 @@ import soundfile
 from scipy.io import savemat
 from typer.testing import CliRunner
 
+from backtest.evaluation.labelled import find_labelled
 from examples.datasets import cwru
 from examples.datasets.__main__ import app
 from examples.datasets.download import Download, fetch
 from schemas.errors import RecordingError, ServiceUnavailable
-from trainer.labelled import find_labelled
 from trainer.recordings import find_recordings
 
 RNG = np.random.default_rng(3)

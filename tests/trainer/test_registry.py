@@ -12,12 +12,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from commands import run
-from schemas.errors import ModelError, PromotionRefused, RecordingError, ServiceUnavailable
+from schemas.errors import ModelError, PromotionRefused, ServiceUnavailable
 from schemas.model_uri import MODEL_FILE
 from stream_app.pipeline import Model, golden_array
-from tests.models import encoded, noise
 from tests.registered_models import register, sound_model
-from trainer.judge import recording_auc
 from trainer.promotion import FalseAlarms, tolerance, worse_in_auc, worse_in_false_alarms
 from trainer.registration import write_mlflow_model
 from trainer.registry import Registry
@@ -147,19 +145,6 @@ def test_a_challenger_that_tells_faults_less_well_is_refused(registry, mlflow_se
         registry.promote(model_name, judge=lambda path: judged[Model.load(path).metadata.version])
     judged["2"] = 0.95
     assert registry.promote(model_name, judge=lambda path: judged[Model.load(path).metadata.version])
-
-
-def test_the_judge_scores_labelled_recordings(tmp_path):
-    file = sound_model(tmp_path / "m.onnx", "tiny")
-    with pytest.raises(RecordingError, match="no audio to evaluate"):
-        recording_auc(tmp_path)
-    levels = {"normal_0": 1, "normal_1": 4, "anomaly_0": 2, "abnormal_1": 10, "other": 100}
-    for seed, (stem, level) in enumerate(levels.items()):
-        (tmp_path / f"{stem}.wav").write_bytes(encoded(noise(2.0, 0.02 * level, seed=seed)))
-    assert 0.0 <= recording_auc(tmp_path)(file) <= 1.0
-    (tmp_path / "not_normal_7.wav").write_bytes(encoded(noise(2.0)))
-    with pytest.raises(RecordingError, match=r"1 recordings .* may be normal or not: not_normal_7\.wav"):
-        recording_auc(tmp_path)
 
 
 def test_what_is_not_there_is_named(registry, mlflow_settings, model_name, tmp_path):

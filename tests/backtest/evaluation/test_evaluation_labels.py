@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from backtest.evaluation import EvaluateConfig, evaluate
+from backtest.evaluation.judge import recording_auc
+from backtest.evaluation.labelled import find_labelled
 from recordings.listing import read_list
 from recordings.naming import Naming
 from schemas.errors import RecordingError, SettingsError
+from tests.models import encoded, noise
+from tests.registered_models import sound_model
 from tests.trainer.conftest import vibration, write
-from trainer.labelled import find_labelled
 
 
 def _recordings(folder: Path, *names: str) -> None:
@@ -127,3 +131,20 @@ def test_an_onset_beyond_the_recording_is_a_problem(tmp_path: Path) -> None:
     file = _csv(tmp_path, "path,label,onset_s", "1.wav,anomaly,1.5", "2.wav,normal,")
     (problem,) = find_labelled(tmp_path, Naming(labels=file)).problems
     assert (problem.name, problem.reason) == ("1.wav", "onset_s is 1.5, but it is 1 s long")
+
+
+# The judge of challengers
+
+
+def test_the_judge_scores_labelled_recordings(tmp_path: Path) -> None:
+    file = sound_model(tmp_path / "m.onnx", "tiny")
+    with pytest.raises(RecordingError, match="no audio to evaluate"):
+        recording_auc(tmp_path)
+    levels = {"normal_0": 1, "normal_1": 4, "anomaly_0": 2, "abnormal_1": 10, "other": 100}
+    for seed, (stem, level) in enumerate(levels.items()):
+        (tmp_path / f"{stem}.wav").write_bytes(encoded(noise(2.0, 0.02 * level, seed=seed)))
+    evaluation = evaluate(EvaluateConfig(folder=tmp_path, model=file, resamples=0))
+    assert 0.0 <= recording_auc(tmp_path)(file) == evaluation.overall.values["auc"] <= 1.0
+    (tmp_path / "not_normal_7.wav").write_bytes(encoded(noise(2.0)))
+    with pytest.raises(RecordingError, match=r"1 recordings .* may be normal or not: not_normal_7\.wav"):
+        recording_auc(tmp_path)
