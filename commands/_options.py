@@ -10,29 +10,26 @@ from typing import Annotated, Any
 import typer
 from typer.models import OptionInfo
 
-from schemas.errors import SettingsError
-from whirr.options import REQUIRED, Declared, declared, declared_as, made
-from whirr.recording_options import Columns, PathPattern, names_of
-from whirr.settings import Route, Settings
+from whirr.options import REQUIRED, Declared, declared, made
+from whirr.settings import Settings
 
 
-def takes(declaration: type[Any], panel: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make the fields of a dataclass a command's options; the command gets them as its first argument.
+def takes(*declarations: type[Any], panel: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make the fields of dataclasses a command's options; the command gets the dataclasses as its first arguments.
 
     Args:
-        declaration: The dataclass.
+        declarations: The dataclasses.
         panel: Heading of those that name none.
     """
-    options = list(declared(declaration))
+    options = [option for declaration in declarations for option in declared(declaration)]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def run(**given: Any) -> None:
-            command(made(declaration, given), **{name: given[name] for name in own})
+            command(*(made(one, given) for one in declarations), **{name: given[name] for name in own})
 
-        own = dict(list(signature(command, eval_str=True).parameters.items())[1:])
-        # Arguments first, then what must be given, as in the usage line.
-        made_of = (_parameter(option, panel) for option in options)
-        parameters = [*own.values(), *sorted(made_of, key=lambda one: one.default is not one.empty)]
+        own = dict(list(signature(command, eval_str=True).parameters.items())[len(declarations) :])
+        parameters = [*(_parameter(option, panel) for option in options), *own.values()]
+        parameters.sort(key=lambda one: one.default is not one.empty)
         run.__signature__ = Signature([one.replace(kind=Parameter.KEYWORD_ONLY) for one in parameters])  # type: ignore[attr-defined]
         run.__annotations__ = {}  # the signature has them
         run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
@@ -41,17 +38,17 @@ def takes(declaration: type[Any], panel: str | None = None) -> Callable[[Callabl
     return decorate
 
 
-def setting(name: str, *flags: str, of: type[Settings | Route] = Settings) -> OptionInfo:
+def option_of(declaration: type[Any], name: str, *flags: str) -> OptionInfo:
+    """Return an option of a command that is declared elsewhere."""
+    option = next(option for option in declared(declaration) if option.name == name)
+    return _info(option, option.help, *flags)
+
+
+def setting(name: str, *flags: str) -> OptionInfo:
     """Return an option of a command that stands for a setting, and has its help and limits."""
-    option = next(option for option in declared(of) if option.name == name)
-    whose = "the setting" if of is Settings else "the routes'"
-    return _info(option, f"{option.help} Default: {whose} {name}.", *flags)
-
-
-def option_of(name: str, hint: Any) -> OptionInfo:
-    """Return an option of a command that is declared by an annotated type."""
-    found = declared_as(name, hint)
-    return _info(found, found.help, f"--{name}")
+    found = option_of(Settings, name, *flags)
+    found.help = f"{found.help} Default: the setting {name}."
+    return found
 
 
 def _parameter(option: Declared, panel: str | None) -> Parameter:
@@ -85,18 +82,6 @@ def _info(option: Declared, help_text: str, *flags: str) -> OptionInfo:
     return info
 
 
-def columns_of(text: str | None) -> tuple[str, ...]:
-    """Return the names of columns that an option lists; empty where it is not given.
-
-    Raises:
-        SettingsError: It lists none, or one twice.
-    """
-    try:
-        return () if text is None else names_of(text)
-    except ValueError as error:
-        raise SettingsError(f"--columns is {text!r}; {error}") from None
-
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, each object on one line, and nothing else.")]
 Bootstrap = Annotated[str | None, setting("kafka_bootstrap_servers", "--bootstrap")]
 FramesTopic = Annotated[str | None, setting("frames_topic", "--topic")]
@@ -112,5 +97,3 @@ Since = Annotated[
         show_default=False,
     ),
 ]
-PatternOption = Annotated[str | None, option_of("pattern", PathPattern)]
-ColumnsOption = Annotated[str | None, option_of("columns", Columns)]

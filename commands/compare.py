@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
-from commands import _recordings as option
-from commands._options import ColumnsOption
+from backtest.replay.config import ReplayConfig
+from commands._options import AsJson, Bootstrap, FramesTopic, takes
 from commands._output import print_json, print_line
+from commands._recordings import Models, Speed, end_as_interrupted
 from schemas.errors import ReplayFailed
 from whirr.outputs import check_folder
 
@@ -23,33 +24,16 @@ if TYPE_CHECKING:
 DIFFERENCES = "differences.jsonl"
 
 
+@takes(ReplayConfig, Models)
 def compare(
-    folder: option.Folder,
-    out: option.Out = Path("replay-out"),
-    speed: option.Speed = "max",
-    wait_s: Annotated[
-        float,
-        typer.Option(min=0, help="How long nothing may come before the rest is missing.", rich_help_panel=option.KAFKA),
-    ] = 60.0,
-    model: option.Model = None,
-    routes: option.Routes = None,
-    frame_s: option.FrameS = None,
-    machine: option.Machine = None,
-    source: option.Source = None,
-    columns: ColumnsOption = None,
-    pattern: option.Pattern = None,
-    labels: option.Labels = None,
-    include_train: option.IncludeTrain = False,
-    times: option.Times = "auto",
-    zone: option.Zone = "UTC",
-    start: option.Start = option.START,
-    every_s: option.EveryS = None,
-    order: option.Order = "labels",
-    bootstrap: option.Bootstrap = None,
-    topic: option.Topic = None,
-    jobs: option.Jobs = None,
-    restart: option.Restart = False,
-    as_json: option.Json = False,
+    config: ReplayConfig,
+    models: Models,
+    *,
+    speed: Speed = "max",
+    wait_s: Annotated[float, typer.Option(min=0, help="How long nothing may come before the rest is missing.")] = 60.0,
+    bootstrap: Bootstrap = None,
+    topic: FramesTopic = None,
+    as_json: AsJson = False,
 ) -> None:
     """Replay recordings, publish them, and check that a running worker answers the same.
 
@@ -58,39 +42,21 @@ def compare(
     130 interrupted.
     """
     from backtest.replay import compare as comparing
-    from backtest.replay.models import identity, load, routes_of, settings_of
+    from backtest.replay.models import identity
     from backtest.replay.run import replay as run_replay
     from backtest.store import opened
     from commands._publishing import bar, print_published, send, speed_of
     from commands._replay import PrintingReplayObserver, QuietReplayObserver, print_replay
 
-    check_folder(out, "--out")
-    option.end_as_interrupted()
-    config = option.replay_config(
-        folder,
-        out,
-        frame_s=frame_s,
-        machine=machine,
-        source=source,
-        columns=columns,
-        pattern=pattern,
-        labels=labels,
-        include_train=include_train,
-        times=times,
-        zone=zone,
-        start=start,
-        every_s=every_s,
-        order=order,
-        jobs=jobs,
-        restart=restart,
-    )
-    settings = settings_of(routes, kafka_bootstrap_servers=bootstrap, frames_topic=topic)
+    check_folder(config.out, "--out")
+    end_as_interrupted()
+    settings = models.settings(kafka_bootstrap_servers=bootstrap, frames_topic=topic)
     times_as_fast = speed_of(speed)
-    champions = load(routes_of(settings, model, use_routes=routes is not None), settings)
+    champions = models.load(settings)
     with nullcontext(QuietReplayObserver()) if as_json else PrintingReplayObserver() as observer:
         summary = run_replay(config, champions, observer)
     since_us = time.time_ns() // 1000 - 1_000_000
-    with opened(out, {**config.what_scores_depend_on, "model": identity(champions)}) as store:
+    with opened(config.out, {**config.what_scores_depend_on, "model": identity(champions)}) as store:
         sent = send(store, config, settings, times_as_fast)
         with bar("waiting for answers", summary["frames"]) as (progress, task):
 
@@ -98,7 +64,7 @@ def compare(
                 progress.update(task, completed=frames)
 
             result = asyncio.run(comparing.compare(store, champions.router, settings, since_us, wait_s, answered))
-    path = out / DIFFERENCES
+    path = config.out / DIFFERENCES
     path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in result.lines))
     if as_json:
         print_json({**summary, **sent, "comparison": result.as_dict()})

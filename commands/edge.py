@@ -61,7 +61,7 @@ class Signal:
     ] = "number"
 
 
-@takes(Signal, "Signal")
+@takes(Signal, panel="Signal")
 def edge(
     choice: Signal,
     *,

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from commands import _recordings as option
-from commands._options import ColumnsOption
+from backtest.replay.config import ReplayConfig
+from commands._options import AsJson, takes
 from commands._output import print_warning
+from commands._recordings import FailIf, Models, end_as_interrupted
 from schemas.errors import SettingsError
 from whirr.outputs import check_file, check_folder
 
@@ -28,30 +29,16 @@ def _moved(_context: typer.Context, parameter: typer.CallbackParam, value: str |
         raise SettingsError("whirr replay --from kafka is a command of its own: `whirr rescore`")
 
 
+@takes(ReplayConfig, Models)
 def replay(
-    folder: option.Folder,
-    out: option.Out = Path("replay-out"),
-    model: option.Model = None,
-    routes: option.Routes = None,
-    frame_s: option.FrameS = None,
-    machine: option.Machine = None,
-    source: option.Source = None,
-    columns: ColumnsOption = None,
-    pattern: option.Pattern = None,
-    labels: option.Labels = None,
-    include_train: option.IncludeTrain = False,
-    times: option.Times = "auto",
-    zone: option.Zone = "UTC",
-    start: option.Start = option.START,
-    every_s: option.EveryS = None,
-    order: option.Order = "labels",
-    jobs: option.Jobs = None,
-    restart: option.Restart = False,
-    fail_if: option.FailIf = None,
+    config: ReplayConfig,
+    models: Models,
+    *,
+    fail_if: FailIf = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write a page to this HTML file.", rich_help_panel=option.OUTPUT)
+        Path | None, typer.Option(help="Write a page to this HTML file.", rich_help_panel="Results")
     ] = None,
-    as_json: option.Json = False,
+    as_json: AsJson = False,
     _to: Annotated[str | None, typer.Option("--to", hidden=True, is_eager=True, callback=_moved, help=_MOVED)] = None,
     _from: Annotated[
         str | None, typer.Option("--from", hidden=True, is_eager=True, callback=_moved, help=_MOVED)
@@ -64,43 +51,23 @@ def replay(
     Exit codes: 0 done, 2 something can't be used, 6 a --fail-if holds, 130 interrupted.
     """
     from backtest.replay.gates import parse_gate
-    from backtest.replay.models import load, routes_of, settings_of
     from backtest.replay.run import replay as run_replay
     from commands._replay import PrintingReplayObserver, QuietReplayObserver, conclude
 
-    check_folder(out, "--out")
+    check_folder(config.out, "--out")
     if report is not None:
         check_file(report, "--report")
     gates = [parse_gate(text) for text in fail_if or ()]
-    option.end_as_interrupted()
-    config = option.replay_config(
-        folder,
-        out,
-        frame_s=frame_s,
-        machine=machine,
-        source=source,
-        columns=columns,
-        pattern=pattern,
-        labels=labels,
-        include_train=include_train,
-        times=times,
-        zone=zone,
-        start=start,
-        every_s=every_s,
-        order=order,
-        jobs=jobs,
-        restart=restart,
-    )
-    settings = settings_of(routes)
-    champions = load(routes_of(settings, model, use_routes=routes is not None), settings)
+    end_as_interrupted()
+    champions = models.load(models.settings())
     try:
         with nullcontext(QuietReplayObserver()) if as_json else PrintingReplayObserver() as observer:
             summary = run_replay(config, champions, observer)
     except KeyboardInterrupt:
-        print_warning(f"interrupted; what is scored is kept in {out}: the same command goes on from there")
+        print_warning(f"interrupted; what is scored is kept in {config.out}: the same command goes on from there")
         raise
     if report is not None:
         from backtest.report.replay import write_report
 
-        write_report(out, folder, champions.router, report, ["whirr", *sys.argv[1:]], config.columns)
+        write_report(config.out, config.folder, champions.router, report, ["whirr", *sys.argv[1:]], config.columns)
     conclude(summary, gates, as_json, report)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from commands._options import Bootstrap, setting
+from commands._options import Bootstrap, option_of, setting
 from whirr.settings import Route, Settings, load_settings
 
 
@@ -22,7 +22,7 @@ def worker(
     settings_file: Annotated[Path | None, typer.Option(help="Read this file instead of whirr.toml.")] = None,
     bootstrap: Bootstrap = None,
     web_port: Annotated[int | None, setting("web_port")] = None,
-    mode: Annotated[Literal["state", "every"] | None, setting("mode", of=Route)] = None,
+    mode: Annotated[Literal["state", "every"] | None, option_of(Route, "mode")] = None,
 ) -> None:
     """Score frames from Kafka and raise alerts until Ctrl-C or SIGTERM.
 

@@ -107,11 +107,6 @@ def declared(declaration: type[Any]) -> Iterator[Declared]:
             yield _declared(name, field)
 
 
-def declared_as(name: str, hint: Any) -> Declared:
-    """Return the option that a field of this name and annotated type would be."""
-    return _declared(name, FieldInfo.from_annotation(hint))
-
-
 def made(declaration: type[_T], given: Mapping[str, Any]) -> _T:
     """Return a dataclass with its options as they were given, by the names that users know; None is not given.
 

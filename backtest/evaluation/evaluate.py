@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from backtest.alerting import ENOUGH_S, total
 from backtest.bootstrap import intervals
+from backtest.evaluation.config import EvaluateConfig
 from backtest.evaluation.labelled import find_labelled
-from backtest.evaluation.result import EvaluateConfig, Evaluation, MachineResult, hours
+from backtest.evaluation.result import Evaluation, MachineResult, hours
 from backtest.evaluation.scoring import Pace, ScoredRecording, play, sample_of
 from backtest.metrics import MAX_FPR, RecordingMetrics, arithmetic_mean, harmonic_mean, measure
 from recordings.words import folder_name

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from backtest.evaluation.config import EvaluateConfig
 from backtest.evaluation.evaluate import evaluate
 from backtest.evaluation.labelled import find_labelled
-from backtest.evaluation.result import EvaluateConfig
 from schemas.errors import RecordingError
 from trainer.promotion import Judge
 

@@ -4,58 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from backtest.alerting import AlertFigures
 from backtest.bootstrap import LEVEL
+from backtest.evaluation.config import EvaluateConfig
 from backtest.evaluation.scoring import Pace, ScoredRecording
 from backtest.metrics import NAMES, Confusion, RecordingMetrics
 from backtest.streams import ScoredStream
 from backtest.tally import MachineTally
 from recordings.find import Problem
-from recordings.naming import Naming
 from schemas import ModelMetadata
-from trainer.recordings import OnError
 from whirr.settings import Route
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateConfig:
-    """What to evaluate, and how.
-
-    Attributes:
-        folder: Labelled recordings: see :func:`backtest.evaluation.labelled.find_labelled`.
-        model: The model file.
-        labels: CSV file of labels in place of the names.
-        machine: Whose recordings these are, in place of what folders and labels say.
-        pattern: Template of paths that says where they name the machine.
-        on_error: ``skip`` or ``fail`` for files that have no label or can't be used.
-        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
-        frame_s: Length of the frames that recordings are cut into; default: what the model was calibrated for.
-        every_s: Seconds from one recording's start to the next one's; default: back to back.
-        use_routes: Take each machine's alert rule from the settings' routes in place of the model's calibration.
-        resamples: Of the bootstrap; 0 for no confidence intervals.
-        seed: Of the bootstrap.
-    """
-
-    folder: Path
-    model: Path
-    labels: Path | None = None
-    machine: str | None = None
-    pattern: str | None = None
-    on_error: OnError = "skip"
-    columns: tuple[str, ...] = ()
-    frame_s: float | None = None
-    every_s: float | None = None
-    use_routes: bool = False
-    resamples: int = 1000
-    seed: int = 0
-
-    @property
-    def naming(self) -> Naming:
-        """How the recordings are to be understood."""
-        return Naming(machine=self.machine, pattern=self.pattern, labels=self.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

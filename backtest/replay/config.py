@@ -4,57 +4,84 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from recordings.naming import Naming, zone_of
 from schemas.errors import SettingsError
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S, check_stream
+from schemas.times import format_rfc3339, parse_rfc3339
+from whirr.options import option
+from whirr.recording_options import Columns, Labels, Machine
 
 Order = Literal["labels", "number"]
 START_US: Final = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z: when recordings without a time begin
 TIMES: Final = ("auto", "names", "files", "pace")
 
 
+_TIMES, _RULE, _RESULTS = "When they were recorded", "Model and alert rule", "Results"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayConfig:
-    """A folder, and how its recordings become frames.
+class FolderOptions:
+    """A folder, and how its recordings become frames."""
 
-    Attributes:
-        folder: Searched recursively for .wav, .flac, .ogg, .mp3 and tables of samples.
-        out: Where results and what an interrupted run has done are kept.
-        frame_s: Length of a frame in seconds; None: as each machine's model was calibrated.
-        machine: Whose recordings these are, in place of what paths say.
-        source: Sensor that all frames are of, or None.
-        pattern: Template of relative paths without suffix, with ``{machine}``, ``{source}``, ``{time}`` and ``*``.
-        times: ``auto``, ``names``, ``files``, ``pace``, or the path of a CSV file (path,time[,machine][,source]).
-        zone: Time zone of times in names and CSV files that state no offset.
-        start_us: With ``pace``, when the first recording of each stream begins, microseconds since the epoch.
-        every_s: With ``pace``, seconds from one recording's start to the next one's; None: back to back.
-        order: With ``pace``, ``labels`` puts the normal recordings of a stream before the anomalous ones, as
-            `whirr evaluate` does; ``number`` goes by the numbers in the names alone.
-        labels: CSV file of labels (path,label[,machine][,onset_s]), or None for what paths say.
-        include_train: Replay what lies in folders named ``train`` too.
-        columns: Of tables: the columns to take as channels; empty: those that look like a signal.
-        jobs: Processes; None: as many as there are cores.
-        restart: Forget what ``out`` holds of an earlier run.
-    """
+    folder: Annotated[
+        Path, option("recordings, in sub-folders too; DIR/<machine>/… names machines", argument=True, metavar="DIR")
+    ]
+    frame_s: Annotated[
+        float | None,
+        option(
+            "cut recordings into frames of so many seconds; default: as each model was calibrated",
+            _RULE,
+            ge=MIN_FRAME_S,
+            le=MAX_FRAME_S,
+        ),
+    ] = None
+    machine: Machine = None
+    source: Annotated[str | None, option("the sensor that all recordings are of", "Data")] = None
+    columns: Columns = ()
+    pattern: Annotated[
+        str | None,
+        option(
+            "where paths name machine, sensor and time: '{machine}/{source}_{time}*'; {time:%d.%m.%Y_%H%M%S} states "
+            "the times' form",
+            "Data",
+        ),
+    ] = None
+    labels: Labels = None
+    include_train: Annotated[bool, option("take folders named train too", "Data")] = False
+    times: Annotated[
+        str,
+        option(
+            "where times come from: names, files (when they were last written), pace (back to back from --start), a "
+            "CSV file (path,time[,machine][,source]), or auto: names if all of them hold one, else pace",
+            _TIMES,
+        ),
+    ] = "auto"
+    zone: Annotated[str, option("time zone of times without one, such as Europe/Berlin", _TIMES)] = "UTC"
+    start_us: Annotated[
+        int,
+        option(
+            f"with pace: when each machine's first recording began; default: {format_rfc3339(START_US)}",
+            _TIMES,
+            name="start",
+            parse=parse_rfc3339,
+        ),
+    ] = START_US
+    every_s: Annotated[
+        float | None,
+        option("with pace: seconds from one recording's start to the next one's; default: back to back", _TIMES, gt=0),
+    ] = None
+    order: Annotated[Order, option("with pace: normal recordings first, or by the numbers in names", _TIMES)] = "labels"
 
-    folder: Path
-    out: Path
-    frame_s: float | None = None
-    machine: str | None = None
-    source: str | None = None
-    pattern: str | None = None
-    times: str = "auto"
-    zone: str = "UTC"
-    start_us: int = START_US
-    every_s: float | None = None
-    order: Order = "labels"
-    labels: Path | None = None
-    include_train: bool = False
-    columns: tuple[str, ...] = ()
-    jobs: int | None = None
-    restart: bool = False
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayConfig(FolderOptions):
+    """What a replay is asked to do."""
+
+    out: Annotated[Path, option("folder of the results", _RESULTS)] = Path("replay-out")
+    jobs: Annotated[int | None, option("processes; default: one for each core", _RESULTS, ge=1)] = None
+    restart: Annotated[bool, option("score anew what --out holds already", _RESULTS)] = False
 
     def __post_init__(self) -> None:
         if self.frame_s is not None and not MIN_FRAME_S <= self.frame_s <= MAX_FRAME_S:

@@ -12,7 +12,8 @@ import orjson
 import pytest
 import soundfile
 
-from backtest.evaluation import EvaluateConfig, EvaluationObserver, evaluate
+from backtest.evaluation.config import EvaluateConfig
+from backtest.evaluation.evaluate import EvaluationObserver, evaluate
 from backtest.metrics import NAMES
 from commands import load_command, run
 from recordings import decode

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backtest.evaluation import EvaluateConfig, Evaluation, evaluate
+from backtest.evaluation.config import EvaluateConfig
 from backtest.evaluation.details import look_into, worst_false_alarms, worst_misses
+from backtest.evaluation.evaluate import evaluate
 from backtest.evaluation.publish import publish
+from backtest.evaluation.result import Evaluation
 from backtest.report.charts import inline_svg
 from backtest.report.evaluation import _false_alerts_tile, _metric_tile, command, evaluation_page
 from commands import run
