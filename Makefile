@@ -31,9 +31,9 @@ test: $(INSTALLED)-dev ## Run the tests; what needs a service that is not here i
 test-embedded: $(INSTALLED)-dev ## Run the tests that need no Apache Kafka, Redis or PostgreSQL
 	@$(RUN) -m pytest -n 2 --dist loadgroup -m "not real_services" $(ARGS)
 
-quick: lint unit ## What every change should pass within three minutes: lint, and the unit tests
+quick: lint unit ## What every change should pass, in minutes: lint, and the unit tests
 
-unit: $(INSTALLED)-dev ## Run the tests that start no broker, no server, no other program and no long training
+unit: $(INSTALLED)-dev ## Run the tests that talk to no service and take no long
 	@$(RUN) -m pytest -n 2 --dist loadgroup -m "$(UNIT)" $(ARGS)
 
 coverage: $(INSTALLED)-dev ## Measure which lines the unit tests reach; fails below the floor in pyproject.toml
@@ -135,8 +135,8 @@ $(INSTALLED)-demo $(INSTALLED)-dev $(INSTALLED)-bench $(INSTALLED)-docs: $(INSTA
 	@touch $@
 
 $(INSTALLED)-uv:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
-		echo "Whirr needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { \
+		echo "Whirr needs Python 3.11 to 3.14; $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
 		echo "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) can't make virtual environments." >&2; \

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import hypothesis
+import prometheus_client  # noqa: F401 - before Feast, which lets all processes share what they count
 import psycopg
 import pytest
 

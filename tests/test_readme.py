@@ -22,6 +22,8 @@ from tests.helpers import REPOSITORY, eventually
 from whirr import process
 from whirr.settings import Settings
 
+pytestmark = pytest.mark.slow  # all that the README says, from nothing to an alert
+
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 # What .ci/run and the Makefile do in their own way: `make demo`, and an environment with every extra.

@@ -295,6 +295,7 @@ def test_streams_are_read_from_the_scores_of_a_replay(tmp_path: Path) -> None:
         load_scores(tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_the_command_recommends_and_writes(tmp_path: Path) -> None:
     _scores(tmp_path / "run")
     arguments = ["sweep", str(tmp_path / "run"), "--model", "m.onnx", "--write", str(tmp_path / "whirr.toml")]
@@ -309,6 +310,7 @@ def test_the_command_recommends_and_writes(tmp_path: Path) -> None:
     assert tomllib.loads((tmp_path / "whirr.toml").read_text())["route"][1]["match"] == "m1"
 
 
+@pytest.mark.slow
 def test_without_labels_every_alert_counts_as_false_and_that_is_told(tmp_path: Path) -> None:
     _scores(tmp_path, labels=False)
     printed = run_whirr("sweep", str(tmp_path))
@@ -316,6 +318,7 @@ def test_without_labels_every_alert_counts_as_false_and_that_is_told(tmp_path: P
     assert "there is no fault to find" in printed.stdout
 
 
+@pytest.mark.slow
 def test_nonsense_is_refused(tmp_path: Path) -> None:
     _scores(tmp_path)
     assert "--k-of-n is 'three'; expected k/n" in run_whirr("sweep", str(tmp_path), "--k-of-n", "three").stderr

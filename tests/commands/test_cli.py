@@ -46,6 +46,7 @@ def failing(error: BaseException) -> Any:
 # Help
 
 
+@pytest.mark.slow
 def test_the_overview_names_every_command():
     done = run_whirr("--help")
     assert done.returncode == 0
@@ -63,6 +64,7 @@ def test_every_command_and_every_option_is_documented(name: str):
             assert parameter.help, f"{name} {part.name} {parameter.name} has no help"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_is_printed(name: str):
     done = run_whirr(name, "--help")
@@ -70,6 +72,7 @@ def test_the_help_of_a_command_is_printed(name: str):
     assert f"whirr {name}" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_version_is_printed():
     assert run_whirr("--version").stdout == f"whirr {__version__}\n"
 
@@ -87,11 +90,13 @@ def imported_by(*args: str) -> set[str]:
     return set(orjson.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["settings", "--json"], ["broker", "--help"]])
 def test_nothing_heavy_is_imported_for_what_needs_none_of_it(args: list[str]):
     assert imported_by(*args) & HEAVY == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_imports_no_framework(name: str):
     assert imported_by(name, "--help") & {"faust", "feast", "lightning", "matplotlib", "mlflow", "torch"} == set()

@@ -119,6 +119,7 @@ def test_options_that_make_no_sense(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_broker_ends_with_a_summary_and_exit_code_3() -> None:
     ended = run_whirr(
         "edge", "--simulate", "fan-1", "--seconds", "10", "--speed", "max", "--give-up-s", "0", "--json",
@@ -135,6 +136,7 @@ def test_no_broker_ends_with_a_summary_and_exit_code_3() -> None:
 SHORT = ("--seconds", "20", "--train-seconds", "4", "--recording-s", "4", "--rate", "2000")
 
 
+@pytest.mark.slow
 def test_simulate_writes_the_same_bytes_for_the_same_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     contents = []
     for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):

@@ -30,7 +30,8 @@ from tests.terminals import Ran, on_a_terminal, with_a_reader_that_has_gone
 from whirr.broker import EmbeddedBroker
 from whirr.settings import Settings
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("terminal")]  # one world for all
+# One world for all, and every command in it.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("terminal"), pytest.mark.slow]
 RATE_HZ = 16_000
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m[red]\u202e\u2028"
 SHOWN = "\\x1b]0;owned\\x07\\x1b[2J\\x9b31m[red]\\u202e\\u2028"

@@ -28,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["evaluate", "replay", "features"])
 def test_channels_are_named_once_and_can_be_chosen(folder: Path, tmp_path: Path, command: str) -> None:
     model = ["--model", str(tiny_model(tmp_path / "tiny.onnx"))]
@@ -46,6 +47,7 @@ def test_channels_are_named_once_and_can_be_chosen(folder: Path, tmp_path: Path,
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_replay_of_tables_without_a_rate_alone_is_refused_with_their_names(tmp_path: Path) -> None:
     (tmp_path / "K").mkdir()
     for number in range(2):

@@ -217,6 +217,7 @@ def test_strength_is_the_level_of_the_fault_alone(kind: FaultKind) -> None:
 # Healthy machines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine_id", [spec.machine_id for spec in PLANT.machines])
 def test_a_healthy_machine_keeps_its_stated_level_and_drifts_about_it(machine_id: str) -> None:
     spec = PLANT.spec(machine_id).healthy()

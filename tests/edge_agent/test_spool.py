@@ -75,6 +75,7 @@ def test_a_killed_agent_goes_on_where_it_was(tmp_path: Path) -> None:
     again.close()
 
 
+@pytest.mark.slow
 def test_a_power_cut_at_any_byte_costs_the_torn_frame_only(tmp_path: Path) -> None:
     spool, wanted = opened(tmp_path / "a"), [frame(number, 40) for number in range(3)]
     for one in wanted:

@@ -23,6 +23,8 @@ from schemas.errors import RecordingError
 from tests.helpers import REPOSITORY, eventually
 from tests.models import SECOND_US, START_US, encoded, noise
 
+pytestmark = pytest.mark.slow  # each runs the demo
+
 DEMO = (sys.executable, "-m", "examples.demo")
 HEALTHY = DemoMachine(machine_id="pump-1", train=Path("train"), live=(), live_s=100.0, shortest_s=10.0, onset_s=None)
 FAULTY = replace(HEALTHY, machine_id="motor-1", onset_s=40.0, fault="outer race", off=((10.0, 20.0),))

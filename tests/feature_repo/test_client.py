@@ -205,6 +205,7 @@ def test_apply_writes_the_definitions_and_what_needs_them_says_so_before(
     assert run(["feast", "status"]) == 0
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_is_one_clear_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

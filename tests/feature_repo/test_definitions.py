@@ -12,6 +12,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from feature_repo import fields
 from stream_app.pipeline import STATISTICS
 from tests.feature_stores import SHIPPED, YAMLS
@@ -47,6 +49,7 @@ def test_the_three_stores_differ_in_nothing_but_the_store():
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.slow
 def test_the_stock_client_applies_and_shows_it_unchanged(tmp_path: Path):
     copy = tmp_path / "repo"
     shutil.copytree(SHIPPED, copy, ignore=shutil.ignore_patterns("data", "__pycache__"))

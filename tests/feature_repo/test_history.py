@@ -162,6 +162,7 @@ def killed_after(folder: Path, batches: Sequence[Sequence[FeatureRow]]) -> None:
     assert ended.returncode == -9
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing_that_was_appended(tmp_path: Path):
     killed_after(tmp_path, [[row("a", 1)], [row("b", 2), row("b", 86_400)]])
     expected = [("a", 1, 1.0), ("b", 2, 1.0), ("b", 86_400, 1.0)]
@@ -173,6 +174,7 @@ def test_a_killed_worker_loses_nothing_that_was_appended(tmp_path: Path):
     writer.close()
 
 
+@pytest.mark.slow
 def test_a_torn_record_costs_only_itself(tmp_path: Path):
     killed_after(tmp_path, [[row("a", 1)], [row("a", 2)]])
     (journal,) = (tmp_path / "_journal").glob("*.journal")
@@ -241,6 +243,7 @@ def test_a_folder_that_cant_be_made_is_an_error_until_it_can(tmp_path: Path):
     (tmp_path / "history").unlink()
     writer.append([row("a", 1)])
     assert read(tmp_path / "history") == [("a", 1, 1.0)]
+    writer.close()
 
 
 # Upkeep

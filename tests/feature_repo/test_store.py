@@ -68,6 +68,7 @@ def test_a_repository_that_was_not_applied_is_told_and_left_as_it_was(tmp_path: 
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_a_store_that_was_not_applied_is_told_before_feast_is_imported(tmp_path: Path):
     (tmp_path / "feature_store.yaml").write_text("project: whirr\nregistry: data/registry.db\n")
     done = subprocess.run(

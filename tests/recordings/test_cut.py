@@ -158,6 +158,7 @@ def assert_extracted_alike(extracted: Extracted, expected: list[Cut], features: 
     ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(list(KINDS)),

@@ -170,6 +170,7 @@ def test_what_was_recorded_from_a_topic_is_read_as_the_worker_read_it(tmp_path: 
         np.testing.assert_array_equal(reader(path), decode(value).samples, err_msg=reader.__name__)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from([*FRAMES_OF, *FILES_OF]),

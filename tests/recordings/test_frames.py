@@ -208,12 +208,14 @@ class TestLimits:
         else:
             assert code_of(value) == code
 
+    @pytest.mark.slow
     def test_60_s_of_192_khz_in_8_channels_is_refused_by_its_header(self, monkeypatch: pytest.MonkeyPatch) -> None:
         value = _flac_of_silence(channels=8, rate_hz=192_000, seconds=60)
         assert len(value) < MAX_VALUE_BYTES
         monkeypatch.setattr(sys.modules[decode.__module__], "LibraryFile", None)  # calling it would fail otherwise
         assert code_of(value) == "too_many_samples"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("claimed", [0, 16_000])
     def test_decoding_stops_at_the_limit_when_the_header_hides_the_length(
         self, claimed: int, monkeypatch: pytest.MonkeyPatch

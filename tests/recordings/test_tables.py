@@ -340,6 +340,7 @@ def test_tables_that_can_not_be_used_are_told(tmp_path: Path, name: str) -> None
     assert str(caught.value).count(str(path)) == 1
 
 
+@pytest.mark.slow
 def test_a_mat_that_unpacks_to_gigabytes_is_refused_before_it_does(tmp_path: Path) -> None:
     path = tmp_path / "bomb.mat"
     savemat(path, {"small": SIGNAL_G, "fs": 1000.0}, do_compression=True)
@@ -399,6 +400,7 @@ def _mats() -> list[bytes]:
     return made
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 @given(
     base=st.sampled_from([*_mats(), text_of({"time": TIMES[:20], "x": X[:20]}).encode(), b"# sample_rate_hz: 1600\n"]),

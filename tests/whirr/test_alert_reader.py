@@ -194,6 +194,7 @@ def test_words_and_parts_that_are_not_known_are_shown_all_the_same() -> None:
     assert told == []
 
 
+@pytest.mark.slow
 def test_the_command_says_that_kafka_is_away() -> None:
     shown = run_whirr("alerts", "--bootstrap", f"127.0.0.1:{process.free_port()}")
     assert shown.returncode == 3
@@ -201,6 +202,7 @@ def test_the_command_says_that_kafka_is_away() -> None:
     assert "Traceback" not in shown.stderr
 
 
+@pytest.mark.slow
 def test_following_ends_quietly_when_interrupted() -> None:
     command = [sys.executable, "-c", "from commands import main; main()", "alerts", "--follow", "--bootstrap"]
     with subprocess.Popen(
@@ -221,6 +223,7 @@ def test_a_line_says_what_one_wants_to_know() -> None:
         assert part in line
 
 
+@pytest.mark.slow
 def test_the_reader_needs_no_worker_installed() -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['faust', 'onnxruntime', 'scipy', 'soxr', 'prometheus_client']));"

@@ -26,6 +26,8 @@ from tests.helpers import MAX_RECORD_BYTES, KafkaUnderTest, eventually, eventual
 from whirr import broker_proxy
 from whirr.broker import EmbeddedBroker
 
+pytestmark = pytest.mark.slow  # each starts a broker
+
 
 def test_it_answers_while_the_block_lasts_and_is_gone_afterwards():
     with EmbeddedBroker() as broker:

@@ -284,6 +284,7 @@ def test_the_commands_errors_are_messages_with_exit_codes(
     assert "expected a file" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @needs_shared_data
 def test_real_recordings_are_evaluated_by_the_protocol(tmp_path: Path) -> None:
     # Two epochs tell nothing of the detector; counts, hours and hashes are the protocol's.

@@ -80,6 +80,7 @@ def result(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     return evaluate(EvaluateConfig(folder=folder, model=tiny, resamples=20))
 
 
+@pytest.mark.slow
 def test_the_report_nests_and_fetches_nothing(result: Evaluation, tiny: Path) -> None:
     text = evaluation_page(result, Model.load(tiny))
     page = Page(text)
@@ -92,6 +93,7 @@ def test_the_report_nests_and_fetches_nothing(result: Evaluation, tiny: Path) ->
     assert "width=device-width" in text
 
 
+@pytest.mark.slow
 def test_the_report_says_what_was_found_and_how_to_find_it_again(result: Evaluation, tiny: Path) -> None:
     page = Page(evaluation_page(result, Model.load(tiny)))
     said = " ".join(page.texts)
@@ -152,6 +154,7 @@ def test_a_rate_is_told_with_its_interval_and_not_at_all_from_minutes(
     assert below.endswith(tile[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1300, 420])
 def test_nothing_of_the_report_is_cut_off(result: Evaluation, tiny: Path, tmp_path: Path, width: int) -> None:
     (tmp_path / "report.html").write_text(evaluation_page(result, Model.load(tiny)))
@@ -197,6 +200,7 @@ def test_a_chart_becomes_an_element_without_addresses() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_report(result: Evaluation, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "new" / "report.html"
     arguments = [str(result.config.folder), "--model", str(result.config.model), "--bootstrap", "5"]
@@ -206,6 +210,7 @@ def test_the_command_writes_the_report(result: Evaluation, tmp_path: Path, capfd
     assert [path.name for path in report.parent.iterdir()] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_or_has_changed_is_an_error(result: Evaluation, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="can't be written"):
@@ -220,6 +225,7 @@ def test_what_cannot_be_written_or_has_changed_is_an_error(result: Evaluation, t
 # MLflow
 
 
+@pytest.mark.slow
 def test_figures_and_report_go_to_the_run_that_trained_the_model(result: Evaluation, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 

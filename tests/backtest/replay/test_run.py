@@ -52,6 +52,7 @@ def frames_of(folder: Path, out: Path, champions: Champions) -> list[FrameRecord
     return sorted(sent, key=lambda record: (parse_frame(record).stream, parse_frame(record).recorded_us))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_scores_alerts_and_dead_letters_are_those_of_the_backtest(
     folder: Path, tmp_path: Path, champions: Champions, jobs: int, monkeypatch: pytest.MonkeyPatch

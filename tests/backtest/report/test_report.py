@@ -196,6 +196,7 @@ def page(replayed: tuple[Path, Champions]) -> Iterator[Any]:
         yield page
 
 
+@pytest.mark.slow
 def test_the_page_works_in_a_browser(page: Any) -> None:
     assert page.locator("figure.course").count() == 2
     # It fits a phone: nothing is wider than the screen.
@@ -212,6 +213,7 @@ def test_the_page_works_in_a_browser(page: Any) -> None:
     assert page.locator("figure.moment img").first.evaluate("image => image.naturalWidth") > 300
 
 
+@pytest.mark.slow
 def test_a_hostile_name_hides_nothing(hostile: Path) -> None:
     with shown_in_browser(hostile / "report.html", 400) as page:
         assert page.locator("h2").last.inner_text() == "How to reproduce"
@@ -226,6 +228,7 @@ def test_a_hostile_name_hides_nothing(hostile: Path) -> None:
         assert any("</script><b>_normal.wav" in line for line in shown)
 
 
+@pytest.mark.slow
 def test_hovering_and_arrow_keys_tell_about_a_frame(page: Any) -> None:
     canvas, tip = page.locator("figure.course canvas").first, page.locator(".tip").first
     assert tip.is_hidden()

@@ -30,6 +30,7 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+@pytest.mark.slow
 def test_every_feature_of_a_row_is_read_back_with_its_time(feature_store: StoreUnderTest, machine: str):
     at_us = now_us()
     online = feature_store.connect()

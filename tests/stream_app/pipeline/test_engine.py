@@ -257,6 +257,7 @@ HOSTILE_HEADERS = st.lists(
 HOSTILE_STAMPS = st.sampled_from([START_US // 1000, START_US // 1000 + 1, 0, -1, 253_402_300_799_999, 2**62])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(HOSTILE_HEADERS, HOSTILE_STAMPS, st.sampled_from([1.0, LOUD])), min_size=1, max_size=8))
 def test_hostile_envelopes_end_as_small_valid_messages(model, envelopes):

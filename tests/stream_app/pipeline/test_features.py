@@ -32,6 +32,7 @@ def assert_equals_librosa(signal: np.ndarray, config: FeatureConfig) -> None:
 
 
 class TestAgainstLibrosa:
+    @pytest.mark.slow
     @pytest.mark.parametrize("config_name", CONFIGS)
     @pytest.mark.parametrize("name", list(signals(SOUND, 1)))
     def test_simulated_signals(self, name: str, config_name: str) -> None:

@@ -54,6 +54,7 @@ def test_bytes_round_trip_at_constant_size(state):
     assert state_header(raw).seen_us == state.seen_us
 
 
+@pytest.mark.slow
 @given(STATES, IDENTITIES.filter(bool))
 def test_silence_told_together_is_noted_in_the_bytes(state, incident_id):
     silent = Incident(incident_id, Latch(on=True))

@@ -103,6 +103,7 @@ def test_a_file_that_vanishes_is_refused_once(path: Path) -> None:
     assert refusals == [1]
 
 
+@pytest.mark.slow
 def test_a_model_whose_trial_never_ends_is_refused_and_the_one_in_use_goes_on(path: Path) -> None:
     refusals: list[int] = []
     routes = (Route(model=str(path)),)
@@ -119,12 +120,14 @@ def test_a_model_whose_trial_never_ends_is_refused_and_the_one_in_use_goes_on(pa
     assert changed.router.routed[0].model.metadata.version == "3"
 
 
+@pytest.mark.slow
 def test_at_the_start_such_a_model_is_an_error_that_says_so(path: Path) -> None:
     tiny_model(path, endless_from=-1e9)
     with ModelTrial(4.0) as trial, pytest.raises(ModelError, match="loading and trying it, it took more than 4 s"):
         load_champions((Route(model=str(path)),), load=trial)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_tried_elsewhere_tells_all_but_scores(path: Path) -> None:
     here, digest = load_model(str(path))
     with ModelTrial(30.0) as trial:

@@ -26,6 +26,8 @@ from tests.models import course, encoded, noise, record, tiny_metadata, tiny_mod
 from tests.stream_app.worker.crashing_child import DEADLY
 from whirr.settings import Route
 
+pytestmark = pytest.mark.slow  # each starts a computing process
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

@@ -230,6 +230,7 @@ def test_at_run_time_it_is_warned_of_once_and_asked_again(registry, copies, capl
     assert refusals == []
 
 
+@pytest.mark.slow
 async def test_at_the_start_it_is_waited_for(registry, copies, caplog, monkeypatch):
     monkeypatch.setattr(runner, "_BACKOFF_S", (0.01, 0.01))
     registry.away = True
@@ -318,6 +319,7 @@ def _spoil(settings: Settings, number: int) -> None:
     (Path(source.removeprefix("file://")) / MODEL_FILE).write_bytes(b"no model")
 
 
+@pytest.mark.slow
 def test_a_worker_that_waits_for_the_registry_can_be_stopped(tmp_path: Path) -> None:
     settings = Settings(
         kafka_bootstrap_servers="127.0.0.1:1",

@@ -61,6 +61,7 @@ async def test_a_few_silent_streams_are_told_one_by_one() -> None:
     assert Counter(alerts_of(bench)) == Counter((f"pump-{number}", "opened", None) for number in range(19))
 
 
+@pytest.mark.slow
 async def test_very_many_are_told_by_one_alert() -> None:
     bench = Bench(FEW)
     await silent(bench, 500)

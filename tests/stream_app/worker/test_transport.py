@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,12 +25,14 @@ RECORDS = [SimpleNamespace(offset=offset) for offset in range(142)]
 
 
 @pytest.fixture
-async def consumer() -> AIOKafkaConsumer:
+async def consumer() -> AsyncIterator[AIOKafkaConsumer]:
     made = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
     made.assign([CHANGELOG])
     # There is one once it has started; this is all that seeking needs of it.
     made._fetcher = SimpleNamespace(seek_to=made._subscription.seek)
-    return made
+    yield made
+    made._fetcher = None
+    await made.stop()
 
 
 def fetching(monkeypatch: pytest.MonkeyPatch, during: Any) -> ConsumerThread:

@@ -53,6 +53,7 @@ async def test_an_address_of_another_machine_is_named() -> None:
         await choose_web_port(Settings(web_host="203.0.113.1", web_port=6066))
 
 
+@pytest.mark.slow
 def test_a_worker_whose_port_is_taken_says_so_without_a_traceback(
     taken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,12 +234,14 @@ def _settings(bootstrap: str, folder: Path, *routes: Route) -> Settings:
     )
 
 
+@pytest.mark.slow
 def test_it_can_be_stopped_while_it_waits_for_kafka(tmp_path: Path, route: Route) -> None:
     with WorkerProcess(_settings(f"127.0.0.1:{process.free_port()}", tmp_path, route), tmp_path) as worker:
         eventually(lambda: "can't be reached" in worker.log, 30)
         assert worker.stop() == 0, worker.log
 
 
+@pytest.mark.slow
 def test_what_cannot_be_served_ends_it_with_exit_code_2(tmp_path: Path) -> None:
     """No route, a model that is missing, one that is none."""
     (tmp_path / "none.onnx").write_bytes(b"no model")
