@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from backtest.evaluation import EvaluateConfig, evaluate
+from backtest.evaluation.config import EvaluateConfig
+from backtest.evaluation.evaluate import evaluate
 from backtest.evaluation.judge import recording_auc
 from backtest.evaluation.labelled import find_labelled
 from recordings.listing import read_list
