@@ -7,20 +7,13 @@ from itertools import islice
 
 from backtest.alerting import AlertFigures
 from schemas import Band
+from whirr.durations import spoken
 from whirr.settings import Route
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them: ``42 s``, ``12 min``, ``3.5 h``, ``4 d``."""
-    for limit, divisor, unit in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / divisor:.3g} {unit}"
-    return f"{seconds / 86_400:.3g} d"
 
 
 def delay(seconds: float | None) -> str:
     """Return a delay in words; ``-`` where there is none."""
-    return "-" if seconds is None else duration(seconds)
+    return "-" if seconds is None else spoken(seconds)
 
 
 def false_alerts_a_day(figures: AlertFigures) -> str:

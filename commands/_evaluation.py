@@ -12,10 +12,11 @@ from rich.text import Text
 from backtest.evaluation.evaluate import EvaluationObserver
 from backtest.evaluation.result import Evaluation, MachineResult
 from backtest.metrics import NAMES, RecordingMetrics
-from backtest.words import delay, duration, false_alerts_a_day, rule
+from backtest.words import delay, false_alerts_a_day, rule
 from commands._found import warn_of
 from commands._output import cell, print_line, print_notes, print_warning, stdout
 from trainer.recordings import Found
+from whirr.durations import spoken
 
 _GOOD, _POOR = 0.9, 0.7
 
@@ -138,7 +139,7 @@ def _alerts_table(result: Evaluation) -> Table:
             Text("all, median", "bold"),
             f"{totals.found} of {totals.faults}",
             delay(totals.delay_s_median),
-            f"{totals.false_alerts} in {duration(totals.normal_s)}",
+            f"{totals.false_alerts} in {spoken(totals.normal_s)}",
             false_alerts_a_day(totals),
             _count(result.sensor_alerts),
         )
@@ -163,7 +164,7 @@ def _alert_cells(one: MachineResult) -> list[Text | str]:
         found = Text("found", "green")
     else:
         found = Text("open before" if figures.already_open else "MISSED", "bold red")
-    false = Text(f"{figures.false_alerts} in {duration(figures.normal_s)}", "red" if figures.false_alerts else "")
+    false = Text(f"{figures.false_alerts} in {spoken(figures.normal_s)}", "red" if figures.false_alerts else "")
     if figures.normal_open_share:
         false.append(f"\nopen {figures.normal_open_share:.0%} of it", "dim")
     return [

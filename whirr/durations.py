@@ -7,6 +7,7 @@ import re
 from schemas.errors import SettingsError
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SPOKEN = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 _DURATION = re.compile(r"(\d{1,9})([smhd])")
 
 
@@ -48,8 +49,6 @@ def spoken(seconds: float) -> str:
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{max(0.0, seconds):.3g} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+    size, name, part, part_name = next(unit for unit in _SPOKEN if whole >= unit[0])
+    more = whole % size // part
+    return f"{whole // size} {name}" + (f" {more} {part_name}" if more else "")

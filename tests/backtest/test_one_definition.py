@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from backtest.alerting import AlertFigures
-from backtest.evaluation import EvaluateConfig, evaluate
+from backtest.evaluation.config import EvaluateConfig
+from backtest.evaluation.evaluate import evaluate
 from backtest.replay.config import ReplayConfig
 from backtest.replay.models import load
 from backtest.replay.run import ReplayObserver, replay
