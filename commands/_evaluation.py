@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -14,7 +12,7 @@ from backtest.evaluation.result import Evaluation, MachineResult
 from backtest.metrics import NAMES, RecordingMetrics
 from backtest.words import delay, false_alerts_a_day, rule
 from commands._found import warn_of
-from commands._output import cell, print_line, print_notes, print_warning, stdout
+from commands._output import WithProgress, cell, print_line, print_notes, print_warning, stdout
 from trainer.recordings import Found
 from whirr.durations import spoken
 
@@ -29,21 +27,13 @@ class QuietEvaluationObserver(EvaluationObserver):
         print_notes(found.notes)
 
 
-class PrintingEvaluationObserver(EvaluationObserver):
+class PrintingEvaluationObserver(WithProgress, EvaluationObserver):
     """Shows how an evaluation goes on; a context manager, for the progress bar."""
 
     def __init__(self) -> None:
         columns = (TextColumn("scoring   "), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=stdout, transient=True, disable=not stdout.is_terminal)
         self._task = self._progress.add_task("scoring", start=False)
-
-    def __enter__(self) -> PrintingEvaluationObserver:
-        """Print nothing yet."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Take the progress bar off the screen, however it ended."""
-        self._progress.stop()
 
     def on_found(self, found: Found) -> None:
         """Say what is to be said about recordings as they were read, and start the progress bar."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from commands._found import feature_lines, found_lines, print_lines, warn_of
-from commands._output import print_notes, print_warning, stdout
+from commands._output import WithProgress, print_notes, print_warning, stdout
 from recordings.find import Problem
 from schemas.times import format_rfc3339
 from trainer.backfill import Backfilled
@@ -29,7 +28,7 @@ class QuietObserver(ExtractionObserver):
         warn_of_faults(extracted)
 
 
-class PrintingObserver(ExtractionObserver):
+class PrintingObserver(WithProgress, ExtractionObserver):
     """Prints an extraction as it goes on; a context manager, for the progress bar.
 
     Args:
@@ -41,14 +40,6 @@ class PrintingObserver(ExtractionObserver):
         bar = (TextColumn("reading   "), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
         self._progress = Progress(*bar, console=stdout, transient=True, disable=not stdout.is_terminal)
         self._task = self._progress.add_task("reading", start=False)
-
-    def __enter__(self) -> PrintingObserver:
-        """Print nothing yet."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Take the progress bar off the screen, however it ended."""
-        self._progress.stop()
 
     def on_found(self, found: Found) -> None:
         """Say what the folder holds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.models import OptionInfo
 
+from schemas.errors import SettingsError
+from schemas.times import parse_rfc3339
 from whirr.options import REQUIRED, Declared, declared, made
 from whirr.settings import Settings
 
@@ -80,6 +83,33 @@ def _info(option: Declared, help_text: str, *flags: str) -> OptionInfo:
         show_default=option.default not in (None, (), REQUIRED),
     )
     return info
+
+
+def start_us_of(text: str) -> int:
+    """Return the time that ``--start`` states, microseconds since the epoch.
+
+    Raises:
+        SettingsError: It is no RFC 3339 time.
+    """
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise SettingsError(f"--start: {error}") from None
+
+
+def speed_of(text: str) -> float:
+    """Return the speed that ``1``, ``10`` or ``max`` means.
+
+    Raises:
+        SettingsError: It means none.
+    """
+    try:
+        speed = math.inf if text == "max" else float(text)
+    except ValueError:
+        speed = math.nan
+    if not speed > 0:
+        raise SettingsError(f"--speed is {text!r}; expected a number above 0, or max")
+    return speed
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, each object on one line, and nothing else.")]

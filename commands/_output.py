@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, Final, NoReturn
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
@@ -21,9 +21,26 @@ from rich.text import Text
 from schemas.errors import WhirrError
 from whirr.terminal import json_line, json_text, printable
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 READER_GONE: Final = 141  # as a shell says it of a program that SIGPIPE ended: 128 and the signal's number
 _WIDE: Final = 1000  # columns
 _LINES: Final = "\n\t"  # what a renderable may make of its own
+
+
+class WithProgress:
+    """Takes its progress bar off the screen, however what it shows has ended; a context manager."""
+
+    _progress: Progress
+
+    def __enter__(self) -> Self:
+        """Show nothing yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the bar off the screen."""
+        self._progress.stop()
 
 
 class Terminal(Console):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,23 +14,7 @@ from backtest.replay.config import ReplayConfig
 from backtest.replay.publish import publish
 from backtest.store import ScoreStore
 from commands._output import print_error, print_line, stderr
-from schemas.errors import SettingsError
 from whirr.settings import Settings
-
-
-def speed_of(text: str) -> float:
-    """Return the speed that ``1``, ``10`` or ``max`` means.
-
-    Raises:
-        SettingsError: It means none.
-    """
-    try:
-        speed = math.inf if text == "max" else float(text)
-    except ValueError:
-        speed = math.nan
-    if not speed > 0:
-        raise SettingsError(f"--speed is {text!r}; expected a number above 0, or max")
-    return speed
 
 
 def send(store: ScoreStore, config: ReplayConfig, settings: Settings, speed: float) -> dict[str, Any]:

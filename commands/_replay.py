@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import typer
@@ -18,7 +17,17 @@ from backtest.replay.run import ReplayObserver
 from backtest.scoring import ScoredBatch
 from backtest.store import StoredCounts
 from backtest.words import delay
-from commands._output import cell, print_error, print_json, print_line, print_notes, print_warning, stderr, stdout
+from commands._output import (
+    WithProgress,
+    cell,
+    print_error,
+    print_json,
+    print_line,
+    print_notes,
+    print_warning,
+    stderr,
+    stdout,
+)
 from schemas.errors import ReplayFailed
 from schemas.times import parse_rfc3339
 from whirr.durations import spoken
@@ -35,7 +44,7 @@ class QuietReplayObserver(ReplayObserver):
         print_notes(notes)
 
 
-class PrintingReplayObserver(ReplayObserver):
+class PrintingReplayObserver(WithProgress, ReplayObserver):
     """Shows how a replay goes on, on stderr; a context manager, for the progress bar."""
 
     def __init__(self) -> None:
@@ -48,15 +57,7 @@ class PrintingReplayObserver(ReplayObserver):
         self._progress = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
         self._task = self._progress.add_task("looking", total=None, shown="")
         self._audio_s = 0.0
-
-    def __enter__(self) -> PrintingReplayObserver:
-        """Start the progress bar."""
         self._progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Take the progress bar off the screen, however it ended."""
-        self._progress.stop()
 
     def on_looked(self, files: int) -> None:
         """Show how many files have been looked at."""

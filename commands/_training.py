@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from commands._found import NAMED, feature_lines, found_lines, print_lines, warn_of, warn_of_screening
-from commands._output import print_notes, print_warning, stdout
+from commands._output import WithProgress, print_notes, print_warning, stdout
 from recordings.find import Problem
 from schemas import Calibration, StatisticsReference
 from trainer.detector import EpochLoss, find_detector
@@ -29,7 +28,7 @@ class QuietObserver(Observer):
         print_notes(found.notes)
 
 
-class PrintingObserver(Observer):
+class PrintingObserver(WithProgress, Observer):
     """Prints a training as it goes on; a context manager, for the progress bar."""
 
     def __init__(self, order: TrainConfig) -> None:
@@ -38,14 +37,6 @@ class PrintingObserver(Observer):
         note = TextColumn("{task.fields[note]}")
         self._progress = Progress(*bar, note, console=stdout, transient=True, disable=not stdout.is_terminal)
         self._task = self._progress.add_task("reading   ", total=None, note="")
-
-    def __enter__(self) -> PrintingObserver:
-        """Print nothing yet."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Take the progress bar off the screen, however training ended."""
-        self._progress.stop()
 
     def on_found(self, found: Found) -> None:
         """Say what the folder holds."""

@@ -12,7 +12,7 @@ import orjson
 import typer
 
 from backtest.replay.config import ReplayConfig
-from commands._options import AsJson, Bootstrap, FramesTopic, takes
+from commands._options import AsJson, Bootstrap, FramesTopic, speed_of, takes
 from commands._output import print_json, print_line
 from commands._recordings import Models, Speed, end_as_interrupted
 from schemas.errors import ReplayFailed
@@ -45,7 +45,7 @@ def compare(
     from backtest.replay.models import identity
     from backtest.replay.run import replay as run_replay
     from backtest.store import opened
-    from commands._publishing import bar, print_published, send, speed_of
+    from commands._publishing import bar, print_published, send
     from commands._replay import PrintingReplayObserver, QuietReplayObserver, print_replay
 
     check_folder(config.out, "--out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from commands._options import AsJson, Bootstrap, FramesTopic, SpoolDir, takes
+from commands._options import AsJson, Bootstrap, FramesTopic, SpoolDir, speed_of, start_us_of, takes
 from commands._output import print_json, print_line, print_warning
 from commands.edge_status import EdgeCommand
 from schemas.errors import SettingsError
@@ -191,30 +190,8 @@ def _timeline(choice: Signal, source: Source) -> Timeline:
         if choice.speed != "1" or choice.start is not None or choice.loop:
             raise SettingsError("--speed, --start and --loop are for folders and the simulator; live signal is now")
         return LiveTimes(SystemClock())
-    return PlaybackTimes(
-        SystemClock(), duration_s=source.duration_s, speed=_speed(choice.speed), start_us=_start_us(choice.start)
-    )
-
-
-def _speed(text: str) -> float:
-    try:
-        speed = math.inf if text == "max" else float(text)
-    except ValueError:
-        speed = math.nan
-    if not speed > 0:
-        raise SettingsError(f"--speed is {text!r}; expected a number above 0, or max")
-    return speed
-
-
-def _start_us(text: str | None) -> int | None:
-    from schemas.times import parse_rfc3339
-
-    if text is None:
-        return None
-    try:
-        return parse_rfc3339(text)
-    except ValueError as error:
-        raise SettingsError(f"--start: {error}") from None
+    start_us = None if choice.start is None else start_us_of(choice.start)
+    return PlaybackTimes(SystemClock(), duration_s=source.duration_s, speed=speed_of(choice.speed), start_us=start_us)
 
 
 def _run(agent: EdgeAgent, config: EdgeConfig, as_json: bool) -> None:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands._options import AsJson, takes
+from commands._options import AsJson, start_us_of, takes
 from commands._output import print_json, print_warning
 from schemas.errors import SettingsError
-from schemas.times import parse_rfc3339
 from trainer.options import ExtractConfig
 from whirr.outputs import check_folder
 from whirr.settings import load_settings
@@ -64,7 +63,7 @@ def features(
         raise SettingsError(f"--start is {start!r}; expected --to-feast with it")
     if out is not None:
         check_folder(out, "--out")
-    start_us = None if start is None else _start_us(start)
+    start_us = None if start is None else start_us_of(start)
     if to_feast:  # before an hour is spent on features whose times are not known
         columns = config.columns
         found = find_recordings(config.folder, config.naming, config.on_error, normal_only=False, columns=columns)
@@ -78,13 +77,6 @@ def features(
         print_json(extracted.summary() | ({} if kept is None else {"history": kept}))
     elif kept is not None:
         print_lines(history_lines(kept))
-
-
-def _start_us(text: str) -> int:
-    try:
-        return parse_rfc3339(text)
-    except ValueError as error:
-        raise SettingsError(f"--start: {error}") from None
 
 
 def _to_history(extracted: Extracted, start_us: int | None) -> Backfilled:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from backtest.replay.config import FolderOptions, ReplayConfig
-from commands._options import AsJson, Bootstrap, FramesTopic, takes
+from commands._options import AsJson, Bootstrap, FramesTopic, speed_of, takes
 from commands._output import print_json, print_notes
 from commands._recordings import Models, Speed, end_as_interrupted
 
@@ -29,7 +29,7 @@ def publish(
     """
     from backtest.replay.finding import Finder
     from backtest.store import opened
-    from commands._publishing import print_published, send, speed_of
+    from commands._publishing import print_published, send
     from stream_app.pipeline import Router
 
     end_as_interrupted()
