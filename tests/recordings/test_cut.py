@@ -212,7 +212,7 @@ def test_every_path_makes_the_frames_that_the_agent_sends(
         ExtractConfig(
             folder=path.parent,
             out=folder / "features",
-            naming=Naming(machine="pump-1"),
+            machine="pump-1",
             features=options,
             frame_s=frame_s,
         )
