@@ -61,6 +61,7 @@ def services(text: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_it_follows_the_schema_of_the_compose_specification(text: str, tmp_path: Path) -> None:
     def checked(text: str) -> subprocess.CompletedProcess[str]:
         file = tmp_path / "compose.yml"

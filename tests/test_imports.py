@@ -64,6 +64,7 @@ def layers(graph: grimp.ImportGraph) -> Any:
     return made.check(graph, verbose=False)
 
 
+@pytest.mark.slow
 def test_the_edge_agent_imports_without_what_only_the_worker_needs():
     blocked = ("faust", "feast", "mlflow", "torch", "lightning", "scipy", "soxr", "onnxruntime", "stream_app")
     program = (

@@ -21,6 +21,8 @@ from trainer import LitAutoEncoder, Observer, TrainConfig, train_model
 from trainer.detector import EpochLoss
 from trainer.fit import stalled
 
+pytestmark = pytest.mark.slow  # each trains a network
+
 EPOCHS = 4
 
 

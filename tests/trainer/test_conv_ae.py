@@ -17,6 +17,8 @@ from trainer.conv_ae.torch_model import MIN_STD
 from trainer.export import export
 from trainer.graph import Graph
 
+pytestmark = pytest.mark.slow  # each exports a network
+
 SHAPES = [(1, 128, 30), (3, 32, 9), (2, 40, 33), (1, 1, 1)]
 
 

@@ -48,9 +48,13 @@ CONFIG = TrainConfig(normal=Path(), out=Path("model.onnx"), epochs=3, latent=8, 
 _FITTED: dict[tuple[str, str], Fitted] = {}
 
 
+def _slow(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if name == "auto" or "torch" in DETECTORS[name].needs else []
+
+
 # One process for all tests of a detector, so that it is fitted once.
 CASES = [
-    pytest.param((name, kind), id=f"{name}-{kind}", marks=pytest.mark.xdist_group(name))
+    pytest.param((name, kind), id=f"{name}-{kind}", marks=[pytest.mark.xdist_group(name), *_slow(name)])
     for name in DETECTORS
     for kind in SHAPES
 ]
@@ -131,6 +135,7 @@ def test_epochs_are_told_where_there_are_any(fitted):
     assert (fitted.fitted.best is not None) == detector.by_gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_training_ends_in_a_model_that_the_worker_takes(name: str, tmp_path: Path):
     for number in range(6):

@@ -26,6 +26,8 @@ from trainer.feature_choice import FeatureOptions
 from trainer.registry import Registry
 from whirr.settings import load_settings
 
+pytestmark = pytest.mark.slow  # each trains, or looks at what was trained
+
 
 def _config(normal: Path, out: Path, **changes: object) -> TrainConfig:
     return replace(TrainConfig(normal=normal, out=out, epochs=2, accelerator="cpu", mlflow=False), **changes)

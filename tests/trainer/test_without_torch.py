@@ -17,6 +17,8 @@ from tests.models import encoded, noise
 from trainer.detector import DETECTORS
 from trainer.gaussian import shrunk_covariance
 
+pytestmark = pytest.mark.slow  # each runs a Python without some of its packages
+
 TRAINING_ONLY = ("alembic", "lightning", "matplotlib", "mlflow", "onnxscript", "sklearn", "torch")
 HERE = ("pooled", "pooled_nn", "flutter_nn")
 # As on a machine without them: not found, by whoever looks. One process for all commands, since its imports take time.
