@@ -22,7 +22,7 @@ from whirr.durations import duration_s, spoken
 from whirr.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from feature_repo.status import MachineFreshness, StoreStatus
+    from feature_repo.freshness import MachineFreshness, StoreStatus
 
 SILENT = 1
 _SHOWN = 20
@@ -120,7 +120,7 @@ def status_command(
     reached. Machines that are gone count for nothing.
     """
     from feature_repo.client import FeatureClient
-    from feature_repo.status import store_status
+    from feature_repo.freshness import store_status
 
     silent_s = None if silent_after is None else duration_s(silent_after, "--silent-after")
     gone_s = duration_s(gone_after, "--gone-after")

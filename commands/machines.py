@@ -160,7 +160,7 @@ class Board:
 
     def _state(self, one: MachineFeatures) -> str:
         """Return the alert state; silence hides what was normal or idle before it, but no alert."""
-        from feature_repo.status import silent_after_s
+        from feature_repo.freshness import silent_after_s
 
         after_s = silent_after_s(self._settings, one.machine_id, self._silent_s)
         state = one.health.alert_state or ""

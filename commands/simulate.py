@@ -11,7 +11,7 @@ from commands._options import AsJson
 from commands._output import cell, print_json, print_line, stderr, stdout
 
 if TYPE_CHECKING:
-    from edge_agent.simulator import Plant, Written
+    from edge_agent.simulator import Plant, WrittenRecording
 
 
 def simulate(
@@ -55,7 +55,7 @@ def simulate(
         _print_table(made, out, written)
 
 
-def _summary(plant: Plant, out: Path, seed: int, written: list[Written]) -> dict[str, Any]:
+def _summary(plant: Plant, out: Path, seed: int, written: list[WrittenRecording]) -> dict[str, Any]:
     return {
         "out": str(out),
         "plant": plant.name,
@@ -67,7 +67,7 @@ def _summary(plant: Plant, out: Path, seed: int, written: list[Written]) -> dict
     }
 
 
-def _print_table(plant: Plant, out: Path, written: list[Written]) -> None:
+def _print_table(plant: Plant, out: Path, written: list[WrittenRecording]) -> None:
     from rich.table import Table
 
     table = Table("machine", "kind", "shaft Hz", "recordings", "what happens")

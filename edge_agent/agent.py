@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_agent.buffer import Buffer
 from edge_agent.framer import Cut, Framer
-from edge_agent.outgoing import OutgoingFrame, Waiting
+from edge_agent.memory_buffer import MemoryBuffer
+from edge_agent.outgoing import FrameBuffer, OutgoingFrame
 from edge_agent.publisher import KafkaSink, Publisher, Sink
 from edge_agent.spool import Spool, SpoolBuffer, open_spool
 from edge_agent.stretch import Source, Stretch
@@ -116,8 +116,8 @@ class EdgeAgent:
         for signal_format in source.formats:
             self._check(signal_format)
         self._spool = _open_spool(config)
-        self._buffer: Waiting = (
-            Buffer(config.buffer_bytes, drop_oldest=source.live)
+        self._buffer: FrameBuffer = (
+            MemoryBuffer(config.buffer_bytes, drop_oldest=source.live)
             if self._spool is None
             else SpoolBuffer(self._spool, drop_oldest=source.live)
         )

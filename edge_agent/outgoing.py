@@ -23,7 +23,7 @@ class OutgoingFrame:
     end_us: int
 
 
-class Waiting(Protocol):
+class FrameBuffer(Protocol):
     """Frames in order, each of which stays until the broker has it: in memory, or in a spool on disk."""
 
     @property

@@ -24,7 +24,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from edge_agent.outgoing import OutgoingFrame, Waiting
+from edge_agent.outgoing import FrameBuffer, OutgoingFrame
 from edge_agent.times import Clock
 from schemas.errors import AccessRefused, ServiceUnavailable, WhirrError
 from whirr.kafka_clients import client_options, refusal, why_not_connected
@@ -38,19 +38,19 @@ PATIENCE_S = 5.0  # how long an acknowledgement may take before the agent says s
 BACKOFF_S = (0.5, 15.0)
 
 
-class TryAgain(Exception):
+class RetryableError(Exception):
     """The frame is not acknowledged; the message says why. Sending it again may help."""
 
 
 class Sink(Protocol):
-    """Where frames go; it is opened again after each :class:`TryAgain`."""
+    """Where frames go; it is opened again after each :class:`RetryableError`."""
 
     async def open(self) -> None:
-        """Connect; raise :class:`TryAgain` if that does not work now."""
+        """Connect; raise :class:`RetryableError` if that does not work now."""
         ...
 
     async def send(self, frame: OutgoingFrame) -> None:
-        """Return when the frame is acknowledged; raise :class:`TryAgain` if it is not."""
+        """Return when the frame is acknowledged; raise :class:`RetryableError` if it is not."""
         ...
 
     async def close(self) -> None:
@@ -73,7 +73,7 @@ class KafkaSink:
         self._producer: AIOKafkaProducer | None = None
 
     async def open(self) -> None:
-        """Connect; raise :class:`TryAgain` if no broker answers, ``AccessRefused`` if one refuses."""
+        """Connect; raise :class:`RetryableError` if no broker answers, ``AccessRefused`` if one refuses."""
         packing = self._settings.edge_compression
         self._producer = AIOKafkaProducer(
             **client_options(self._settings),
@@ -108,7 +108,7 @@ class KafkaSink:
         except (KafkaError, OSError, TimeoutError) as error:
             log.debug("the producer did not stop cleanly: %r", error)
 
-    def _translated(self, error: Exception) -> TryAgain | WhirrError:
+    def _translated(self, error: Exception) -> RetryableError | WhirrError:
         """Return what the error means here: worth another try, or not."""
         if (refused := refusal(error, self._settings, "write", f"topic {self._topic!r}")) is not None:
             return refused
@@ -118,14 +118,14 @@ class KafkaSink:
                 "or shorten the frames"
             )
         if isinstance(error, UnknownTopicOrPartitionError):
-            return TryAgain(
+            return RetryableError(
                 f"{self._bootstrap} has no topic {self._topic!r} and made none: create it, or start `whirr worker`"
             )
         if isinstance(error, _HOPELESS):
             return ServiceUnavailable(f"{self._bootstrap} refuses topic {self._topic!r}: {error!r}")
         if isinstance(error, _NO_ANSWER):
-            return TryAgain(f"no Kafka answers at {self._bootstrap}")
-        return TryAgain(f"Kafka at {self._bootstrap} answers {error!r}")
+            return RetryableError(f"no Kafka answers at {self._bootstrap}")
+        return RetryableError(f"Kafka at {self._bootstrap} answers {error!r}")
 
 
 _NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError, OSError, TimeoutError)
@@ -151,7 +151,7 @@ class Publisher:
     def __init__(
         self,
         sink: Sink,
-        buffer: Waiting,
+        buffer: FrameBuffer,
         clock: Clock,
         *,
         backlog_bytes_per_s: float | None = None,
@@ -204,7 +204,7 @@ class Publisher:
     async def _deliver(self, frame: OutgoingFrame) -> None:
         """Return when the frame is acknowledged."""
         self._alive_s = self._clock.elapsed_s()
-        await retrying(TryAgain, *BACKOFF_S, self._failed, self._clock.sleep)(self._try, frame)
+        await retrying(RetryableError, *BACKOFF_S, self._failed, self._clock.sleep)(self._try, frame)
 
     async def _try(self, frame: OutgoingFrame) -> None:
         try:
@@ -213,7 +213,7 @@ class Publisher:
                 self._open = True
                 self._buffer.connected()
             await self._patiently(self._sink.send(frame))
-        except TryAgain:
+        except RetryableError:
             self._open = False
             await self._sink.close()
             raise

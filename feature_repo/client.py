@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from feature_repo.entity_keys import machine_ids
 from feature_repo.fields import AUDIO_SERVICE, AUDIO_VIEW, ENTITY, HEALTH_VIEW, VIEWS
-from feature_repo.roster import machine_ids
 from feature_repo.store import history_folder, open_store
 from whirr.settings import Settings, load_settings
 

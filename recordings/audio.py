@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from recordings.chunks import unread_behind
 from recordings.columns import Selection
 from recordings.flac import FlacHeader, parse_flac, unread_after
-from recordings.library import ERRORS, LibraryFile
 from recordings.magic import kind_of
 from recordings.samples import SampleKind, SignalFormat
+from recordings.sndfile import ERRORS, SndFile
 from recordings.sources import File, RangeFile, extent
 from recordings.wav import KINDS, WavHeader, is_wav, parse_wav, read_wav
 from schemas.errors import FrameRejected
@@ -72,7 +72,7 @@ class AudioFile:
     def __init__(self, path: Path) -> None:
         self._source = File(path)
         self._wav: WavHeader | None = None
-        self._library: LibraryFile | None = None
+        self._library: SndFile | None = None
         try:
             self.info = self._looked_at(path)
             check_format(self.info.rate_hz, self.info.channels)
@@ -126,7 +126,7 @@ class AudioFile:
     def _flac(self, path: Path, begin: int, end: int) -> RecordingInfo:
         header = parse_flac(self._source, begin, end)
         file = path if (begin, end) == (0, self._source.size) else RangeFile(self._source, begin, end)
-        library = self._library = _opened(lambda: LibraryFile(file), "FLAC")
+        library = self._library = _opened(lambda: SndFile(file), "FLAC")
         if (library.format, library.channels, library.rate_hz) != ("FLAC", header.channels, header.rate_hz):
             raise FrameRejected("not_audio", f"decodes as {library.format}, {library.channels} channels")
         samples, sure = header.frames, True
@@ -139,7 +139,7 @@ class AudioFile:
 
     def _foreign(self, path: Path) -> RecordingInfo:
         head = self._source.read(0, 12)
-        library = self._library = _opened(lambda: LibraryFile(path), _named(head))
+        library = self._library = _opened(lambda: SndFile(path), _named(head))
         if library.rate_hz < 1 or library.channels < 1:
             raise FrameRejected("not_audio", f"{library.channels} channels at {library.rate_hz} Hz")
         # Where an MP3 decoder lands when it is sent to a place depends on where it comes from.
@@ -189,7 +189,7 @@ def unread_words(unread: int) -> str | None:
     )
 
 
-def _library_info(library: LibraryFile, samples: int, seekable: bool, unfit: str | None) -> RecordingInfo:
+def _library_info(library: SndFile, samples: int, seekable: bool, unfit: str | None) -> RecordingInfo:
     return RecordingInfo(library.rate_hz, library.channels, samples, library.kind, library.name, seekable, unfit)
 
 
@@ -198,14 +198,14 @@ def _named(head: bytes) -> str:
     return f"what begins with {head.hex(' ')!r}" if kind is None else kind.name
 
 
-def _opened(opening: Callable[[], LibraryFile], what: str) -> LibraryFile:
+def _opened(opening: Callable[[], SndFile], what: str) -> SndFile:
     try:
         return opening()
     except ERRORS as error:
         raise undecodable(what, error) from None
 
 
-def _counted(library: LibraryFile, what: str) -> int:
+def _counted(library: SndFile, what: str) -> int:
     try:
         return library.count()
     except ERRORS as error:

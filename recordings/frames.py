@@ -12,9 +12,9 @@ from typing import Final, Literal
 
 from recordings.audio import check_format, flac_unfit, undecodable, wav_unfit
 from recordings.flac import parse_flac
-from recordings.library import ERRORS, LibraryFile
 from recordings.magic import kind_of
 from recordings.samples import Audio, Float32, as_float, first_not_finite, limited
+from recordings.sndfile import ERRORS, SndFile
 from recordings.sources import Value, extent
 from recordings.wav import KINDS, is_wav, parse_wav, read_wav
 from schemas.errors import FrameRejected
@@ -121,7 +121,7 @@ def _decode_flac(source: Value, begin: int, end: int, model_rate_hz: int | None)
         most = min(most, MAX_SAMPLES * header.rate_hz // (model_rate_hz * header.channels) + 1)
     wanted = min(header.frames or most, most)
     try:
-        with LibraryFile(io.BytesIO(source.value[begin:end])) as file:
+        with SndFile(io.BytesIO(source.value[begin:end])) as file:
             if (file.format, file.channels, file.rate_hz) != ("FLAC", header.channels, header.rate_hz):
                 raise FrameRejected("not_audio", f"decodes as {file.format}, {file.channels} channels")
             samples = as_float(file.read(wanted), file.kind)

@@ -12,7 +12,7 @@
 A folder that is named for a date or a time (``2024-05-01``, ``20240501``, ``2024/05/01``) names no machine; the first
 one that is named for something else does. Whatever a path does not say is None: a label that is not there is never
 guessed. The case of letters counts only in the names of machines. See :mod:`recordings.words` for the words,
-:mod:`recordings.machines` for the ids.
+:mod:`recordings.machine_ids` for the ids.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from recordings.machines import machine_id
+from recordings.machine_ids import machine_id
 from recordings.times import is_date
 from recordings.words import Label, Part, Unclear, folder_name, label_in
 
@@ -38,7 +38,7 @@ _DCASE_2021 = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PathInfo:
     """What a recording's path says.
 
     Attributes:
@@ -64,7 +64,7 @@ class Place:
         return None if self.named is None else machine_id(self.named)
 
 
-def place(name: str, folder: Path) -> Place:
+def path_info(name: str, folder: Path) -> PathInfo:
     """Return what a recording's path says.
 
     Args:
@@ -81,7 +81,7 @@ def place(name: str, folder: Path) -> Place:
         before = own[: own.index(unit)] if unit in own else own
         kind = before[-1] if before else _home(folder)
         named = f"{kind}-{unit}" if kind else unit
-    return Place(named, label_of(name), _part(folders, dcase), own)
+    return PathInfo(named, label_of(name), _part(folders, dcase), own)
 
 
 def label_of(name: str) -> Label | Unclear | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 
-class Kind(NamedTuple):
+class FileType(NamedTuple):
     """A kind of file: its name with its article, and whether `whirr edge FILE` plays it."""
 
     name: str
@@ -67,16 +67,16 @@ _OTHER: Final[tuple[tuple[int, bytes, str], ...]] = (
 _MAGIC_BYTES: Final = 24
 
 
-def kind_of(head: bytes) -> Kind | None:
+def kind_of(head: bytes) -> FileType | None:
     """Return what kind of file begins so; None for what has no known magic number.
 
     Args:
         head: The first bytes: :func:`bytes_needed` of them, or all there are; more are welcome.
     """
     if name := _container(head) or _found(_AUDIO, head):
-        return Kind(name, "(no WAV)" not in name)
+        return FileType(name, "(no WAV)" not in name)
     if name := _found(_OTHER, head):
-        return Kind(name, False)
+        return FileType(name, False)
     return _mpeg(head)
 
 
@@ -113,13 +113,13 @@ _KBIT_S: Final = {
 _RATES_HZ: Final = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
-def _mpeg(head: bytes) -> Kind | None:
+def _mpeg(head: bytes) -> FileType | None:
     length = _adts_bytes(head, 0)
     if length and _adts_bytes(head, length):
-        return Kind("an AAC file (ADTS)", False)
+        return FileType("an AAC file (ADTS)", False)
     length = _mpeg_bytes(head, 0)
     if length and _mpeg_bytes(head, length) and head[1] == head[length + 1]:
-        return Kind("an MP3 file", True)
+        return FileType("an MP3 file", True)
     return None
 
 

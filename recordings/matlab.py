@@ -62,7 +62,7 @@ def _looked_through(source: ByteSource) -> io.BytesIO:
 def _unpacked(source: ByteSource, head: bytes, order: str) -> io.BytesIO:
     content = io.BytesIO()
     content.write(head)
-    looking = _Looking(order)
+    looking = _StructureCheck(order)
     at = _HEADER_BYTES
     while at + 8 <= source.size:
         kind, size = struct.unpack(order + "II", source.read(at, 8))
@@ -99,7 +99,7 @@ def _inflated(source: ByteSource, at: int, size: int, most: int) -> bytes:
     return bytes(found)
 
 
-class _Looking:
+class _StructureCheck:
     """A look at all elements: each lies within the one that holds it."""
 
     def __init__(self, order: str) -> None:

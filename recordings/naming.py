@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from recordings.layout import NOBODY, home_machine, label_of, place
+from recordings.layout import NOBODY, home_machine, label_of, path_info
 from recordings.listing import RECORDED, Row, read_list
-from recordings.machines import machine_id
+from recordings.machine_ids import machine_id
 from recordings.pattern import Named, Pattern
 from recordings.times import NoTime, before_time, time_in
 from recordings.words import Label, Part, Unclear, unlabelled
@@ -142,7 +142,7 @@ class Namer:
         labelled = None if self.labels is None else self.labels.get(name)
         timed = self._times.get(name)
         rows = [row for row in (labelled, timed, self._recorded.get(name)) if row is not None]
-        found = place(name, self._folder)
+        found = path_info(name, self._folder)
         if self._frames and name in self._recorded:
             found = replace(found, label=label_of(PurePosixPath(name).name), part=None, folders=())
         named, unplaced = self._by_pattern(name)

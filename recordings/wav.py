@@ -105,7 +105,7 @@ def parse_wav(source: ByteSource, begin: int = 0, end: int | None = None) -> Wav
     Raises:
         FrameRejected: ``not_audio``, ``encoding_unsupported`` or ``truncated``.
     """
-    walk = _Walk(source, begin, source.size if end is None else end)
+    walk = _ChunkReader(source, begin, source.size if end is None else end)
     fmt: _Format | None = None
     for _ in range(_MAX_CHUNKS):
         name, size = walk.chunk()
@@ -121,7 +121,7 @@ def parse_wav(source: ByteSource, begin: int = 0, end: int | None = None) -> Wav
     raise FrameRejected("not_audio", f"no data chunk among the first {_MAX_CHUNKS} chunks")
 
 
-class _Walk:
+class _ChunkReader:
     """A walk from chunk to chunk."""
 
     def __init__(self, source: ByteSource, begin: int, end: int) -> None:

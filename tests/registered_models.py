@@ -10,7 +10,7 @@ import numpy as np
 
 from stream_app.pipeline import Model, golden_window
 from tests.models import tiny_metadata, tiny_model
-from trainer.promotion import FalseAlarms
+from trainer.promotion import FalseAlarmCount
 from trainer.registration import register_model
 from trainer.tracking import Run
 from whirr.mlflow_client import TrackingServer, quiet
@@ -34,4 +34,4 @@ def register(
     file = sound_model(folder / f"{name}-{version}.onnx", name, version, run.run_id, scale)
     run.finish([])
     with quiet(), TrackingServer(settings).client() as client:
-        return register_model(client, file, FalseAlarms(100, above)), file
+        return register_model(client, file, FalseAlarmCount(100, above)), file

@@ -8,7 +8,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from feature_repo.fields import FIELDS, VIEWS
-from feature_repo.push.metrics import PushMetrics
+from feature_repo.push.push_metrics import PushMetrics
 from schemas import ERROR_CODES
 from stream_app.pipeline import StreamState
 from stream_app.worker.metrics import WorkerMetrics

@@ -116,13 +116,13 @@ def _named_time(recording: Recording) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _FrameStatistics:
     machine: str
     recorded_us: int
     statistics: np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
-def _frames(extracted: Extracted, times_us: Mapping[str, int]) -> Iterator[_Frame]:
+def _frames(extracted: Extracted, times_us: Mapping[str, int]) -> Iterator[_FrameStatistics]:
     import pyarrow.parquet as pq
 
     rates_hz = {recording.name: recording.rate_hz for recording in extracted.found.recordings}
@@ -132,7 +132,7 @@ def _frames(extracted: Extracted, times_us: Mapping[str, int]) -> Iterator[_Fram
             statistics = np.stack([batch[name].to_numpy() for name in STATISTICS], axis=1)
             for (machine, name, number), own in zip(places, statistics, strict=True):
                 start = number * frame_samples(extracted.frame_s, rates_hz[name])
-                yield _Frame(machine, times_us[name] + offset_us(start, rates_hz[name]), own)
+                yield _FrameStatistics(machine, times_us[name] + offset_us(start, rates_hz[name]), own)
 
 
 class _Counted:
@@ -144,7 +144,7 @@ class _Counted:
         self.span_us = (0, 0)
         self._rolling: dict[str, tuple[RollingMean, int]] = {}
 
-    def rows(self, frames: Iterator[_Frame]) -> Iterator[FeatureRow]:
+    def rows(self, frames: Iterator[_FrameStatistics]) -> Iterator[FeatureRow]:
         created_us = time.time_ns() // 1000
         for frame in frames:
             event_us = frame.recorded_us

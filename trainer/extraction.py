@@ -24,7 +24,7 @@ from stream_app.pipeline.features import Features
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.sensor import sensor_fault
 from trainer.feature_choice import Choice, choose_features, frame_length
-from trainer.feature_files import FrameRow, FrameTable, GrowingArray, growing_array
+from trainer.feature_files import FrameFeatures, FrameTable, GrowingArray, growing_array
 from trainer.options import ExtractConfig
 from trainer.reading import Float32, computed, samples_of
 from trainer.recordings import Found, Part, find_recordings, unusable
@@ -37,7 +37,7 @@ INDEX = "features.json"  # says how the others were made; written last
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ExtractionCounts:
     """How much was written.
 
     Attributes:
@@ -70,7 +70,7 @@ class Extracted:
     found: Found
     choice: Choice
     frame_s: float
-    counts: Counts
+    counts: ExtractionCounts
 
     @property
     def files(self) -> dict[str, str]:
@@ -157,7 +157,7 @@ def extract_features(config: ExtractConfig, observer: ExtractionObserver | None 
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _ComputedFrame:
     """One frame's features.
 
     Attributes:
@@ -175,7 +175,7 @@ class _Frame:
 
 
 @dataclass(slots=True)
-class _Writer:
+class _FeatureWriter:
     """Takes the frames of one recording after another, and counts them."""
 
     array: GrowingArray
@@ -185,10 +185,10 @@ class _Writer:
     sensor_faults: Counter[str] = field(default_factory=Counter)
     first_fault: str = ""
 
-    def append(self, part: Part, frames: Sequence[_Frame]) -> None:
+    def append(self, part: Part, frames: Sequence[_ComputedFrame]) -> None:
         for number, frame in enumerate(frames):
             signals, columns = frame.spectrograms.shape[:2]
-            row = FrameRow(
+            row = FrameFeatures(
                 machine=part.recording.machine,
                 recording=part.recording.name,
                 frame=number,
@@ -216,21 +216,21 @@ def _write(
     frame_s: float,
     problems: list[Problem],
     observer: ExtractionObserver,
-) -> Counts:
+) -> ExtractionCounts:
     """Write spectrograms and statistics of all recordings; those that can't be used go to ``problems``."""
     features = Features(config)
     parts = [Part(recording, 0, recording.samples) for recording in found.recordings]
     array_file = growing_array(folder / SPECTROGRAMS, config.channels, config.bands)
     with array_file as array, FrameTable(folder / PARQUET, folder / CSV) as table:
-        writer = _Writer(array, table)
+        writer = _FeatureWriter(array, table)
         work = computed(parts, lambda part: _frames(part, features, frame_s), problems)
         for done, (part, frames) in enumerate(work, start=1):
             writer.append(part, frames)
             observer.on_recording(done + len(problems))
-    return Counts(writer.frames, array.shape[0], writer.audio_s, writer.sensor_faults, writer.first_fault)
+    return ExtractionCounts(writer.frames, array.shape[0], writer.audio_s, writer.sensor_faults, writer.first_fault)
 
 
-def _frames(part: Part, features: Features, frame_s: float) -> list[_Frame]:
+def _frames(part: Part, features: Features, frame_s: float) -> list[_ComputedFrame]:
     """Return the features of each frame that a recording is cut into."""
     config = features.config
     samples, rate_hz = samples_of(part), part.recording.rate_hz
@@ -243,5 +243,5 @@ def _frames(part: Part, features: Features, frame_s: float) -> list[_Frame]:
         spectrograms = by_signal.transpose(0, 3, 1, 2)
         statistics = features.statistics_of(spectrum)
         place = start / rate_hz, (stop - start) / rate_hz
-        frames.append(_Frame(*place, statistics, spectrograms, sensor_fault(own)))
+        frames.append(_ComputedFrame(*place, statistics, spectrograms, sensor_fault(own)))
     return frames

@@ -22,7 +22,7 @@ _ROWS_HELD = 8192  # of the table, until they are written as one row group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FrameRow:
+class FrameFeatures:
     """One frame: whose it is, where it lies, what was computed of it.
 
     Attributes:
@@ -139,7 +139,7 @@ class FrameTable:
             self._parquet.close()
             self._file.close()
 
-    def append(self, row: FrameRow) -> None:
+    def append(self, row: FrameFeatures) -> None:
         """Write one more row."""
         values = row.values()
         self._csv.writerow(values)

@@ -26,7 +26,7 @@ AUC_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class FalseAlarms:
+class FalseAlarmCount:
     """Held-out normal frames, and how many of them exceed the alert threshold."""
 
     normals: int
@@ -41,7 +41,7 @@ class FalseAlarms:
         return f"{self.rate:.2%} ({self.above} of {self.normals} held-out normal frames)"
 
 
-def false_alarms(runs: Mapping[str | None, Sequence[NDArray[np.float64]]], metadata: ModelMetadata) -> FalseAlarms:
+def false_alarms(runs: Mapping[str | None, Sequence[NDArray[np.float64]]], metadata: ModelMetadata) -> FalseAlarmCount:
     """Count held-out normal frames above their machine's alert threshold.
 
     Args:
@@ -53,16 +53,16 @@ def false_alarms(runs: Mapping[str | None, Sequence[NDArray[np.float64]]], metad
         scores = np.concatenate(own)
         normals += len(scores)
         above += int((scores > metadata.thresholds_for(machine or "").alert_threshold).sum())
-    return FalseAlarms(normals, above)
+    return FalseAlarmCount(normals, above)
 
 
-def tolerance(champion: FalseAlarms, challenger: FalseAlarms) -> float:
+def tolerance(champion: FalseAlarmCount, challenger: FalseAlarmCount) -> float:
     """Return by how much the challenger's share may exceed the champion's, as a share."""
     common = (champion.above + challenger.above + 1) / (champion.normals + challenger.normals + 2)
     return STANDARD_ERRORS * sqrt(common * (1 - common) * (1 / champion.normals + 1 / challenger.normals))
 
 
-def worse_in_false_alarms(champion: FalseAlarms | None, challenger: FalseAlarms | None) -> str | None:
+def worse_in_false_alarms(champion: FalseAlarmCount | None, challenger: FalseAlarmCount | None) -> str | None:
     """Return why the challenger must not be promoted, or None."""
     if champion is None or challenger is None:
         which = "challenger" if challenger is None else "champion"

@@ -23,7 +23,7 @@ from stream_app.pipeline import golden_array
 from stream_app.pipeline.model import INPUT, Model
 from trainer.job import TrainResult
 from trainer.plots import loss_curve, score_histogram
-from trainer.promotion import FalseAlarms, false_alarms
+from trainer.promotion import FalseAlarmCount, false_alarms
 from whirr import __version__
 from whirr.mlflow_client import TrackingServer, is_missing, quiet
 from whirr.settings import Settings
@@ -82,7 +82,7 @@ def publish(result: TrainResult, runs: Runs, register: bool, settings: Settings)
     return replace(result, registered=version)
 
 
-def register_model(client: Any, file: Path, alarms: FalseAlarms) -> int:
+def register_model(client: Any, file: Path, alarms: FalseAlarmCount) -> int:
     """Log a model file and make it the newest version of the registered model of its name; return its number.
 
     It becomes the challenger, and the champion too if there is none.
@@ -214,7 +214,7 @@ def _summary(metadata: ModelMetadata) -> dict[str, Any]:
     return summary
 
 
-def _tags(model: Model, alarms: FalseAlarms) -> dict[str, str]:
+def _tags(model: Model, alarms: FalseAlarmCount) -> dict[str, str]:
     metadata = model.metadata
     return {
         "whirr_version": __version__,

@@ -13,7 +13,7 @@ from typing import Any
 from schemas.errors import ModelError, PromotionRefused
 from schemas.model_uri import CHALLENGER, CHAMPION, MODEL_FILE
 from schemas.times import format_rfc3339
-from trainer.promotion import FalseAlarms, Judge, worse_in_auc, worse_in_false_alarms
+from trainer.promotion import FalseAlarmCount, Judge, worse_in_auc, worse_in_false_alarms
 from whirr.mlflow_client import TrackingServer, quiet
 from whirr.settings import Settings
 
@@ -45,7 +45,7 @@ class Registered:
     model_version: str | None
     alert_threshold: float | None
     decision_threshold: float | None
-    false_alarms: FalseAlarms | None
+    false_alarms: FalseAlarmCount | None
     previous_champion: int | None
     created_at: str
     run_id: str | None
@@ -200,7 +200,7 @@ def _registered(version: Any, aliases: Mapping[str, str]) -> Registered:
         model_version=tags.get("model_version"),
         alert_threshold=_number(tags.get("alert_threshold")),
         decision_threshold=_number(tags.get("decision_threshold")),
-        false_alarms=FalseAlarms(*counts) if len(counts) == len(_COUNTS) and counts[0] else None,
+        false_alarms=FalseAlarmCount(*counts) if len(counts) == len(_COUNTS) and counts[0] else None,
         previous_champion=int(tags[PREVIOUS_TAG]) if tags.get(PREVIOUS_TAG, "").isdecimal() else None,
         created_at=format_rfc3339(int(version.creation_timestamp) * 1000),
         run_id=version.run_id or None,

@@ -76,7 +76,7 @@ class Screened:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _ScreenedFrame:
     """One frame's place, what is wrong with it, and what tells it from others."""
 
     start: int
@@ -86,10 +86,10 @@ class _Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _RecordingScan:
     """What is kept of a recording that was listened to: its frames, offset per channel, and some of its samples."""
 
-    frames: tuple[_Frame, ...]
+    frames: tuple[_ScreenedFrame, ...]
     offset: float
     sketch: Float32
 
@@ -109,19 +109,19 @@ def screen(found: Found, config: FeatureConfig, frame_s: float, on_error: OnErro
     """
     problems: list[Problem] = []
     parts = [Part(recording, 0, recording.samples) for recording in found.recordings]
-    work = computed(parts, lambda part: [_heard(part, config, frame_s)], problems)
-    heard = {part.recording.name: one for part, (one,) in work}
-    recordings = [recording for recording in found.recordings if recording.name in heard]
-    _check_share(recordings, heard)
-    copies = _copies(recordings, heard)
+    work = computed(parts, lambda part: [_scan(part, config, frame_s)], problems)
+    scans = {part.recording.name: one for part, (one,) in work}
+    recordings = [recording for recording in found.recordings if recording.name in scans]
+    _check_share(recordings, scans)
+    copies = _copies(recordings, scans)
     problems += copies
     known = {problem.name for problem in copies}
     left_out: list[LeftOut] = []
     good: dict[str, list[tuple[int, int]]] = {}
     seen: dict[bytes, str] = {}
     for recording in (one for one in recordings if one.name not in known):
-        wrong = list(_wrong(recording, heard[recording.name], seen))
-        good[recording.name] = _stretches(recording, heard[recording.name].frames, wrong)
+        wrong = list(_wrong(recording, scans[recording.name], seen))
+        good[recording.name] = _stretches(recording, scans[recording.name].frames, wrong)
         if good[recording.name]:
             left_out += wrong
         else:
@@ -129,7 +129,7 @@ def screen(found: Found, config: FeatureConfig, frame_s: float, on_error: OnErro
     if on_error == "fail" and left_out:
         raise RecordingError(f"{left_out[0].name}: {left_out[0].reason}, from {left_out[0].start_s:.3g} s on")
     used = found.without(problems, on_error) if problems else found.checked(on_error)
-    return Screened(used, tuple(left_out), tuple(_remarks(used, heard)), good)
+    return Screened(used, tuple(left_out), tuple(_remarks(used, scans)), good)
 
 
 def check_enough(windows: int, held_out: int, found: Found, frame_s: float) -> None:
@@ -157,7 +157,7 @@ def check_enough(windows: int, held_out: int, found: Found, frame_s: float) -> N
     )
 
 
-def _heard(part: Part, config: FeatureConfig, frame_s: float) -> _Heard:
+def _scan(part: Part, config: FeatureConfig, frame_s: float) -> _RecordingScan:
     samples, rate_hz = samples_of(part), part.recording.rate_hz
     shortest = max(32, round(config.n_fft / 4 * rate_hz / config.sample_rate_hz))
     bounds = frame_bounds(samples.shape[1], rate_hz, frame_s)
@@ -170,13 +170,13 @@ def _heard(part: Part, config: FeatureConfig, frame_s: float) -> _Heard:
     norm = float(np.linalg.norm(steps))
     kept = np.zeros(_SKETCH, np.float32)
     kept[: len(steps)] = steps / norm if norm > 0 else 0
-    return _Heard(tuple(frames), float(np.abs(samples.mean(axis=1)).max()), kept)
+    return _RecordingScan(tuple(frames), float(np.abs(samples.mean(axis=1)).max()), kept)
 
 
-def _frame(samples: Float32, start: int, stop: int, shortest: int) -> _Frame:
+def _frame(samples: Float32, start: int, stop: int, shortest: int) -> _ScreenedFrame:
     own = samples[:, start:stop]
     digest = hashlib.blake2b(np.ascontiguousarray(own).tobytes(), digest_size=16).digest()
-    return _Frame(start, stop, sensor_fault(own) or _dropout(own, shortest), digest)
+    return _ScreenedFrame(start, stop, sensor_fault(own) or _dropout(own, shortest), digest)
 
 
 def _dropout(samples: Float32, shortest: int) -> str | None:
@@ -186,23 +186,23 @@ def _dropout(samples: Float32, shortest: int) -> str | None:
     return "flat in part" if flat.any() else None
 
 
-def _check_share(recordings: Sequence[Recording], heard: Mapping[str, _Heard]) -> None:
+def _check_share(recordings: Sequence[Recording], scans: Mapping[str, _RecordingScan]) -> None:
     """Refuse a folder whose sensor seems to be at fault."""
-    faults = Counter(frame.fault for recording in recordings for frame in heard[recording.name].frames)
+    faults = Counter(frame.fault for recording in recordings for frame in scans[recording.name].frames)
     total, faulty = faults.total(), faults.total() - faults[None]
     if total and faulty > MAX_FAULTY * total:
         kinds = ", ".join(f"{count} {fault}" for fault, count in faults.most_common() if fault is not None)
-        first = next(one.name for one in recordings if any(frame.fault for frame in heard[one.name].frames))
+        first = next(one.name for one in recordings if any(frame.fault for frame in scans[one.name].frames))
         raise RecordingError(
             f"{faulty} of {total} frames have a sensor fault ({kinds}), in {first!r} first; expected at most "
             f"{MAX_FAULTY:.0%}: look at the sensor, or leave these recordings out"
         )
 
 
-def _copies(recordings: Sequence[Recording], heard: Mapping[str, _Heard]) -> list[Problem]:
+def _copies(recordings: Sequence[Recording], scans: Mapping[str, _RecordingScan]) -> list[Problem]:
     """Return the recordings that are copies of an earlier one, as they are or at another level."""
-    comparable = [one for one in recordings if heard[one.name].sketch.any()]
-    sketches = np.array([heard[one.name].sketch for one in comparable]).reshape(-1, _SKETCH)
+    comparable = [one for one in recordings if scans[one.name].sketch.any()]
+    sketches = np.array([scans[one.name].sketch for one in comparable]).reshape(-1, _SKETCH)
     rough = sketches[:, ::_ROUGH]
     rough = rough / np.maximum(np.linalg.norm(rough, axis=1, keepdims=True), 1e-12)
     original: dict[int, int] = {}
@@ -228,9 +228,9 @@ def _alike(one: Recording, other: Recording) -> bool:
     return bool(norms > 0 and abs(np.sum(first * second)) > ALIKE * norms)
 
 
-def _wrong(recording: Recording, heard: _Heard, seen: dict[bytes, str]) -> Iterator[LeftOut]:
+def _wrong(recording: Recording, scan: _RecordingScan, seen: dict[bytes, str]) -> Iterator[LeftOut]:
     """Yield the frames of a recording that are not to be used; take note of the others."""
-    for frame in heard.frames:
+    for frame in scan.frames:
         reason = frame.fault
         if reason is None and frame.digest in seen:
             reason = f"a copy of a part of {seen[frame.digest]}"
@@ -240,7 +240,9 @@ def _wrong(recording: Recording, heard: _Heard, seen: dict[bytes, str]) -> Itera
         yield LeftOut(recording.name, frame.start / recording.rate_hz, frame.stop / recording.rate_hz, reason)
 
 
-def _stretches(recording: Recording, frames: Sequence[_Frame], wrong: Sequence[LeftOut]) -> list[tuple[int, int]]:
+def _stretches(
+    recording: Recording, frames: Sequence[_ScreenedFrame], wrong: Sequence[LeftOut]
+) -> list[tuple[int, int]]:
     """Return the stretches of successive frames that are to be used."""
     if not wrong:
         return [(0, recording.samples)]
@@ -262,18 +264,18 @@ def _main_reason(wrong: Sequence[LeftOut]) -> str:
     return ", ".join(reason for reason, _ in reasons.most_common(2))
 
 
-def _remarks(found: Found, heard: Mapping[str, _Heard]) -> Iterator[Problem]:
+def _remarks(found: Found, scans: Mapping[str, _RecordingScan]) -> Iterator[Problem]:
     """Yield what sets recordings apart from the others, though they are used."""
     rate_hz = found.rates_hz.most_common(1)[0][0]
     channels = Counter(one.channels for one in found.recordings).most_common(1)[0][0]
-    offset = float(np.median([heard[one.name].offset for one in found.recordings]))
+    offset = float(np.median([scans[one.name].offset for one in found.recordings]))
     for one in found.recordings:
         if one.rate_hz != rate_hz:
             yield Problem(one.name, f"{one.rate_hz} Hz, where most have {rate_hz} Hz")
         if one.channels != channels:
             yield Problem(one.name, f"{one.channels} channels, where most have {channels}")
-        if abs(heard[one.name].offset - offset) > OFFSET:
-            yield Problem(one.name, f"an offset of {heard[one.name].offset:.2g} of full scale; most have {offset:.2g}")
+        if abs(scans[one.name].offset - offset) > OFFSET:
+            yield Problem(one.name, f"an offset of {scans[one.name].offset:.2g} of full scale; most have {offset:.2g}")
 
 
 def doubts(calibrated: Calibrated, held_out: HeldOutSet, scores: Float32) -> tuple[str, ...]:

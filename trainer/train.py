@@ -40,7 +40,7 @@ GOLDEN_WINDOWS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Ground:
+class _Inputs:
     """What a training stands on."""
 
     screened: Screened
@@ -94,10 +94,10 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     _check_ends(config, settings)
     started_at, started = datetime.now(UTC), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="whirr-train-") as folder:
-        ground = _prepare(config, Path(folder), observer, settings, started_at)
-        trained = _train(config, ground, observer)
-        metadata = _metadata(config, ground, trained, started_at)
-    result = _result(config, ground, trained, metadata, time.perf_counter() - started)
+        inputs = _prepare(config, Path(folder), observer, settings, started_at)
+        trained = _train(config, inputs, observer)
+        metadata = _metadata(config, inputs, trained, started_at)
+    result = _result(config, inputs, trained, metadata, time.perf_counter() - started)
     _save(result, trained)
     observer.on_saved(result)
     if not config.mlflow:
@@ -105,7 +105,7 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     result = _track(config, result, trained, started_at, settings)
     from trainer.registration import publish
 
-    return publish(result, ground.prepared.held_out.frame_scores(trained.scores), config.register, settings)
+    return publish(result, inputs.prepared.held_out.frame_scores(trained.scores), config.register, settings)
 
 
 def _check_ends(config: TrainConfig, settings: Settings) -> None:
@@ -128,7 +128,7 @@ def _check_ends(config: TrainConfig, settings: Settings) -> None:
 
 def _prepare(
     config: TrainConfig, folder: Path, observer: Observer, settings: Settings, started_at: datetime
-) -> _Ground:
+) -> _Inputs:
     found = find_recordings(config.normal, config.naming, config.on_error, columns=config.columns)
     observer.on_found(found)
     reference = _reference(config, found, settings, started_at)
@@ -151,7 +151,7 @@ def _prepare(
     check_enough(len(prepared.train), len(prepared.held_out.frames), screened.found, calibration.frame_s)
     observer.on_windows(len(prepared.train), len(prepared.held_out.windows))
     prepared = replace(prepared, data_hash=data_hash(screened.found.recordings))
-    return _Ground(screened, choice, calibration, prepared, reference)
+    return _Inputs(screened, choice, calibration, prepared, reference)
 
 
 def _reference(config: TrainConfig, found: Found, settings: Settings, now: datetime) -> dict[str, StatisticsReference]:
@@ -176,35 +176,35 @@ def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> 
     )
 
 
-def _train(config: TrainConfig, ground: _Ground, observer: Observer) -> _Trained:
-    held_out = ground.prepared.held_out
-    fitted = find_detector(config.detector).fit(ground.prepared, config, observer.on_epoch)
+def _train(config: TrainConfig, inputs: _Inputs, observer: Observer) -> _Trained:
+    held_out = inputs.prepared.held_out
+    fitted = find_detector(config.detector).fit(inputs.prepared, config, observer.on_epoch)
     scores, band_error = (fitted.judge or fitted.graph).score(held_out.windows)
     runs = held_out.frame_scores(scores)
-    calibrated = calibrate(runs, ground.calibration)
-    check = check_false_alarms(runs, calibrated, ground.calibration)
+    calibrated = calibrate(runs, inputs.calibration)
+    check = check_false_alarms(runs, calibrated, inputs.calibration)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
     return _Trained(fitted, scores, band_error, calibrated, check, percentiles)
 
 
-def _metadata(config: TrainConfig, ground: _Ground, trained: _Trained, started_at: datetime) -> ModelMetadata:
+def _metadata(config: TrainConfig, inputs: _Inputs, trained: _Trained, started_at: datetime) -> ModelMetadata:
     return ModelMetadata(
         name=config.model_name,
         version=trained.graph.version,
         detector=config.detector,
         run_id=None,
-        data_hash=ground.prepared.data_hash,
+        data_hash=inputs.prepared.data_hash,
         created_at=format_rfc3339(int(started_at.timestamp() * 1_000_000)),
-        features=ground.choice.features,
+        features=inputs.choice.features,
         thresholds=trained.calibrated.pooled,
         machine_thresholds=trained.calibrated.by_machine,
-        calibration=ground.calibration,
+        calibration=inputs.calibration,
         score_percentiles=trained.percentiles,
         normal_band_error=trained.band_error.mean(axis=0, dtype=np.float64).tolist(),
-        golden=list(_golden(ground.prepared.held_out.windows, trained)),
-        statistics_reference=ground.reference,
-        machines=_machines(ground.screened.found),
+        golden=list(_golden(inputs.prepared.held_out.windows, trained)),
+        statistics_reference=inputs.reference,
+        machines=_machines(inputs.screened.found),
     )
 
 
@@ -215,21 +215,21 @@ def _machines(found: Found) -> tuple[str, ...]:
 
 
 def _result(
-    config: TrainConfig, ground: _Ground, trained: _Trained, metadata: ModelMetadata, seconds: float
+    config: TrainConfig, inputs: _Inputs, trained: _Trained, metadata: ModelMetadata, seconds: float
 ) -> TrainResult:
-    prepared = ground.prepared
+    prepared = inputs.prepared
     return TrainResult(
         out=config.out,
         checkpoint=config.out.with_suffix(".ckpt") if trained.fitted.has_checkpoint else None,
         metadata=metadata,
-        why=ground.choice.why,
+        why=inputs.choice.why,
         detector_why=trained.fitted.why,
-        recordings=len(ground.screened.found.recordings),
-        problems=ground.screened.found.problems,
-        left_out=ground.screened.found.left_out,
-        notes=tuple(ground.screened.found.notes),
-        stretches_left_out=ground.screened.left_out,
-        remarks=ground.screened.remarks,
+        recordings=len(inputs.screened.found.recordings),
+        problems=inputs.screened.found.problems,
+        left_out=inputs.screened.found.left_out,
+        notes=tuple(inputs.screened.found.notes),
+        stretches_left_out=inputs.screened.left_out,
+        remarks=inputs.screened.remarks,
         doubts=doubts(trained.calibrated, prepared.held_out, trained.scores),
         windows=len(prepared.train),
         held_out_windows=len(prepared.held_out.windows),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from backtest.replay.cutting import CutRecord, Piece, records
 from backtest.scoring import all_pieces
 from backtest.store import ScoreStore
-from edge_agent.buffer import Buffer
+from edge_agent.memory_buffer import MemoryBuffer
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, Publisher
 from edge_agent.times import Clock, SystemClock
@@ -106,7 +106,7 @@ async def publish(
     """
     clock = clock or SystemClock()
     _check_past(store)
-    buffer = Buffer(_BUFFER_BYTES, drop_oldest=False)
+    buffer = MemoryBuffer(_BUFFER_BYTES, drop_oldest=False)
     sink = KafkaSink(settings.bootstrap, settings.frames_topic)
     publisher = Publisher(sink, buffer, clock, give_up_s=GIVE_UP_S, acknowledged=lambda _frame: sent(publisher.frames))
     feeding = asyncio.create_task(_feed(in_time_order(store, folder, columns), buffer, clock, speed), name="feed")
@@ -123,7 +123,7 @@ async def publish(
     return Published(publisher.frames, publisher.bytes, feeding.result())
 
 
-async def _feed(found: Iterator[Due], buffer: Buffer, clock: Clock, speed: float) -> int:
+async def _feed(found: Iterator[Due], buffer: MemoryBuffer, clock: Clock, speed: float) -> int:
     """Put frames into the buffer when they are due; return how many could not be read."""
     unreadable, began_s, first_us = 0, clock.elapsed_s(), None
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recordings import container, decode
-from recordings.layout import place
+from recordings.layout import path_info
 from recordings.listing import RECORDED
 from recordings.words import Label
 from schemas.errors import FrameRejected, RecordingError
@@ -94,7 +94,7 @@ def _name(frame: Frame, label: Label | None) -> str:
 
 def _folder(machine: str) -> str:
     # A machine id may be what names another folder to a file system, a hidden one, a label or a part of a data set.
-    found = place(f"{machine}/recording.wav", Path("/"))
+    found = path_info(f"{machine}/recording.wav", Path("/"))
     plain = not machine.startswith(".") and found.named == machine and found.label is None
     return machine if plain else f"machine-{machine}"
 

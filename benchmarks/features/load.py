@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.features.stores import MACHINES, Store, rows_at
-from feature_repo.push.link import Link
+from feature_repo.push.push_process import PushProcess
 from stream_app.pipeline import Model, Router, StreamState
 from stream_app.pipeline.rolling import RollingMean
 from stream_app.worker.feature_row import feature_row
@@ -45,7 +45,7 @@ def worker_side(model: Path) -> dict[str, float]:
 
 async def _pushing(store: Store) -> float:
     reports: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
-    process = Link(store.settings, lambda kind, answer: reports.put_nowait((kind, answer)))
+    process = PushProcess(store.settings, lambda kind, answer: reports.put_nowait((kind, answer)))
     try:
         for number in range(2):  # the first opens the store
             await _push(process, number, reports)
@@ -59,7 +59,7 @@ async def _pushing(store: Store) -> float:
         await process.close()
 
 
-async def _push(process: Link, number: int, reports: asyncio.Queue[tuple[str, Any]]) -> None:
+async def _push(process: PushProcess, number: int, reports: asyncio.Queue[tuple[str, Any]]) -> None:
     rows = rows_at(number)
     await process.send(lambda: ("rows", rows, ()))
     kind, answer = await reports.get()
@@ -67,6 +67,6 @@ async def _push(process: Link, number: int, reports: asyncio.Queue[tuple[str, An
         raise RuntimeError(f"the push failed: {kind} {answer}")
 
 
-def _cpu_s(process: Link) -> float:
+def _cpu_s(process: PushProcess) -> float:
     stat = Path(f"/proc/{process._child.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(stat[11]) + int(stat[12])) / _TICKS

@@ -2,7 +2,7 @@
 
 from edge_agent.simulator.machine import Machine
 from edge_agent.simulator.plant import PLANTS, Plant, make_plant
-from edge_agent.simulator.recordings import Written, write_plant
+from edge_agent.simulator.plant_recordings import WrittenRecording, write_plant
 from edge_agent.simulator.spec import Bearing, FaultKind, FaultSpec, Line, MachineSpec, Mode, OffPeriod
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "Mode",
     "OffPeriod",
     "Plant",
-    "Written",
+    "WrittenRecording",
     "make_plant",
     "write_plant",
 ]

@@ -9,13 +9,13 @@ import numpy as np
 
 from edge_agent.simulator.noise import HIGHEST, Fir, Wander, generator, high_band, ringing
 from edge_agent.simulator.shaft import Motion
-from edge_agent.simulator.sound import Part, amplitude, direction, line_wave
+from edge_agent.simulator.sound import SignalComponent, amplitude, direction, line_wave
 from edge_agent.simulator.spec import FaultSpec, Floats, MachineSpec
 
 SLIP = 0.012  # of a period, standard deviation from one impulse to the next; real bearings slip by 1 to 2 %
 
 
-class Knocks:
+class Impacts:
     """Impulses at a multiple of the shaft's speed that ring through a resonance.
 
     The angle between two impulses varies at random, each time anew, so the train loses its phase over the seconds
@@ -46,7 +46,7 @@ class Knocks:
         self._scale = math.sqrt(rate_hz / (order * spec.nominal_hz))
 
     def block(self, motion: Motion) -> Floats:
-        """Return the knocks, ``[1, n]``."""
+        """Return the impacts, ``[1, n]``."""
         passed = self._order * motion.turns
         if self._next is None:
             self._next = float(passed[0] + self._random.random())
@@ -146,13 +146,13 @@ class Cavitation:
 
 
 class LoosePart:
-    """A part that rattles: half orders and many harmonics of the speed, and knocks once a turn or not at all."""
+    """A part that rattles: half orders and many harmonics of the speed, and strikes once a turn or not at all."""
 
     def __init__(self, spec: MachineSpec, rate_hz: int, random: np.random.Generator) -> None:
         levels = {half / 2: amplitude(-1.2 * half) for half in range(1, 17)}
         levels = {order: level for order, level in levels.items() if order * spec.shaft_hz < HIGHEST * rate_hz}
         self._lines = Harmonics(spec, random, levels, towards="radial")
-        self._knocks = Knocks(
+        self._impacts = Impacts(
             spec,
             rate_hz,
             random,
@@ -163,16 +163,16 @@ class LoosePart:
         )
 
     def block(self, motion: Motion) -> Floats:
-        """Return lines and knocks, ``[axes, n]``, of equal power."""
-        return math.sqrt(0.5) * (self._lines.block(motion) + self._knocks.block(motion))
+        """Return lines and impacts, ``[axes, n]``, of equal power."""
+        return math.sqrt(0.5) * (self._lines.block(motion) + self._impacts.block(motion))
 
 
-def make_fault(fault: FaultSpec, spec: MachineSpec, rate_hz: int, seed: int, run: str) -> Part:
+def make_fault(fault: FaultSpec, spec: MachineSpec, rate_hz: int, seed: int, run: str) -> SignalComponent:
     """Return the part that adds ``fault`` to the machine's signal, at severity 1."""
     random = generator(seed, spec.machine_id, run, "fault", fault.kind)
     if fault.kind in ("outer_race", "inner_race"):
         outer = fault.kind == "outer_race"
-        return Knocks(
+        return Impacts(
             spec,
             rate_hz,
             random,

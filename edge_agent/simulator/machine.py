@@ -10,7 +10,7 @@ import numpy.typing as npt
 from edge_agent.simulator.faults import make_fault
 from edge_agent.simulator.noise import generator
 from edge_agent.simulator.shaft import Shaft
-from edge_agent.simulator.sound import Broadband, Floor, Hum, Lines, amplitude
+from edge_agent.simulator.sound import Broadband, Hum, NoiseFloor, ShaftLines, amplitude
 from edge_agent.simulator.spec import Floats, MachineSpec
 from schemas.errors import SettingsError
 
@@ -34,10 +34,10 @@ class Machine:
         self.spec = spec
         self.rate_hz = rate_hz
         self._shaft = Shaft(spec, rate_hz, generator(seed, spec.machine_id, run, "shaft"))
-        self._lines = Lines(spec, rate_hz, seed, run)
+        self._lines = ShaftLines(spec, rate_hz, seed, run)
         self._broadband = Broadband(spec, rate_hz, seed, run)
         self._hum = Hum(spec, rate_hz, seed, run)
-        self._floor = Floor(spec, rate_hz, seed, run)
+        self._floor = NoiseFloor(spec, rate_hz, seed, run)
         self._faults = [(fault, make_fault(fault, spec, rate_hz, seed, run)) for fault in spec.faults]
         self._level = amplitude(spec.level_dbfs)
         self._scale = self._level / math.sqrt(1 + self._lines.power)

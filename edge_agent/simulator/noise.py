@@ -119,7 +119,7 @@ def _amplification(frequency_hz: Floats, mode: Mode) -> Floats:
 
 
 def ringing(rate_hz: int, mode: Mode) -> Floats:
-    """Return a resonance's response to a knock, ``[taps]``, of unit energy, down to -80 dB.
+    """Return a resonance's response to an impact, ``[taps]``, of unit energy, down to -80 dB.
 
     It is h(t) = exp(-zeta w t) sin(w sqrt(1 - zeta^2) t), a damped oscillator's. A mode that the sensor cannot hear
     at this rate gives a response of zeros.

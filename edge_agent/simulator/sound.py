@@ -18,7 +18,7 @@ from edge_agent.simulator.spec import Floats, Line, MachineSpec
 MAINS_HZ = 50.0
 
 
-class Part(Protocol):
+class SignalComponent(Protocol):
     """One contribution to a machine's signal."""
 
     def block(self, motion: Motion) -> Floats:
@@ -48,7 +48,7 @@ def line_wave(turns: Floats, order: float, phase: float, gains: npt.NDArray[np.c
     return np.stack([math.sqrt(2) * abs(gain) * np.cos(angle + np.angle(gain)) for gain in gains])
 
 
-class Lines:
+class ShaftLines:
     """The lines of a healthy shaft; each one's level wanders a little, and follows load and speed."""
 
     def __init__(self, spec: MachineSpec, rate_hz: int, seed: int, run: str) -> None:
@@ -139,7 +139,7 @@ class Hum:
         return np.broadcast_to(math.sqrt(2) * total, (self._axes, len(cycles)))
 
 
-class Floor:
+class NoiseFloor:
     """The sensor's own noise, of unit power: white, with a rise to low frequencies."""
 
     def __init__(self, spec: MachineSpec, rate_hz: int, seed: int, run: str) -> None:

@@ -142,7 +142,7 @@ class MachineSpec:
         load_mean, load_std, load_tau_s: The load drifts about its mean (1 is full load) with this correlation time.
         lines: Spectral lines of the healthy machine.
         slope_db_per_octave: Slope of the broadband noise's spectrum.
-        modes: Resonances that colour the noise; the first one rings when something knocks.
+        modes: Resonances that colour the noise; the first one rings at an impact.
         pulses: Multiple of the shaft's speed at which the noise swells (blades, vanes, strokes), and how much (0..1).
         hum_db: The 100 Hz hum relative to the healthy machine's root mean square.
         vanes: Of a pump's impeller; cavitation follows their passing.

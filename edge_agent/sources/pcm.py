@@ -6,8 +6,8 @@ import logging
 from collections.abc import AsyncIterator
 from typing import BinaryIO
 
-from edge_agent.sources.feed import Feed
 from edge_agent.sources.folder import OnError
+from edge_agent.sources.threaded_reader import ThreadedReader
 from edge_agent.stretch import Stretch
 from recordings.magic import bytes_needed, kind_of
 from recordings.pcm import PCM_FORMATS, pcm_format, samples_of
@@ -61,7 +61,7 @@ class PcmSource:
         most = max(1, self._format.rate_hz // 10) * self._step
         read = getattr(self._stream, "read1", self._stream.read)
         rest, seen = b"", False
-        async for data in Feed[bytes](lambda: read(most) or None):
+        async for data in ThreadedReader[bytes](lambda: read(most) or None):
             rest += data
             if not seen:
                 if len(rest) < bytes_needed(rest):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.sources.feed import WAITING
+from edge_agent.sources.threaded_reader import WAITING
 from edge_agent.stretch import Stretch
 from recordings.samples import SampleKind, SignalFormat
 from schemas.errors import MissingExtra, RecordingError

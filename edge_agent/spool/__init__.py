@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from edge_agent.spool.buffer import SpoolBuffer
-from edge_agent.spool.folder import stream_folder
+from edge_agent.spool.files import stream_folder
 from edge_agent.spool.spool import Spool
-from edge_agent.spool.status import SpoolStatus, read_status
+from edge_agent.spool.spool_buffer import SpoolBuffer
+from edge_agent.spool.spool_status import SpoolStatus, read_status
 
 __all__ = ["Spool", "SpoolBuffer", "SpoolStatus", "open_spool", "read_status"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_agent.outgoing import OutgoingFrame
-from edge_agent.spool import folder as files
+from edge_agent.spool import files
 from edge_agent.spool.records import Damage, Entry, pack, read, scan, unpack
 
 log = logging.getLogger(__name__)

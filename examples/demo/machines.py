@@ -10,7 +10,7 @@ from pathlib import Path
 import soundfile
 
 from edge_agent.simulator import MachineSpec, make_plant, write_plant
-from edge_agent.simulator.recordings import machine_truth
+from edge_agent.simulator.plant_recordings import machine_truth
 from recordings.find import Problem, checked_folder, sort_key, walk
 from recordings.naming import Known, Namer
 from schemas.errors import RecordingError

@@ -20,7 +20,16 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from feature_repo.history.layout import JOURNALS, PART, SCHEMA, SUFFIX, UNFINISHED, by_day, day_folder, write_parquet
+from feature_repo.history.parquet_files import (
+    JOURNALS,
+    PART,
+    SCHEMA,
+    SUFFIX,
+    UNFINISHED,
+    by_day,
+    day_folder,
+    write_parquet,
+)
 
 _HEAD = struct.Struct("<II")
 _SUFFIX = ".journal"

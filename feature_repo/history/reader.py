@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 
 from feature_repo import fields
 from feature_repo.history.journal import journals, read_journal
-from feature_repo.history.layout import SCHEMA, TIME, days_of, files_of, unique_rows
+from feature_repo.history.parquet_files import SCHEMA, TIME, days_of, files_of, unique_rows
 
 _KEY = (fields.ENTITY, fields.SOURCE, fields.EVENT_TIMESTAMP, fields.CREATED_TIMESTAMP)
 _ATTEMPTS = 5

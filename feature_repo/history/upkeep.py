@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo.history.journal import recover
-from feature_repo.history.layout import (
+from feature_repo.history.parquet_files import (
     JOURNALS,
     MERGED,
     PART,

@@ -10,7 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from feature_repo.history.journal import Journal, recover
-from feature_repo.history.layout import PART, SUFFIX, by_day, day_folder, table_of, write_parquet
+from feature_repo.history.parquet_files import PART, SUFFIX, by_day, day_folder, table_of, write_parquet
 from feature_repo.history.upkeep import maintain
 from feature_repo.rows import FeatureRow
 

@@ -19,7 +19,7 @@ TRUSTED_S = 10.0
 BACKOFF_S = (1.0, 30.0)
 
 
-class Store(Protocol):
+class PushTarget(Protocol):
     """Where rows go; what it raises is a WhirrError."""
 
     @property
@@ -66,10 +66,10 @@ class Pusher:
         clock: Seconds that never go back.
     """
 
-    def __init__(self, connect: Callable[[], Store], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, connect: Callable[[], PushTarget], clock: Callable[[], float] = time.monotonic) -> None:
         self._connect = connect
         self._clock = clock
-        self._store: Store | None = None
+        self._store: PushTarget | None = None
         self._pending: dict[str, FeatureRow] = {}
         self._stored_us: dict[str, int] = {}
         self._trusted_until_s = 0.0
@@ -130,7 +130,7 @@ class Pusher:
             return Report(pushed, stale, self.pending, self._clock() - began_s, failed=True)
         return Report(pushed, stale, 0, self._clock() - began_s, is_back=self._succeeded())
 
-    def _opened(self) -> Store:
+    def _opened(self) -> PushTarget:
         if self._store is None:
             self._store = self._connect()
         return self._store

@@ -12,7 +12,7 @@ from faust.types import EventT
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from feature_repo import store as feature_store
-from feature_repo.push.metrics import PushMetrics
+from feature_repo.push.push_metrics import PushMetrics
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Engine, frame_cost
 from stream_app.worker import table, transport

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from feature_repo.push.link import Link
-from feature_repo.push.metrics import PushMetrics
+from feature_repo.push.push_metrics import PushMetrics
+from feature_repo.push.push_process import PushProcess
 from feature_repo.rows import FeatureRow
 from schemas.errors import FrameRejected
 from stream_app.pipeline import Router, StreamState, newest_of, state_header
@@ -55,7 +55,7 @@ class FeaturePush:
         self._metrics = metrics
         self._newest: dict[bytes, tuple[int, bytes]] = {}
         self._moved: dict[bytes, _Moved] = {}
-        self._link: Link | None = None
+        self._process: PushProcess | None = None
         self._offering: asyncio.Task[None] | None = None
 
     def offer(self, key: bytes, state: StreamState | bytes, recovered: bool = False) -> None:
@@ -109,8 +109,8 @@ class FeaturePush:
         moved, self._moved = self._moved, {}
         try:
             async with asyncio.timeout(DRAIN_S):
-                if self._link is not None and (moved or self._link.used):
-                    await self._link.drain(lambda: ("drain", *self._rows(moved)))
+                if self._process is not None and (moved or self._process.used):
+                    await self._process.drain(lambda: ("drain", *self._rows(moved)))
         except (TimeoutError, OSError):
             log.warning("features were not written within %g s before partitions go; they will be later", DRAIN_S)
         self._moved.clear()
@@ -120,11 +120,11 @@ class FeaturePush:
         """Hand over what moves, until cancelled; start the other process, and start it again when it has gone."""
         backoff = Backoff(*_BACKOFF_S)
         while True:
-            link = self._link = Link(self._settings, self._on_answer)
+            process = self._process = PushProcess(self._settings, self._on_answer)
             self.offer_all()
             began_s = time.monotonic()
             try:
-                await self._feed(link)
+                await self._feed(process)
             except (OSError, EOFError) as error:
                 if time.monotonic() - began_s > HUNG_S:
                     backoff.succeeded()
@@ -133,22 +133,22 @@ class FeaturePush:
                     "the process that writes features has gone (%s); another is started in %.1f s", error, wait_s
                 )
             finally:
-                self._link = None
-                await link.close()
+                self._process = None
+                await process.close()
             await asyncio.sleep(wait_s)
 
-    async def _feed(self, link: Link) -> None:
+    async def _feed(self, process: PushProcess) -> None:
         offered_s = time.monotonic()
         while True:
             await asyncio.sleep(self._settings.feature_push_interval_s)
-            if link.unanswered_s > HUNG_S:
-                raise OSError(f"no answer for {link.unanswered_s:.0f} s")
+            if process.unanswered_s > HUNG_S:
+                raise OSError(f"no answer for {process.unanswered_s:.0f} s")
             if time.monotonic() - offered_s > REFRESH_S:
                 offered_s = time.monotonic()
                 self.offer_all()
-            if self._moved and not link.busy:
+            if self._moved and not process.busy:
                 moved, self._moved = self._moved, {}
-                await link.send(lambda: ("rows", *self._rows(moved)))  # noqa: B023 - sent before the next turn
+                await process.send(lambda: ("rows", *self._rows(moved)))  # noqa: B023 - sent before the next turn
 
     def _rows(self, moved: dict[bytes, _Moved]) -> tuple[list[FeatureRow], list[FeatureRow]]:
         """Return the rows of what has moved: new ones, and those that were recovered; runs in another thread."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from edge_agent.outgoing import OutgoingFrame
-from edge_agent.publisher import TryAgain
+from edge_agent.publisher import RetryableError
 from edge_agent.stretch import Stretch
 from recordings.samples import SignalFormat
 from schemas import Frame, FrameRecord, parse_frame
@@ -90,8 +90,8 @@ class ListSource:
             yield stretch
 
 
-def away() -> TryAgain:
-    return TryAgain("no Kafka answers")
+def away() -> RetryableError:
+    return RetryableError("no Kafka answers")
 
 
 def noise(samples: int, channels: int = 1, rate_hz: int = 1000, seed: int = 0) -> Stretch:

@@ -14,7 +14,7 @@ import soundfile
 
 from edge_agent import EdgeAgent, EdgeConfig, LiveTimes, PlaybackTimes
 from edge_agent.outgoing import OutgoingFrame
-from edge_agent.publisher import TryAgain
+from edge_agent.publisher import RetryableError
 from edge_agent.simulator import make_plant
 from edge_agent.sources import SimulatedSource
 from edge_agent.stretch import Source, Stretch
@@ -160,7 +160,7 @@ async def test_a_live_source_outlasts_a_broker_that_is_away() -> None:
             self.opened += 1
             if len(agent._buffer) < 3 or agent.summary().frames_dropped == 0:
                 await asyncio.sleep(0)
-                raise TryAgain("away")
+                raise RetryableError("away")
 
     sink, stop = Slow(), asyncio.Event()
     microphone = Microphone(*(noise(1000, seed=n) for n in range(10)))

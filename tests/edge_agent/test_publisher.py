@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError, Topi
 
 from edge_agent import EdgeAgent, EdgeConfig, LiveTimes, SystemClock
 from edge_agent.outgoing import OutgoingFrame
-from edge_agent.publisher import KafkaSink, TryAgain
+from edge_agent.publisher import KafkaSink, RetryableError
 from schemas import FrameRecord, parse_frame
 from schemas.errors import AccessRefused, ServiceUnavailable
 from tests.edge_agent.fakes import FakeClock, ListSource, noise
@@ -92,7 +92,7 @@ def _unused_port() -> int:
 
 async def test_no_broker_is_one_line_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
     sink = KafkaSink(address := f"127.0.0.1:{_unused_port()}", "frames")
-    with pytest.raises(TryAgain, match=f"no Kafka answers at {address}"):
+    with pytest.raises(RetryableError, match=f"no Kafka answers at {address}"):
         await sink.open()
     await sink.close()
     assert not [record for record in caplog.records if record.exc_info]
@@ -116,8 +116,8 @@ class Refusing:
     [
         (MessageSizeTooLargeError(), ServiceUnavailable, "set its max.message.bytes to 2097152"),
         (TopicAuthorizationFailedError("frames"), AccessRefused, "write topic 'frames'"),
-        (KafkaConnectionError("gone"), TryAgain, "no Kafka answers at broker:9092"),
-        (TimeoutError(), TryAgain, "no Kafka answers"),
+        (KafkaConnectionError("gone"), RetryableError, "no Kafka answers at broker:9092"),
+        (TimeoutError(), RetryableError, "no Kafka answers"),
     ],
 )
 async def test_what_errors_mean(error: Exception, kind: type[Exception], words: str) -> None:

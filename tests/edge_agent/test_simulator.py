@@ -190,7 +190,7 @@ def test_cavitation_is_high_frequency_noise_at_the_vanes_pace() -> None:
     assert _stands_out(envelope, 1.3 * spec.frequencies_hz["vane_pass"], seconds) < 5
 
 
-def test_a_loose_part_shows_half_orders_and_knocks() -> None:
+def test_a_loose_part_shows_half_orders_and_impacts() -> None:
     spec = replace(PLANT.spec("motor-1").healthy(), load_std=0.0)
     faulty, healthy = _read(_with(spec, "loose_part", 3))[0], _read(spec)[0]
     for order in (0.5, 1.5, 2.5):
@@ -200,11 +200,11 @@ def test_a_loose_part_shows_half_orders_and_knocks() -> None:
     def kurtosis(signal: np.ndarray) -> float:
         return float(np.mean(signal**4) / np.mean(signal**2) ** 2)
 
-    def knock_band(signal: np.ndarray) -> np.ndarray:
+    def impact_band(signal: np.ndarray) -> np.ndarray:
         spectrum, hz = np.fft.rfft(signal), np.fft.rfftfreq(len(signal), 1 / RATE_HZ)
         return np.fft.irfft(np.where((hz > 800) & (hz < 1100), spectrum, 0))
 
-    assert kurtosis(knock_band(faulty)) > 2 * kurtosis(knock_band(healthy))
+    assert kurtosis(impact_band(faulty)) > 2 * kurtosis(impact_band(healthy))
 
 
 @pytest.mark.parametrize("kind", ["outer_race", "inner_race", "imbalance", "misalignment", "cavitation", "loose_part"])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.spool import Spool, SpoolBuffer, open_spool, read_status
-from edge_agent.spool.folder import segments, stream_folder
+from edge_agent.spool.files import segments, stream_folder
 from schemas.errors import SettingsError
 from tests.edge_agent.fakes import START_US
 

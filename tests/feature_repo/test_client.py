@@ -13,10 +13,10 @@ import pytest
 from commands import run
 from feature_repo import fields
 from feature_repo.client import AudioFeatures, FeatureClient, HealthFeatures
+from feature_repo.freshness import store_status
 from feature_repo.history import History, write_rows
 from feature_repo.materialize import Materialized, materialize
 from feature_repo.rows import FeatureRow
-from feature_repo.status import store_status
 from tests.feature_stores import SECOND_US, SHIPPED, StoreUnderTest, a_store, row
 from whirr.process import free_port
 from whirr.settings import Route

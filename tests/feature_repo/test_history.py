@@ -16,7 +16,7 @@ import pytest
 from feature_repo import fields
 from feature_repo.history import History, HistoryWriter, maintain, upkeep, write_rows
 from feature_repo.history import journal as journal_module
-from feature_repo.history.layout import files_of
+from feature_repo.history.parquet_files import files_of
 from feature_repo.rows import FeatureRow
 from tests.helpers import REPOSITORY
 

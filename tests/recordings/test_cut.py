@@ -40,7 +40,7 @@ from trainer.backfill import recording_times
 from trainer.extraction import PARQUET, ExtractConfig, Extracted, extract_features
 from trainer.feature_choice import FeatureOptions, choose_features
 from trainer.recordings import Found, Part, Recording, find_recordings
-from trainer.screening import _heard
+from trainer.screening import _scan
 from trainer.spectrograms import Prepared, prepare
 
 BEGAN_US = START_US - 3_600_000_000
@@ -200,7 +200,7 @@ def test_every_path_makes_the_frames_that_the_agent_sends(
     assert_alike(replayed(path, frame_s, metadata, folder / "out"), usable)
     assert_alike(evaluated(recording, frame_s, metadata, folder / "evaluated"), usable)
     part = Part(recording, 0, recording.samples)
-    assert_screened_alike(_heard(part, features.config, frame_s), frames, recording.samples)
+    assert_screened_alike(_scan(part, features.config, frame_s), frames, recording.samples)
     prepared = prepare([part], [part], features.config, frame_s, folder)
     if usable[0].samples.shape[1] < window_s * rate_hz - 1e-6:
         assert isinstance(prepared, list)  # as a worker refuses it

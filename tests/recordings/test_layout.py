@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from backtest.replay.recording import record
 from recordings.find import sort_key, walk
-from recordings.layout import home_machine, place
-from recordings.machines import machine_id
+from recordings.layout import home_machine, path_info
+from recordings.machine_ids import machine_id
 from recordings.naming import Namer, Naming
 from schemas.errors import RecordingError
 from schemas.frame import MACHINE_ID, FrameRecord, frame_headers
@@ -70,7 +70,7 @@ from trainer.recordings import find_recordings
     ],
 )
 def test_paths_tell_machine_label_and_part(name: str, folder: str, expected: tuple[str | None, ...]):
-    found = place(name, Path(folder))
+    found = path_info(name, Path(folder))
     assert (found.machine, found.label, found.part) == expected
 
 

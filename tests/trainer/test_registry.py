@@ -16,7 +16,7 @@ from schemas.errors import ModelError, PromotionRefused, ServiceUnavailable
 from schemas.model_uri import MODEL_FILE
 from stream_app.pipeline import Model, golden_array
 from tests.registered_models import register, sound_model
-from trainer.promotion import FalseAlarms, tolerance, worse_in_auc, worse_in_false_alarms
+from trainer.promotion import FalseAlarmCount, tolerance, worse_in_auc, worse_in_false_alarms
 from trainer.registration import write_mlflow_model
 from trainer.registry import Registry
 from whirr import __version__
@@ -53,7 +53,7 @@ def test_the_first_version_is_champion_and_the_newest_challenger(registry, mlflo
     assert (first, second) == (oldest.version, newest.version) == (1, 2)
     assert (oldest.aliases, newest.aliases) == (("champion",), ("challenger",))
     assert (newest.detector, newest.model_version, newest.alert_threshold) == ("level", "2", 1.0)
-    assert newest.false_alarms == FalseAlarms(100, 1)
+    assert newest.false_alarms == FalseAlarmCount(100, 1)
     assert newest.run_id == Model.load(tmp_path / f"{model_name}-2.onnx").metadata.run_id
     assert oldest.tags["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert oldest.tags["whirr_version"] == __version__
@@ -89,19 +89,19 @@ def test_mlflow_loads_it_with_signature_example_and_metadata(tmp_path):
 
 
 def test_the_tolerance_is_what_counting_explains():
-    few, many = FalseAlarms(100, 0), FalseAlarms(10_000, 0)
+    few, many = FalseAlarmCount(100, 0), FalseAlarmCount(10_000, 0)
     assert tolerance(few, few) == pytest.approx(1.645 * np.sqrt(1 / 202 * (1 - 1 / 202) * 2 / 100))
     assert tolerance(many, many) < tolerance(few, few) / 10
-    assert worse_in_false_alarms(few, FalseAlarms(100, 3)) is None
-    assert "5.00% (5 of 100" in worse_in_false_alarms(few, FalseAlarms(100, 5))
-    assert worse_in_false_alarms(FalseAlarms(100, 5), few) is None
+    assert worse_in_false_alarms(few, FalseAlarmCount(100, 3)) is None
+    assert "5.00% (5 of 100" in worse_in_false_alarms(few, FalseAlarmCount(100, 5))
+    assert worse_in_false_alarms(FalseAlarmCount(100, 5), few) is None
     assert "carries no" in worse_in_false_alarms(None, few)
 
 
 def test_chance_refuses_an_equal_challenger_in_one_case_of_twenty():
     rng = np.random.default_rng(0)
     counts = rng.binomial(400, 0.05, (4000, 2))
-    refused = [worse_in_false_alarms(FalseAlarms(400, a), FalseAlarms(400, b)) is not None for a, b in counts]
+    refused = [worse_in_false_alarms(FalseAlarmCount(400, a), FalseAlarmCount(400, b)) is not None for a, b in counts]
     assert 0.03 < np.mean(refused) < 0.06
 
 

@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(path: str, message: str):
         (["rescore", "--model", "{model}", "--out", "/proc/no"], "backtest.replay.models.load"),
         (["compare", "{here}", "--model", "{model}", "--out", "/proc/no"], "backtest.replay.models.load"),
         (["sweep", "{here}", "--write", "/proc/no/whirr.toml"], "backtest.sweep.load.load_scores"),
-        (["simulate", "--out", "/proc/no"], "edge_agent.simulator.recordings._write_run"),
+        (["simulate", "--out", "/proc/no"], "edge_agent.simulator.plant_recordings._write_run"),
         (["record", "--out", "/proc/no"], "backtest.replay.recording.record"),
         (["alerts", "audio", "abcdef", "--out", "/proc/no/a.wav"], "whirr.alert_audio.fetch"),
         (["dlq", "show", "0:1", "--out", "/proc/no/a"], "whirr.dead_letters.read_letter"),

@@ -29,11 +29,11 @@ child.wait()
 # As the worker starts it; Feast is imported first.
 FEATURES = """
 import asyncio
-from feature_repo.push.link import Link
+from feature_repo.push.push_process import PushProcess
 from whirr.settings import load_settings
 async def main():
-    link = Link(load_settings(), lambda kind, answer: print(kind, link._child.pid, flush=True))
-    await link.send(lambda: ("push", [], []))
+    process = PushProcess(load_settings(), lambda kind, answer: print(kind, process._child.pid, flush=True))
+    await process.send(lambda: ("push", [], []))
     await asyncio.Event().wait()
 asyncio.run(main())
 """

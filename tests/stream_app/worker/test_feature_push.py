@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from feature_repo.push.metrics import PushMetrics
+from feature_repo.push.push_metrics import PushMetrics
 from feature_repo.push.pusher import Report
 from feature_repo.rows import FeatureRow
 from stream_app.pipeline import Model, Router, StreamState
@@ -56,7 +56,7 @@ pytestmark = pytest.mark.usefixtures("virtual_time")
 @pytest.fixture
 def links(monkeypatch: pytest.MonkeyPatch) -> list[FakeLink]:
     FakeLink.made = []
-    monkeypatch.setattr(feature_push, "Link", FakeLink)
+    monkeypatch.setattr(feature_push, "PushProcess", FakeLink)
     monkeypatch.setattr(feature_push, "_BACKOFF_S", (0.01, 0.01))
     return FakeLink.made
 

@@ -1,4 +1,4 @@
-"""The line to the pushing process: one message on its way at a time, and what comes back."""
+"""The pushing process as the worker sees it: one message on its way at a time, and what comes back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from whirr.settings import Settings
 STOP_S = 5.0
 
 
-class Link:
+class PushProcess:
     """A started pushing process.
 
     Feast takes seconds of processor time and some 700 MB to import, and a push of a thousand rows 0.15 s: in the
@@ -36,7 +36,7 @@ class Link:
     def __init__(self, settings: Settings, on_answer: Callable[[str, Any], None]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "feature_repo.push.child", str(os.getpid()), str(theirs.fileno())]
+            command = [sys.executable, "-m", "feature_repo.push.push_server", str(os.getpid()), str(theirs.fileno())]
             # A session of its own: Ctrl-C is for the worker. The child ends when it reads the end of the file, or when
             # the worker ends without closing it.
             self._child = subprocess.Popen(

@@ -34,7 +34,7 @@ _LOSSY: Final = ("VORBIS", "OPUS", "MPEG")
 _HEADERLESS: Final = frozenset({"RAW", "SD2", "MAT4", "MAT5"})
 
 
-class _Stream(soundfile.SoundFile):  # type: ignore[misc]
+class _ForwardOnlyFile(soundfile.SoundFile):  # type: ignore[misc]
     """A sound file that is read once from its beginning.
 
     soundfile seeks to where it stands after every read, which costs time, fails where the length is unknown, and
@@ -45,7 +45,7 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-class LibraryFile:
+class SndFile:
     """An open sound file.
 
     Attributes:
@@ -80,7 +80,7 @@ class LibraryFile:
         """Close the file."""
         self._file.close()
 
-    def __enter__(self) -> LibraryFile:
+    def __enter__(self) -> SndFile:
         return self
 
     def __exit__(
@@ -158,7 +158,7 @@ class LibraryFile:
     def _open(self) -> Any:
         if not isinstance(self._source, bytes):
             self._source.seek(0)
-        return _Stream(self._source)
+        return _ForwardOnlyFile(self._source)
 
     def _reopen(self) -> None:
         self._file.close()

@@ -25,7 +25,7 @@ KEPT_DAMAGED = 16
 
 
 @dataclass(slots=True)
-class Counts:
+class SpoolLosses:
     """What a spool lost since it was made.
 
     Attributes:
@@ -142,15 +142,15 @@ def read_mark(folder: Path) -> int:
     return int(number) if zlib.crc32(number.to_bytes(8, "big")) == checksum else 0
 
 
-def read_counts(folder: Path) -> Counts:
+def read_counts(folder: Path) -> SpoolLosses:
     """Return what was lost so far."""
     try:
-        return Counts(**orjson.loads((folder / _COUNTS).read_bytes()))
+        return SpoolLosses(**orjson.loads((folder / _COUNTS).read_bytes()))
     except (OSError, ValueError, TypeError):
-        return Counts()
+        return SpoolLosses()
 
 
-def write_counts(folder: Path, counts: Counts) -> None:
+def write_counts(folder: Path, counts: SpoolLosses) -> None:
     """Write what was lost, for the status; a full disk may keep it from being written."""
     with contextlib.suppress(OSError), replacing(folder / _COUNTS, unfinished=f"{_COUNTS}.new") as file:
         file.write(orjson.dumps(asdict(counts)))

@@ -11,7 +11,7 @@ from edge_agent.outgoing import OutgoingFrame
 log = logging.getLogger(__name__)
 
 
-class Buffer:
+class MemoryBuffer:
     """Frames in order, at most ``limit_bytes`` of them, and always room for one.
 
     A frame stays until :meth:`done` says that the broker has it. With ``drop_oldest`` (live sources can't wait), a full

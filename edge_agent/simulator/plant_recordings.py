@@ -32,7 +32,7 @@ TRUTH_STEP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WrittenRecording:
     """One recording that was written: a line of ``truth.csv``.
 
     Attributes:
@@ -78,7 +78,7 @@ def write_plant(
     rate_hz: int | None = None,
     file_format: Literal["wav", "flac"] = "wav",
     progress: Callable[[str], None] = lambda _machine_id: None,
-) -> list[Written]:
+) -> list[WrittenRecording]:
     """Write a plant's recordings, ``truth.json`` and ``truth.csv`` below ``out``; the test run lasts ``plant.seconds``.
 
     The same arguments write the same bytes.
@@ -94,7 +94,7 @@ def write_plant(
     _make_folder(out)
     rate_hz = rate_hz or plant.rate_hz
     form = _Form(out, recording_s, file_format)
-    written: list[Written] = []
+    written: list[WrittenRecording] = []
     for spec in plant.machines:
         progress(spec.machine_id)
         healthy = plant.machine(spec.machine_id, seed=seed, rate_hz=rate_hz, healthy=True)
@@ -104,7 +104,7 @@ def write_plant(
     truth = _truth(plant, seed, rate_hz, train_seconds, recording_s)
     (out / "truth.json").write_bytes(orjson.dumps(truth, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     with (out / "truth.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(Written.__dataclass_fields__), lineterminator="\n")
+        table = csv.DictWriter(file, list(WrittenRecording.__dataclass_fields__), lineterminator="\n")
         table.writeheader()
         table.writerows(asdict(row) for row in written)
     return written
@@ -116,7 +116,9 @@ def _make_folder(out: Path) -> None:
         raise RecordingError(f"{out} is not empty; expected a new or an empty folder")
 
 
-def _write_run(machine: Machine, part: Literal["train", "test"], seconds: float, form: _Form) -> Iterator[Written]:
+def _write_run(
+    machine: Machine, part: Literal["train", "test"], seconds: float, form: _Form
+) -> Iterator[WrittenRecording]:
     """Write the recordings of one run of one machine, and yield what each is."""
     spec, rate_hz = machine.spec, machine.rate_hz
     folder = form.out / spec.machine_id / part
@@ -128,7 +130,7 @@ def _write_run(machine: Machine, part: Literal["train", "test"], seconds: float,
         path = folder / f"{described['label']}_{number:05d}.{form.file_format}"
         pcm = np.rint(samples * 32767).astype(np.int16).T
         soundfile.write(path, pcm, rate_hz, subtype="PCM_16", format=form.file_format.upper())
-        yield Written(
+        yield WrittenRecording(
             file=path.relative_to(form.out).as_posix(),
             machine_id=spec.machine_id,
             part=part,
@@ -147,7 +149,7 @@ def _stretches(seconds: float, recording_s: float, rate_hz: int) -> Iterator[tup
 
 
 def _describe(spec: MachineSpec, start_s: float, end_s: float) -> dict[str, Any]:
-    """Return the truth about one stretch of a machine's run, as fields of :class:`Written`."""
+    """Return the truth about one stretch of a machine's run, as fields of :class:`WrittenRecording`."""
     begun = [fault for fault in spec.faults if fault.onset_s < end_s]
     severity = [max((float(fault.severity(t)) for fault in spec.faults), default=0.0) for t in (start_s, end_s)]
     grid = np.linspace(start_s, end_s, 1000, endpoint=False)

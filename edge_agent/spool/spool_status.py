@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.spool import folder as files
+from edge_agent.spool import files
 from edge_agent.spool.records import Damage, scan
 from schemas.times import format_rfc3339
 

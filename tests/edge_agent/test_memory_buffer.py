@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from edge_agent.buffer import Buffer
+from edge_agent.memory_buffer import MemoryBuffer
 from edge_agent.outgoing import OutgoingFrame
 
 
@@ -14,7 +14,7 @@ def _frame(number: int, size: int = 10) -> OutgoingFrame:
     return OutgoingFrame(b"pump-1", bytes([number]) * size, (), number, number + 1)
 
 
-async def _drain(buffer: Buffer) -> list[int]:
+async def _drain(buffer: MemoryBuffer) -> list[int]:
     await buffer.close()
     found = []
     while (frame := await buffer.next()) is not None:
@@ -24,7 +24,7 @@ async def _drain(buffer: Buffer) -> list[int]:
 
 
 async def test_frames_leave_in_order_when_they_are_done() -> None:
-    buffer = Buffer(1000, drop_oldest=False)
+    buffer = MemoryBuffer(1000, drop_oldest=False)
     for number in range(5):
         await buffer.put(_frame(number))
     first = await buffer.next()
@@ -36,7 +36,7 @@ async def test_frames_leave_in_order_when_they_are_done() -> None:
 
 
 async def test_a_live_source_drops_the_oldest_and_counts_it(caplog: pytest.LogCaptureFixture) -> None:
-    buffer = Buffer(30, drop_oldest=True)
+    buffer = MemoryBuffer(30, drop_oldest=True)
     for number in range(6):
         await buffer.put(_frame(number))
     assert (buffer.dropped_frames, buffer.dropped_bytes) == (3, 30)
@@ -45,7 +45,7 @@ async def test_a_live_source_drops_the_oldest_and_counts_it(caplog: pytest.LogCa
 
 
 async def test_the_frame_being_sent_is_not_dropped() -> None:
-    buffer = Buffer(30, drop_oldest=True)
+    buffer = MemoryBuffer(30, drop_oldest=True)
     await buffer.put(_frame(0))
     assert await buffer.next() == _frame(0)
     for number in range(1, 6):
@@ -54,7 +54,7 @@ async def test_the_frame_being_sent_is_not_dropped() -> None:
 
 
 async def test_a_folder_waits_for_room() -> None:
-    buffer = Buffer(25, drop_oldest=False)
+    buffer = MemoryBuffer(25, drop_oldest=False)
     await buffer.put(_frame(0))
     await buffer.put(_frame(1))
     waiting = asyncio.create_task(buffer.put(_frame(2)))
@@ -69,6 +69,6 @@ async def test_a_folder_waits_for_room() -> None:
 
 @pytest.mark.parametrize("drop_oldest", [True, False])
 async def test_there_is_room_for_one_frame_however_large(drop_oldest: bool) -> None:
-    buffer = Buffer(5, drop_oldest=drop_oldest)
+    buffer = MemoryBuffer(5, drop_oldest=drop_oldest)
     await asyncio.wait_for(buffer.put(_frame(0, size=100)), 5)
     assert await _drain(buffer) == [0]

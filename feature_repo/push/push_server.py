@@ -1,4 +1,4 @@
-"""The pushing process: ``python -m feature_repo.push.child PARENT SOCKET``, see :class:`FeaturePush`."""
+"""The pushing process: ``python -m feature_repo.push.push_server PARENT SOCKET``, see :class:`PushProcess`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IDLE_S = 3600.0
 _MAX_WAITING_ROWS = 100_000
 
 
-class Server:
+class PushServer:
     """Takes rows from the worker, writes them to history and store, and reports; one thing after the other.
 
     Args:
@@ -95,7 +95,7 @@ def main() -> None:
         settings: Settings = connection.recv()
         configure_logging(settings.log_level)
         history = _history(settings)
-        Server(connection, Pusher(lambda: OnlineStore.open(settings)), history).serve()
+        PushServer(connection, Pusher(lambda: OnlineStore.open(settings)), history).serve()
     if history is not None:
         history.close()
 

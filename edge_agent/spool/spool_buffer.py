@@ -13,7 +13,7 @@ Answer = TypeVar("Answer")
 
 
 class SpoolBuffer:
-    """A :class:`Spool` as the agent's :class:`~edge_agent.outgoing.Waiting`.
+    """A :class:`Spool` as the agent's :class:`~edge_agent.outgoing.FrameBuffer`.
 
     Args:
         spool: Where the frames are; closed by :meth:`shut`.

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 WAITING = 8  # items read and not yet taken; then the thread waits
 
 
-class Feed(Generic[Item]):
+class ThreadedReader(Generic[Item]):
     """Calls ``read`` in a thread until it returns None, and yields what it returned.
 
     The thread is a daemon: a read that never returns (a pipe that nobody writes to) can't keep the program from ending.
