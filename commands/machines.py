@@ -129,7 +129,8 @@ class Board:
         """Return the table, cut to so many lines of a screen."""
         below = _wrapped(self._trouble, "bold red")
         if not self._seen:
-            return Group(*_wrapped(f"{self._client.shown}: {_EMPTY}"), *below)
+            hint = f"{self._client.shown}: {_EMPTY}"
+            return Group(*([cell(hint)] if lines is None else _wrapped(hint)), *below)
         ranked = self._ranked()
         shown = ranked if lines is None else ranked[: max(1, lines - len(below) - _FRAME_LINES)]
         table = Table(box=None, pad_edge=False, header_style="dim")
