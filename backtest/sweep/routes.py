@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import tomli_w
+
 from backtest.sweep.choice import Recommendation
 from whirr.settings import Route
 
@@ -50,24 +52,8 @@ def _scaled(threshold: float, factor: float) -> float:
 
 
 def _table(route: Route, note: str = "") -> list[str]:
-    return ["", *([f"# {note}"] if note else []), "[[route]]", *_assignments(route)]
-
-
-def _assignments(route: Route) -> list[str]:
-    """Return a route's keys that differ from their defaults, as TOML, and those that the sweep chose."""
+    """Return a route as TOML: the keys that differ from their defaults, and those that the sweep chose."""
     chosen = {"match", "model", "k", "n", "m", "hysteresis", "threshold"}
-    lines = []
-    for name, field in Route.model_fields.items():
-        value = getattr(route, name)
-        if value is not None and (name in chosen or value != field.default):
-            lines.append(f"{name} = {_toml(value)}")
-    return lines
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, str):
-        # A TOML basic string escapes as JSON does.
-        import orjson
-
-        return orjson.dumps(value).decode()
-    return str(value) if not hasattr(value, "isoformat") else value.isoformat()
+    said = route.model_dump(exclude_none=True)
+    table = {name: value for name, value in said.items() if name in chosen or value != Route.model_fields[name].default}
+    return ["", *([f"# {note}"] if note else []), "[[route]]", tomli_w.dumps(table).rstrip()]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import tomli_w
 
 from commands._output import marked
 from examples.demo.machines import DemoMachine
@@ -40,14 +41,10 @@ def train_models(machines: Sequence[DemoMachine], out: Path, epochs: int, seed: 
 
 def write_settings(machines: Sequence[DemoMachine], models: Mapping[str, Path], path: Path) -> None:
     """Write the routing table that the demo's worker takes, as a user would write it."""
-    lines = ["# The demo's routes: which model scores which machine. First match wins."]
+    text = "# The demo's routes: which model scores which machine. First match wins.\n"
     for machine in machines:
-        lines += ["", "[[route]]", f'match = "{machine.machine_id}"', f"model = {_quoted(models[machine.machine_id])}"]
+        route: dict[str, object] = {"match": machine.machine_id, "model": str(models[machine.machine_id].resolve())}
         if machine.running_dbfs is not None:
-            lines += [f"running_dbfs = {machine.running_dbfs}", f"start_up_s = {machine.start_up_s}"]
-    path.write_text("\n".join(lines) + "\n")
-
-
-def _quoted(path: Path) -> str:
-    """Return a path as a TOML string, whose escapes are those of JSON."""
-    return json.dumps(str(path.resolve()), ensure_ascii=False)
+            route |= {"running_dbfs": machine.running_dbfs, "start_up_s": machine.start_up_s}
+        text += f"\n[[route]]\n{tomli_w.dumps(route)}"
+    path.write_text(text, encoding="utf-8")

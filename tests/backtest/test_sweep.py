@@ -189,7 +189,8 @@ def test_more_false_alerts_are_taken_where_they_are_allowed_and_find_more() -> N
 
 def test_the_recommendation_is_a_file_that_the_worker_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = recommend(try_settings(_noisy(), Grid(factors=(1.2,))))
-    route = Route(match="m*", model='models/a "b".onnx', running_dbfs=-50.0, k=1, n=1)
+    unfamiliar = ("machine", "rate")
+    route = Route(match="m*", model='a "b".onnx', running_dbfs=-50.0, k=1, n=1, refuse_unfamiliar=unfamiliar)
     thresholds = {f"m{number}": 2.0 + number for number in range(4)}
     text = recommended_toml(choice, [route], thresholds, "From a sweep.\nOf four machines.")
     assert text.startswith("# From a sweep.\n# Of four machines.\n# ")
@@ -200,7 +201,7 @@ def test_the_recommendation_is_a_file_that_the_worker_takes(tmp_path: Path, monk
     assert [one.match for one in loaded] == [*thresholds, "m*"]  # the last for machines that were not replayed
     for one in loaded:
         assert (one.k, one.n, one.m, one.hysteresis) == here[1:]
-        assert (one.model, one.running_dbfs) == (route.model, -50.0)
+        assert (one.model, one.running_dbfs, one.refuse_unfamiliar) == (route.model, -50.0, unfamiliar)
     for one in loaded[:-1]:
         assert one.threshold == pytest.approx(thresholds[one.match] * here.factor, rel=1e-5)
     assert loaded[-1].threshold is None
