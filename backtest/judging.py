@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from backtest.store import OrderedFrame, ScoreStore
-from recordings.words import Label
+from recordings.name_words import Label
 from schemas.alert import Alert, Band
 from schemas.errors import FrameRejected
 from schemas.frame import Frame, FrameRecord

@@ -16,7 +16,7 @@ from trainer.feature_choice import Choice
 from trainer.recordings import Found, unusable
 
 
-class QuietObserver(ExtractionObserver):
+class QuietExtractionObserver(ExtractionObserver):
     """Says nothing but what is to be said about recordings as they were read, on stderr."""
 
     def on_found(self, found: Found) -> None:
@@ -28,7 +28,7 @@ class QuietObserver(ExtractionObserver):
         warn_of_faults(extracted)
 
 
-class PrintingObserver(WithProgress, ExtractionObserver):
+class PrintingExtractionObserver(WithProgress, ExtractionObserver):
     """Prints an extraction as it goes on; a context manager, for the progress bar.
 
     Args:

@@ -20,7 +20,7 @@ from trainer.screening import LeftOut
 from whirr.durations import spoken
 
 
-class QuietObserver(Observer):
+class QuietTrainingObserver(Observer):
     """Says nothing but what is to be said about recordings as they were read, on stderr."""
 
     def on_found(self, found: Found) -> None:
@@ -28,7 +28,7 @@ class QuietObserver(Observer):
         print_notes(found.notes)
 
 
-class PrintingObserver(WithProgress, Observer):
+class PrintingTrainingObserver(WithProgress, Observer):
     """Prints a training as it goes on; a context manager, for the progress bar."""
 
     def __init__(self, order: TrainConfig) -> None:

@@ -19,7 +19,7 @@ from whirr.recording_options import Columns, OnError
 if TYPE_CHECKING:
     from edge_agent import EdgeAgent, EdgeConfig, Summary
     from edge_agent.stretch import Source
-    from edge_agent.times import Timeline
+    from edge_agent.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

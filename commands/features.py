@@ -48,7 +48,7 @@ def features(
     With --to-feast the feature store's history gets a row for each frame, with the time of the recording;
     `whirr feast materialize` then makes each machine's newest row readable online.
     """
-    from commands._extraction import PrintingObserver, QuietObserver, history_lines
+    from commands._extraction import PrintingExtractionObserver, QuietExtractionObserver, history_lines
     from commands._found import print_lines
     from trainer.backfill import recording_times
     from trainer.extraction import extract_features
@@ -69,8 +69,8 @@ def features(
         found = find_recordings(config.folder, config.naming, config.on_error, normal_only=False, columns=columns)
         recording_times(found.recordings, start_us)
     with nullcontext(str(out)) if out is not None else TemporaryDirectory(prefix="whirr-features-") as written:
-        silent: AbstractContextManager[ExtractionObserver] = nullcontext(QuietObserver())
-        with silent if as_json else PrintingObserver(kept=out is not None) as observer:
+        silent: AbstractContextManager[ExtractionObserver] = nullcontext(QuietExtractionObserver())
+        with silent if as_json else PrintingExtractionObserver(kept=out is not None) as observer:
             extracted = extract_features(replace(config, out=Path(written)), observer)
         kept = _to_history(extracted, start_us) if to_feast else None
     if as_json:

@@ -51,11 +51,11 @@ def train(
         order.check()
         sys.stdout.write(to_yaml(order))
         return
-    from commands._training import PrintingObserver, QuietObserver
+    from commands._training import PrintingTrainingObserver, QuietTrainingObserver
     from trainer.train import train_model
 
     try:
-        with nullcontext(QuietObserver()) if as_json else PrintingObserver(order) as observer:
+        with nullcontext(QuietTrainingObserver()) if as_json else PrintingTrainingObserver(order) as observer:
             result = train_model(order, observer)
     except KeyboardInterrupt:
         checkpoints = order.checkpoints

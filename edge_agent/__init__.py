@@ -4,6 +4,6 @@ It needs numpy, soundfile and aiokafka, and nothing of what the worker or the tr
 """
 
 from edge_agent.agent import EdgeAgent, EdgeConfig, Summary, run_edge
-from edge_agent.times import LiveTimes, PlaybackTimes, SystemClock
+from edge_agent.timeline import LiveTimes, PlaybackTimes, SystemClock
 
 __all__ = ["EdgeAgent", "EdgeConfig", "LiveTimes", "PlaybackTimes", "Summary", "SystemClock", "run_edge"]

@@ -13,7 +13,7 @@ from edge_agent.outgoing import FrameBuffer, OutgoingFrame
 from edge_agent.publisher import KafkaSink, Publisher, Sink
 from edge_agent.spool import Spool, SpoolBuffer, open_spool
 from edge_agent.stretch import Source, Stretch
-from edge_agent.times import Clock, SystemClock, Timeline
+from edge_agent.timeline import Clock, SystemClock, Timeline
 from recordings.encode import FileFormat, check_fits, encode
 from recordings.samples import SignalFormat
 from schemas.errors import ServiceUnavailable

@@ -25,7 +25,7 @@ from aiokafka.errors import (
 )
 
 from edge_agent.outgoing import FrameBuffer, OutgoingFrame
-from edge_agent.times import Clock
+from edge_agent.timeline import Clock
 from schemas.errors import AccessRefused, ServiceUnavailable, WhirrError
 from whirr.kafka_clients import client_options, refusal, why_not_connected
 from whirr.retries import retrying

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from recordings.name_words import unlabelled
 from recordings.recording import SUFFIXES, is_recording
 from recordings.tables import NO_RATE
-from recordings.words import unlabelled
 from schemas.errors import RecordingError
 
 # Control characters, and halves of surrogate pairs (bytes that are no UTF-8), have no place in the name of a recording.

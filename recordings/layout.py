@@ -11,7 +11,7 @@
 
 A folder that is named for a date or a time (``2024-05-01``, ``20240501``, ``2024/05/01``) names no machine; the first
 one that is named for something else does. Whatever a path does not say is None: a label that is not there is never
-guessed. The case of letters counts only in the names of machines. See :mod:`recordings.words` for the words,
+guessed. The case of letters counts only in the names of machines. See :mod:`recordings.name_words` for the words,
 :mod:`recordings.machine_ids` for the ids.
 """
 
@@ -25,8 +25,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from recordings.machine_ids import machine_id
-from recordings.times import is_date
-from recordings.words import Label, Part, Unclear, folder_name, label_in
+from recordings.name_times import is_date
+from recordings.name_words import AmbiguousLabel, Label, Part, folder_name, label_in
 
 NOBODY: Final = "machine"  # whose recordings are where no folder has a name
 _SHORT_NUMBER = re.compile(r"\d\d?")
@@ -50,7 +50,7 @@ class PathInfo:
     """
 
     named: str | None
-    label: Label | Unclear | None
+    label: Label | AmbiguousLabel | None
     part: Part | None
     folders: tuple[str, ...] = ()
 
@@ -84,7 +84,7 @@ def path_info(name: str, folder: Path) -> PathInfo:
     return PathInfo(named, label_of(name), _part(folders, dcase), own)
 
 
-def label_of(name: str) -> Label | Unclear | None:
+def label_of(name: str) -> Label | AmbiguousLabel | None:
     """Return the label that a recording's path gives, None if it gives none, or why it can't be told.
 
     The file's own name and its folders must not contradict one another.
@@ -96,13 +96,13 @@ def label_of(name: str) -> Label | Unclear | None:
     stem = PurePosixPath(file).stem
     dcase = _dcase(stem)
     own = _as_label(dcase["label"]) if dcase else label_in(stem)
-    if isinstance(own, Unclear) and not own.yields:
+    if isinstance(own, AmbiguousLabel) and not own.yields:
         return own
-    told: dict[Label, str] = {} if own is None or isinstance(own, Unclear) else {own: "its name"}
+    told: dict[Label, str] = {} if own is None or isinstance(own, AmbiguousLabel) else {own: "its name"}
     hints: dict[Label, str] = {}
     for text in reversed(folders):
         said = folder_name(text)
-        if isinstance(said.label, Unclear):
+        if isinstance(said.label, AmbiguousLabel):
             return said.label
         if said.label is not None:
             told.setdefault(said.label, f"folder {text!r}")
@@ -110,10 +110,10 @@ def label_of(name: str) -> Label | Unclear | None:
             hints.setdefault(said.hint, f"folder {text!r}, among other words,")
     told |= {label: where for label, where in hints.items() if label not in told}
     if len(told) > 1:
-        return Unclear(f"{told['normal']} says normal, {told['anomaly']} says anomaly")
+        return AmbiguousLabel(f"{told['normal']} says normal, {told['anomaly']} says anomaly")
     for label, where in told.items():
-        return Unclear(f"{where} says {label}") if where == hints.get(label) else label
-    return own if isinstance(own, Unclear) else None
+        return AmbiguousLabel(f"{where} says {label}") if where == hints.get(label) else label
+    return own if isinstance(own, AmbiguousLabel) else None
 
 
 def normals_level(name: str) -> tuple[str, ...]:

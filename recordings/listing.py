@@ -14,8 +14,8 @@ from math import inf
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
-from recordings.times import NoTime, time_in
-from recordings.words import LABEL_OF_WORD, Label
+from recordings.name_times import NoTimestamp, time_in
+from recordings.name_words import LABEL_OF_WORD, Label
 from schemas.errors import RecordingError
 from schemas.frame import MACHINE_ID, MAX_SOURCE_CHARS
 
@@ -140,7 +140,7 @@ class _Reader:
 
     def _start_us(self, text: str) -> int:
         start_us = time_in(text, self._zone)
-        if isinstance(start_us, NoTime):
+        if isinstance(start_us, NoTimestamp):
             raise self._wrong(f"time is {text!r} ({start_us.reason}); expected such as 2026-01-31T12:00:00Z")
         return start_us
 

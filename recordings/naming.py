@@ -18,9 +18,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from recordings.layout import NOBODY, home_machine, label_of, path_info
 from recordings.listing import RECORDED, Row, read_list
 from recordings.machine_ids import machine_id
+from recordings.name_times import NoTimestamp, before_time, time_in
+from recordings.name_words import AmbiguousLabel, Label, Part, unlabelled
 from recordings.pattern import Named, Pattern
-from recordings.times import NoTime, before_time, time_in
-from recordings.words import Label, Part, Unclear, unlabelled
 from schemas.errors import RecordingError, SettingsError
 from schemas.frame import check_stream
 
@@ -55,7 +55,7 @@ class Naming:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class RecordingMetadata:
     """What is known of a recording.
 
     Attributes:
@@ -77,7 +77,7 @@ class Known:
     unclear: str | None
     onset_s: float | None
     part: Part | None
-    start: int | NoTime
+    start: int | NoTimestamp
     unplaced: str | None
 
 
@@ -93,7 +93,7 @@ def zone_of(name: str) -> tzinfo:
         raise SettingsError(f"zone is {name!r}; expected a time zone such as Europe/Berlin") from None
 
 
-class Namer:
+class MetadataResolver:
     """Says what is known of a folder's recordings.
 
     Args:
@@ -130,7 +130,7 @@ class Namer:
         self._timed: Counter[str] = Counter()  # of those: what stands before the time in their names
         self._counted: Counter[str] = Counter()  # or before a counter
 
-    def known(self, name: str) -> Known:
+    def known(self, name: str) -> RecordingMetadata:
         """Return what is known of a recording.
 
         Args:
@@ -147,11 +147,11 @@ class Namer:
             found = replace(found, label=label_of(PurePosixPath(name).name), part=None, folders=())
         named, unplaced = self._by_pattern(name)
         label = found.label if self.labels is None else (labelled.label if labelled else None)
-        unclear = f"its label is unclear: {label.reason}; {_SETTLE}" if isinstance(label, Unclear) else None
-        start: int | NoTime
+        unclear = f"its label is unclear: {label.reason}; {_SETTLE}" if isinstance(label, AmbiguousLabel) else None
+        start: int | NoTimestamp
         if self.timed_by is not None:
             listed_us = timed.start_us if timed else None
-            start = NoTime(f"{self.timed_by} doesn't list it") if listed_us is None else listed_us
+            start = NoTimestamp(f"{self.timed_by} doesn't list it") if listed_us is None else listed_us
         elif named is not None and named.start is not None:
             start = named.start
         else:
@@ -159,11 +159,11 @@ class Namer:
         machine = self._machine(rows, named, found.named, found.folders)
         if machine is None and unplaced is None:
             self._nobody(name)
-        return Known(
+        return RecordingMetadata(
             name=name,
             machine=machine,
             source=self._naming.source or next((one.source for one in (*rows, named) if one and one.source), None),
-            label=None if isinstance(label, Unclear) else label,
+            label=None if isinstance(label, AmbiguousLabel) else label,
             unclear=unclear,
             onset_s=labelled.onset_s if labelled else None,
             part=found.part,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final
 
-from recordings.times import NoTime, time_format, time_in
+from recordings.name_times import NoTimestamp, time_format, time_in
 from schemas.errors import SettingsError
 
 _FIELDS: Final = {
@@ -25,14 +25,14 @@ class Named:
 
     machine: str | None
     source: str | None
-    start: int | NoTime | None
+    start: int | NoTimestamp | None
 
 
 class Pattern:
     """A template of paths without suffix.
 
     ``{machine}``, ``{source}`` and ``{time}`` may each stand in it once; ``*`` is anything. ``{time:%d.%m.%Y_%H%M%S}``
-    states a form of ``strftime`` for times that :mod:`recordings.times` can't tell.
+    states a form of ``strftime`` for times that :mod:`recordings.name_times` can't tell.
 
     Raises:
         SettingsError: Another field, the same one twice, a lone brace, or a form that is no time's.
@@ -40,7 +40,7 @@ class Pattern:
 
     def __init__(self, template: str) -> None:
         self.template = template
-        self._read_time: Callable[[str, tzinfo], int | NoTime] = time_in
+        self._read_time: Callable[[str, tzinfo], int | NoTimestamp] = time_in
         parts, seen = [], set()
         for match in _PART.finditer(template):
             field, form = match["field"], match["form"]

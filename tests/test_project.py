@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -97,6 +98,15 @@ def test_the_names_in_the_glossary_are_those_of_the_code():
     words = set(re.findall(r"\w+", "\n".join(map(text_of, files))))
     named = re.findall(r"`-*([\w-]+)`", text_of(REPOSITORY / "docs" / "glossary.md"))
     assert [name for name in named if name.replace("-", "_") not in words] == []
+
+
+def test_no_class_name_means_two_things():
+    homes: dict[str, list[str]] = {}
+    for path in sources():
+        for node in ast.walk(ast.parse(text_of(path))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(str(path.relative_to(REPOSITORY)))
+    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
 
 
 def test_the_version_is_the_same_everywhere():

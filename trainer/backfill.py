@@ -11,7 +11,7 @@ import numpy as np
 
 from feature_repo.rows import FeatureRow
 from recordings.cut import frame_samples, offset_us
-from recordings.times import NoTime
+from recordings.name_times import NoTimestamp
 from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline.rolling import RollingMean
 from stream_app.pipeline.statistics import STATISTICS
@@ -106,7 +106,7 @@ def recording_times(recordings: Sequence[Recording], start_us: int | None = None
 
 
 def _named_time(recording: Recording) -> int:
-    if isinstance(recording.start, NoTime):
+    if isinstance(recording.start, NoTimestamp):
         raise SettingsError(
             f"{recording.name}: its name says no time such as 2026-01-31T12-00-00 ({recording.start.reason}); give "
             "--start, the time at which each machine's first recording began, or --pattern with the form of the times, "

@@ -14,13 +14,13 @@ from recordings import SUFFIXES, Notes, RecordingInfo, recording_info
 from recordings.cut import frame_samples
 from recordings.find import Problem, listed
 from recordings.layout import normals_level
-from recordings.naming import Known, Namer, Naming
-from recordings.times import NoTime
-from recordings.words import Label, folder_name
+from recordings.name_times import NoTimestamp
+from recordings.name_words import Label, folder_name
+from recordings.naming import MetadataResolver, Naming, RecordingMetadata
 from schemas.errors import RecordingError
 from schemas.frame import MIN_FRAME_S
 
-NOT_LOOKED = NoTime("nobody looked")
+NOT_LOOKED = NoTimestamp("nobody looked")
 STRAY_SHARE = 0.25  # a recording shorter than this share of the median one doesn't set the window's length
 
 OnError = Literal["skip", "fail"]
@@ -48,7 +48,7 @@ class Recording:
     rate_hz: int
     channels: int
     samples: int
-    start: int | NoTime = NOT_LOOKED
+    start: int | NoTimestamp = NOT_LOOKED
     columns: tuple[str, ...] = ()
     info: RecordingInfo | None = None
     label: Label | None = None
@@ -185,7 +185,7 @@ def find_recordings(
         SettingsError: ``naming`` makes no sense.
     """
     names, problems = listed(folder, "normal recordings" if normal_only else "recordings")
-    namer = Namer(folder, naming)
+    namer = MetadataResolver(folder, naming)
     known = [namer.known(name) for name in names]
     left_out: Counter[str] = Counter()
     if normal_only:
@@ -203,7 +203,9 @@ def find_recordings(
     return found.checked(on_error)
 
 
-def _normal(known: Sequence[Known], namer: Namer, left_out: Counter[str], problems: list[Problem]) -> list[Known]:
+def _normal(
+    known: Sequence[RecordingMetadata], namer: MetadataResolver, left_out: Counter[str], problems: list[Problem]
+) -> list[RecordingMetadata]:
     """Return the recordings that may train; count those that are left out, and add to what can't be used.
 
     Raises:
@@ -232,7 +234,7 @@ def _normal(known: Sequence[Known], namer: Namer, left_out: Counter[str], proble
     return kept
 
 
-def _all_labelled_or_none(kept: Sequence[Known]) -> None:
+def _all_labelled_or_none(kept: Sequence[RecordingMetadata]) -> None:
     """Refuse recordings without a label beside normal ones: what isn't called normal there may be a fault.
 
     Raises:
@@ -311,7 +313,7 @@ def data_hash(recordings: Sequence[Recording]) -> str:
 
 
 def describe(
-    folder: Path, known: Sequence[Known], machine: str | None = None, columns: Sequence[str] = ()
+    folder: Path, known: Sequence[RecordingMetadata], machine: str | None = None, columns: Sequence[str] = ()
 ) -> list[Recording | Problem]:
     """Return each recording of a folder as its header describes it, or why it can't be used.
 
@@ -325,7 +327,9 @@ def describe(
         return list(pool.map(lambda one: _described(folder, one, machine, columns), known))
 
 
-def _described(folder: Path, known: Known, machine: str | None, columns: Sequence[str]) -> Recording | Problem:
+def _described(
+    folder: Path, known: RecordingMetadata, machine: str | None, columns: Sequence[str]
+) -> Recording | Problem:
     name = known.name
     path = folder / name
     if known.unplaced is not None:

@@ -122,7 +122,7 @@ class Registry:
             notes = {"promoted_at": _now(), "promotion_forced": "; ".join(reasons) if reasons else "no"}
             if champion is not None:
                 notes[PREVIOUS_TAG] = str(champion.version)
-            return Promotion(self._crown(client, challenger, notes), champion, tuple(reasons))
+            return Promotion(self._set_champion(client, challenger, notes), champion, tuple(reasons))
 
     def rollback(self, name: str) -> Promotion:
         """Make the champion before the present one champion again.
@@ -136,7 +136,7 @@ class Registry:
                 raise ModelError(f"version {champion.version} of {name!r} had no champion before it to go back to")
             before = self._find(client, name, str(champion.previous_champion))
             client.set_model_version_tag(name, str(champion.version), "rolled_back_at", _now())
-            return Promotion(self._crown(client, before, {}), champion)
+            return Promotion(self._set_champion(client, before, {}), champion)
 
     def _reasons(
         self, client: Any, champion: Registered, challenger: Registered, judge: Judge | None
@@ -151,7 +151,7 @@ class Registry:
             reasons.append(worse_in_auc(ours, theirs))
         return tuple(reason for reason in reasons if reason is not None)
 
-    def _crown(self, client: Any, version: Registered, notes: Mapping[str, str]) -> Registered:
+    def _set_champion(self, client: Any, version: Registered, notes: Mapping[str, str]) -> Registered:
         for key, value in notes.items():
             client.set_model_version_tag(version.name, str(version.version), key, value)
         # Last: a worker takes it at once, and what fails before leaves the champion as it is.

@@ -59,7 +59,7 @@ class TrackingServer:
             MissingExtra: It is a database, and what talks to one is not installed.
         """
         try:
-            self._knock(must_exist)
+            self._probe(must_exist)
             from mlflow.tracking import MlflowClient  # takes seconds
 
             yield MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
@@ -184,7 +184,7 @@ class TrackingServer:
                 )
         return None
 
-    def _knock(self, must_exist: bool) -> None:
+    def _probe(self, must_exist: bool) -> None:
         """Fail at once where nothing listens, in place of MLflow's long series of retries."""
         database = _sqlite_file(self.uri)
         if must_exist and database is not None and not database.is_file():

@@ -15,7 +15,7 @@ from backtest.evaluation.labelled import find_labelled
 from backtest.evaluation.result import Evaluation, MachineResult, hours
 from backtest.evaluation.scoring import Pace, ScoredRecording, play, sample_of
 from backtest.metrics import MAX_FPR, RecordingMetrics, arithmetic_mean, harmonic_mean, measure
-from recordings.words import folder_name
+from recordings.name_words import folder_name
 from schemas.errors import ModelError, SettingsError
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 from stream_app.pipeline import Model, Router

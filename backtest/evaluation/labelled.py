@@ -8,7 +8,7 @@ from typing import Final
 
 from recordings import SUFFIXES
 from recordings.find import Problem, listed, sort_key
-from recordings.naming import Namer, Naming
+from recordings.naming import MetadataResolver, Naming
 from schemas.errors import RecordingError
 from trainer.recordings import Found, OnError, Recording, describe
 
@@ -36,7 +36,7 @@ def find_labelled(
         SettingsError: ``naming`` makes no sense.
     """
     names, problems = listed(folder, "labelled recordings")
-    namer = Namer(folder, naming)
+    namer = MetadataResolver(folder, naming)
     labels = namer.labels or {}
     known = [namer.known(name) for name in names]
     in_train = sum(one.part == "train" for one in known)

@@ -15,8 +15,8 @@ from backtest.store import ScoreStore
 from recordings import SUFFIXES, Notes, RecordingInfo, recording_info
 from recordings.cut import frame_count, offset_us
 from recordings.find import Problem, checked_folder, sort_key, walk
-from recordings.naming import Known, Namer
-from recordings.times import NONE, NoTime
+from recordings.name_times import NONE, NoTimestamp
+from recordings.naming import MetadataResolver, RecordingMetadata
 from schemas.errors import FrameRejected, RecordingError, SettingsError
 from schemas.times import format_rfc3339
 from stream_app.pipeline import Router
@@ -29,7 +29,7 @@ class _Seen(NamedTuple):
     """A file as it was found; None where nothing is known of it."""
 
     name: str
-    known: Known | None
+    known: RecordingMetadata | None
     size: int
     mtime_ns: int
     info: RecordingInfo | str  # or why there is none
@@ -66,7 +66,7 @@ class Finder:
 
     def __init__(self, config: ReplayConfig, store: ScoreStore, router: Router, looked: Callable[[int], None]) -> None:
         self._config, self._store, self._router, self._looked = config, store, router, looked
-        self._namer = Namer(config.folder, config.naming)
+        self._namer = MetadataResolver(config.folder, config.naming)
         self._rule = config.times if self._namer.timed_by is None else str(self._namer.timed_by)
         self._in_train = 0
         self._untimed = 0
@@ -111,7 +111,7 @@ class Finder:
         notes = (*self._namer.notes(), *self._said, *self._notes.lines())
         return FoundFolder(times, count, self._in_train, int(unplaced.fetchone()[0]), notes)
 
-    def _known(self, found: str | Problem) -> Known | Problem | None:
+    def _known(self, found: str | Problem) -> RecordingMetadata | Problem | None:
         """Return what is known of a recording, None if it belongs to a training set that is left alone."""
         if isinstance(found, Problem):
             self._unseen += found.count
@@ -125,7 +125,7 @@ class Finder:
             return None
         return known
 
-    def _look(self, found: Known | Problem) -> _Seen:
+    def _look(self, found: RecordingMetadata | Problem) -> _Seen:
         """Read a recording's header; runs in a thread."""
         if isinstance(found, Problem):
             return _Seen(found.name, None, 0, 0, found.reason)
@@ -189,7 +189,7 @@ class Finder:
                 self._unclear += 1
                 self._first_unclear = self._first_unclear or f"{known.name}: {known.unclear}"
             return known.unplaced or known.unclear
-        if isinstance(known.start, NoTime) and self._rule not in {"files", "pace"}:
+        if isinstance(known.start, NoTimestamp) and self._rule not in {"files", "pace"}:
             if self._rule != "auto":
                 return f"no time: {known.start.reason}"
             self._untimed += 1

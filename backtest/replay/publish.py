@@ -14,7 +14,7 @@ from backtest.store import ScoreStore
 from edge_agent.memory_buffer import MemoryBuffer
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, Publisher
-from edge_agent.times import Clock, SystemClock
+from edge_agent.timeline import Clock, SystemClock
 from recordings import container
 from schemas.errors import SettingsError
 from schemas.frame import frame_headers

@@ -17,7 +17,7 @@ from typing import Any, Final
 from recordings import container, decode
 from recordings.layout import path_info
 from recordings.listing import RECORDED
-from recordings.words import Label
+from recordings.name_words import Label
 from schemas.errors import FrameRejected, RecordingError
 from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.times import format_rfc3339

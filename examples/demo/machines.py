@@ -12,7 +12,7 @@ import soundfile
 from edge_agent.simulator import MachineSpec, make_plant, write_plant
 from edge_agent.simulator.plant_recordings import machine_truth
 from recordings.find import Problem, checked_folder, sort_key, walk
-from recordings.naming import Known, Namer
+from recordings.naming import MetadataResolver, RecordingMetadata
 from schemas.errors import RecordingError
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
@@ -97,7 +97,7 @@ def recorded(folder: Path) -> list[DemoMachine]:
 
 def _recorded_machines(folder: Path) -> Iterator[DemoMachine]:
     checked_folder(folder, "a folder for each machine")
-    namer = Namer(folder)
+    namer = MetadataResolver(folder)
     walked = list(walk(folder, SUFFIXES))
     for problem in (one for one in walked if isinstance(one, Problem)):
         raise RecordingError(f"{problem.name}: {problem.reason}")
@@ -132,7 +132,7 @@ def _duration_s(path: Path) -> float:
         raise RecordingError(f"{path} can't be played: {error.error_string}") from None
 
 
-def _train_folder(folder: Path, machine: str, known: list[Known]) -> Path | None:
+def _train_folder(folder: Path, machine: str, known: list[RecordingMetadata]) -> Path | None:
     """Return the folder that holds a machine's recordings to train on, and nobody else's."""
     own = [folder / one.name for one in known if one.machine == machine and one.part == "train"]
     if not own:

@@ -25,7 +25,7 @@ KEPT_COPIES = 4  # of each model: a rollback needs no download
 _SHA_DIGITS = 12
 
 
-class Registry(Protocol):
+class VersionSource(Protocol):
     """Where versions of models are: :class:`whirr.mlflow_client.ModelRegistry`."""
 
     def resolve(self, uri: ModelUri) -> Version: ...  # noqa: D102
@@ -61,7 +61,7 @@ class RegisteredFiles(ModelFiles):
         registry: Where they come from.
     """
 
-    def __init__(self, folder: Path, registry: Registry) -> None:
+    def __init__(self, folder: Path, registry: VersionSource) -> None:
         self._folder = folder
         self._registry = registry
         self._verified: set[Path] = set()

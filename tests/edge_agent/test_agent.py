@@ -18,7 +18,7 @@ from edge_agent.publisher import RetryableError
 from edge_agent.simulator import make_plant
 from edge_agent.sources import SimulatedSource
 from edge_agent.stretch import Source, Stretch
-from edge_agent.times import Timeline
+from edge_agent.timeline import Timeline
 from recordings.samples import SignalFormat
 from schemas.errors import ServiceUnavailable, SettingsError
 from tests.edge_agent.fakes import START_US, FakeClock, FakeSink, ListSource, away, noise

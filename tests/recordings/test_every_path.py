@@ -24,7 +24,7 @@ from edge_agent.stretch import Stretch
 from recordings import decode, read_recording, recording_info
 from recordings.cut import frame_bounds, frame_count
 from recordings.encode import encode, encoded_frames
-from recordings.naming import Known
+from recordings.naming import RecordingMetadata
 from schemas.errors import FrameRejected, RecordingError
 from schemas.frame import FrameRecord
 from tests.recordings.audio_files import (
@@ -49,9 +49,9 @@ from trainer.recordings import Part, Problem, describe, find_recordings
 FRAME_S = 0.2
 
 
-def _known(name: str) -> Known:
+def _known(name: str) -> RecordingMetadata:
     nothing = dict.fromkeys(("machine", "source", "label", "unclear", "onset_s", "part", "unplaced"))
-    return Known(name=name, start=0, **nothing)  # type: ignore[arg-type]
+    return RecordingMetadata(name=name, start=0, **nothing)  # type: ignore[arg-type]
 
 
 def as_read(path: Path) -> np.ndarray:

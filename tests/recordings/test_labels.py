@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recordings.layout import label_of
-from recordings.words import LABEL_OF_WORD, Unclear, folder_name, label_in
+from recordings.name_words import LABEL_OF_WORD, AmbiguousLabel, folder_name, label_in
 
 DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
 
@@ -91,12 +91,12 @@ def test_names_tell_labels(name: str, label: str | None):
     ],
 )  # fmt: skip
 def test_what_would_have_to_be_guessed_is_unclear(name: str):
-    assert isinstance(label_of(name), Unclear)
+    assert isinstance(label_of(name), AmbiguousLabel)
 
 
 def test_a_contradiction_says_what_says_what():
     said = label_of("plant/anomaly/normal_07.wav")
-    assert said == Unclear("its name says normal, folder 'anomaly' says anomaly")
+    assert said == AmbiguousLabel("its name says normal, folder 'anomaly' says anomaly")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from backtest.replay.recording import record
 from recordings.find import sort_key, walk
 from recordings.layout import home_machine, path_info
 from recordings.machine_ids import machine_id
-from recordings.naming import Namer, Naming
+from recordings.naming import MetadataResolver, Naming
 from schemas.errors import RecordingError
 from schemas.frame import MACHINE_ID, FrameRecord, frame_headers
 from tests.models import encoded, noise
@@ -136,8 +136,8 @@ def frame(machine: str, source: str, after_us: int) -> FrameRecord:
     return FrameRecord(machine.encode(), value, headers, RECORDED_US // 1000 + 1000, "frames")
 
 
-def _namer(folder: Path = Path("/data/plant"), **naming) -> Namer:
-    return Namer(folder, Naming(**naming))
+def _namer(folder: Path = Path("/data/plant"), **naming) -> MetadataResolver:
+    return MetadataResolver(folder, Naming(**naming))
 
 
 def test_two_folders_are_never_one_machine():
@@ -204,7 +204,7 @@ def test_what_whirr_record_wrote_is_found_again_whatever_the_machines_are_called
             yield one
 
     asyncio.run(record(records(), tmp_path, "normal"))
-    namer = Namer(tmp_path)
+    namer = MetadataResolver(tmp_path)
     known = [namer.known(one) for one in walk(tmp_path, (".wav",)) if isinstance(one, str)]
     assert sorted((one.machine, one.source, one.label, one.part, one.start) for one in known) == sorted(
         (machine, f"{machine}-sensor", "normal", None, RECORDED_US + index) for index, machine in enumerate(machines)

@@ -12,7 +12,7 @@ import pytest
 from commands import run
 from feature_repo import fields
 from feature_repo.history import History
-from recordings.times import time_in
+from recordings.name_times import time_in
 from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline.rolling import RollingMean
 from stream_app.pipeline.statistics import STATISTICS

@@ -44,28 +44,28 @@ def _play(
     return played.machines["m"]
 
 
-def feel(tally: MachineTally) -> AlertFigures:
+def figures_of(tally: MachineTally) -> AlertFigures:
     return tally.figures
 
 
 def test_a_fault_is_found_after_as_many_frames_as_the_rule_asks_for(tmp_path: Path, model: Model) -> None:
     tally = _play(model, [_recording(tmp_path, "normal", 8, 1), _recording(tmp_path, "anomaly", 6, 10)])
-    felt = feel(tally)
-    assert (felt.faults, felt.found, felt.already_open) == (1, 1, 0)
-    assert felt.delays_s == (3.0,)  # the third frame has been heard three seconds after the onset
-    assert felt.anomalous_open_share == pytest.approx(4 / 6)
-    assert felt.normal_open_share == 0.0
-    assert (felt.false_alerts, felt.normal_s, tally.sensor_alerts) == (0, 8.0, 0)
+    figures = figures_of(tally)
+    assert (figures.faults, figures.found, figures.already_open) == (1, 1, 0)
+    assert figures.delays_s == (3.0,)  # the third frame has been heard three seconds after the onset
+    assert figures.anomalous_open_share == pytest.approx(4 / 6)
+    assert figures.normal_open_share == 0.0
+    assert (figures.false_alerts, figures.normal_s, tally.sensor_alerts) == (0, 8.0, 0)
     assert (tally.frames, tally.streams[0].threshold, tally.spans) == (14, 1.0, [IncidentSpan(10, 14)])
 
 
 def test_a_known_onset_within_the_recording_counts_from_there(tmp_path: Path, model: Model) -> None:
     both = [_recording(tmp_path, "normal", 4, 1), _recording(tmp_path, "anomaly", 6, 10, onset_s=1.5)]
-    felt = feel(_play(model, both))
-    assert felt.normal_s == 5.5
-    assert felt.delays_s == (1.5,)
+    figures = figures_of(_play(model, both))
+    assert figures.normal_s == 5.5
+    assert figures.delays_s == (1.5,)
     # An alert that has come before the onset is a false one, even within the recording.
-    late = feel(_play(model, [both[0], _recording(tmp_path, "anomaly_2", 6, 10, onset_s=3.5)]))
+    late = figures_of(_play(model, [both[0], _recording(tmp_path, "anomaly_2", 6, 10, onset_s=3.5)]))
     assert (late.delays_s, late.false_alerts, late.already_open) == ((None,), 1, 1)
 
 
@@ -76,11 +76,11 @@ def test_false_alerts_are_counted_before_the_onset(tmp_path: Path, model: Model)
         _recording(tmp_path, "normal_3", 8, 1),  # five frames close the incident
         _recording(tmp_path, "anomaly", 2, 10),  # too short for 3 of 5
     ]
-    felt = feel(_play(model, recordings))
-    assert (felt.false_alerts, felt.normal_s) == (1, 18.0)
+    figures = figures_of(_play(model, recordings))
+    assert (figures.false_alerts, figures.normal_s) == (1, 18.0)
     # From the third loud frame until the fifth quiet one, at whose end it is closed.
-    assert felt.normal_open_share == pytest.approx(6 / 18)
-    assert (felt.delays_s, felt.already_open, felt.anomalous_open_share) == ((None,), 0, 0.0)
+    assert figures.normal_open_share == pytest.approx(6 / 18)
+    assert (figures.delays_s, figures.already_open, figures.anomalous_open_share) == ((None,), 0, 0.0)
 
 
 def test_recordings_at_intervals_take_the_time_between_them(tmp_path: Path, model: Model) -> None:
@@ -88,15 +88,15 @@ def test_recordings_at_intervals_take_the_time_between_them(tmp_path: Path, mode
         *(_recording(tmp_path, f"normal_{number}", 1, 1) for number in range(6)),
         *(_recording(tmp_path, f"anomaly_{number}", 1, 10) for number in range(4)),
     ]
-    felt = feel(_play(model, recordings, every_s=10.0))
-    assert felt.normal_s == 60.0
-    assert felt.delays_s == (21.0,)
+    figures = figures_of(_play(model, recordings, every_s=10.0))
+    assert figures.normal_s == 60.0
+    assert figures.delays_s == (21.0,)
 
 
 def test_every_anomalous_frame_is_an_alert_in_mode_every(tmp_path: Path, model: Model) -> None:
     recordings = [_recording(tmp_path, "normal", 2, 10), _recording(tmp_path, "anomaly", 2, 10)]
-    felt = feel(_play(model, recordings, Route(model="model", mode="every")))
-    assert (felt.false_alerts, felt.delays_s, felt.already_open) == (2, (1.0,), 0)
+    figures = figures_of(_play(model, recordings, Route(model="model", mode="every")))
+    assert (figures.false_alerts, figures.delays_s, figures.already_open) == (2, (1.0,), 0)
 
 
 def test_a_dead_sensor_is_no_fault_of_the_machine(tmp_path: Path, model: Model) -> None:
@@ -106,8 +106,8 @@ def test_a_dead_sensor_is_no_fault_of_the_machine(tmp_path: Path, model: Model) 
 
 
 def test_a_machine_without_anomalies_has_no_fault_to_find(tmp_path: Path, model: Model) -> None:
-    felt = feel(_play(model, [_recording(tmp_path, "normal", 4, 1)]))
-    assert (felt.faults, felt.recall, felt.delay_s_max, felt.anomalous_open_share, felt.normal_s) == (
+    figures = figures_of(_play(model, [_recording(tmp_path, "normal", 4, 1)]))
+    assert (figures.faults, figures.recall, figures.delay_s_max, figures.anomalous_open_share, figures.normal_s) == (
         0,
         None,
         None,
@@ -117,9 +117,9 @@ def test_a_machine_without_anomalies_has_no_fault_to_find(tmp_path: Path, model:
 
 
 def test_totals_are_over_machines(tmp_path: Path, model: Model) -> None:
-    healthy = feel(_play(model, [_recording(tmp_path, "normal_1", 4, 1)]))
-    false = feel(_play(model, [_recording(tmp_path, "normal_2", 6, 10)]))
-    faulty = feel(_play(model, [_recording(tmp_path, "normal_3", 5, 1), _recording(tmp_path, "anomaly", 5, 10)]))
+    healthy = figures_of(_play(model, [_recording(tmp_path, "normal_1", 4, 1)]))
+    false = figures_of(_play(model, [_recording(tmp_path, "normal_2", 6, 10)]))
+    faulty = figures_of(_play(model, [_recording(tmp_path, "normal_3", 5, 1), _recording(tmp_path, "anomaly", 5, 10)]))
     assert total([healthy, false, faulty]) == AlertFigures(
         delays_s=(3.0,),
         false_alerts=1,

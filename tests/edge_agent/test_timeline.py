@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_agent.framer import Cut
-from edge_agent.times import LiveTimes, PlaybackTimes, Timeline
+from edge_agent.timeline import LiveTimes, PlaybackTimes, Timeline
 from recordings.samples import SignalFormat
 from schemas.errors import SettingsError
 from tests.edge_agent.fakes import START_US, FakeClock

@@ -83,7 +83,7 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 @dataclass(frozen=True, slots=True)
-class Unclear:
+class AmbiguousLabel:
     """A label that can't be told, and why.
 
     Attributes:
@@ -101,7 +101,7 @@ def words_of(text: str) -> list[str]:
     return [_NUMBER if run.isdecimal() else word.casefold() for run in runs for word in _HUMP.split(run)]
 
 
-def label_in(text: str) -> Label | Unclear | None:
+def label_in(text: str) -> Label | AmbiguousLabel | None:
     """Return the label that a name says, None if it says none, or why it can't be told."""
     words = words_of(text)
     found: dict[Label, str] = {}
@@ -111,10 +111,10 @@ def label_in(text: str) -> Label | Unclear | None:
         label = LABEL_OF_WORD.get(word)
         if label is None:
             if _LABEL_INSIDE.search(word) and not _NO_LABEL_INSIDE.fullmatch(word):
-                return Unclear(f"{text!r} holds the word {word!r}")
+                return AmbiguousLabel(f"{text!r} holds the word {word!r}")
             continue
         if denied := _denied(words, index):
-            return Unclear(f"{text!r} says {denied!r}")
+            return AmbiguousLabel(f"{text!r} says {denied!r}")
         if index not in (ends[0], ends[-1]) and word in _AT_ENDS:
             continue
         if index != ends[-1] and word in _AT_THE_END:
@@ -122,9 +122,11 @@ def label_in(text: str) -> Label | Unclear | None:
             continue
         found[label] = word
     if len(found) > 1:
-        return Unclear(f"{text!r} says both {found['normal']!r} and {found['anomaly']!r}")
+        return AmbiguousLabel(f"{text!r} says both {found['normal']!r} and {found['anomaly']!r}")
     if not found and doubtful:
-        return Unclear(f"in {text!r} the word {doubtful!r} may be its label or part of another name", yields=True)
+        return AmbiguousLabel(
+            f"in {text!r} the word {doubtful!r} may be its label or part of another name", yields=True
+        )
     return next(iter(found), None)
 
 
@@ -156,7 +158,7 @@ class FolderName:
         is_role: Whether it is named for that alone, and so for no machine.
     """
 
-    label: Label | Unclear | None = None
+    label: Label | AmbiguousLabel | None = None
     hint: Label | None = None
     part: Part | None = None
     is_role: bool = False
@@ -178,6 +180,6 @@ def folder_name(text: str) -> FolderName:
         parts = {_PARTS[word] for word in words if word in _PARTS}
         return FolderName(label=label_in(text), part=parts.pop() if len(parts) == 1 else None, is_role=True)
     label = label_in(text)
-    if isinstance(label, Unclear) and not label.yields:
+    if isinstance(label, AmbiguousLabel) and not label.yields:
         return FolderName(label=label)
     return FolderName(hint=LABEL_OF_WORD[certain[0]] if certain else "anomaly" if {*words[-1:]} & _AT_THE_END else None)

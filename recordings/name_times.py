@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
 
-from recordings.words import LABEL_OF_WORD, words_of
+from recordings.name_words import LABEL_OF_WORD, words_of
 from schemas.errors import SettingsError
 
 _YEARS: Final = range(1970, 2100)
@@ -66,7 +66,7 @@ NONE: Final = "its name holds none"
 
 
 @dataclass(frozen=True, slots=True)
-class NoTime:
+class NoTimestamp:
     """A name holds no time, or none that can be read in one way only; ``reason`` says what there is."""
 
     reason: str
@@ -76,7 +76,7 @@ class _Doubt(Exception):
     """A time that can be read in several ways, or in none."""
 
 
-def time_in(text: str, zone: tzinfo) -> int | NoTime:
+def time_in(text: str, zone: tzinfo) -> int | NoTimestamp:
     """Return the time that a text holds, in microseconds since the epoch, or why there is none.
 
     Args:
@@ -93,15 +93,15 @@ def time_in(text: str, zone: tzinfo) -> int | NoTime:
                 except _Doubt as doubt:
                     doubts += [str(doubt)] if str(doubt) else []
         if doubts:
-            return NoTime(doubts[0])
+            return NoTimestamp(doubts[0])
         if found:
             break
     if not found:
         numbers = [match["number"] for match in _epochs(text)]
         found = {int(number) * _EPOCH_UNIT_US[len(number)]: number for number in numbers}
     if len(found) > 1:
-        return NoTime(f"two times, {' and '.join(map(repr, list(found.values())[:2]))}")
-    return next(iter(found)) if found else NoTime(NONE)
+        return NoTimestamp(f"two times, {' and '.join(map(repr, list(found.values())[:2]))}")
+    return next(iter(found)) if found else NoTimestamp(NONE)
 
 
 def is_date(text: str) -> bool:
@@ -116,7 +116,7 @@ def is_date(text: str) -> bool:
 
 def before_time(text: str, zone: tzinfo) -> str | None:
     """Return what stands before the time that a name holds, None if it holds none."""
-    if isinstance(time_in(text, zone), NoTime):
+    if isinstance(time_in(text, zone), NoTimestamp):
         return None
     return text[: next(one.start() for pattern in (_DATED, _EPOCH) for one in pattern.finditer(text))]
 
@@ -231,7 +231,7 @@ _DIRECTIVES: Final[dict[str, str]] = {
 }  # fmt: skip
 
 
-def time_format(form: str, shown: str) -> tuple[str, Callable[[str, tzinfo], int | NoTime]]:
+def time_format(form: str, shown: str) -> tuple[str, Callable[[str, tzinfo], int | NoTimestamp]]:
     """Return what a form of ``strftime`` matches, as a regular expression, and a reader of what it matched.
 
     Args:
@@ -256,14 +256,14 @@ def time_format(form: str, shown: str) -> tuple[str, Callable[[str, tzinfo], int
         )
     pattern = "".join(_DIRECTIVES[part] if odd % 2 else re.escape(part) for odd, part in enumerate(parts))
 
-    def read(text: str, zone: tzinfo) -> int | NoTime:
+    def read(text: str, zone: tzinfo) -> int | NoTimestamp:
         try:
             moment = datetime.strptime(text, form)
             if moment.year not in _YEARS:
-                return NoTime(f"the year of {text!r} is {moment.year}")
+                return NoTimestamp(f"the year of {text!r} is {moment.year}")
             own = moment.tzinfo or zone
             return _in_zone(moment.replace(tzinfo=None), own, text)
         except (ValueError, _Doubt) as error:
-            return NoTime(str(error))
+            return NoTimestamp(str(error))
 
     return pattern, read

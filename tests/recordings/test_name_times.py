@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recordings.name_times import NoTimestamp, time_in
 from recordings.pattern import Pattern
-from recordings.times import NoTime, time_in
 from schemas.errors import SettingsError
 from schemas.times import format_rfc3339, parse_rfc3339
 
@@ -24,7 +24,7 @@ MOMENTS = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1))
 
 def read(text: str, zone=BERLIN) -> str | None:
     found = time_in(text, zone)
-    return None if isinstance(found, NoTime) else format_rfc3339(found)
+    return None if isinstance(found, NoTimestamp) else format_rfc3339(found)
 
 
 @pytest.mark.parametrize(("text", "time"), DOCUMENTED)
@@ -96,7 +96,7 @@ def test_other_times(text: str, time: str | None):
 )
 def test_why_there_is_no_time(text: str, reason: str):
     found = time_in(text, BERLIN)
-    assert isinstance(found, NoTime)
+    assert isinstance(found, NoTimestamp)
     assert re.search(reason, found.reason)
 
 
@@ -144,7 +144,7 @@ def test_what_strftime_writes_is_read_or_no_time(moment, form, before, after):
     meant = moment if "%f" in form else moment.replace(microsecond=0)
     told = int((meant.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
     if "%d.%m" in form or "%m-%d-%Y" in form or "%d%m%Y" in form:
-        assert found == told or isinstance(found, NoTime)
+        assert found == told or isinstance(found, NoTimestamp)
         assert moment.day <= 12 or "%d%m%Y" in form or found == told
     else:
         assert found == told
@@ -152,7 +152,7 @@ def test_what_strftime_writes_is_read_or_no_time(moment, form, before, after):
 
 @given(st.text(alphabet="0123456789-_.: TZ+APMh", max_size=60))
 def test_any_text_has_an_answer(text: str):
-    assert isinstance(time_in(text, BERLIN), int | NoTime)
+    assert isinstance(time_in(text, BERLIN), int | NoTimestamp)
 
 
 @pytest.mark.parametrize(
