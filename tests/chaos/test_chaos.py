@@ -195,7 +195,10 @@ async def test_a_link_that_is_cut_refuses_until_it_is_mended() -> None:
         with pytest.raises(OSError, match="Connect"):
             await asyncio.open_connection("127.0.0.1", link.ports[0])
         await link.mend()
-        assert await _ask(*await asyncio.open_connection("127.0.0.1", link.ports[0])) == b"ping"
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", link.ports[0])
+        assert await _ask(reader, writer) == b"ping"
+        writer.close()
         link.close()
 
 
@@ -210,6 +213,7 @@ async def test_a_link_that_stalls_delivers_once_it_is_mended() -> None:
         assert not asked.done()
         await link.mend()
         assert await asked == b"ping"
+        writer.close()
         link.close()
 
 
