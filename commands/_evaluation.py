@@ -19,20 +19,16 @@ from whirr.durations import spoken
 _GOOD, _POOR = 0.9, 0.7
 
 
-class QuietEvaluationObserver(EvaluationObserver):
-    """Says nothing but what is to be said about recordings as they were read, on stderr."""
-
-    def on_found(self, found: Found) -> None:
-        """Say it."""
-        print_notes(found.notes)
-
-
 class PrintingEvaluationObserver(WithProgress, EvaluationObserver):
-    """Shows how an evaluation goes on; a context manager, for the progress bar."""
+    """Shows how an evaluation goes on; a context manager, for the progress bar.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: Say nothing but what is to be said about recordings as they were read, on stderr.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
         columns = (TextColumn("scoring   "), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=stdout, transient=True, disable=not stdout.is_terminal)
+        self._progress = Progress(*columns, console=stdout, transient=True, disable=quiet or not stdout.is_terminal)
         self._task = self._progress.add_task("scoring", start=False)
 
     def on_found(self, found: Found) -> None:

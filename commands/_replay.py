@@ -36,27 +36,23 @@ _SHOWN_MACHINES = 40
 _SHOWN_UNFAMILIAR = 5
 
 
-class QuietReplayObserver(ReplayObserver):
-    """Says nothing but what is to be said about recordings as they were read, on stderr."""
-
-    def on_notes(self, notes: tuple[str, ...]) -> None:
-        """Say it."""
-        print_notes(notes)
-
-
 class PrintingReplayObserver(WithProgress, ReplayObserver):
-    """Shows how a replay goes on, on stderr; a context manager, for the progress bar."""
+    """Shows how a replay goes on, on stderr; a context manager, for the progress bar.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: Say nothing but what is to be said about recordings as they were read.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
         columns = (
             TextColumn("{task.description:<9}"),
             BarColumn(),
             TextColumn("{task.fields[shown]}"),
             TimeRemainingColumn(),
         )
-        self._progress = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+        self._progress = Progress(*columns, console=stderr, transient=True, disable=quiet or not stderr.is_terminal)
         self._task = self._progress.add_task("looking", total=None, shown="")
-        self._audio_s = 0.0
+        self._audio_s, self._quiet = 0.0, quiet
         self._progress.start()
 
     def on_looked(self, files: int) -> None:
@@ -69,7 +65,7 @@ class PrintingReplayObserver(WithProgress, ReplayObserver):
 
     def on_found(self, counts: StoredCounts, jobs: int) -> None:
         """Show how much there is to score."""
-        if counts.done:
+        if counts.done and not self._quiet:
             stderr.print(f"{counts.done} of {counts.frames} frames were scored before; going on")
         shown = f"{counts.frames - counts.done} frames on {jobs} core{'s' * (jobs != 1)}"
         self._progress.reset(self._task, description="scoring", total=counts.frames, completed=counts.done, shown=shown)

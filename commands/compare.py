@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,14 +45,14 @@ def compare(
     from backtest.replay.run import replay as run_replay
     from backtest.store import opened
     from commands._publishing import bar, print_published, send
-    from commands._replay import PrintingReplayObserver, QuietReplayObserver, print_replay
+    from commands._replay import PrintingReplayObserver, print_replay
 
     check_folder(config.out, "--out")
     end_as_interrupted()
     settings = models.settings(kafka_bootstrap_servers=bootstrap, frames_topic=topic)
     times_as_fast = speed_of(speed)
     champions = models.load(settings)
-    with nullcontext(QuietReplayObserver()) if as_json else PrintingReplayObserver() as observer:
+    with PrintingReplayObserver(quiet=as_json) as observer:
         summary = run_replay(config, champions, observer)
     since_us = time.time_ns() // 1000 - 1_000_000
     with opened(config.out, {**config.what_scores_depend_on, "model": identity(champions)}) as store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +33,7 @@ def evaluate(
     the model's: nothing is tuned on the labels.
     """
     from backtest.evaluation.evaluate import evaluate as run_evaluation
-    from commands._evaluation import PrintingEvaluationObserver, QuietEvaluationObserver, print_evaluation
+    from commands._evaluation import PrintingEvaluationObserver, print_evaluation
     from whirr.settings import load_settings
 
     if report is not None:
@@ -44,7 +43,7 @@ def evaluate(
         from trainer.registration import check_registry
 
         check_registry(settings)
-    with nullcontext(QuietEvaluationObserver()) if as_json else PrintingEvaluationObserver() as observer:
+    with PrintingEvaluationObserver(quiet=as_json) as observer:
         result = run_evaluation(config, observer, settings)
     logged: str | None = None
     if report is not None or mlflow:

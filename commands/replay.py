@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +51,7 @@ def replay(
     """
     from backtest.replay.gates import parse_gate
     from backtest.replay.run import replay as run_replay
-    from commands._replay import PrintingReplayObserver, QuietReplayObserver, conclude
+    from commands._replay import PrintingReplayObserver, conclude
 
     check_folder(config.out, "--out")
     if report is not None:
@@ -61,7 +60,7 @@ def replay(
     end_as_interrupted()
     champions = models.load(models.settings())
     try:
-        with nullcontext(QuietReplayObserver()) if as_json else PrintingReplayObserver() as observer:
+        with PrintingReplayObserver(quiet=as_json) as observer:
             summary = run_replay(config, champions, observer)
     except KeyboardInterrupt:
         print_warning(f"interrupted; what is scored is kept in {config.out}: the same command goes on from there")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +40,6 @@ def rescore(
     from backtest.replay.gates import parse_gate
     from backtest.replay.rescoring import Range
     from backtest.replay.rescoring import rescore as run_rescoring
-    from backtest.replay.run import ReplayObserver
     from backtest.scoring import jobs_for
     from commands._replay import PrintingReplayObserver, conclude
     from whirr.alert_reader import parse_since
@@ -55,6 +53,6 @@ def rescore(
     until_us = None if until is None else parse_since(until, now_us)
     champions = models.load(settings)
     wanted, processes = Range(since_us, until_us, machine), jobs_for(_MANY, jobs)
-    with nullcontext(ReplayObserver()) if as_json else PrintingReplayObserver() as observer:
+    with PrintingReplayObserver(quiet=as_json) as observer:
         summary = asyncio.run(run_rescoring(out, settings, wanted, champions, processes, observer, restart=restart))
     conclude(summary, gates, as_json)
