@@ -1,4 +1,4 @@
-"""Recordings: which files hold signal, and the one reader of their samples, for edge, training, replay and worker.
+"""Recordings, from files to frames: find, label, time, read, cut (:mod:`recordings.cut`), encode; for all who use them.
 
 Needs numpy and soundfile alone; scipy where a MATLAB file is read.
 """

@@ -58,6 +58,7 @@ class FolderSource:
         self._loop, self._on_error, self._columns = loop, on_error, columns
         self._files_read = 0
         self._damaged: set[Path] = set()
+        self._others_damaged = 0  # that are named by their number alone
         self.files = list(self._usable(found(paths, order)))
         if not self.files:
             raise RecordingError(
@@ -69,7 +70,7 @@ class FolderSource:
 
     def counts(self) -> dict[str, int]:
         """Return files read (each round anew) and files that were damaged."""
-        return {"files_read": self._files_read, "files_damaged": len(self._damaged)}
+        return {"files_read": self._files_read, "files_damaged": len(self._damaged) + self._others_damaged}
 
     async def __aiter__(self) -> AsyncIterator[Stretch]:
         """Yield the files' signal, a second or less at a time."""
@@ -89,6 +90,7 @@ class FolderSource:
         for path in paths:
             if isinstance(path, Problem):
                 self._refuse(Path(path.name), RecordingError(path.reason))
+                self._others_damaged += path.count - 1
                 continue
             try:
                 info = recording_info(path, self._columns)

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from edge_agent.sources import FolderSource
 from recordings import is_table, matlab, read_recording, recording_info
 from recordings.columns import time_unit_s
 from recordings.tables import rate_in_name
@@ -437,6 +438,7 @@ def test_tables_without_a_rate_are_named_beside_others_that_state_theirs(tmp_pat
     (problem,) = find_recordings(tmp_path).problems
     assert (problem.name, problem.count) == ("b0.csv and 3 more", 4)
     assert problem.reason.startswith("hold numbers but state no sample rate; expected one of sr, fs")
+    assert FolderSource([tmp_path]).counts()["files_damaged"] == 4
     with pytest.raises(RecordingError, match=r"^4 of the files in .*b0\.csv and 3 more: hold numbers"):
         find_recordings(tmp_path, on_error="fail")
 
