@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,9 +44,7 @@ def eventually(predicate: Callable[[], Answer], deadline_s: float = 10.0, what: 
     return answer
 
 
-async def eventually_async(
-    predicate: Callable[[], Answer | Awaitable[Answer]], deadline_s: float = 10.0, what: str = ""
-) -> Answer:
+async def eventually_async(predicate: Callable[[], Any], deadline_s: float = 10.0, what: str = "") -> Any:
     """As :func:`eventually`, with the event loop running on; ``predicate`` may be a coroutine function."""
     end = time.monotonic() + deadline_s
     while True:

@@ -48,7 +48,7 @@ def record(
     partition: int = 0,
 ) -> FrameRecord:
     """A frame's record as Whirr's own producers would send it; bare, without headers, if it has no recording time."""
-    headers = frame_headers(machine_id, source, recorded_us, value, sequence) if recorded_us is not None else []
+    headers = frame_headers(machine_id, source, recorded_us, value or b"", sequence) if recorded_us is not None else []
     stamp_ms = (recorded_us if recorded_us is not None else START_US) // 1000
     return FrameRecord(machine_id.encode(), value, tuple(headers), stamp_ms, partition=partition, offset=offset)
 

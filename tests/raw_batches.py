@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cramjam
 from aiokafka import AIOKafkaProducer
@@ -88,7 +89,7 @@ def bomb(codec: str, size: int) -> bytes:
         payload = b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1)
         payload += b"".join(struct.pack(">i", len(block)) + block for block in blocks)
     else:
-        kinds = {
+        kinds: dict[str, Callable[[], Any]] = {
             "gzip": lambda: cramjam.gzip.Compressor(6),
             "lz4": lambda: cramjam.lz4.Compressor(level=1, content_checksum=False, block_linked=False),
             "zstd": lambda: cramjam.zstd.Compressor(3),

@@ -130,7 +130,7 @@ def test_the_readme_leads_from_nothing_to_an_alert(tmp_path: Path):
                 assert Settings(**tomllib.loads(text)).route_for("pump-2") is not None
             elif language == "python":
                 log = reader.runs(text)
-                eventually(lambda log=log: "pump-2 opened" in log.read_text(), 60, what="an alert for the program")
+                eventually(lambda log=log: "pump-2 opened" in log.read_text(), 60, what="an alert for the program")  # type: ignore[misc]
             else:
                 for line in text.splitlines():
                     if not line.startswith(tuple(f"$ {known}" for known in ELSEWHERE)):

@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -249,7 +250,7 @@ def test_alerts_of_a_machine_that_stands_still_call_for_a_running_level() -> Non
         ({"m": (0,)}, "m is 0"),
     ],
 )
-def test_a_grid_of_nonsense_is_refused(values: dict[str, object], message: str) -> None:
+def test_a_grid_of_nonsense_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Grid(**values)  # type: ignore[arg-type]
 

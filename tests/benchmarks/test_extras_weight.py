@@ -13,8 +13,13 @@ def test_what_is_no_extra_is_named_with_those_that_are() -> None:
 
 
 def test_each_is_printed_and_the_last_line_is_json(monkeypatch) -> None:
-    asked = []
-    monkeypatch.setattr(extras_weight, "weigh", lambda extras: asked.append(extras) or extras_weight.Weight(2, 1234))
+    asked: list[list[str]] = []
+
+    def weigh(extras: list[str]) -> extras_weight.Weight:
+        asked.append(extras)
+        return extras_weight.Weight(2, 1234)
+
+    monkeypatch.setattr(extras_weight, "weigh", weigh)
     done = CliRunner().invoke(extras_weight.app, ["base", "stream,embedded"])
     assert asked == [[], ["stream", "embedded"]]
     *lines, last = done.output.splitlines()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +21,7 @@ HEAVY = {"aiokafka", "faust", "feast", "lightning", "matplotlib", "mlflow", "num
 
 
 @pytest.fixture
-def act_as(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def act_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
     """Return a function that puts another body under the name of a command."""
 
     def replace(name: str, body: Any) -> None:

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from commands import machines
+from commands import _output, machines
 from tests.conftest import unavailable
 from tests.feature_stores import a_store, row
 from tests.helpers import eventually
@@ -90,7 +90,7 @@ def screen() -> Iterator[Screen]:
 
 @pytest.mark.parametrize("columns", [40, 80])
 def test_a_narrow_screen_shows_the_whole_hint(columns: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(machines.stdout, "_width", columns)
+    monkeypatch.setattr(_output.stdout, "_width", columns)
     client = SimpleNamespace(shown="the feature store feature_store.yaml (sqlite)", machine_ids=list, machines=list)
     board = machines.Board(client, Settings(), "*", None)  # type: ignore[arg-type]
     board.look()

@@ -191,6 +191,6 @@ def test_a_frame_that_might_be_too_large_is_refused_beforehand() -> None:
         ({"source": "a\nb"}, "printable"),
     ],
 )
-def test_names_that_no_frame_can_carry(options: dict[str, str], words: str) -> None:
+def test_names_that_no_frame_can_carry(options: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         EdgeConfig(**{"machine_id": "pump-1", "bootstrap": "nowhere:1", **options})

@@ -144,7 +144,7 @@ def test_imbalance_grows_with_the_speed_squared() -> None:
         load_std=0.0,
     )
     signal = _read(spec, 40)[0].reshape(40, -1)
-    speed = spec.running(np.arange(40) + 0.5)
+    speed = spec.running(np.arange(40, dtype=np.float64) + 0.5)
     amplitude = np.sqrt(2 * np.mean(signal**2, axis=1))
     fast = (speed > 0.1) & (speed < 0.95)
     slope = np.polyfit(np.log(speed[fast]), np.log(amplitude[fast]), 1)[0]

@@ -57,7 +57,7 @@ def _noise(samples: int = 2500, channels: int = 1, dtype: str = "int16") -> np.n
         ("a.wav", "DOUBLE", "float32", "float32"),
     ],
 )
-async def test_a_file_is_read_as_it_was_written(tmp_path: Path, name: str, subtype: str, dtype: str, kind: str) -> None:
+async def test_a_file_is_read_as_it_was_written(tmp_path: Path, name: str, subtype: str, dtype: str, kind: Any) -> None:
     samples = _noise(channels=2, dtype=dtype)
     if subtype == "PCM_24":
         samples &= ~0xFF

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ async def test_a_given_start() -> None:
         ({"speed": 2.0, "duration_s": None}, "only from a past start"),
     ],
 )
-def test_playback_that_makes_no_sense(options: dict[str, float | None], words: str) -> None:
+def test_playback_that_makes_no_sense(options: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         PlaybackTimes(FakeClock(), **{"duration_s": 1.0, **options})
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_a_part_is_written_after_a_while_or_after_many_rows(tmp_path: Path):
 
 
 def test_every_kind_of_value_comes_back_as_it_was_and_what_is_not_known_is_null(tmp_path: Path):
-    values = tuple(
+    values: tuple[Any, ...] = tuple(
         {"float64": 0.1 + i, "int64": 2**40 + i, "string": "närmst"}[f.kind] for i, f in enumerate(fields.FIELDS)
     )
     unknown = tuple(None for _ in fields.FIELDS)
@@ -306,8 +307,9 @@ def test_what_a_reader_is_at_may_be_merged_meanwhile(tmp_path: Path, monkeypatch
     for second in range(3):
         write_rows(tmp_path, [row("a", second)])
     from feature_repo.history import reader
+    from feature_repo.history.parquet_files import files_of
 
-    listed = reader.files_of
+    listed = files_of
     tidied = []
 
     def list_then_merge(folder: Path, day: date) -> list[Path]:

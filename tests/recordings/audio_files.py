@@ -183,8 +183,7 @@ def _files() -> dict[str, tuple[bytes, np.ndarray]]:
         made[f"{subtype.lower()}.wav"] = (value, _as_read(value))
     flac = written("FLAC", "PCM_S8")
     made["flac 8.flac"] = (flac, _as_read(flac))
-    for name, container, subtype in (("vorbis.ogg", "OGG", "VORBIS"), ("mp3.mp3", "MP3", None)):
-        value = written(container, subtype)
+    for name, value in (("vorbis.ogg", written("OGG", "VORBIS")), ("mp3.mp3", written("MP3", None))):
         made[name] = (value, _lossy(value))
     made["id3 before mp3.mp3"] = (ID3 + made["mp3.mp3"][0], made["mp3.mp3"][1])
     return {name: (value, np.asarray(samples, np.float32)) for name, (value, samples) in made.items()}

@@ -37,8 +37,9 @@ from tests.edge_agent.fakes import START_US, FakeSink
 from tests.models import tiny_metadata
 from trainer.backfill import _frames as history_frames
 from trainer.backfill import recording_times
-from trainer.extraction import PARQUET, ExtractConfig, Extracted, extract_features
-from trainer.feature_choice import FeatureOptions, choose_features
+from trainer.extraction import PARQUET, Extracted, extract_features
+from trainer.feature_choice import choose_features
+from trainer.options import ExtractConfig, FeatureOptions
 from trainer.recordings import Found, Part, Recording, find_recordings
 from trainer.screening import _scan
 from trainer.spectrograms import Prepared, prepare

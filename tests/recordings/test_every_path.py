@@ -24,6 +24,7 @@ from edge_agent.stretch import Stretch
 from recordings import decode, read_recording, recording_info
 from recordings.cut import frame_bounds, frame_count
 from recordings.encode import encode, encoded_frames
+from recordings.find import Problem
 from recordings.naming import RecordingMetadata
 from schemas.errors import FrameRejected, RecordingError
 from schemas.frame import FrameRecord
@@ -44,7 +45,7 @@ from tests.recordings.audio_files import (
 )
 from tests.recordings.audio_files import FLAC as FLAC_BYTES
 from trainer.reading import samples_of
-from trainer.recordings import Part, Problem, describe, find_recordings
+from trainer.recordings import Part, describe, find_recordings
 
 FRAME_S = 0.2
 

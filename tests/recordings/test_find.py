@@ -99,8 +99,8 @@ def test_names_that_cannot_be_printed_are_named_so_that_they_can(tmp_path: Path)
     names, problems = found(tmp_path)
     assert names == ["1.wav", "ümlaut\u00a0.wav"]
     assert set(problems) == {r"a\nb", r"\x1b]0;own\x07.wav", r"\xff\xfe.wav", r"folder\xff"}
-    for name, reason in problems.items():
-        assert (name + reason).encode("utf-8").decode().isprintable()
+    for shown, reason in problems.items():
+        assert (shown + reason).encode("utf-8").decode().isprintable()
 
 
 def test_a_folder_whose_path_is_no_utf8_is_refused(tmp_path: Path):

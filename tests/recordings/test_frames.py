@@ -116,7 +116,7 @@ class TestRoundTrips:
 
     def test_full_scale(self) -> None:
         body = np.array([-32768, 32767] * 800, "<i2").tobytes()
-        np.testing.assert_array_equal(decode(wav(body)).samples[0, :2], np.float32([-1, 32767 / 32768]))
+        np.testing.assert_array_equal(decode(wav(body)).samples[0, :2], np.array([-1, 32767 / 32768], np.float32))
 
     def test_duration(self) -> None:
         assert Audio(np.zeros((2, 400), np.float32), 200).duration_s == 2.0

@@ -8,6 +8,7 @@ import struct
 import tracemalloc
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,8 @@ def test_a_text_is_read_alike_whatever_its_suffix(tmp_path: Path, suffix: str) -
     found = find_recordings(tmp_path)
     assert [one.name for one in found.recordings] == ["normal_1.csv", f"normal_2{suffix}"]
     assert found.problems == ()
-    np.testing.assert_array_equal(*(_read(one.path)[0] for one in found.recordings))
+    first, second = (_read(one.path)[0] for one in found.recordings)
+    np.testing.assert_array_equal(first, second)
 
 
 def test_other_tables_beside_recordings_are_not_taken_for_signals(tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ def test_other_tables_beside_recordings_are_not_taken_for_signals(tmp_path: Path
         ({"x": np.full(100, np.nan), "fs": 1000}, "no column|sample 0 of channel 0 is nan"),
     ],
 )
-def test_what_cannot_be_used_is_told(tmp_path: Path, variables: dict[str, object], message: str) -> None:
+def test_what_cannot_be_used_is_told(tmp_path: Path, variables: dict[str, Any], message: str) -> None:
     savemat(tmp_path / "x.mat", variables, oned_as="column")
     with pytest.raises(RecordingError, match=message) as caught:
         read_recording(tmp_path / "x.mat")
@@ -170,7 +172,7 @@ TIMED = {"time": TIMES, **XYZ}
 
 
 def text_of(
-    columns: dict[str, object], *, mark: str = ",", decimal: str = ".", head: str | None = None, end: str = "\n"
+    columns: dict[str, Any], *, mark: str = ",", decimal: str = ".", head: str | None = None, end: str = "\n"
 ) -> str:
     head = mark.join(columns) if head is None else head
     rows = zip(*columns.values(), strict=True)
@@ -182,7 +184,7 @@ def text_of(
     return (f"{head}\n" if head else "") + end.join(lines) + "\n"
 
 
-def _with(**more: object) -> dict[str, object]:
+def _with(**more: object) -> dict[str, Any]:
     return {**TIMED, **more}
 
 
@@ -304,7 +306,7 @@ def test_signals_of_a_mat_are_channels_but_for_time_and_counters(tmp_path: Path)
         ({"time": TIMES, "x": np.round(X * 256)}, "whole numbers"),
     ],
 )
-def test_what_is_odd_about_a_table_is_said(tmp_path: Path, columns: dict[str, object], remark: str) -> None:
+def test_what_is_odd_about_a_table_is_said(tmp_path: Path, columns: dict[str, Any], remark: str) -> None:
     (tmp_path / "run.csv").write_text(text_of(columns))
     assert any(remark in note for note in find_recordings(tmp_path).notes)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -104,7 +105,7 @@ def test_recording_times(text, recorded_us):
 
 
 def test_unknown_repeated_and_empty_headers_do_no_harm():
-    headers = [(f"x-{i}", b"\xff" * 100) for i in range(100)]
+    headers: list[Any] = [(f"x-{i}", b"\xff" * 100) for i in range(100)]
     headers += [("ce_source", b"old"), ("ce_source", b"new"), ("ce_id", None), ("ce_specversion", b"9")]
     assert parse_frame(replace(BARE, headers=headers)).source == "new"
     assert parse_frame(replace(BARE, headers=[("ce_source", b"")])).source is None
@@ -133,7 +134,7 @@ def test_any_record_is_a_frame_or_a_rejection(key, value, headers, timestamp_ms)
 
 def test_dead_letters_fit_their_topic_whatever_the_record_held():
     letter = DeadLetter(code="value_too_large", detail="", record=replace(BARE, key=b"k" * 10**6, value=bytes(3 << 20)))
-    assert (len(letter.key), len(letter.value)) == (16 * 1024, 2 << 20)
+    assert (len(letter.key or b""), len(letter.value or b"")) == (16 * 1024, 2 << 20)
     assert dict(letter.headers())["whirr_value_bytes"] == str(3 << 20).encode()
 
 

@@ -14,8 +14,8 @@ from tests.models import encoded, noise
 from tests.trainer.test_detectors import CONFIG, SHAPES, normals, prepared
 from trainer.auto.detector import AutoDetector
 from trainer.detector import CANDIDATES
-from trainer.feature_choice import FeatureOptions
 from trainer.graph import evaluated
+from trainer.options import FeatureOptions
 from trainer.train import train_model
 from trainer.twfr_gmm.graphs import MAX_NETWORK, TimeWeighted, sorting_network
 

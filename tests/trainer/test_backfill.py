@@ -18,7 +18,8 @@ from stream_app.pipeline.rolling import RollingMean
 from stream_app.pipeline.statistics import STATISTICS
 from tests.trainer.conftest import vibration, write
 from trainer.backfill import backfill, recording_times
-from trainer.extraction import PARQUET, ExtractConfig, Extracted, extract_features
+from trainer.extraction import PARQUET, Extracted, extract_features
+from trainer.options import ExtractConfig
 from trainer.recordings import Recording
 
 START = "2026-01-31T12:00:00Z"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ class Stopping(Observer):
             raise InterruptedError
 
 
-def order(normal: Path, folder: Path, **changes: object) -> TrainConfig:
+def order(normal: Path, folder: Path, **changes: Any) -> TrainConfig:
     given = TrainConfig(normal=normal, out=folder / "m.onnx", epochs=EPOCHS, accelerator="cpu", mlflow=False, latent=4)
     return replace(given, **changes)
 
@@ -143,7 +144,7 @@ def test_the_checkpoint_beside_the_model_says_it_too(plant: Path, tmp_path: Path
     ids=str,
 )
 def test_another_training_may_not_go_on_from_a_checkpoint(
-    interrupted: TrainConfig, changes: dict[str, object], message: str
+    interrupted: TrainConfig, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         train_model(replace(interrupted, resume=True, **changes))
@@ -157,7 +158,7 @@ def test_other_recordings_may_not_go_on_from_a_checkpoint(interrupted: TrainConf
 
 
 def test_thresholds_and_names_may_change_on_the_way(interrupted: TrainConfig, tmp_path: Path) -> None:
-    changes = {"out": tmp_path / "other.onnx", "k": 2, "false_alerts": 9.0, "resume": True}
+    changes: dict[str, Any] = {"out": tmp_path / "other.onnx", "k": 2, "false_alerts": 9.0, "resume": True}
     result = train_model(replace(interrupted, **changes))
     assert result.metadata.calibration.k == 2
 
@@ -171,9 +172,7 @@ def test_thresholds_and_names_may_change_on_the_way(interrupted: TrainConfig, tm
     ],
     ids=str,
 )
-def test_what_cannot_be_resumed_is_told_before_any_work(
-    tmp_path: Path, changes: dict[str, object], message: str
-) -> None:
+def test_what_cannot_be_resumed_is_told_before_any_work(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     config = order(tmp_path / "nothing", tmp_path, checkpoints=tmp_path / "run")
     with pytest.raises(SettingsError, match=message):
         train_model(replace(config, **changes))

@@ -47,7 +47,8 @@ def test_the_graph_gives_the_modules_scores(exported: tuple[ConvAutoEncoder, Gra
     with torch.no_grad():
         expected = module(torch.from_numpy(windows))
     score, band_error = graph.score(windows)
-    assert (score.dtype, score.shape, band_error.shape) == (np.float32, (64,), windows.shape[:3])
+    assert score.dtype == np.float32
+    assert (score.shape, band_error.shape) == ((64,), windows.shape[:3])
     np.testing.assert_allclose(score, expected[0], rtol=1e-4)
     np.testing.assert_allclose(band_error, expected[1], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(band_error.mean(axis=(1, 2)), score, rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,5 +115,5 @@ def test_a_frames_score_is_the_mean_over_windows_of_the_worst_signal() -> None:
     }
 
 
-def _as_dict(config: FeatureConfig) -> dict[str, object]:
+def _as_dict(config: FeatureConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in config.__dataclass_fields__}

@@ -15,8 +15,7 @@ from stream_app.pipeline.model import Model
 from tests.models import encoded, noise
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
 from trainer.detector import DEFAULT, DETECTORS, Fitted, find_detector
-from trainer.feature_choice import FeatureOptions
-from trainer.options import TrainConfig
+from trainer.options import FeatureOptions, TrainConfig
 from trainer.spectrograms import Prepared
 from trainer.train import train_model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -16,9 +17,9 @@ from schemas import FeatureConfig
 from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline import STATISTICS, Features, resample
 from tests.trainer.conftest import vibration, write
-from trainer.extraction import CSV, INDEX, PARQUET, SPECTROGRAMS, ExtractConfig, ExtractionObserver, extract_features
-from trainer.feature_choice import FeatureOptions
+from trainer.extraction import CSV, INDEX, PARQUET, SPECTROGRAMS, ExtractionObserver, extract_features
 from trainer.feature_files import TABLE_COLUMNS, growing_array
+from trainer.options import ExtractConfig, FeatureOptions
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _extract(folder: Path, out: Path, **changes: object) -> dict[str, object]:
+def _extract(folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
     return extract_features(ExtractConfig(folder=folder, out=out, **changes)).summary()
 
 
@@ -155,9 +156,9 @@ def test_files_that_cannot_be_used_are_named_and_skipped_or_fatal(tmp_path: Path
     (tmp_path / "in" / "noise.wav").write_bytes(b"no audio at all")
     heard: list[int] = []
     observer = ExtractionObserver()
-    observer.on_recording = heard.append  # type: ignore[method-assign]
+    observer.on_recording = heard.append  # type: ignore[assignment,method-assign]
     config = ExtractConfig(folder=tmp_path / "in", out=tmp_path / "out")
-    summary = extract_features(config, observer).summary()
+    summary: Any = extract_features(config, observer).summary()
     assert (summary["files"], summary["used"], summary["frames"]) == (4, 1, 2)
     assert {problem["name"] for problem in summary["not_used"]} == {"flat.wav", "torn.flac", "noise.wav"}
     assert all(problem["reason"] for problem in summary["not_used"])

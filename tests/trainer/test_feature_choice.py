@@ -10,7 +10,8 @@ import pytest
 from schemas import FeatureConfig
 from schemas.errors import SettingsError
 from stream_app.pipeline.features import Features
-from trainer.feature_choice import FeatureOptions, choose_features
+from trainer.feature_choice import choose_features
+from trainer.options import FeatureOptions
 from trainer.recordings import Found, Recording
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from commands import load_command, run
 from commands._config_file import NOT_IN_FILE
-from trainer.feature_choice import FeatureOptions
-from trainer.options import TrainConfig, options_of, to_yaml
+from trainer.options import FeatureOptions, TrainConfig, options_of, to_yaml
 
 
-def printed(capfd: pytest.CaptureFixture[str], *options: str) -> dict[str, object]:
+def printed(capfd: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
     assert run(["train", *options, "--print-config"]) == 0, capfd.readouterr().err
     document = yaml.safe_load(capfd.readouterr().out)
     assert isinstance(document, dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -14,8 +15,8 @@ import soundfile
 from commands import run
 from schemas.errors import RecordingError
 from stream_app.pipeline import Model
-from trainer.feature_choice import FeatureOptions, choose_features
-from trainer.options import TrainConfig
+from trainer.feature_choice import choose_features
+from trainer.options import FeatureOptions, TrainConfig
 from trainer.recordings import find_recordings
 from trainer.screening import Screened, screen
 from trainer.train import train_model
@@ -44,7 +45,7 @@ def put(path: Path, samples: np.ndarray, rate_hz: int = RATE_HZ, subtype: str = 
     soundfile.write(path, samples, rate_hz, subtype=subtype)
 
 
-def screened(folder: Path, on_error: str = "skip") -> Screened:
+def screened(folder: Path, on_error: Any = "skip") -> Screened:
     found = find_recordings(folder)
     features = choose_features(found).features
     return screen(found, features, 1.0, on_error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -116,7 +116,13 @@ def test_zero_scores_give_positive_thresholds() -> None:
 def test_longer_frames_and_more_allowed_alerts_lower_the_threshold() -> None:
     scores = [_scores(500, 0.2, seed=4)]
     default = alert_threshold(scores, CALIBRATION)
-    values = {"frame_s": 1.0, "k": 3, "n": 5, "false_alerts_per_30_days": 1.0, "decision_percentile": 95.0}
+    values: dict[str, Any] = {
+        "frame_s": 1.0,
+        "k": 3,
+        "n": 5,
+        "false_alerts_per_30_days": 1.0,
+        "decision_percentile": 95.0,
+    }
     assert alert_threshold(scores, Calibration(**{**values, "frame_s": 10.0})) < default
     assert alert_threshold(scores, Calibration(**{**values, "false_alerts_per_30_days": 30.0})) < default
     assert alert_threshold(scores, Calibration(**{**values, "k": 1, "n": 1})) > default

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,14 +23,14 @@ from tests.helpers import SHARED_DATA, needs_shared_data, validate_message
 from tests.trainer.conftest import vibration, write
 from trainer import Observer, TrainConfig, TrainResult, train_model
 from trainer.detector import EpochLoss
-from trainer.feature_choice import FeatureOptions
+from trainer.options import FeatureOptions
 from trainer.registry import Registry
 from whirr.settings import load_settings
 
 pytestmark = pytest.mark.slow  # each trains, or looks at what was trained
 
 
-def _config(normal: Path, out: Path, **changes: object) -> TrainConfig:
+def _config(normal: Path, out: Path, **changes: Any) -> TrainConfig:
     return replace(TrainConfig(normal=normal, out=out, epochs=2, accelerator="cpu", mlflow=False), **changes)
 
 
@@ -130,9 +131,7 @@ def test_the_observer_hears_each_step(plant: Path, tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_options_out_of_range_are_refused_before_any_work(
-    plant: Path, tmp_path: Path, changes: dict[str, object]
-) -> None:
+def test_options_out_of_range_are_refused_before_any_work(plant: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         train_model(_config(plant, tmp_path / "m.onnx", **changes))
     assert not (tmp_path / "m.onnx").exists()
@@ -222,7 +221,7 @@ def test_a_model_is_registered_when_asked(plant: Path, tmp_path: Path) -> None:
 def test_an_unreachable_tracking_server_is_noticed_before_training(plant: Path, tmp_path: Path, uri: str) -> None:
     settings = load_settings(mlflow_tracking_uri=uri)
     observer = Observer()
-    observer.on_found = pytest.fail  # type: ignore[method-assign]
+    observer.on_found = pytest.fail  # type: ignore[assignment,method-assign]
     with pytest.raises(ServiceUnavailable, match=r"MLflow at .*Nothing has been trained yet; --no-mlflow") as raised:
         train_model(_config(plant, tmp_path / "m.onnx", mlflow=True), observer, settings)
     assert "secret" not in str(raised.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -62,19 +63,19 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
 
 
 @pytest.mark.parametrize("detector", HERE)
-def test_a_first_detector_is_trained_without_them(answers: dict[str, tuple[int, str]], detector: str):
+def test_a_first_detector_is_trained_without_them(answers: dict[str, Any], detector: str):
     assert answers[detector] == [0, ""]
     assert Model.load(Path(answers["folder"][1], f"{detector}.onnx")).metadata.detector == detector
 
 
 @pytest.mark.parametrize("detector", sorted(set(DETECTORS) - set(HERE)))
-def test_every_other_detector_says_what_it_needs(answers: dict[str, tuple[int, str]], detector: str):
+def test_every_other_detector_says_what_it_needs(answers: dict[str, Any], detector: str):
     code, told = answers[detector]
     assert code == 2
     assert "needs the extra `train`" in told
 
 
-def test_the_default_detector_says_which_there_are_without(answers: dict[str, tuple[int, str]]):
+def test_the_default_detector_says_which_there_are_without(answers: dict[str, Any]):
     expected = (
         "error: detector 'conv_ae' needs the extra `train`: in Whirr's checkout, pip install '.[train]'; without it "
         "there are pooled, pooled_nn, flutter_nn: --detector pooled --no-mlflow\n"
@@ -82,7 +83,7 @@ def test_the_default_detector_says_which_there_are_without(answers: dict[str, tu
     assert answers["default"] == [2, expected]
 
 
-def test_logging_says_what_it_needs_before_training(answers: dict[str, tuple[int, str]]):
+def test_logging_says_what_it_needs_before_training(answers: dict[str, Any]):
     code, told = answers["with MLflow"]
     assert code == 2
     assert "logging the run in MLflow needs the extra `train`" in told

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
@@ -96,8 +97,8 @@ async def test_what_is_no_alert_is_said_and_skipped(kafka: KafkaUnderTest) -> No
     await kafka.create_topics(topic)
     (alert,) = alerts(1)
     good = ENCODER.alert(alert)
-    whole = orjson.loads(good.value)
-    wrong: list[dict[str, object]] = [
+    whole = orjson.loads(good.value or b"")
+    wrong: list[dict[str, Any]] = [
         {"ratio": "2.5"},
         {"recorded_at": 1_767_225_600},
         {"source": ["mic"]},

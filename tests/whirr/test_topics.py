@@ -13,8 +13,8 @@ from commands import run
 from schemas.errors import SettingsError
 from tests.helpers import KafkaUnderTest, run_whirr
 from whirr import process
-from whirr.settings import load_settings
-from whirr.topics import changelog_topic, topic_specs
+from whirr.settings import changelog_topic, load_settings
+from whirr.topics import topic_specs
 
 
 @pytest.fixture

@@ -37,9 +37,9 @@ def _write(path: Path, level: float, seconds: float = 4.0, rate_hz: int = 16_000
 
 def _set(folder: Path, machine: str = "pump-1") -> Path:
     """Eight normals, of which one is loud enough to be flagged, and four anomalies, of which one is too quiet."""
-    for number, level in enumerate((1, 1, 1, 1, 1, 1, 1, 3)):
+    for number, level in enumerate((1.0, 1, 1, 1, 1, 1, 1, 3)):
         _write(folder / machine / "test" / f"normal_{number}.wav", level, seed=number)
-    for number, level in enumerate((10, 10, 10, 1.01)):
+    for number, level in enumerate((10.0, 10, 10, 1.01)):
         _write(folder / machine / "test" / f"anomaly_{number}.wav", level, seed=50 + number)
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -11,6 +12,7 @@ from backtest.alerting import AlertFigures, total
 from backtest.evaluation.scoring import Pace, play
 from backtest.streams import IncidentSpan
 from backtest.tally import MachineTally
+from recordings.name_words import Label
 from stream_app.pipeline import Model, Router
 from stream_app.worker.champions import Champions, ModelFile
 from tests.models import encoded, noise, tiny_model
@@ -29,8 +31,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def _recording(folder: Path, name: str, seconds: float, level: float, onset_s: float | None = None) -> Recording:
     path = folder / f"{name}.wav"
     path.write_bytes(encoded(noise(seconds, rms=0.05 * level, seed=crc32(name.encode()))))
-    label = "anomaly" if name.startswith("anomaly") else "normal"
-    signal = {"rate_hz": 16_000, "channels": 1, "samples": int(seconds * 16_000)}
+    label: Label = "anomaly" if name.startswith("anomaly") else "normal"
+    signal: dict[str, Any] = {"rate_hz": 16_000, "channels": 1, "samples": int(seconds * 16_000)}
     return Recording(path=path, name=path.name, machine="m", label=label, onset_s=onset_s, **signal)
 
 

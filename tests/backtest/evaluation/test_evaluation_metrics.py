@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
@@ -13,7 +15,7 @@ from backtest.metrics import NAMES, RecordingMetrics, Sample, arithmetic_mean, h
 def _sample(normals: int = 40, anomalies: int = 25, seed: int = 0, digits: int = 6, threshold: float = 0.8) -> Sample:
     rng = np.random.default_rng(seed)
     anomalous = np.repeat([False, True], [normals, anomalies])
-    scores = np.round(np.abs(rng.normal(anomalous * 0.8, 0.6)), digits)
+    scores: Any = np.round(np.abs(rng.normal(anomalous * 0.8, 0.6)), digits)
     return Sample(anomalous, scores, scores > threshold, np.arange(normals + anomalies) % 2)
 
 

@@ -71,9 +71,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def result(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     folder = tmp_path_factory.mktemp("set")
-    for number, level in enumerate((1, 1, 1, 3, 4)):
+    for number, level in enumerate((1.0, 1, 1, 3, 4)):
         _write(folder / "pump-1" / f"normal_<{number}>.wav", level, number)
-    for number, level in enumerate((10, 10, 1.02, 1.01)):
+    for number, level in enumerate((10.0, 10, 1.02, 1.01)):
         _write(folder / "pump-1" / f"anomaly_{number}.wav", level, number)
     _write(folder / "fan-2" / "normal_1.wav", 1)
     (folder / "fan-2" / "normal_2.wav").write_bytes(b"RIFF")

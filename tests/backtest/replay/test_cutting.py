@@ -25,7 +25,7 @@ def piece_of(path: Path, frame_s: float = 1.0) -> Piece:
 
 def samples_of(piece: Piece) -> np.ndarray:
     cuts = list(records(piece))
-    return np.concatenate([decode(cut.record.value).samples for cut in cuts if cut.record], axis=1)
+    return np.concatenate([decode(cut.record.value or b"").samples for cut in cuts if cut.record], axis=1)
 
 
 @pytest.mark.parametrize(

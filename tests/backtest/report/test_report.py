@@ -130,7 +130,7 @@ def test_a_long_stream_is_thinned_out_but_for_its_peaks() -> None:
         zeros.astype(bool),
         start_us,
         file=zeros.astype(np.int64),
-        offset_s=np.arange(count) * 1.0,
+        offset_s=np.arange(count, dtype=np.float64),
         files=("a.wav",),
     )
     drawn = course(stream, [])

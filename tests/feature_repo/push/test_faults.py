@@ -14,6 +14,7 @@ import redis
 
 from feature_repo import fields
 from feature_repo.push.pusher import Pusher
+from feature_repo.rows import FeatureRow
 from tests.conftest import IN_CI
 from tests.feature_stores import StoreUnderTest, a_store, row
 from tests.helpers import eventually
@@ -56,7 +57,7 @@ def test_a_store_killed_and_restarted_has_the_latest_of_every_machine(
     caplog.set_level(logging.INFO, "stream_app")
     now_us = time.time_ns() // 1000
 
-    def at(machine: str, second: float) -> object:
+    def at(machine: str, second: float) -> FeatureRow:
         return row(machine, second, second, start_us=now_us)
 
     pusher = Pusher(store.connect)
@@ -157,4 +158,4 @@ def test_a_killed_server_starts_again_where_it_was(service: Redis | Postgres):
         with psycopg.connect(address) as connection:
             assert connection.execute("select 1").fetchone() == (1,)
     else:
-        assert redis.Redis(port=urlsplit(address).port).ping()
+        assert redis.Redis(port=urlsplit(address).port or 0).ping()

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -32,7 +33,7 @@ def route(tmp_path: Path) -> Route:
     return Route(match="*", model=str(tiny_model(tmp_path / "tiny.onnx")))
 
 
-def expected_rows(frames: Sequence[FrameRecord], route: Route) -> dict[str, dict[str, object]]:
+def expected_rows(frames: Sequence[FrameRecord], route: Route) -> dict[str, dict[str, Any]]:
     """Return what the core's own rolling statistics say of each machine after all frames."""
     router = Router.from_routes([route], {route.model: Model.load(route.model)})
     engine = Engine(router)
@@ -65,7 +66,7 @@ def crash(worker: WorkerProcess) -> None:
     psutil.wait_procs(children, timeout=10)
 
 
-def in_store(store: StoreUnderTest, expected: dict[str, dict[str, object]]) -> bool:
+def in_store(store: StoreUnderTest, expected: dict[str, dict[str, Any]]) -> bool:
     found = store.read(*expected)
     return all(
         {name: one[name] for name in values} == values for one, values in zip(found, expected.values(), strict=True)

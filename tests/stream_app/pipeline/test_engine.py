@@ -1,6 +1,7 @@
 """What frames lead to: scores, alerts, states; run through the backtest with a model whose scores are known."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import orjson
@@ -73,7 +74,7 @@ def test_repeated_and_older_frames_are_late_and_move_nothing(replay, model):
     assert [s.status for s in scores(answers)] == ["scored", "scored", "late", "late", "scored", "late", "scored"]
     expected = replay([frames[0], frames[2], frames[3], frames[4]])
     assert [a.alert_id for a in alerts(answers)] == [a.alert_id for a in alerts(expected)]
-    engine = Engine(Router.from_routes([Route(model="m")], {"m": model}))
+    engine: Any = Engine(Router.from_routes([Route(model="m")], {"m": model}))
     (computed,) = engine.compute([frames[0]])
     state = engine.advance(computed, None, START_US).state
     assert engine.advance(computed, state, START_US).state is None
@@ -131,7 +132,7 @@ def test_a_flat_signal_is_no_machine_fault_but_a_clipped_one_may_be(replay):
 
 
 def test_silence_opens_once_and_closes_with_the_next_frame(model):
-    engine = Engine(Router.from_routes([Route(model="m", silent_after_s=60)], {"m": model}))
+    engine: Any = Engine(Router.from_routes([Route(model="m", silent_after_s=60)], {"m": model}))
     first, second = engine.compute(course([1, 1]))
     state = engine.advance(first, None, START_US).state
     assert engine.silence("pump-1", "", state, START_US + 59 * SECOND_US) is None
@@ -262,7 +263,7 @@ HOSTILE_STAMPS = st.sampled_from([START_US // 1000, START_US // 1000 + 1, 0, -1,
 @given(st.lists(st.tuples(HOSTILE_HEADERS, HOSTILE_STAMPS, st.sampled_from([1.0, LOUD])), min_size=1, max_size=8))
 def test_hostile_envelopes_end_as_small_valid_messages(model, envelopes):
     values = {level: encoded(noise(rms=NORMAL_RMS * level)) for level in (1.0, LOUD)}
-    engine = Engine(Router.from_routes([Route(model="m", k=1, n=1, m=1)], {"m": model}))
+    engine: Any = Engine(Router.from_routes([Route(model="m", k=1, n=1, m=1)], {"m": model}))
     states = {}
     for headers, stamp_ms, level in envelopes:
         (answer,) = engine.compute([FrameRecord(b"pump-1", values[level], headers, stamp_ms)])
@@ -300,7 +301,7 @@ def test_a_flat_sensor_is_told_though_its_machine_counts_as_switched_off(replay)
 
 
 def test_an_incident_ends_when_its_route_begins_to_tell_every_frame(model):
-    engine = Engine(Router.from_routes([Route(model="m")], {"m": model}))
+    engine: Any = Engine(Router.from_routes([Route(model="m")], {"m": model}))
     state = None
     *opening, last = engine.compute(course([LOUD] * 4))
     for computed in opening:
@@ -371,7 +372,7 @@ def test_forgetting_by_a_timer_leads_to_what_the_backtest_says(model, replay):
     route = {"forget_after_h": FORGET_H}
     before, after = course([LOUD] * 4), course([LOUD] * 4, start_us=START_US + 2 * HOUR_US)
     expected = {(a.alert_id, a.state) for a in alerts(replay([*before, *after], **route))}
-    engine = Engine(Router.from_routes([Route(model="m", **route)], {"m": model}))
+    engine: Any = Engine(Router.from_routes([Route(model="m", **route)], {"m": model}))
     sent, state, seen_us = [], None, START_US
     for computed in engine.compute(before):
         outcome = engine.advance(computed, state, seen_us)
@@ -389,7 +390,7 @@ def test_forgetting_by_a_timer_leads_to_what_the_backtest_says(model, replay):
 
 
 def test_a_silence_that_is_forgotten_is_closed(model):
-    engine = Engine(Router.from_routes([Route(model="m")], {"m": model}))
+    engine: Any = Engine(Router.from_routes([Route(model="m")], {"m": model}))
     (computed,) = engine.compute(course([1.0]))
     state = engine.advance(computed, None, START_US).state
     told_silent = engine.silence("pump-1", "", state, START_US + 601 * SECOND_US)
@@ -404,12 +405,12 @@ def test_a_silence_that_is_forgotten_is_closed(model):
 
 
 def test_a_machine_without_a_route_is_forgotten_and_closed_too(model):
-    engine = Engine(Router.from_routes([Route(match="pump-*", model="m")], {"m": model}))
+    engine: Any = Engine(Router.from_routes([Route(match="pump-*", model="m")], {"m": model}))
     outcomes, state = [], None
     for computed in engine.compute(course([LOUD] * 3)):
         outcomes.append(engine.advance(computed, state, START_US))
         state = outcomes[-1].state
-    gone = Engine(Router.from_routes([Route(match="fan-*", model="m")], {"m": model}))
+    gone: Any = Engine(Router.from_routes([Route(match="fan-*", model="m")], {"m": model}))
     assert gone.silence_due_us("pump-1", START_US) is None
     assert gone.forget_due_us("pump-1", START_US) == START_US + 2 * 2160 * HOUR_US
     (closed,) = gone.forget("pump-1", "", state, START_US)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import librosa
 import numpy as np
 import pytest
@@ -174,5 +176,5 @@ class TestEverySignal:
         np.testing.assert_array_equal(result[-3:], 0)  # three bands have three coefficients
 
 
-def _fields(config: FeatureConfig) -> dict[str, object]:
+def _fields(config: FeatureConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in FeatureConfig.__dataclass_fields__}

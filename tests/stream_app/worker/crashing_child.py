@@ -23,5 +23,5 @@ def compute(engine: Engine, records: Sequence[FrameRecord]) -> list[Any]:
 
 
 if __name__ == "__main__":
-    Engine.compute = compute  # type: ignore[method-assign]
+    Engine.compute = compute  # type: ignore[assignment,method-assign]
     compute_child.main()

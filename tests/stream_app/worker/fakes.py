@@ -25,8 +25,9 @@ from stream_app.pipeline.rule import Incident
 from stream_app.worker.encode import Encoder, Message
 from stream_app.worker.lease import Lease
 from stream_app.worker.metrics import WorkerMetrics
+from stream_app.worker.offset_tracker import FetchedFrame
 from stream_app.worker.placement import Placement
-from stream_app.worker.processor import BatchProcessor, FetchedFrame, StreamLimits
+from stream_app.worker.processor import BatchProcessor, StreamLimits
 from stream_app.worker.states import StreamStates
 
 NOW_US = 1_767_225_600_000_000
@@ -111,7 +112,9 @@ class FakeEngine:
             frame_id=frame.frame_id,
             silent=Incident(),
         )
-        return Outcome(score_of(frame), (alert_of(*frame.stream, frame.frame_id, "machine::opened"),), after)
+        return Outcome(
+            score_of(frame), (alert_of(frame.machine_id, frame.source, frame.frame_id, "machine::opened"),), after
+        )
 
     def silence(self, machine_id: str, source: str, state: StreamState, now_us: int) -> Outcome | None:
         if now_us < self.silence_due_us(machine_id, state.seen_us):

@@ -192,6 +192,7 @@ async def test_stopping_ends_it(path, number):
     compute.start()
     await loaded(compute, path)
     pid = compute.pid
+    assert pid is not None
     if number is not None:
         os.kill(pid, number)
     compute.stop()

@@ -168,7 +168,7 @@ async def test_a_store_that_does_not_answer_holds_no_rebalance_up(
     monkeypatch.setattr(feature_push, "DRAIN_S", 0.05)
     async with running(push):
         await eventually_async(lambda: links)
-        links[0].drain = lambda _: asyncio.Event().wait()  # type: ignore[method-assign, assignment]
+        links[0].drain = lambda _: asyncio.Event().wait()  # type: ignore[method-assign, assignment, return-value]
         states.put(0, key(), state(9))
         await push.drain()
     assert "were not written within" in caplog.text

@@ -203,7 +203,7 @@ async def test_frames_beyond_a_machine_s_budget_become_dead_letters_and_the_rest
     async def finish(batch: Sequence[FetchedFrame], found: Sequence[Any]) -> None:
         answers.update({entry.record.offset: answer for entry, answer in zip(batch, found, strict=True)})
 
-    stages.finish = finish  # type: ignore[method-assign]
+    stages.finish = finish  # type: ignore[assignment,method-assign]
     async with running(stages, 64, budget=4 * WORST / BURST_S) as put:
         await put([taken(offset, key=b"evil", cost=WORST) for offset in range(6)])
         await put([taken(6, key=b"good")])
@@ -220,7 +220,7 @@ async def test_frames_of_partitions_that_have_gone_are_not_computed() -> None:
     async def finish(batch: Sequence[FetchedFrame], found: Sequence[Any]) -> None:
         seen.extend(entry.record.offset for entry in batch)
 
-    stages.finish = finish  # type: ignore[method-assign]
+    stages.finish = finish  # type: ignore[assignment,method-assign]
     async with running(stages, 64, admission=admission) as put:
         await put([taken(0), taken(1, generation=0), taken(2)])
         await eventually_async(lambda: len(seen) == 3)

@@ -11,7 +11,7 @@ import pytest
 from schemas import DeadLetter, FrameRecord
 from stream_app.pipeline import StreamState
 from stream_app.worker.encode import Message
-from stream_app.worker.processor import FetchedFrame
+from stream_app.worker.offset_tracker import FetchedFrame
 from stream_app.worker.states import state_key
 from tests.stream_app.worker.fakes import NOW_US, Bench, FakeSender, frame_record
 
@@ -33,7 +33,7 @@ async def test_answers_then_states_then_acknowledgements(bench: Bench) -> None:
 async def test_one_state_write_for_each_stream_of_a_batch(bench: Bench) -> None:
     await bench.finish([*course(5, "pump-1"), *course(4, "pump-2")])
     written = bench.sender.to("changelog")
-    assert sorted(message.key for message in written) == [b"pump-1\0", b"pump-2\0"]
+    assert sorted(message.key or b"" for message in written) == [b"pump-1\0", b"pump-2\0"]
     by_key = {message.key: StreamState.from_bytes(message.value or b"") for message in written}
     assert by_key[b"pump-1\0"].frames == 5
     assert by_key[b"pump-2\0"].frames == 4

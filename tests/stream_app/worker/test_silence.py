@@ -22,8 +22,7 @@ from tests.helpers import KafkaUnderTest, eventually_async, validate_message
 from tests.models import encoded, noise, tiny_model
 from tests.stream_app.worker.fakes import FORGET_US, NOW_US, Bench, alert_of, frame_record
 from tests.stream_app.worker.worker_process import WorkerProcess
-from whirr.settings import Route
-from whirr.topics import changelog_topic
+from whirr.settings import Route, changelog_topic
 
 SILENT_US = 20_000_000
 HEARD = {0: 0}
@@ -170,8 +169,13 @@ async def test_a_stream_is_looked_at_again_only_when_it_may_be_silent(monkeypatc
     await bench.finish(frames(range(10)))
     looked: list[int] = []
     due = bench.engine.silence_due_us
-    monkeypatch.setattr(bench.engine, "silence_due_us", lambda *of: looked.append(1) or due(*of))
-    peeks = Counter()
+
+    def noting(machine_id: str, seen_us: int) -> int:
+        looked.append(1)
+        return due(machine_id, seen_us)
+
+    monkeypatch.setattr(bench.engine, "silence_due_us", noting)
+    peeks: Counter[str] = Counter()
     peek = bench.states.peek
     monkeypatch.setattr(bench.states, "peek", lambda *of: peeks.update(["peek"]) or peek(*of))
     monkeypatch.setattr(bench.processor._silent, "to_forget", lambda *_: [])

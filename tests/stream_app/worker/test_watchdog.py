@@ -169,7 +169,7 @@ async def test_a_start_that_gets_nowhere_ends_the_worker(assigned: bool) -> None
 
 
 async def test_a_stall_has_an_exit_code_of_its_own() -> None:
-    async def fail(error: BaseException) -> None:
+    async def fail(error: Exception) -> None:
         raise ExceptionGroup("watch", [error])
 
     for error, code in ((Stalled("commits"), 70), (ComputeFailed("hangs"), 70), (ConnectionError("away"), 1)):
