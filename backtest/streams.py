@@ -115,18 +115,18 @@ class StreamBuilder:
         self._opened: int | None = None
         self._whose = ("", "")
         self._threshold = 1.0
-        self._times: tuple[array[int], array[int]] = (array("q"), array("q"))  # recorded, onset
-        self._figures: tuple[array[float], array[float]] = (array("d"), array("d"))  # duration, ratio
-        self._kinds: tuple[array[int], array[int], array[int]] = (array("b"), array("b"), array("b"))
+        # Of each frame: recorded, onset; duration, ratio; label, status, flat.
+        self._columns: tuple[array[Any], ...] = tuple(array(code) for code in "qqddbbb")
 
     def add(self, judged: Judged) -> None:
         """Take a frame and its alerts."""
-        row, score, index = judged.ordered.frame, judged.score, len(self._times[0])
+        row, score, index = judged.ordered.frame, judged.score, len(self._columns[0])
         self._whose, self._threshold = (score.machine_id, score.source or ""), score.threshold
-        _append(self._times, row.recorded_us, judged.onset_us)
-        _append(self._figures, row.duration_s, score.score / score.threshold)
-        label, status = LABELS.index(judged.label or "none"), STATUSES.index(score.status)
-        _append(self._kinds, label, status, score.sensor_fault == "flat")
+        times = row.recorded_us, judged.onset_us
+        figures = row.duration_s, score.score / score.threshold
+        kinds = LABELS.index(judged.label or "none"), STATUSES.index(score.status), score.sensor_fault == "flat"
+        for column, value in zip(self._columns, (*times, *figures, *kinds), strict=True):
+            column.append(value)
         for alert in judged.alerts:
             if alert.kind != "machine":
                 continue
@@ -141,19 +141,15 @@ class StreamBuilder:
     def build(self) -> ScoredStream:
         """Return the stream; an incident that is open stays so until its end."""
         if self._opened is not None:
-            self.spans.append(IncidentSpan(self._opened, len(self._times[0])))
+            self.spans.append(IncidentSpan(self._opened, len(self._columns[0])))
             self._opened = None
-        recorded_us, onset_us = (np.frombuffer(one, np.int64) for one in self._times)
-        duration_s, ratio = (np.frombuffer(one, np.float64) for one in self._figures)
-        label, status, flat = (np.frombuffer(one, np.int8) for one in self._kinds)
+        recorded_us, onset_us, duration_s, ratio, label, status, flat = (
+            np.frombuffer(column, {"q": np.int64, "d": np.float64, "b": np.int8}[column.typecode])
+            for column in self._columns
+        )
         return ScoredStream(
             *self._whose, self._threshold, recorded_us, duration_s, ratio, label, status, flat.astype(bool), onset_us
         )
-
-
-def _append(arrays: Sequence[array[Any]], *values: float) -> None:
-    for one, value in zip(arrays, values, strict=True):
-        one.append(value)
 
 
 def read_streams(folder: Path) -> list[ScoredStream]:
