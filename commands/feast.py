@@ -51,10 +51,14 @@ def apply_command(yaml: StoreYaml = None, as_json: AsJson = False) -> None:
     repo = repo_folder(settings)
     if not any(repo.glob("*.py")):
         raise FeatureStoreError(f"{repo} holds no definitions; expected a Feast repository, such as feature_repo")
-    with store.errors(), contextlib.redirect_stdout(io.StringIO()), _importable(repo):
-        from feast.repo_operations import apply_total
+    with store.errors(), contextlib.redirect_stdout(io.StringIO()):
+        from feast.repo_operations import _get_repo_contents, apply_total_with_repo_instance
 
-        apply_total(store.feast.config, repo, skip_source_validation=True)
+        # Not by its apply_total, which would keep the store's files beside the definitions.
+        feast, project = store.feast, store.feast.config.project
+        with _importable(repo):
+            definitions = _get_repo_contents(repo, project, feast.config)
+        apply_total_with_repo_instance(feast, project, feast.registry, definitions, skip_source_validation=True)
         store.feast.refresh_registry()
         views = sorted(view.name for view in store.feast.list_feature_views())
         services = sorted(service.name for service in store.feast.list_feature_services())
@@ -152,7 +156,7 @@ def _importable(repo: Path) -> Iterator[None]:
     before = set(sys.modules)
     sys.path.insert(0, str(repo))
     try:
-        with contextlib.chdir(repo):  # apply_total goes there and stays
+        with contextlib.chdir(repo):
             yield
     finally:
         sys.path.remove(str(repo))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 import commands
 from commands import COMMANDS, load_command, run
+from commands._output import READER_GONE
 from schemas.errors import MissingExtra, SettingsError, WhirrError
 from tests.helpers import run_whirr
 from whirr import __version__
@@ -102,7 +104,28 @@ def test_the_help_of_a_command_imports_no_framework(name: str):
     assert imported_by(name, "--help") & {"faust", "feast", "lightning", "matplotlib", "mlflow", "torch"} == set()
 
 
+def test_a_wrong_setting_of_a_worker_is_told_before_anything_heavy_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("WHIRR_BATCH_FRAMES", "inf")
+    assert imported_by("worker") & HEAVY == set()
+    assert run(["worker"]) == SettingsError.exit_code
+    told = "error: settings: batch_frames: Input should be a whole number (1 to 1,024); WHIRR_BATCH_FRAMES is 'inf'\n"
+    assert capfd.readouterr().err == told
+
+
 # Errors and exit codes
+
+
+@pytest.mark.parametrize("args", [["--help"], ["train", "--help"]])
+def test_help_that_nobody_reads_ends_as_other_output_does(args: list[str]):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as nobody:  # noqa: PTH123 - a descriptor
+        done = subprocess.run(
+            [sys.executable, "-m", "commands", *args], stdout=nobody, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (READER_GONE, b"")
 
 
 def test_a_deliberate_error_is_printed_without_a_traceback(act_as: Any, capsys: pytest.CaptureFixture[str]):

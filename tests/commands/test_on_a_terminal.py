@@ -28,6 +28,7 @@ from tests.registered_models import register, sound_model
 from tests.stream_app.worker.fakes import ENCODER, alert_of
 from tests.terminals import Ran, on_a_terminal, with_a_reader_that_has_gone
 from whirr.broker import EmbeddedBroker
+from whirr.options import declared
 from whirr.settings import Settings
 
 # One world for all, and every command in it.
@@ -261,6 +262,15 @@ def test_the_list_of_models_breaks_no_word(world: World, tmp_path: Path):
     assert "level" in words
     assert words.count("tiny-1") == 2
     assert all(name.split()[-1] in words for name in _COLUMNS[3:])
+
+
+def test_the_settings_break_no_word(tmp_path: Path):
+    ran = on_a_terminal(["settings"], env={}, cwd=tmp_path, columns=80)
+    assert max(map(len, ran.text.splitlines())) <= 80
+    told = " ".join(ran.text.split())
+    for option in declared(Settings):
+        assert option.name in told
+        assert " ".join(f"{option.description} ({option.range})".removesuffix(" ()").split()) in told
 
 
 def test_a_list_of_models_that_is_piped_is_one_line_a_version(world: World, tmp_path: Path):

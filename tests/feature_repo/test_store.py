@@ -11,7 +11,17 @@ from types import SimpleNamespace
 import pytest
 
 import feature_repo
-from feature_repo.store import YAML_VARIABLE, OpenStore, is_wanted, open_store, repo_folder, store_yaml
+from feature_repo import fields
+from feature_repo.store import (
+    YAML_VARIABLE,
+    OpenStore,
+    history_folder,
+    is_wanted,
+    open_store,
+    repo_folder,
+    state_folder,
+    store_yaml,
+)
 from schemas.errors import FeatureStoreError, ServiceUnavailable, SettingsError
 from tests.feature_stores import SHIPPED
 from whirr.settings import Settings
@@ -29,6 +39,36 @@ def test_the_store_is_the_settings_then_the_variables_then_sqlite(tmp_path: Path
     monkeypatch.setenv(YAML_VARIABLE, "/from/variable.yaml")
     assert store_yaml(Settings()) == Path("/from/variable.yaml")
     assert store_yaml(Settings(feature_store_yaml=Path("/from/setting.yaml"))) == Path("/from/setting.yaml")
+
+
+def test_the_default_store_is_here_unless_one_of_an_earlier_version_is_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shipped, here = tmp_path / "site-packages", tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.delenv(fields.HISTORY_VARIABLE, raising=False)
+    monkeypatch.setattr(feature_repo, "__file__", str(shipped / "__init__.py"))
+    assert state_folder(Settings()) == here / ".whirr/features"
+    assert history_folder(Settings()) == here / ".whirr/features/data/history"
+    (shipped / "data").mkdir(parents=True)
+    assert state_folder(Settings()) == shipped
+    assert history_folder(Settings()) == shipped / "data/history"
+    (here / ".whirr/features/data").mkdir(parents=True)
+    assert state_folder(Settings()) == here / ".whirr/features"
+    assert state_folder(Settings(feature_repo=tmp_path)) == tmp_path
+
+
+def test_a_store_is_applied_here_where_the_stock_client_finds_it_too(tmp_path: Path):
+    if (SHIPPED / "data").exists():
+        pytest.skip("the repository holds a store of an earlier version")
+    for command in (["commands", "feast", "apply"], ["feast.cli.cli", "-c", ".whirr/features", "entities", "list"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert "machine" in done.stdout
+    assert not (SHIPPED / "data").exists()
 
 
 def test_a_worker_writes_if_told_to_or_if_a_store_was_chosen_or_applied(

@@ -15,6 +15,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from commands import run
+from commands._training import PrintingTrainingObserver
 from schemas import ModelMetadata
 from schemas.errors import RecordingError, ServiceUnavailable, SettingsError
 from stream_app.pipeline.model import METADATA_KEY, Model
@@ -311,6 +312,26 @@ def test_false_alarms_may_be_allowed_by_the_day() -> None:
     assert allowed() == 1
     assert allowed(false_alerts=3.0) == 3
     assert allowed(false_alarms_per_day=0.5) == 15
+
+
+def test_a_misspelt_folder_is_told_first_and_nothing_is_left_of_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainer.train.find_spec", lambda _name: None)  # MLflow is not installed
+    out = tmp_path / "new" / "a" / "m.onnx"
+    assert run(["train", "--normal", str(tmp_path / "recordigns"), "--out", str(out), "--detector", "pooled"]) == 2
+    assert "recordigns' is no folder" in capsys.readouterr().err
+    assert run(["train", "--normal", str(tmp_path), "--out", str(out), "--detector", "pooled"]) == 2
+    assert "logging the run in MLflow" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_bar_does_not_stand_at_nothing_of_the_recordings_while_a_detector_is_fitted(tmp_path: Path) -> None:
+    observer = PrintingTrainingObserver(replace(_config(tmp_path, tmp_path / "m.onnx"), detector="pooled"))
+    observer.on_recording(20, 20)
+    observer.on_windows(96, 20)
+    (task,) = observer._progress.tasks
+    assert (task.description.strip(), task.total) == ("fitting", None)
 
 
 @needs_shared_data
