@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 DEMO_EXTRAS := embedded,stream,train
 DEV_EXTRAS := audio,dev,$(DEMO_EXTRAS)
 BENCH_EXTRAS := bench,$(DEV_EXTRAS)
-UNIT := not slow and not services
+UNIT := not slow and not services and not real_services
 ARGS ?=
 
 .PHONY: help venv demo test test-embedded quick unit coverage lowest lint format hooks docs build wheel-test version release-notes \

@@ -86,6 +86,7 @@ def edge(plant: Plant, user: str, **overrides: Any) -> subprocess.CompletedProce
     return run_whirr("edge", *options, env=plant.env(user, **overrides))
 
 
+@pytest.mark.slow
 async def test_each_does_its_own_work_and_the_whole_path_works(plant: Plant, tmp_path: Path) -> None:
     route = Route(match="pump-*", model=str(tiny_model(tmp_path / "tiny.onnx")))
     settings = plant.settings("worker", route=(route,), worker_dir=tmp_path / "worker", log_level="debug")
@@ -117,6 +118,7 @@ async def test_each_does_its_own_work_and_the_whole_path_works(plant: Plant, tmp
     assert made == {spec.name for spec in topic_specs(settings)}, "Faust made none of its own"
 
 
+@pytest.mark.slow
 async def test_a_gateway_can_read_nothing_and_write_nothing_else(plant: Plant) -> None:
     refused(run_whirr("alerts", env=plant.env("gateway")), plant, "user 'gateway'", "see topic 'anomalies'")
     settings = plant.settings("gateway")
@@ -125,6 +127,7 @@ async def test_a_gateway_can_read_nothing_and_write_nothing_else(plant: Plant) -
     assert isinstance(await read_error(settings, settings.frames_topic, "mine"), GroupAuthorizationFailedError)
 
 
+@pytest.mark.slow
 async def test_a_consumer_reads_alerts_only_and_writes_nothing(plant: Plant) -> None:
     refused(edge(plant, "consumer"), plant, "user 'consumer'", "write topic 'vibration-frames'")
     settings = plant.settings("consumer")
@@ -139,6 +142,7 @@ async def test_a_worker_cannot_write_frames_nor_read_alerts(plant: Plant) -> Non
     assert isinstance(await read_error(settings, settings.alerts_topic), TopicAuthorizationFailedError)
 
 
+@pytest.mark.slow
 def test_a_worker_without_the_rights_says_which(plant: Plant, tmp_path: Path) -> None:
     route = Route(match="*", model=str(tiny_model(tmp_path / "tiny.onnx")))
     for user, words in (
@@ -170,6 +174,7 @@ def make_topic(plant: Plant, settings: Settings) -> None:
     asyncio.run(make())
 
 
+@pytest.mark.slow
 async def test_a_worker_whose_commits_are_refused_exits_and_another_goes_on(plant: Plant, tmp_path: Path) -> None:
     route = Route(match="*", model=str(tiny_model(tmp_path / "tiny.onnx")))
     options = {"route": (route,), "worker_dir": tmp_path / "worker", "commit_stall_s": 6.0, "compute_timeout_s": 2.0}
@@ -215,6 +220,7 @@ async def committed_all(plant: Plant, settings: Settings) -> bool:
         return all(place in done and done[place].offset == end for place, end in ends.items() if end)
 
 
+@pytest.mark.slow
 def test_a_wrong_password_is_told_from_a_broker_that_is_away(plant: Plant) -> None:
     wrong = "not-the-password"
     for done in (
@@ -226,6 +232,7 @@ def test_a_wrong_password_is_told_from_a_broker_that_is_away(plant: Plant) -> No
         assert wrong not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_broker_that_another_authority_vouches_for_is_not_trusted(plant: Plant, tmp_path: Path) -> None:
     make_certificates(tmp_path / "tls", "127.0.0.1")
     other = tmp_path / "tls" / "ca.pem"
@@ -242,6 +249,7 @@ def test_a_client_in_clear_is_told_that_kafka_may_want_tls(plant: Plant) -> None
     assert "does this Kafka want TLS?" in done.stderr
 
 
+@pytest.mark.slow
 async def test_a_certificate_for_another_host_is_refused_unless_told_otherwise(plant: Plant) -> None:
     port = plant.kafka.address.rpartition(":")[2]
     named = {"kafka_bootstrap_servers": f"localhost:{port}"}

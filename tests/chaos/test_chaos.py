@@ -240,6 +240,7 @@ def test_each_hostile_record_needs_an_answer_and_one_letter_may_answer_for_sever
     assert (found.rows["hostile gateway"].published, found.rows["hostile gateway"].scored) == (4, 3)
 
 
+@pytest.mark.slow
 def test_a_hostile_gateway_sends_every_codec_and_what_none_can_read() -> None:
     made = list(batches(Random(1)))
     kinds = {one.what for one in made}

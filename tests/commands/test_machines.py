@@ -99,6 +99,7 @@ def test_a_narrow_screen_shows_the_whole_hint(columns: int, monkeypatch: pytest.
     assert " ".join(lines).endswith("(`whirr settings` shows how)")
 
 
+@pytest.mark.slow
 @pytest.mark.real_services
 def test_the_screen_moves_with_the_store_outlives_it_and_ends_with_ctrl_c(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -42,6 +42,7 @@ def _check(message: str, old: Path, new: Path) -> None:
     assert f"ln -s {new}/mlruns '{old}/mlruns'" in message
 
 
+@pytest.mark.slow
 def test_a_worker_and_a_replay_say_where_the_model_was_and_is(moved: tuple[Path, Path], tmp_path: Path):
     registry = ModelRegistry(_settings(moved[1]))
     uri = ModelUri.parse(f"models:/{NAME}@champion")

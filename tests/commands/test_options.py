@@ -103,6 +103,7 @@ def test_a_yaml_file_says_of_each_option_what_the_command_line_says():
     assert yaml.safe_load(text)["epochs"] == 50
 
 
+@pytest.mark.slow
 def test_the_settings_are_shown_with_their_help_and_limits():
     rows = {row["name"]: row for row in orjson.loads(run_whirr("settings", "--json").stdout)["settings"]}
     table = run_whirr("settings").stdout

@@ -23,6 +23,7 @@ def _check(runs: dict[str | None, list[np.ndarray]], calibration: Calibration = 
 
 # The bounds leave room for another seed: of 200 trainings each, 98 % kept the allowed rate with lognormal scores, whose
 # tail is heavier than what is fitted, and 99.5 % with the others; the worst came to 3.2 openings a day.
+@pytest.mark.slow
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 0.7])
 @pytest.mark.parametrize("margin", MARGINS)
 def test_most_trainings_keep_the_allowed_openings_a_day(margin: str, correlation: float) -> None:

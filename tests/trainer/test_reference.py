@@ -60,6 +60,7 @@ def test_machines_can_be_chosen_and_none_that_was_normal_is_an_error(history: Pa
         reference_statistics(history, [], NOW - timedelta(days=30), DAY_S)
 
 
+@pytest.mark.slow
 def test_a_trained_model_carries_the_reference_of_its_machines(
     history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -197,6 +197,7 @@ def test_a_threshold_that_rests_on_one_odd_recording_is_told(folder: Path, tmp_p
     assert result.doubts[0].endswith("99.wav score unlike the others")
 
 
+@pytest.mark.slow
 def test_the_command_tells_all_of_it(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     put(folder / "20.wav", dropout(normal(20)))
     put(folder / "21.wav", normal(4))

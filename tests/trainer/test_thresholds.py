@@ -24,6 +24,7 @@ def _scores(count: int, correlation: float, seed: int) -> np.ndarray:
     return autocorrelated(count, correlation, seed, lambda p: stats.gamma.isf(p, 16) / 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("correlation", "normals"), [(0.0, 20), (0.0, 100), (0.0, 1000), (0.5, 100), (0.9, 300)])
 def test_a_month_opens_at_most_one_false_alert_and_a_doubled_score_is_no_mystery(
     correlation: float, normals: int

@@ -75,6 +75,7 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path):
             client_options(settings(kafka_security_protocol="SSL", kafka_ssl_certfile=missing))
 
 
+@pytest.mark.slow
 def test_the_password_is_in_no_repr_and_in_nothing_printed(monkeypatch: pytest.MonkeyPatch):
     current = with_sasl()
     assert PASSWORD not in f"{current!r} {current} {current.model_dump()}"

@@ -59,6 +59,7 @@ def test_a_child_whose_parent_ended_before_it_began_ends_at_once() -> None:
     assert (done.returncode, done.stdout) == (1, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel sees to it on Linux only")
 def test_the_process_that_writes_features_ends_with_the_worker_though_it_is_stopped(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", FEATURES], stdout=subprocess.PIPE, text=True, cwd=tmp_path)

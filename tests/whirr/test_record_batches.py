@@ -253,6 +253,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb)
 """
 
 
+@pytest.mark.slow
 def test_a_gigabyte_takes_a_few_megabytes() -> None:
     done = subprocess.run([sys.executable, "-c", _BOMBS], capture_output=True, text=True, check=True, timeout=110)
     assert int(done.stdout) < 4 * MAX_UNPACKED_BYTES / 1024

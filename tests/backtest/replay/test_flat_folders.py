@@ -30,6 +30,7 @@ def machines(command: str, folder: Path, out: Path, *more: str) -> tuple[set[str
     return set(told["machines"]), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["replay", "features"])
 def test_several_machines_are_named_as_such_and_told_apart_by_a_pattern(
     command: str, folder: Path, tmp_path: Path

@@ -26,6 +26,9 @@ RMS = f"{fields.AUDIO_VIEW}:rms_mean"
 SECRET = "s3cret-word"
 
 
+pytestmark = pytest.mark.slow  # each kills, slows or refuses a store of its own
+
+
 @pytest.fixture(scope="module", params=["redis", "postgres"])
 def service(request: pytest.FixtureRequest) -> Iterator[Redis | Postgres]:
     """Yield a server that a test may kill."""
@@ -54,7 +57,7 @@ def rms(store: StoreUnderTest, *machines: str) -> list[float | None]:
 def test_a_store_killed_and_restarted_has_the_latest_of_every_machine(
     store: StoreUnderTest, service: Redis | Postgres, caplog: pytest.LogCaptureFixture
 ):
-    caplog.set_level(logging.INFO, "stream_app")
+    caplog.set_level(logging.INFO, "feature_repo")
     now_us = time.time_ns() // 1000
 
     def at(machine: str, second: float) -> FeatureRow:
