@@ -67,8 +67,8 @@ class Screen:
 
     @property
     def last(self) -> str:
-        """What was drawn last."""
-        return _CODES.sub("", self._output.decode(errors="replace").rpartition("\x1b[H")[2])
+        """What was drawn last, without its folds."""
+        return " ".join(_CODES.sub("", self._output.decode(errors="replace").rpartition("\x1b[H")[2]).split())
 
     def shows(self, *words: str) -> None:
         """Wait until the newest picture has these words."""
