@@ -21,12 +21,10 @@ from tests.helpers import eventually
 from tests.services import NotInstalled, Postgres, Redis
 from tests.tcp_proxy import Proxy
 
-pytestmark = [pytest.mark.real_services, pytest.mark.timeout(300)]
+# Each kills, slows or refuses a store of its own.
+pytestmark = [pytest.mark.real_services, pytest.mark.slow, pytest.mark.timeout(300)]
 RMS = f"{fields.AUDIO_VIEW}:rms_mean"
 SECRET = "s3cret-word"
-
-
-pytestmark = pytest.mark.slow  # each kills, slows or refuses a store of its own
 
 
 @pytest.fixture(scope="module", params=["redis", "postgres"])
