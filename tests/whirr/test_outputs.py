@@ -79,7 +79,10 @@ def test_a_folder_that_cannot_be_written_to_is_refused(path: str, message: str):
             "trainer.train.find_recordings",
         ),
         (["features", "{here}", "--out", "/proc/no"], "trainer.extraction.find_recordings"),
-        (["evaluate", "{here}", "--model", "{model}", "--report", "/proc/no/r.html"], "backtest.evaluation.evaluate"),
+        (
+            ["evaluate", "{here}", "--model", "{model}", "--report", "/proc/no/r.html"],
+            "backtest.evaluation.evaluate.evaluate",
+        ),
         (["replay", "{here}", "--model", "{model}", "--out", "/proc/no"], "backtest.replay.models.load"),
         (
             ["replay", "{here}", "--model", "{model}", "--out", "{here}/out", "--report", "/proc/no/r.html"],
