@@ -15,6 +15,7 @@ DEV_EXTRAS := audio,dev,$(DEMO_EXTRAS)
 BENCH_EXTRAS := bench,$(DEV_EXTRAS)
 UNIT := not slow and not services and not real_services
 ARGS ?=
+comma := ,
 
 .PHONY: help venv demo test test-embedded quick unit coverage lowest lint format hooks docs build wheel-test version release-notes \
 	bench bench-compare bench-feast bench-hostile bench-train quality lifetimes schemas constraints services chaos clean distclean
@@ -130,7 +131,7 @@ $(INSTALLED)-bench: EXTRAS := $(BENCH_EXTRAS)
 $(INSTALLED)-docs: EXTRAS := docs
 
 $(INSTALLED)-demo $(INSTALLED)-dev $(INSTALLED)-bench $(INSTALLED)-docs: $(INSTALLED)-uv pyproject.toml constraints.txt
-	@echo "Installing whirr[$(EXTRAS)] into $(VENV); the first time, PyTorch alone is some gigabytes"
+	@echo "Installing whirr[$(EXTRAS)] into $(VENV)$(if $(findstring train,$(EXTRAS)),; the first time$(comma) PyTorch alone is some gigabytes)"
 	@$(VENV)/bin/uv pip install --quiet --python $(RUN) --constraints constraints.txt --editable ".[$(EXTRAS)]"
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""What an operator feels of scores and a rule: faults found, false alerts, delays. The one definition of all of them.
+"""What an operator notices of scores and a rule: faults found, false alerts, delays. The one definition of all of them.
 
 A **fault** is a run of frames labelled anomalous in one stream. It begins where its first frame does, or where in that
 the labels say. It is **found** if an incident of the machine opens at one of its frames; one that was open before was

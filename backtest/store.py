@@ -118,11 +118,12 @@ class RecordingScore(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredCounts:
-    """How many recordings and frames there are, and how many of the frames are done."""
+    """How many recordings and frames there are, how many of the frames are done, and how many of those have a score."""
 
     files: int
     frames: int
     done: int
+    scored: int
 
 
 class ScoreStore:
@@ -200,7 +201,8 @@ class ScoreStore:
     def counts(self) -> StoredCounts:
         """Return how far it is."""
         row = self.db.execute("SELECT count(*), total(frames), total(done) FROM files").fetchone()
-        return StoredCounts(int(row[0]), int(row[1]), int(row[2]))
+        scored = self.db.execute("SELECT count(*) FROM frames").fetchone()
+        return StoredCounts(int(row[0]), int(row[1]), int(row[2]), scored[0])
 
     def pages(self, query: str, *values: Any, size: int = 2048) -> Iterator[list[Any]]:
         """Yield a query's rows, some at a time; the query must not change what it reads."""
@@ -259,7 +261,9 @@ def opened(folder: Path, depends_on: dict[str, str], *, restart: bool = False) -
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
     except sqlite3.Error as error:
-        raise SettingsError(f"{path} can't be used ({error}); is another replay writing there?") from None
+        if isinstance(error, sqlite3.OperationalError):  # locked, or not to be written
+            raise SettingsError(f"{path} can't be used ({error}); is another replay writing there?") from None
+        raise SettingsError(f"{path} is damaged ({error}); begin anew with --restart") from None
     with closing(connection):
         store = ScoreStore(connection)
         _check(store, depends_on, path)

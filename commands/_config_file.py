@@ -43,6 +43,9 @@ def _instead(name: str, known: list[str]) -> str:
 
 def _checked(ctx: typer.Context, parameter: Any, value: object, path: Path) -> object:
     """Return a value as it would stand on the command line, once its option has taken it."""
+    flag = bool(getattr(parameter, "is_flag", False))
+    if isinstance(value, bool) and not flag:
+        raise SettingsError(f"{str(path)!r}: {parameter.name} is {str(value).lower()}; expected a value of its type")
     text = value if isinstance(value, bool) else str(value)
     try:
         parameter.process_value(ctx, text)

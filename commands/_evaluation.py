@@ -115,7 +115,7 @@ def _short(value: float) -> str:
 
 def _alerts_table(result: Evaluation) -> Table:
     figures = ("fault", "delay", "false alerts", "a day (95 %)", "sensor")
-    table = _table("What an operator feels, by the alert rule", figures)
+    table = _table("What an operator notices, by the alert rule", figures)
     for machine, one in result.machines.items():
         table.add_row(cell(machine), *_alert_cells(one))
     if len(result.machines) > 1:

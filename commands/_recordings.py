@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from commands._output import print_warning
 from whirr.options import option
-from whirr.settings import Settings
+from whirr.settings import Route, Settings
 
 if TYPE_CHECKING:
     from stream_app.worker.champions import Champions
@@ -55,7 +57,18 @@ class Models:
         """Load the models."""
         from backtest.replay.models import load, routes_of
 
-        return load(routes_of(settings, self.model, use_routes=self.routes is not None), settings)
+        routes = routes_of(settings, self.model, use_routes=self.routes is not None)
+        if settings.route and _rules(routes) != _rules(settings.route):
+            print_warning(
+                f"--model {self.model} is for all machines, by the default rule, and the settings' routes "
+                f"({len(settings.route)}) are left aside; with --routes FILE it is tried under their rules"
+            )
+        return load(routes, settings)
+
+
+def _rules(routes: Sequence[Route]) -> list[Route]:
+    """Return routes without what names their model."""
+    return [route.model_copy(update={"model": ""}) for route in routes]
 
 
 def end_as_interrupted() -> None:

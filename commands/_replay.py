@@ -65,8 +65,8 @@ class PrintingReplayObserver(WithProgress, ReplayObserver):
 
     def on_found(self, counts: StoredCounts, jobs: int) -> None:
         """Show how much there is to score."""
-        if counts.done and not self._quiet:
-            stderr.print(f"{counts.done} of {counts.frames} frames were scored before; going on")
+        if counts.scored and not self._quiet:
+            stderr.print(f"{counts.scored} of {counts.frames} frames were scored before; going on")
         shown = f"{counts.frames - counts.done} frames on {jobs} core{'s' * (jobs != 1)}"
         self._progress.reset(self._task, description="scoring", total=counts.frames, completed=counts.done, shown=shown)
 

@@ -84,7 +84,7 @@ def _plain(value: Any) -> Any:
         return MASK
     if isinstance(value, BaseModel):
         return {name: _plain(part) for name, part in value.model_dump(mode="json").items()}
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [_plain(part) for part in value]
     if isinstance(value, str):
         return _without_secrets(value)
@@ -130,5 +130,6 @@ def _readable(value: Any) -> str:
 def _route(route: dict[str, Any]) -> str:
     """Return a route on one line: which machines, which model, and what differs from the defaults."""
     rule = {name: value for name, value in route.items() if name not in ("match", "model")}
-    differs = [f"{name} {value}" for name, value in rule.items() if value != Route.model_fields[name].default]
+    default = Route(model=route["model"]).model_dump(mode="json")
+    differs = [f"{name} {value}" for name, value in rule.items() if value != default[name]]
     return ", ".join([f"{route['match']} -> {route['model']}", *differs])

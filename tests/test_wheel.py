@@ -84,8 +84,9 @@ async def test_a_gateway_simulates_spools_and_publishes_without_any_extra(whirr:
         "WHIRR_KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap,
         "WHIRR_FRAMES_TOPIC": settings.frames_topic,
     }
-    whirr("simulate", "--out", "plant", "--seconds", "40", "--train-seconds", "20")
-    whirr("edge", "plant/pump-2/test", "--machine", "pump-2", "--speed", "1000", "--spool", **environment)
+    plant = f"plant-{settings.frames_topic}"
+    whirr("simulate", "--out", plant, "--seconds", "40", "--train-seconds", "20")
+    whirr("edge", f"{plant}/pump-2/test", "--machine", "pump-2", "--speed", "1000", "--spool", **environment)
     status = json.loads(whirr("edge", "status", "--json", **environment))
     assert status["frames"] == 0
     records = await kafka.consume(settings.frames_topic, 10)

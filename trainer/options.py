@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -229,7 +230,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise SettingsError(f"{str(path)!r} is a folder, device or pipe; expected a YAML file")
+        text = path.read_text(encoding="utf-8")
+        document = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{str(path)!r} can't be read: {error}") from None
     except yaml.YAMLError as error:
@@ -237,7 +241,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise SettingsError(f"{str(path)!r} holds a {type(document).__name__}; expected lines such as 'epochs: 50'")
+        raise SettingsError(f"{str(path)!r} holds {document!r:.60}; expected lines such as 'epochs: 50'")
+    # The last one would count, without a word.
+    written = Counter(str(key.value).replace("-", "_") for key, _ in yaml.compose(text).value)
+    if twice := [name for name, times in written.items() if times > 1]:
+        raise SettingsError(f"{str(path)!r}: {twice[0]} stands there {written[twice[0]]} times; expected once")
     for name, value in document.items():
         if isinstance(value, dict | list):
             raise SettingsError(f"{str(path)!r}: {name} is {value!r}; expected a single value")

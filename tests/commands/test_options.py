@@ -112,6 +112,16 @@ def test_the_settings_are_shown_with_their_help_and_limits():
         assert f"{option.description} ({option.range})" if option.range else option.description in table
 
 
+def test_a_route_is_shown_as_what_it_says(tmp_path: Path):
+    file = tmp_path / "whirr.toml"
+    file.write_text('[[route]]\nmatch = "*"\nmodel = "plant.onnx"\n')
+    environment = {"WHIRR_SETTINGS_FILE": str(file)}
+    rows = orjson.loads(run_whirr("settings", "--json", env=environment).stdout)["settings"]
+    [route] = next(row["value"] for row in rows if row["name"] == "route")
+    assert route["refuse_unfamiliar"] == []
+    assert "refuse_unfamiliar" not in run_whirr("settings", env=environment).stdout
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -81,7 +81,10 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, capfd: pytest.Captu
         ("epochs: [1, 2]", "epochs is [1, 2]; expected a single value"),
         ("scale: bark", "scale is 'bark': "),
         ("mlflow: perhaps", "mlflow is 'perhaps': "),
-        ("- epochs", "holds a list; expected lines such as 'epochs: 50'"),
+        ("- epochs", "holds ['epochs']; expected lines such as 'epochs: 50'"),
+        ("5", "holds 5; expected lines such as 'epochs: 50'"),
+        ("k: true", "k is true; expected a value of its type"),
+        ("n-fft: 512\nn_fft: 1024", "n_fft stands there 2 times; expected once"),
         ("epochs: [", "is no YAML: "),
         ("k: 9", "k is 9, n is 5"),
         ("learning_rate: 0", "learning_rate is 0.0: Input should be greater than 0"),
@@ -98,6 +101,11 @@ def test_an_empty_file_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture
     path = tmp_path / "train.yaml"
     path.write_text("# to be filled in\n")
     assert printed(capfd, "--config", str(path), "--normal", "n", "--out", "m.onnx")["epochs"] == 50
+
+
+def test_a_device_is_no_file(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--config", "/dev/zero"]) == 2
+    assert "expected a YAML file" in " ".join(capfd.readouterr().err.replace("│", "").split())
 
 
 def test_a_missing_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What an operator feels: delays, faults found and false alerts of synthetic courses, and their arithmetic."""
+"""What an operator notices: delays, faults found and false alerts of synthetic courses, and their arithmetic."""
 
 from __future__ import annotations
 

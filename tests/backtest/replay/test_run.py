@@ -13,7 +13,7 @@ from backtest.replay.finding import Finder
 from backtest.replay.models import identity, load
 from backtest.replay.run import ReplayObserver, replay
 from backtest.scoring import ScoredBatch, pieces
-from backtest.store import opened
+from backtest.store import StoredCounts, opened
 from commands._replay import notes
 from schemas import Alert, DeadLetter, FrameRecord, Score, parse_frame
 from schemas.errors import RecordingError, SettingsError
@@ -158,6 +158,25 @@ def test_other_scores_are_never_mixed_in(folder: Path, tmp_path: Path, champions
         run(folder, tmp_path / "out", champions, frame_s=0.5)
     with pytest.raises(SettingsError, match="shorter than the window"):
         run(folder, tmp_path / "out", champions, frame_s=0.5, restart=True)
+
+
+def test_what_can_not_be_used_was_not_scored_before(folder: Path, tmp_path: Path, champions: Champions):
+    scored: list[int] = []
+
+    class Looking(ReplayObserver):
+        def on_found(self, counts: StoredCounts, jobs: int) -> None:
+            scored.append(counts.scored)
+
+    frames = run(folder, tmp_path / "out", champions, Looking())["frames"]
+    run(folder, tmp_path / "out", champions, Looking())
+    assert scored == [0, frames]
+
+
+def test_a_damaged_store_is_named_with_the_way_out(folder: Path, tmp_path: Path, champions: Champions):
+    run(folder, tmp_path / "out", champions)
+    (tmp_path / "out" / "replay.db").write_bytes(b"something else entirely" * 100)
+    with pytest.raises(SettingsError, match=r"replay\.db is damaged .*--restart"):
+        run(folder, tmp_path / "out", champions)
 
 
 def test_two_runs_in_one_folder_are_refused(folder: Path, tmp_path: Path, champions: Champions):
