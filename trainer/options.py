@@ -243,7 +243,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SettingsError(f"{str(path)!r} holds {document!r:.60}; expected lines such as 'epochs: 50'")
     # The last one would count, without a word.
-    written = Counter(str(key.value).replace("-", "_") for key, _ in yaml.compose(text).value)
+    names: Any = yaml.compose(text)
+    written = Counter(str(key.value).replace("-", "_") for key, _ in names.value)
     if twice := [name for name, times in written.items() if times > 1]:
         raise SettingsError(f"{str(path)!r}: {twice[0]} stands there {written[twice[0]]} times; expected once")
     for name, value in document.items():
