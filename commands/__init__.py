@@ -47,7 +47,7 @@ COMMANDS: Final = MappingProxyType(
         "train": _Command("commands.train:train", "Train a detector on normal recordings.", "stream"),
         "evaluate": _Command("commands.evaluate:evaluate", "Say how good a model is on labelled recordings.", "train"),
         "replay": _Command(
-            "commands.replay:replay", "Backtest recordings: every score and alert that a worker would give.", "train"
+            "commands.replay:app", "Backtest recordings: every score and alert that a worker would give.", "train"
         ),
         "publish": _Command("commands.publish:publish", "Send the frames of recordings to Kafka.", "stream"),
         "compare": _Command(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from backtest.replay.config import ReplayConfig
 from commands._options import AsJson, takes
@@ -15,17 +16,22 @@ from commands._recordings import FailIf, Models, end_as_interrupted
 from schemas.errors import SettingsError
 from whirr.outputs import check_file, check_folder
 
-_MOVED = "Names the command that does it now."
+# What `whirr replay` did until 0.1, and which command does it now.
+_MOVED = {
+    "--to": "`whirr publish DIR`, or `whirr compare DIR` in place of --compare",
+    "--compare": "`whirr compare DIR`",
+    "--from": "`whirr rescore`",
+}
 
 
-def _moved(_context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> None:
-    if value is not None and parameter.name == "_to":
-        raise SettingsError(
-            "whirr replay --to kafka is a command of its own: `whirr publish DIR`, or `whirr compare DIR` in place of "
-            "--compare"
-        )
-    if value is not None:
-        raise SettingsError("whirr replay --from kafka is a command of its own: `whirr rescore`")
+class _ReplayCommand(TyperCommand):
+    """Names the commands that options of 0.1 have become, whatever other options of 0.1 stand beside them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for option, instead in _MOVED.items():
+            if any(arg.partition("=")[0] == option for arg in args):
+                raise SettingsError(f"whirr replay {option} is a command of its own: {instead}")
+        return super().parse_args(ctx, args)
 
 
 @takes(ReplayConfig, Models)
@@ -38,10 +44,6 @@ def replay(
         Path | None, typer.Option(help="Write a page to this HTML file.", rich_help_panel="Results")
     ] = None,
     as_json: AsJson = False,
-    _to: Annotated[str | None, typer.Option("--to", hidden=True, is_eager=True, callback=_moved, help=_MOVED)] = None,
-    _from: Annotated[
-        str | None, typer.Option("--from", hidden=True, is_eager=True, callback=_moved, help=_MOVED)
-    ] = None,
 ) -> None:
     """Score recordings exactly as a worker would, and apply its alert rule.
 
@@ -70,3 +72,7 @@ def replay(
 
         write_report(config.out, config.folder, champions.router, report, ["whirr", *sys.argv[1:]], config.columns)
     conclude(summary, gates, as_json, report)
+
+
+app = typer.Typer(add_completion=False)
+app.command("replay", cls=_ReplayCommand)(replay)

@@ -54,10 +54,15 @@ def test_frames_of_all_recordings_come_in_the_order_of_time(plant: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("options", "instead"), [(("--to", "kafka"), "`whirr publish DIR`"), (("--from", "kafka"), "`whirr rescore`")]
+    ("options", "instead"),
+    [
+        (("plant", "--to", "kafka", "--speed", "10"), "`whirr publish DIR`"),
+        (("plant", "--to=kafka", "--compare"), "`whirr compare DIR`"),
+        (("--from", "kafka", "--since", "2h"), "`whirr rescore`"),
+    ],
 )
 def test_what_became_a_command_of_its_own_is_named(
-    options: tuple[str, str], instead: str, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], instead: str, capsys: pytest.CaptureFixture[str]
 ):
     assert whirr("replay", *options) == 2
     assert instead in capsys.readouterr().err
