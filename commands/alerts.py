@@ -71,6 +71,7 @@ def audio(
 
     Exit codes: 1 there is no such alert, or its frame is gone, 3 Kafka can't be reached, 5 it refuses this user.
     """
+    from recordings import container
     from whirr.alert_audio import fetch
 
     if out is not None:
@@ -79,7 +80,7 @@ def audio(
     alert = found.alert
     # Colons and such in file names trouble other systems than this.
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", f"{alert['machine_id']}_{alert['recorded_at']}")
-    path = out or Path(stem + found.suffix)
+    path = out or Path(f"{stem}.{container(found.value)}")
     try:
         with replacing(path) as file:
             file.write(found.value)

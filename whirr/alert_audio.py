@@ -20,11 +20,6 @@ class AlertAudio(NamedTuple):
     alert: dict[str, Any]
     value: bytes
 
-    @property
-    def suffix(self) -> str:
-        """Of a file that holds it."""
-        return ".flac" if self.value[:4] == b"fLaC" else ".wav"
-
 
 async def fetch(settings: Settings, alert_id: str) -> AlertAudio:
     """Return the audio of the frame that caused an alert.
