@@ -14,6 +14,7 @@ from trainer.backfill import Backfilled
 from trainer.extraction import Extracted, ExtractionObserver
 from trainer.feature_choice import Choice
 from trainer.recordings import Found, unusable
+from whirr.durations import spoken
 
 
 class QuietExtractionObserver(ExtractionObserver):
@@ -82,9 +83,9 @@ def warn_of_faults(extracted: Extracted) -> None:
 def _written_lines(extracted: Extracted) -> list[str]:
     found, counts = extracted.found, extracted.counts
     used = f"{len(found.recordings)} of {len(found.recordings) + unusable(found.problems)} files"
-    left = f"; {extracted.left_over_s:.1f} s at the ends fill no frame" if extracted.left_over_s >= 0.05 else ""
+    left = f"; {spoken(extracted.left_over_s)} at the ends fill no frame" if extracted.left_over_s >= 0.05 else ""
     written = [f"           {name}" for name in extracted.files.values()]
-    return [f"written    {counts.frames} frames, {counts.audio_s:.1f} s of audio from {used}{left}", *written]
+    return [f"written    {counts.frames} frames, {spoken(counts.audio_s)} of audio from {used}{left}", *written]
 
 
 def history_lines(kept: Backfilled) -> list[str]:

@@ -32,17 +32,18 @@ def sweep(
     ] = 0,
     factor: Annotated[
         list[float] | None,
-        typer.Option(help="Multiple of the alert threshold; may be repeated.", rich_help_panel=_GRID),
+        typer.Option(help="Multiple of the alert threshold, above 0; may be repeated.", rich_help_panel=_GRID),
     ] = None,
     k_of_n: Annotated[
-        list[str] | None, typer.Option(help="Such as 3/5; may be repeated.", rich_help_panel=_GRID)
+        list[str] | None, typer.Option(help="Such as 3/5, n at most 64; may be repeated.", rich_help_panel=_GRID)
     ] = None,
     m: Annotated[
-        list[int] | None, typer.Option("-m", help="Frames that close; may be repeated.", rich_help_panel=_GRID)
+        list[int] | None,
+        typer.Option("-m", help="Frames that close, 1 to 1,000; may be repeated.", rich_help_panel=_GRID),
     ] = None,
     hysteresis: Annotated[
         list[float] | None,
-        typer.Option(help="Closing threshold as a share; may be repeated.", rich_help_panel=_GRID),
+        typer.Option(help="Closing threshold as a share, above 0, at most 1; may be repeated.", rich_help_panel=_GRID),
     ] = None,
     write: Annotated[
         Path | None, typer.Option(help="Write the recommended setting as a whirr.toml.", rich_help_panel=_OUTPUT)
@@ -93,7 +94,9 @@ def sweep(
 
     print_sweep(loaded, choice, front, still, len(tried), took_s)
     if write is not None:
-        print_line(f"Written to {write}. Look through it, then start workers with WHIRR_SETTINGS_FILE={write}")
+        here = write.resolve() == Path("whirr.toml").resolve()  # which is found without being named
+        start = "start workers in this folder" if here else f"start workers with WHIRR_SETTINGS_FILE={write}"
+        print_line(f"Written to {write}. Look through it, then {start}")
 
 
 def _grid(

@@ -12,7 +12,7 @@ from backtest.alerting import ENOUGH_S, total
 from backtest.bootstrap import intervals
 from backtest.evaluation.config import EvaluateConfig
 from backtest.evaluation.labelled import find_labelled
-from backtest.evaluation.result import Evaluation, MachineResult, hours
+from backtest.evaluation.result import Evaluation, MachineResult
 from backtest.evaluation.scoring import Pace, ScoredRecording, play, sample_of
 from backtest.metrics import MAX_FPR, RecordingMetrics, arithmetic_mean, harmonic_mean, measure
 from recordings.name_words import folder_name
@@ -22,6 +22,7 @@ from stream_app.pipeline import Model, Router
 from stream_app.pipeline.unfamiliar import LENGTH_TOLERANCE
 from stream_app.worker.champions import Champions, ModelFile
 from trainer.recordings import Found, data_hash
+from whirr.durations import spoken
 from whirr.settings import Route, Settings
 
 _MIN_RECORDINGS = 10
@@ -101,7 +102,7 @@ def _pace(config: EvaluateConfig, model: Model) -> Pace:
     if frame_s < window_s - 1e-9:
         raise SettingsError(f"frames of {frame_s:g} s are shorter than the model's window of {window_s:g} s")
     if config.every_s is not None and not config.every_s > 0:
-        raise SettingsError(f"recordings come every {config.every_s:g} s; expected more than 0")
+        raise SettingsError(f"--every-s is {config.every_s:g}; expected more than 0")
     if config.resamples < 0 or config.seed < 0:
         raise SettingsError(f"{config.resamples} resamples, seed {config.seed}; expected at least 0")
     return Pace(frame_s, config.every_s)
@@ -161,7 +162,7 @@ def _notes(model: Model, pace: Pace, machines: Mapping[str, MachineResult], over
     notes += _unfamiliar(model, machines)
     normal_s = sum(one.figures.normal_s for one in machines.values())
     paced = "played back to back" if pace.every_s is None else f"one every {pace.every_s:g} s"
-    signal = f"{hours(normal_s):.3g} h of normal signal, recordings {paced}"
+    signal = f"{spoken(normal_s)} of normal signal, recordings {paced}"
     if normal_s < ENOUGH_S:
         notes.append(f"too short to tell how many false alerts there are a day: {signal}; in brackets what they may be")
     else:

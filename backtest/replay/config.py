@@ -88,7 +88,7 @@ class ReplayConfig(FolderOptions):
             raise SettingsError(f"frames are {self.frame_s:g} s long; expected {MIN_FRAME_S:g} to {MAX_FRAME_S:g} s")
         check_stream(self.machine, self.source)
         if self.every_s is not None and not self.every_s > 0:
-            raise SettingsError(f"recordings come every {self.every_s:g} s; expected more than 0")
+            raise SettingsError(f"--every-s is {self.every_s:g}; expected more than 0")
         if self.jobs is not None and self.jobs < 1:
             raise SettingsError(f"jobs is {self.jobs}; expected at least 1")
         if self.times not in TIMES and not Path(self.times).is_file():

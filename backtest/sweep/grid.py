@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from itertools import product
 from typing import Final, NamedTuple
@@ -21,6 +23,7 @@ class RuleSetting(NamedTuple):
     hysteresis: float
 
 
+_ABOVE_0: Final = math.ulp(0.0)
 DEFAULT: Final = RuleSetting(1.0, 3, 5, 5, 0.9)
 
 
@@ -43,15 +46,15 @@ class Grid:
     def __post_init__(self) -> None:
         for k, n in self.k_of_n:
             if not 1 <= k <= n <= 64:
-                raise SettingsError(f"{k} of {n}; expected k of n with 1 <= k <= n <= 64")
-        for name, values, low, high in (
-            ("factor", self.factors, 0.0, float("inf")),
-            ("hysteresis", self.hystereses, 0.0, 1.0 + 1e-12),
-            ("m", self.m, 0.5, 1000.5),
+                raise SettingsError(f"--k-of-n is '{k}/{n}'; expected 1 <= k <= n <= 64")
+        for name, values, least, most, expected in (
+            ("--factor", self.factors, _ABOVE_0, sys.float_info.max, "above 0"),
+            ("--hysteresis", self.hystereses, _ABOVE_0, 1.0, "above 0, at most 1"),
+            ("-m", self.m, 1, 1000, "1 to 1,000"),
         ):
             for value in values:
-                if not low < value < high:
-                    raise SettingsError(f"{name} is {value:g}; expected more than {low:g} and less than {high:g}")
+                if not least <= value <= most:
+                    raise SettingsError(f"{name} is {value:g}; expected {expected}")
 
     def __len__(self) -> int:
         return len(self.factors) * len(self.k_of_n) * len(self.m) * len(self.hystereses)

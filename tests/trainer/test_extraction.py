@@ -220,7 +220,7 @@ def test_the_command_tells_people_what_it_did(folder: Path, tmp_path: Path, capf
     expected = (
         "4 recordings of 1 machine",
         "200 Hz, 3 channels",
-        "9 frames, 9.0 s of audio from 4 of 4 files",
+        "9 frames, 9 s of audio from 4 of 4 files",
         PARQUET,
     )
     for text in (*expected, "0.5 s at the ends"):
