@@ -113,7 +113,7 @@ services: $(INSTALLED)-dev ## Run Apache Kafka, Redis and PostgreSQL for the tes
 
 constraints: $(INSTALLED)-dev ## Resolve every version anew into constraints.txt
 	@$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --universal --python-version 3.11 --all-extras \
-		--no-emit-index-url --no-header --output-file constraints.txt
+		--no-header --output-file constraints.txt
 
 venv: $(INSTALLED)-dev ## Make .venv with all that the tests need
 
