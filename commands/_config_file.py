@@ -25,7 +25,7 @@ def take_options(ctx: typer.Context, path: Path | None) -> Path | None:
             range.
     """
     if path is not None:
-        from trainer.options import read_yaml
+        from trainer.train_options import read_yaml
 
         known = {parameter.name: parameter for parameter in ctx.command.params if parameter.name not in NOT_IN_FILE}
         values = read_yaml(path)

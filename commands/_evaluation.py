@@ -13,7 +13,7 @@ from backtest.metrics import NAMES, RecordingMetrics
 from backtest.words import delay, false_alerts_a_day, rule
 from commands._found import warn_of
 from commands._output import WithProgress, cell, print_line, print_notes, print_warning, stdout
-from trainer.recordings import Found
+from trainer.recording_set import RecordingSet
 from whirr.durations import spoken
 
 _GOOD, _POOR = 0.9, 0.7
@@ -31,7 +31,7 @@ class PrintingEvaluationObserver(WithProgress, EvaluationObserver):
         self._progress = Progress(*columns, console=stdout, transient=True, disable=quiet or not stdout.is_terminal)
         self._task = self._progress.add_task("scoring", start=False)
 
-    def on_found(self, found: Found) -> None:
+    def on_found(self, found: RecordingSet) -> None:
         """Say what is to be said about recordings as they were read, and start the progress bar."""
         print_notes(found.notes)
         self._progress.update(self._task, total=len(found.recordings))

@@ -13,14 +13,14 @@ from schemas.times import format_rfc3339
 from trainer.backfill import Backfilled
 from trainer.extraction import Extracted, ExtractionObserver
 from trainer.feature_choice import Choice
-from trainer.recordings import Found, unusable
+from trainer.recording_set import RecordingSet, unusable
 from whirr.durations import spoken
 
 
 class QuietExtractionObserver(ExtractionObserver):
     """Says nothing but what is to be said about recordings as they were read, on stderr."""
 
-    def on_found(self, found: Found) -> None:
+    def on_found(self, found: RecordingSet) -> None:
         """Say what of the folder."""
         print_notes(found.notes)
 
@@ -42,7 +42,7 @@ class PrintingExtractionObserver(WithProgress, ExtractionObserver):
         self._progress = Progress(*bar, console=stdout, transient=True, disable=not stdout.is_terminal)
         self._task = self._progress.add_task("reading", start=False)
 
-    def on_found(self, found: Found) -> None:
+    def on_found(self, found: RecordingSet) -> None:
         """Say what the folder holds."""
         print_lines(found_lines(found))
         print_notes(found.notes)

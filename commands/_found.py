@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from commands._output import print_line, print_warning
 from recordings.find import Problem
 from trainer.feature_choice import Choice
-from trainer.recordings import Found, unusable
+from trainer.recording_set import RecordingSet, unusable
 from trainer.screening import LeftOut
 from whirr.durations import spoken
 
@@ -21,7 +21,7 @@ def print_lines(lines: Sequence[str]) -> None:
         print_line(line)
 
 
-def found_lines(found: Found) -> list[str]:
+def found_lines(found: RecordingSet) -> list[str]:
     """Return what a folder holds: recordings, machines, seconds, and sample rates where they are mixed."""
     machines = [f"{machine} {count}" for machine, count in found.machines.items() if machine is not None]
     named = f": {', '.join(machines[:NAMED])}{', …' if len(machines) > NAMED else ''}" if machines else ""
@@ -58,14 +58,14 @@ def warn_of(problems: Sequence[Problem]) -> None:
 
 
 def warn_of_screening(left_out: Sequence[LeftOut], remarks: Sequence[Problem]) -> None:
-    """Name the first stretches that are not used, and the first files that differ from the others; count them all."""
+    """Name the first segments that are not used, and the first files that differ from the others; count them all."""
     for one in left_out[:NAMED]:
         print_warning(f"{one.name}: {one.reason} from {one.start_s:.4g} to {one.stop_s:.4g} s; that is left out")
     if len(left_out) > NAMED:
         reasons = Counter(one.reason.partition(" of ")[0] for one in left_out)
         files = len({one.name for one in left_out})
         told = ", ".join(f"{count} {why}" for why, count in reasons.most_common(3))
-        print_warning(f"{len(left_out)} stretches of {files} files left out: {told}")
+        print_warning(f"{len(left_out)} segments of {files} files left out: {told}")
     for remark in remarks[:NAMED]:
         print_warning(f"{remark.name}: {remark.reason}; used all the same")
     if len(remarks) > NAMED:

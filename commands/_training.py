@@ -13,17 +13,17 @@ from schemas import Calibration, StatisticsReference
 from trainer.detector import EpochLoss, find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
-from trainer.job import Observer, TrainResult
-from trainer.options import TrainConfig
-from trainer.recordings import Found
+from trainer.recording_set import RecordingSet
 from trainer.screening import LeftOut
+from trainer.train_options import TrainConfig
+from trainer.train_result import Observer, TrainResult
 from whirr.durations import spoken
 
 
 class QuietTrainingObserver(Observer):
     """Says nothing but what is to be said about recordings as they were read, on stderr."""
 
-    def on_found(self, found: Found) -> None:
+    def on_found(self, found: RecordingSet) -> None:
         """Say it."""
         print_notes(found.notes)
 
@@ -38,7 +38,7 @@ class PrintingTrainingObserver(WithProgress, Observer):
         self._progress = Progress(*bar, note, console=stdout, transient=True, disable=not stdout.is_terminal)
         self._task = self._progress.add_task("reading   ", total=None, note="")
 
-    def on_found(self, found: Found) -> None:
+    def on_found(self, found: RecordingSet) -> None:
         """Say what the folder holds."""
         print_lines(found_lines(found))
         print_notes(found.notes)
@@ -76,8 +76,8 @@ class PrintingTrainingObserver(WithProgress, Observer):
         """Say how it went and where the model is."""
         self._progress.stop()
         print_lines(_result_lines(result))
-        for doubt in result.doubts:
-            print_warning(doubt)
+        for warning in result.warnings:
+            print_warning(warning)
         if result.check.exceeded:
             print_warning(
                 "more false alarms on left-out normals than allowed: the held-out normals change over time; record more"

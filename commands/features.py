@@ -14,7 +14,7 @@ import typer
 from commands._options import AsJson, start_us_of, takes
 from commands._output import print_json, print_warning
 from schemas.errors import SettingsError
-from trainer.options import ExtractConfig
+from trainer.train_options import ExtractConfig
 from whirr.outputs import check_folder
 from whirr.settings import load_settings
 
@@ -52,7 +52,7 @@ def features(
     from commands._found import print_lines
     from trainer.backfill import recording_times
     from trainer.extraction import extract_features
-    from trainer.recordings import find_recordings
+    from trainer.recording_set import find_recordings
 
     out = config.out
     if out is None and not to_feast:

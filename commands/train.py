@@ -14,10 +14,10 @@ from commands._config_file import take_options
 from commands._options import AsJson, takes
 from commands._output import print_json, print_line, print_warning
 from schemas.errors import SettingsError
-from trainer.options import TrainConfig, to_yaml
+from trainer.train_options import TrainConfig, to_yaml
 
 if TYPE_CHECKING:
-    from trainer.job import TrainResult
+    from trainer.train_result import TrainResult
 
 
 @takes(TrainConfig)
@@ -87,9 +87,9 @@ def _summary(result: TrainResult) -> dict[str, Any]:
         "not_used": [{"name": problem.name, "reason": problem.reason} for problem in result.problems],
         "left_out": dict(result.left_out),
         "notes": list(result.notes),
-        "stretches_left_out": result.stretches_left_out,
+        "segments_left_out": result.segments_left_out,
         "remarks": [{"name": remark.name, "reason": remark.reason} for remark in result.remarks],
-        "doubts": result.doubts,
+        "warnings": result.warnings,
         "windows": result.windows,
         "held_out_windows": result.held_out_windows,
         "detector": metadata.detector,

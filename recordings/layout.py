@@ -1,9 +1,9 @@
 """Layouts: what the path of a recording says of it, in the ways that data sets and plants are laid out.
 
-| layout | example | machine | label | part |
+| layout | example | machine | label | split |
 |---|---|---|---|---|
 | a folder for each machine | ``pump-1/test/anomaly_7.wav`` | ``pump-1`` | anomaly | test |
-| the parts first | ``Train/pump-1/7.wav``, ``normal/pump-1/7.wav`` | ``pump-1`` | by name or folder | by the folder |
+| the splits first | ``Train/pump-1/7.wav``, ``normal/pump-1/7.wav`` | ``pump-1`` | by name or folder | by the folder |
 | one machine | ``normal/7.wav``, ``test/abnormal_7.wav`` | not told | both | train, test |
 | MIMII | ``fan/id_00/abnormal/00000007.wav`` | ``fan-id_00`` | anomaly | not told |
 | DCASE 2020 | ``fan/train/normal_id_00_00000007.wav`` | ``fan-id_00`` | normal | train |
@@ -26,14 +26,14 @@ from typing import Final
 
 from recordings.machine_ids import machine_id
 from recordings.name_times import is_date
-from recordings.name_words import AmbiguousLabel, Label, Part, folder_name, label_in
+from recordings.name_words import AmbiguousLabel, Label, Split, folder_name, label_in
 
 NOBODY: Final = "machine"  # whose recordings are where no folder has a name
 _SHORT_NUMBER = re.compile(r"\d\d?")
 _UNIT_FOLDER = re.compile(r"id_\d+", re.IGNORECASE)
 _DCASE_2020 = re.compile(r"(?P<label>normal|anomaly)_(?P<unit>id_\d+)_\d+", re.IGNORECASE)
 _DCASE_2021 = re.compile(
-    r"(?P<unit>section_\d+)_(?:source|target)_(?P<part>train|test)_(?P<label>normal|anomaly)_\d+(_.*)?", re.IGNORECASE
+    r"(?P<unit>section_\d+)_(?:source|target)_(?P<split>train|test)_(?P<label>normal|anomaly)_\d+(_.*)?", re.IGNORECASE
 )
 
 
@@ -44,14 +44,14 @@ class PathInfo:
     Attributes:
         named: The folder (or kind and unit) that names the machine, as it is written, or None.
         label: What it is labelled, why that can't be told, or None.
-        part: Which part of the data set it belongs to, or None.
-        folders: Those that are not named for a label, a part or a date alone; where one machine has several of them,
+        split: Which split of the data set it belongs to, or None.
+        folders: Those that are not named for a label, a split or a date alone; where one machine has several of them,
             another of them may be the machine.
     """
 
     named: str | None
     label: Label | AmbiguousLabel | None
-    part: Part | None
+    split: Split | None
     folders: tuple[str, ...] = ()
 
     @property
@@ -81,7 +81,7 @@ def path_info(name: str, folder: Path) -> PathInfo:
         before = own[: own.index(unit)] if unit in own else own
         kind = before[-1] if before else _home(folder)
         named = f"{kind}-{unit}" if kind else unit
-    return PathInfo(named, label_of(name), _part(folders, dcase), own)
+    return PathInfo(named, label_of(name), _split(folders, dcase), own)
 
 
 def label_of(name: str) -> Label | AmbiguousLabel | None:
@@ -119,7 +119,7 @@ def label_of(name: str) -> Label | AmbiguousLabel | None:
 def normals_level(name: str) -> tuple[str, ...]:
     """Return the folder beside whose normal recordings others would need a label too, as its names.
 
-    It is the one that the folder named for the label lies in, or else the recording's own, parts aside: ``a`` for
+    It is the one that the folder named for the label lies in, or else the recording's own, splits aside: ``a`` for
     ``a/healthy/1.wav``, ``a/healthy/pump-1/1.wav`` and ``a/train/normal_1.wav``.
 
     Args:
@@ -168,10 +168,10 @@ def _as_label(text: str) -> Label:
     return "normal" if text.lower() == "normal" else "anomaly"
 
 
-def _part(folders: list[str], dcase: re.Match[str] | None) -> Part | None:
+def _split(folders: list[str], dcase: re.Match[str] | None) -> Split | None:
     if dcase is not None and dcase.re is _DCASE_2021:
-        return "train" if dcase["part"].lower() == "train" else "test"
-    return next((part for text in reversed(folders) if (part := folder_name(text).part)), None)
+        return "train" if dcase["split"].lower() == "train" else "test"
+    return next((split for text in reversed(folders) if (split := folder_name(text).split)), None)
 
 
 def _home(folder: Path) -> str | None:

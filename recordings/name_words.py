@@ -1,4 +1,4 @@
-"""Words of names: what they say of a recording's label and of the part of a data set that it belongs to.
+"""Words of names: what they say of a recording's label and of the split of a data set that it belongs to.
 
 A name is cut into words at whatever is no letter, where capitals begin (``testNormal``) and at digits. Only whole words
 count, in any case; numbers don't.
@@ -20,7 +20,7 @@ What would have to be guessed is unclear, never guessed: a label beside a negati
 
 Some words are as often part of another name (Bad Homburg, a leak tester, a wear plate, natural gas). In a file's name
 ``ok``, ``ng`` and ``gut`` count as its first or last word alone; ``bad``, ``leak``, ``crack`` and ``wear`` as its last
-one, and are unclear before other words, unless a folder says the label. Numbers, parts and words such as
+one, and are unclear before other words, unless a folder says the label. Numbers, splits and words such as
 ``recording`` don't count here. Of folders these words label those whose whole name they are, and ``pump bad`` is
 unclear.
 """
@@ -33,7 +33,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 Label = Literal["normal", "anomaly"]
-Part = Literal["train", "test"]
+Split = Literal["train", "test"]
 
 _NORMAL: Final = ("normal", "normals", "healthy", "good", "ok", "gesund", "gut")
 _ANOMALY: Final = (
@@ -55,7 +55,7 @@ LABEL_OF_WORD: Final[dict[str, Label]] = {
     **dict.fromkeys(_NORMAL, "normal"),
     **dict.fromkeys(_ANOMALY, "anomaly"),
 }
-_PARTS: Final[dict[str, Part]] = {
+_SPLITS: Final[dict[str, Split]] = {
     "train": "train",
     "training": "train",
     "test": "test",
@@ -69,7 +69,7 @@ _NEGATIONS_BEFORE: Final = frozenset(
     {"no", "un", "ab", "sub", "semi", "quasi", "near", "nearly", "almost", "anti", "pseudo"}
 )
 _NEGATIONS_AFTER: Final = frozenset({"free", "less"})
-# They may stand beside a label or a part in a folder's name and add nothing to it.
+# They may stand beside a label or a split in a folder's name and add nothing to it.
 _FILLERS: Final = frozenset(
     {"a", "and", "the", "only", "audio", "sound", "sounds", "wav", "wavs", "data", "dataset", "set", "sets", "split"}
     | {"clip", "clips", "file", "files", "recording", "recordings", "sample", "samples"}
@@ -106,7 +106,7 @@ def label_in(text: str) -> Label | AmbiguousLabel | None:
     words = words_of(text)
     found: dict[Label, str] = {}
     doubtful = ""
-    ends = [index for index, word in enumerate(words) if word not in _FILLERS | {_NUMBER} | _PARTS.keys()]
+    ends = [index for index, word in enumerate(words) if word not in _FILLERS | {_NUMBER} | _SPLITS.keys()]
     for index, word in enumerate(words):
         label = LABEL_OF_WORD.get(word)
         if label is None:
@@ -154,13 +154,13 @@ class FolderName:
     Attributes:
         label: What it labels its recordings as, why that can't be told, or None.
         hint: A label among other words (``pump-7_faulty``), which may be a machine's name; or None.
-        part: Which part of a data set it holds, or None.
+        split: Which split of a data set it holds, or None.
         is_role: Whether it is named for that alone, and so for no machine.
     """
 
     label: Label | AmbiguousLabel | None = None
     hint: Label | None = None
-    part: Part | None = None
+    split: Split | None = None
     is_role: bool = False
 
 
@@ -170,15 +170,15 @@ def folder_name(text: str) -> FolderName:
     words = [word for word in words_of(text) if word not in _FILLERS and word != _NUMBER]
     denials = _NEGATIONS | _NEGATIONS_BEFORE | _NEGATIONS_AFTER
     certain = [word for word in words if word in LABEL_OF_WORD and word not in _NO_HINTS]
-    is_role = any(word in LABEL_OF_WORD or word in _PARTS for word in words) and all(
-        word in LABEL_OF_WORD or word in _PARTS or word in denials for word in words
+    is_role = any(word in LABEL_OF_WORD or word in _SPLITS for word in words) and all(
+        word in LABEL_OF_WORD or word in _SPLITS or word in denials for word in words
     )
     if _NOUNS & {*words} and len(words) > 1:
         is_role = False  # a leak test
     certain += words if len(words) == 1 and words[0] in _AT_THE_END else []
     if is_role and (certain or not any(char.isdigit() for char in text)):  # test-2 and ok-1 may be machines
-        parts = {_PARTS[word] for word in words if word in _PARTS}
-        return FolderName(label=label_in(text), part=parts.pop() if len(parts) == 1 else None, is_role=True)
+        splits = {_SPLITS[word] for word in words if word in _SPLITS}
+        return FolderName(label=label_in(text), split=splits.pop() if len(splits) == 1 else None, is_role=True)
     label = label_in(text)
     if isinstance(label, AmbiguousLabel) and not label.yields:
         return FolderName(label=label)

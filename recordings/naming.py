@@ -1,6 +1,6 @@
 """Naming: what is known of each recording of a folder, from its path, a template of paths, and lists beside it.
 
-One place decides whose a recording is, which sensor's, how it is labelled, which part of a data set it belongs to and
+One place decides whose a recording is, which sensor's, how it is labelled, which split of a data set it belongs to and
 when it began, for every command.
 """
 
@@ -19,7 +19,7 @@ from recordings.layout import NOBODY, home_machine, label_of, path_info
 from recordings.listing import RECORDED, Row, read_list
 from recordings.machine_ids import machine_id
 from recordings.name_times import NoTimestamp, before_time, time_in
-from recordings.name_words import AmbiguousLabel, Label, Part, unlabelled
+from recordings.name_words import AmbiguousLabel, Label, Split, unlabelled
 from recordings.pattern import Named, Pattern
 from schemas.errors import RecordingError, SettingsError
 from schemas.frame import check_stream
@@ -65,7 +65,7 @@ class RecordingMetadata:
         label: What it is labelled, or None.
         unclear: Why its label can't be told, and what would tell it; or None.
         onset_s: Seconds into it at which a fault begins, or None.
-        part: Which part of a data set it belongs to, or None.
+        split: Which split of a data set it belongs to, or None.
         start: When it began, microseconds since the epoch, or why that can't be told.
         unplaced: Why it can't be used: its path doesn't match the template; or None.
     """
@@ -76,7 +76,7 @@ class RecordingMetadata:
     label: Label | None
     unclear: str | None
     onset_s: float | None
-    part: Part | None
+    split: Split | None
     start: int | NoTimestamp
     unplaced: str | None
 
@@ -144,7 +144,7 @@ class MetadataResolver:
         rows = [row for row in (labelled, timed, self._recorded.get(name)) if row is not None]
         found = path_info(name, self._folder)
         if self._frames and name in self._recorded:
-            found = replace(found, label=label_of(PurePosixPath(name).name), part=None, folders=())
+            found = replace(found, label=label_of(PurePosixPath(name).name), split=None, folders=())
         named, unplaced = self._by_pattern(name)
         label = found.label if self.labels is None else (labelled.label if labelled else None)
         unclear = f"its label is unclear: {label.reason}; {_SETTLE}" if isinstance(label, AmbiguousLabel) else None
@@ -166,7 +166,7 @@ class MetadataResolver:
             label=None if isinstance(label, AmbiguousLabel) else label,
             unclear=unclear,
             onset_s=labelled.onset_s if labelled else None,
-            part=found.part,
+            split=found.split,
             start=start,
             unplaced=unplaced,
         )

@@ -10,9 +10,9 @@ import numpy as np
 
 from stream_app.pipeline import Model, golden_window
 from tests.models import tiny_metadata, tiny_model
+from trainer.mlflow_run import MlflowRun
 from trainer.promotion import FalseAlarmCount
 from trainer.registration import register_model
-from trainer.tracking import Run
 from whirr.mlflow_client import TrackingServer, quiet
 from whirr.settings import Settings
 
@@ -30,7 +30,7 @@ def register(
     settings: Settings, folder: Path, name: str, version: str = "1", above: int = 0, scale: float = 1.0
 ) -> tuple[int, Path]:
     """Register a tiny model of which ``above`` of 100 held-out frames were false alarms; return number and file."""
-    run = Run(settings, name, datetime.now(UTC))
+    run = MlflowRun(settings, name, datetime.now(UTC))
     file = sound_model(folder / f"{name}-{version}.onnx", name, version, run.run_id, scale)
     run.finish([])
     with quiet(), TrackingServer(settings).client() as client:

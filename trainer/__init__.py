@@ -22,7 +22,7 @@ _HOMES = {
     "ConvAutoEncoder": "trainer.conv_ae.torch_model",
     "LitAutoEncoder": "trainer.conv_ae.lightning_model",
     "Observer": "trainer.train",
-    "TrainConfig": "trainer.options",
+    "TrainConfig": "trainer.train_options",
     "TrainResult": "trainer.train",
     "train_model": "trainer.train",
 }

@@ -16,7 +16,7 @@ from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline.rolling import RollingMean
 from stream_app.pipeline.statistics import STATISTICS
 from trainer.extraction import PARQUET, Extracted
-from trainer.recordings import Recording
+from trainer.recording_set import Recording
 
 _ROWS_AT_ONCE = 50_000
 

@@ -12,7 +12,7 @@ from schemas.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
     from schemas import FeatureConfig
-    from trainer.options import TrainConfig
+    from trainer.train_options import TrainConfig
 
 KEY: Final = "whirr"  # of what Whirr adds to Lightning's checkpoint
 LAST, BEST = "last.ckpt", "best.ckpt"

@@ -18,17 +18,17 @@ class TrainingSet:
 
     Attributes:
         columns: float32 [column, channel, band], memory-mapped: one recording after another.
-        stretches: First column and number of columns of each uninterrupted stretch.
+        segments: First column and number of columns of each uninterrupted segment.
         width: Columns of a window.
     """
 
     columns: Float32
-    stretches: tuple[tuple[int, int], ...]
+    segments: tuple[tuple[int, int], ...]
     width: int
 
     def __len__(self) -> int:
-        """Windows per epoch: as many as the stretches hold side by side."""
-        return sum(count // self.width for _, count in self.stretches)
+        """Windows per epoch: as many as the segments hold side by side."""
+        return sum(count // self.width for _, count in self.segments)
 
     def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and standard deviation over time, each float64 [channel, band]."""

@@ -26,8 +26,8 @@ from schemas.errors import MissingExtra, SettingsError
 
 if TYPE_CHECKING:
     from trainer.graph import Graph
-    from trainer.options import TrainConfig
     from trainer.spectrograms import Prepared
+    from trainer.train_options import TrainConfig
 
 DEFAULT: Final = "conv_ae"
 FIRST: Final = "pooled"  # of those that need no more than the worker does

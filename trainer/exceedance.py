@@ -78,7 +78,7 @@ def dependence(runs: Runs, n: int) -> float:
     within = [part for part in np.split(ranks, bounds) if len(part) > 1]
     variance = float(np.mean(ranks**2))
     if len(ranks) < 3 or variance == 0:
-        return 0.95  # nothing is known: nearly one event a stretch
+        return 0.95  # nothing is known: nearly one event a run
     estimates = [_lagged(within or [ranks], lag, variance) for lag in range(1, n)]
     return float(np.clip(max(estimates), 0.0, 0.99))
 

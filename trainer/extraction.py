@@ -25,9 +25,9 @@ from stream_app.pipeline.resample import resample
 from stream_app.pipeline.sensor import sensor_fault
 from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.feature_files import FrameFeatures, FrameTable, GrowingArray, growing_array
-from trainer.options import ExtractConfig
 from trainer.reading import Float32, computed, samples_of
-from trainer.recordings import Found, Part, find_recordings, unusable
+from trainer.recording_set import RecordingSet, Segment, find_recordings, unusable
+from trainer.train_options import ExtractConfig
 from whirr.outputs import check_folder
 
 SPECTROGRAMS = "spectrograms.npy"
@@ -67,7 +67,7 @@ class Extracted:
     """
 
     out: Path
-    found: Found
+    found: RecordingSet
     choice: Choice
     frame_s: float
     counts: ExtractionCounts
@@ -109,7 +109,7 @@ class Extracted:
 class ExtractionObserver:
     """Hears how an extraction goes on; the base class ignores it all."""
 
-    def on_found(self, found: Found) -> None:
+    def on_found(self, found: RecordingSet) -> None:
         """The folder has been looked through."""
 
     def on_features(self, choice: Choice, frame_s: float) -> None:
@@ -185,12 +185,12 @@ class _FeatureWriter:
     sensor_faults: Counter[str] = field(default_factory=Counter)
     first_fault: str = ""
 
-    def append(self, part: Part, frames: Sequence[_ComputedFrame]) -> None:
+    def append(self, segment: Segment, frames: Sequence[_ComputedFrame]) -> None:
         for number, frame in enumerate(frames):
             signals, columns = frame.spectrograms.shape[:2]
             row = FrameFeatures(
-                machine=part.recording.machine,
-                recording=part.recording.name,
+                machine=segment.recording.machine,
+                recording=segment.recording.name,
                 frame=number,
                 start_s=frame.start_s,
                 duration_s=frame.duration_s,
@@ -206,12 +206,12 @@ class _FeatureWriter:
             self.audio_s += frame.duration_s
             if frame.sensor_fault is not None:
                 self.sensor_faults[frame.sensor_fault] += 1
-                self.first_fault = self.first_fault or f"{part.recording.name} at {frame.start_s:.4g} s"
+                self.first_fault = self.first_fault or f"{segment.recording.name} at {frame.start_s:.4g} s"
 
 
 def _write(
     folder: Path,
-    found: Found,
+    found: RecordingSet,
     config: FeatureConfig,
     frame_s: float,
     problems: list[Problem],
@@ -219,21 +219,21 @@ def _write(
 ) -> ExtractionCounts:
     """Write spectrograms and statistics of all recordings; those that can't be used go to ``problems``."""
     features = Features(config)
-    parts = [Part(recording, 0, recording.samples) for recording in found.recordings]
+    segments = [Segment(recording, 0, recording.samples) for recording in found.recordings]
     array_file = growing_array(folder / SPECTROGRAMS, config.channels, config.bands)
     with array_file as array, FrameTable(folder / PARQUET, folder / CSV) as table:
         writer = _FeatureWriter(array, table)
-        work = computed(parts, lambda part: _frames(part, features, frame_s), problems)
-        for done, (part, frames) in enumerate(work, start=1):
-            writer.append(part, frames)
+        work = computed(segments, lambda segment: _frames(segment, features, frame_s), problems)
+        for done, (segment, frames) in enumerate(work, start=1):
+            writer.append(segment, frames)
             observer.on_recording(done + len(problems))
     return ExtractionCounts(writer.frames, array.shape[0], writer.audio_s, writer.sensor_faults, writer.first_fault)
 
 
-def _frames(part: Part, features: Features, frame_s: float) -> list[_ComputedFrame]:
+def _frames(segment: Segment, features: Features, frame_s: float) -> list[_ComputedFrame]:
     """Return the features of each frame that a recording is cut into."""
     config = features.config
-    samples, rate_hz = samples_of(part), part.recording.rate_hz
+    samples, rate_hz = samples_of(segment), segment.recording.rate_hz
     frames = []
     for start, stop in frame_bounds(samples.shape[1], rate_hz, frame_s, config.window_s):
         own = samples[:, start:stop]

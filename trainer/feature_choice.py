@@ -8,8 +8,8 @@ from math import log2
 
 from schemas import FeatureConfig
 from schemas.errors import RecordingError, SettingsError
-from trainer.options import FeatureOptions
-from trainer.recordings import Found
+from trainer.recording_set import RecordingSet
+from trainer.train_options import FeatureOptions
 
 SOUND_MIN_HZ = 8_000  # signals below are taken for an accelerometer's
 SOUND_RATE_HZ = 16_000
@@ -27,7 +27,7 @@ class Choice:
 
 
 def choose_features(
-    found: Found,
+    found: RecordingSet,
     options: FeatureOptions | None = None,
     frame_s: float | None = None,
     sound_rate_hz: int = SOUND_RATE_HZ,
@@ -82,7 +82,7 @@ def choose_features(
     return Choice(features, _why(data_hz, found, sound=sound, burst=burst))
 
 
-def frame_length(found: Found, features: FeatureConfig, frame_s: float | None = None) -> float:
+def frame_length(found: RecordingSet, features: FeatureConfig, frame_s: float | None = None) -> float:
     """Return the length of a frame in seconds: as given, else 1 s or the shortest recording, at least a window.
 
     Raises:
@@ -99,7 +99,7 @@ def _prevailing(rates_hz: Counter[int]) -> int:
     return min(rates_hz, key=lambda rate_hz: (-rates_hz[rate_hz], rate_hz))
 
 
-def _channels(found: Found) -> int:
+def _channels(found: RecordingSet) -> int:
     counts = {recording.channels for recording in found.recordings}
     return counts.pop() if len(counts) == 1 else 1
 
@@ -116,7 +116,7 @@ def _n_fft(rate_hz: int, samples: int, *, sound: bool) -> int:
     return min(n_fft, 512)
 
 
-def _why(data_hz: int, found: Found, *, sound: bool, burst: bool) -> str:
+def _why(data_hz: int, found: RecordingSet, *, sound: bool, burst: bool) -> str:
     if sound:
         why = f"sound at {data_hz} Hz"
     elif burst:

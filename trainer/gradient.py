@@ -15,8 +15,8 @@ from trainer.detector import Fitted, OnEpoch
 from trainer.export import export
 from trainer.fit import Fit, Schedule, fit
 from trainer.loaders import HeldOutLoader, WindowLoader
-from trainer.options import TrainConfig, options_of, to_yaml
 from trainer.spectrograms import Prepared
+from trainer.train_options import TrainConfig, options_of, to_yaml
 
 CHECKED_WINDOWS = 64
 

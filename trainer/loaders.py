@@ -42,7 +42,7 @@ class WindowLoader:
         width = self._data.width
         drawn = [
             first + rng.integers(0, count - width, size=count // width, endpoint=True)
-            for first, count in self._data.stretches
+            for first, count in self._data.segments
         ]
         starts = rng.permutation(np.concatenate(drawn))
         for at in range(0, len(starts), self._batch):

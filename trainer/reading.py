@@ -14,22 +14,22 @@ import recordings
 from recordings.find import Problem
 from schemas import FeatureConfig
 from schemas.errors import FrameRejected, RecordingError
-from trainer.recordings import Part
+from trainer.recording_set import Segment
 
 Float32 = NDArray[np.float32]
 Computed = TypeVar("Computed")
 
 
-def samples_of(part: Part) -> Float32:
-    """Return a part's samples, float32 [channel, n], full scale ±1.
+def samples_of(segment: Segment) -> Float32:
+    """Return a segment's samples, float32 [channel, n], full scale ±1.
 
     Raises:
         RecordingError: The file can't be decoded, or all its samples are equal.
     """
-    with recordings.RecordingFile(part.recording.path, part.recording.columns) as recording:
-        samples = recording.floats(part.start, part.stop - part.start)
+    with recordings.RecordingFile(segment.recording.path, segment.recording.columns) as recording:
+        samples = recording.floats(segment.start, segment.stop - segment.start)
     if not np.ptp(samples, axis=1).any():
-        raise RecordingError(f"{part.recording.path}: flat, all samples are equal")
+        raise RecordingError(f"{segment.recording.path}: flat, all samples are equal")
     return samples
 
 
@@ -47,24 +47,24 @@ def signals_of(samples: Float32, config: FeatureConfig) -> list[Float32]:
 
 
 def computed(
-    parts: Sequence[Part], compute: Callable[[Part], list[Computed]], problems: list[Problem]
-) -> Iterator[tuple[Part, list[Computed]]]:
-    """Yield what ``compute`` makes of each part, in order, computed on all cores; failures go to ``problems``."""
+    segments: Sequence[Segment], compute: Callable[[Segment], list[Computed]], problems: list[Problem]
+) -> Iterator[tuple[Segment, list[Computed]]]:
+    """Yield what ``compute`` makes of each segment, in order, computed on all cores; failures go to ``problems``."""
 
-    def attempt(part: Part) -> list[Computed] | Problem:
+    def attempt(segment: Segment) -> list[Computed] | Problem:
         try:
-            return compute(part)
+            return compute(segment)
         except FrameRejected as error:
-            return Problem(part.recording.name, error.detail)
+            return Problem(segment.recording.name, error.detail)
         except RecordingError as error:
-            return Problem(part.recording.name, str(error).removeprefix(f"{part.recording.path}: "))
+            return Problem(segment.recording.name, str(error).removeprefix(f"{segment.recording.path}: "))
 
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool:
-        for start in range(0, len(parts), 4 * cores):  # bounds what waits to be written
-            some = parts[start : start + 4 * cores]
-            for part, result in zip(some, pool.map(attempt, some), strict=True):
+        for start in range(0, len(segments), 4 * cores):  # bounds what waits to be written
+            some = segments[start : start + 4 * cores]
+            for segment, result in zip(some, pool.map(attempt, some), strict=True):
                 if isinstance(result, Problem):
                     problems.append(result)
                 else:
-                    yield part, result
+                    yield segment, result

@@ -21,9 +21,9 @@ from schemas.errors import ServiceUnavailable
 from schemas.model_uri import CHALLENGER, CHAMPION, DIGEST_TAG, MODEL_FILE
 from stream_app.pipeline import golden_array
 from stream_app.pipeline.model import INPUT, Model
-from trainer.job import TrainResult
 from trainer.plots import loss_curve, score_histogram
 from trainer.promotion import FalseAlarmCount, false_alarms
+from trainer.train_result import TrainResult
 from whirr import __version__
 from whirr.mlflow_client import TrackingServer, is_missing, quiet
 from whirr.settings import Settings

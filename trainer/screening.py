@@ -22,7 +22,7 @@ from schemas.errors import RecordingError
 from stream_app.pipeline.sensor import FLAT_PEAK_TO_PEAK, sensor_fault
 from trainer.dataset import HeldOutSet
 from trainer.reading import Float32, computed, samples_of
-from trainer.recordings import Found, OnError, Part, Recording
+from trainer.recording_set import OnError, Recording, RecordingSet, Segment
 from trainer.thresholds import Calibrated
 
 MAX_FAULTY: Final = 0.5  # of all frames; beyond it the sensor is what is wrong, and not some recordings
@@ -37,7 +37,7 @@ _BLOCK = 2048
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A stretch of a recording that is not used, and why."""
+    """A segment of a recording that is not used, and why."""
 
     name: str
     start_s: float
@@ -53,25 +53,25 @@ class Screened:
         found: The recordings of which something is used.
         left_out: What is not used of those.
         remarks: What is used, and worth a word.
-        good: First sample and end of each stretch to use, by recording.
+        good: First sample and end of each segment to use, by recording.
     """
 
-    found: Found
+    found: RecordingSet
     left_out: tuple[LeftOut, ...]
     remarks: tuple[Problem, ...]
     good: Mapping[str, Sequence[tuple[int, int]]]
 
-    def of(self, parts: Sequence[Part]) -> list[Part]:
-        """Return what is to be used of parts of recordings."""
+    def of(self, segments: Sequence[Segment]) -> list[Segment]:
+        """Return what is to be used of segments of recordings."""
         return [
-            Part(part.recording, max(part.start, start), min(part.stop, stop))
-            for part in parts
-            for start, stop in self.good[part.recording.name]
-            if min(part.stop, stop) > max(part.start, start)
+            Segment(segment.recording, max(segment.start, start), min(segment.stop, stop))
+            for segment in segments
+            for start, stop in self.good[segment.recording.name]
+            if min(segment.stop, stop) > max(segment.start, start)
         ]
 
     def without(self, problems: Sequence[Problem], on_error: OnError) -> Screened:
-        """Return what is left when more files turn out to be unusable: see :meth:`trainer.recordings.Found.without`."""
+        """Return what is left without more files that can't be used: see :meth:`.RecordingSet.without`."""
         return Screened(self.found.without(problems, on_error), self.left_out, self.remarks, self.good)
 
 
@@ -94,7 +94,7 @@ class _RecordingScan:
     sketch: Float32
 
 
-def screen(found: Found, config: FeatureConfig, frame_s: float, on_error: OnError) -> Screened:
+def screen(found: RecordingSet, config: FeatureConfig, frame_s: float, on_error: OnError) -> Screened:
     """Listen to all recordings, and say what of them is not to be learnt.
 
     Args:
@@ -108,9 +108,9 @@ def screen(found: Found, config: FeatureConfig, frame_s: float, on_error: OnErro
             file or a frame can't be used.
     """
     problems: list[Problem] = []
-    parts = [Part(recording, 0, recording.samples) for recording in found.recordings]
-    work = computed(parts, lambda part: [_scan(part, config, frame_s)], problems)
-    scans = {part.recording.name: one for part, (one,) in work}
+    segments = [Segment(recording, 0, recording.samples) for recording in found.recordings]
+    work = computed(segments, lambda segment: [_scan(segment, config, frame_s)], problems)
+    scans = {segment.recording.name: one for segment, (one,) in work}
     recordings = [recording for recording in found.recordings if recording.name in scans]
     _check_share(recordings, scans)
     copies = _copies(recordings, scans)
@@ -121,7 +121,7 @@ def screen(found: Found, config: FeatureConfig, frame_s: float, on_error: OnErro
     seen: dict[bytes, str] = {}
     for recording in (one for one in recordings if one.name not in known):
         wrong = list(_wrong(recording, scans[recording.name], seen))
-        good[recording.name] = _stretches(recording, scans[recording.name].frames, wrong)
+        good[recording.name] = _segments(recording, scans[recording.name].frames, wrong)
         if good[recording.name]:
             left_out += wrong
         else:
@@ -132,7 +132,7 @@ def screen(found: Found, config: FeatureConfig, frame_s: float, on_error: OnErro
     return Screened(used, tuple(left_out), tuple(_remarks(used, scans)), good)
 
 
-def check_enough(windows: int, held_out: int, found: Found, frame_s: float) -> None:
+def check_enough(windows: int, held_out: int, found: RecordingSet, frame_s: float) -> None:
     """Refuse to make a detector from next to nothing.
 
     Args:
@@ -157,8 +157,8 @@ def check_enough(windows: int, held_out: int, found: Found, frame_s: float) -> N
     )
 
 
-def _scan(part: Part, config: FeatureConfig, frame_s: float) -> _RecordingScan:
-    samples, rate_hz = samples_of(part), part.recording.rate_hz
+def _scan(segment: Segment, config: FeatureConfig, frame_s: float) -> _RecordingScan:
+    samples, rate_hz = samples_of(segment), segment.recording.rate_hz
     shortest = max(32, round(config.n_fft / 4 * rate_hz / config.sample_rate_hz))
     bounds = frame_bounds(samples.shape[1], rate_hz, frame_s)
     end = bounds[-1][1] if bounds else 0
@@ -223,7 +223,7 @@ def _alike(one: Recording, other: Recording) -> bool:
     if one.rate_hz != other.rate_hz or one.channels != other.channels:
         return False
     length = min(one.samples, other.samples)
-    first, second = (np.diff(samples_of(Part(each, 0, length)).astype(np.float64)) for each in (one, other))
+    first, second = (np.diff(samples_of(Segment(each, 0, length)).astype(np.float64)) for each in (one, other))
     norms = np.linalg.norm(first) * np.linalg.norm(second)
     return bool(norms > 0 and abs(np.sum(first * second)) > ALIKE * norms)
 
@@ -240,23 +240,23 @@ def _wrong(recording: Recording, scan: _RecordingScan, seen: dict[bytes, str]) -
         yield LeftOut(recording.name, frame.start / recording.rate_hz, frame.stop / recording.rate_hz, reason)
 
 
-def _stretches(
+def _segments(
     recording: Recording, frames: Sequence[_ScreenedFrame], wrong: Sequence[LeftOut]
 ) -> list[tuple[int, int]]:
-    """Return the stretches of successive frames that are to be used."""
+    """Return the segments of successive frames that are to be used."""
     if not wrong:
         return [(0, recording.samples)]
     bad = {one.start_s for one in wrong}
-    stretches: list[tuple[int, int]] = []
+    segments: list[tuple[int, int]] = []
     for frame in frames:
         if frame.start / recording.rate_hz in bad:
             continue
-        if stretches and stretches[-1][1] == frame.start:
-            stretches[-1] = (stretches[-1][0], frame.stop)
+        if segments and segments[-1][1] == frame.start:
+            segments[-1] = (segments[-1][0], frame.stop)
         else:
-            stretches.append((frame.start, frame.stop))
+            segments.append((frame.start, frame.stop))
     longest = max((frame.stop - frame.start for frame in frames), default=0)
-    return [(start, stop) for start, stop in stretches if stop - start >= longest]
+    return [(start, stop) for start, stop in segments if stop - start >= longest]
 
 
 def _main_reason(wrong: Sequence[LeftOut]) -> str:
@@ -264,7 +264,7 @@ def _main_reason(wrong: Sequence[LeftOut]) -> str:
     return ", ".join(reason for reason, _ in reasons.most_common(2))
 
 
-def _remarks(found: Found, scans: Mapping[str, _RecordingScan]) -> Iterator[Problem]:
+def _remarks(found: RecordingSet, scans: Mapping[str, _RecordingScan]) -> Iterator[Problem]:
     """Yield what sets recordings apart from the others, though they are used."""
     rate_hz = found.rates_hz.most_common(1)[0][0]
     channels = Counter(one.channels for one in found.recordings).most_common(1)[0][0]
@@ -278,7 +278,7 @@ def _remarks(found: Found, scans: Mapping[str, _RecordingScan]) -> Iterator[Prob
             yield Problem(one.name, f"an offset of {scans[one.name].offset:.2g} of full scale; most have {offset:.2g}")
 
 
-def doubts(calibrated: Calibrated, held_out: HeldOutSet, scores: Float32) -> tuple[str, ...]:
+def warnings(calibrated: Calibrated, held_out: HeldOutSet, scores: Float32) -> tuple[str, ...]:
     """Return what makes a threshold hard to believe, one line each.
 
     Args:

@@ -24,13 +24,13 @@ from stream_app.pipeline.resample import resample
 from stream_app.pipeline.windowing import windows
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
 from trainer.reading import computed, samples_of, signals_of
-from trainer.recordings import Part
+from trainer.recording_set import Segment
 
 Float32 = NDArray[np.float32]
 FrameWindows = Float32  # [signal, window, channel, band, time]
-Work = Iterator[tuple[Part, list[Float32]]]  # each part, and what was computed from it
+Work = Iterator[tuple[Segment, list[Float32]]]  # each segment, and what was computed from it
 
-MAX_STRETCH_S = 60.0  # longer recordings are transformed piece by piece
+MAX_CHUNK_S = 60.0  # longer recordings are transformed piece by piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ class Prepared:
 
 
 def prepare(
-    train: Sequence[Part],
-    held_out: Sequence[Part],
+    train: Sequence[Segment],
+    held_out: Sequence[Segment],
     config: FeatureConfig,
     frame_s: float,
     folder: Path,
     on_recording: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Prepared | list[Problem]:
-    """Compute the spectrograms of both parts, into files in ``folder``.
+    """Compute the spectrograms of both sets, into files in ``folder``.
 
     Args:
         train: What windows are drawn from.
@@ -70,7 +70,7 @@ def prepare(
         config: The features.
         frame_s: Length of a frame in seconds, that held-out recordings are cut into.
         folder: Of the files.
-        on_recording: Called with how many parts are done, of how many.
+        on_recording: Called with how many segments are done, of how many.
 
     Returns:
         Both sets; or, where some recordings can't be used, which ones and why. Then split the others and call again.
@@ -89,15 +89,16 @@ def prepare(
     problems: list[Problem] = []
     good = itertools.count(1)
 
-    def read(parts: Sequence[Part], compute: Callable[[Part], list[Float32]]) -> Work:
-        for part, spectrograms in computed(parts, compute, problems):
+    def read(segments: Sequence[Segment], compute: Callable[[Segment], list[Float32]]) -> Work:
+        for segment, spectrograms in computed(segments, compute, problems):
             on_recording(next(good) + len(problems), len(train) + len(held_out))
-            yield part, spectrograms
+            yield segment, spectrograms
 
     with (folder / "train.f32").open("w+b") as file:
-        training_set = _training_set(read(train, lambda part: _stretches(part, features)), features.config, file)
+        work = read(train, lambda segment: _spectrograms(segment, features))
+        training_set = _training_set(work, features.config, file)
     with (folder / "held_out.f32").open("w+b") as file:
-        work = read(held_out, lambda part: _frames(part, features, frame_s))
+        work = read(held_out, lambda segment: _frames(segment, features, frame_s))
         held_out_set = _held_out_set(work, features.config, file)
     if problems or training_set is None or held_out_set is None:
         return problems
@@ -105,26 +106,26 @@ def prepare(
 
 
 def _training_set(work: Work, config: FeatureConfig, file: BinaryIO) -> TrainingSet | None:
-    stretches: list[tuple[int, int]] = []
+    segments: list[tuple[int, int]] = []
     columns = 0
     for _, spectrograms in work:
         for log_mel in spectrograms:
             file.write(np.ascontiguousarray(log_mel.transpose(2, 0, 1)).tobytes())
-            stretches.append((columns, log_mel.shape[2]))
+            segments.append((columns, log_mel.shape[2]))
             columns += log_mel.shape[2]
-    if not stretches:
+    if not segments:
         return None
     mapped = _mapped(file, (columns, config.channels, config.bands))
-    return TrainingSet(mapped, tuple(stretches), config.window_columns)
+    return TrainingSet(mapped, tuple(segments), config.window_columns)
 
 
 def _held_out_set(work: Work, config: FeatureConfig, file: BinaryIO) -> HeldOutSet | None:
     frames: list[HeldOutFrame] = []
     count = 0
-    for part, of_part in work:
-        for frame in of_part:
+    for segment, frames_of in work:
+        for frame in frames_of:
             file.write(frame.tobytes())
-            frames.append(HeldOutFrame(part.recording.machine, part.recording.name, count, *frame.shape[:2]))
+            frames.append(HeldOutFrame(segment.recording.machine, segment.recording.name, count, *frame.shape[:2]))
             count += frame.shape[0] * frame.shape[1]
     if not frames:
         return None
@@ -132,23 +133,23 @@ def _held_out_set(work: Work, config: FeatureConfig, file: BinaryIO) -> HeldOutS
     return HeldOutSet(mapped, tuple(frames))
 
 
-def _stretches(part: Part, features: Features) -> list[Float32]:
-    """Return spectrograms [channel, band, column] of a part's uninterrupted stretches."""
+def _spectrograms(segment: Segment, features: Features) -> list[Float32]:
+    """Return spectrograms [channel, band, column] of a segment's signals, in chunks of at most :data:`MAX_CHUNK_S`."""
     config = features.config
-    rate_hz = part.recording.rate_hz
+    rate_hz = segment.recording.rate_hz
     spectrograms = []
-    for signal in signals_of(samples_of(part), config):
-        for start, stop in _pieces(signal.shape[1], MAX_STRETCH_S * rate_hz, config.window_s * rate_hz):
+    for signal in signals_of(samples_of(segment), config):
+        for start, stop in _pieces(signal.shape[1], MAX_CHUNK_S * rate_hz, config.window_s * rate_hz):
             log_mel = features.log_mel(resample(signal[:, start:stop], rate_hz, config.sample_rate_hz))
             windows(log_mel, config)  # raises where not even one fits
             spectrograms.append(log_mel)
     return spectrograms
 
 
-def _frames(part: Part, features: Features, frame_s: float) -> list[FrameWindows]:
-    """Return the windows of each frame that a part is cut into; a worker refuses an end shorter than a window."""
+def _frames(segment: Segment, features: Features, frame_s: float) -> list[FrameWindows]:
+    """Return the windows of each frame that a segment is cut into; a worker refuses an end shorter than a window."""
     config = features.config
-    samples, rate_hz = samples_of(part), part.recording.rate_hz
+    samples, rate_hz = samples_of(segment), segment.recording.rate_hz
     frames = []
     for start, stop in frame_bounds(samples.shape[1], rate_hz, frame_s, config.window_s):
         of_signals = [

@@ -24,12 +24,12 @@ from trainer.detector import Fitted, find_detector
 from trainer.false_alarms import FalseAlarmCheck, check_false_alarms
 from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.graph import Float32, Graph
-from trainer.job import Observer, TrainResult
-from trainer.options import TrainConfig
-from trainer.recordings import Found, data_hash, find_recordings, split
-from trainer.screening import Screened, check_enough, doubts, screen
+from trainer.recording_set import RecordingSet, data_hash, find_recordings, split
+from trainer.screening import Screened, check_enough, screen, warnings
 from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
+from trainer.train_options import TrainConfig
+from trainer.train_result import Observer, TrainResult
 from whirr.outputs import check_file, check_folder
 from whirr.settings import Settings, load_settings
 
@@ -154,7 +154,9 @@ def _prepare(
     return _Inputs(screened, choice, calibration, prepared, reference)
 
 
-def _reference(config: TrainConfig, found: Found, settings: Settings, now: datetime) -> dict[str, StatisticsReference]:
+def _reference(
+    config: TrainConfig, found: RecordingSet, settings: Settings, now: datetime
+) -> dict[str, StatisticsReference]:
     if config.reference_s is None:
         return {}
     from trainer.reference import reference_statistics
@@ -163,7 +165,7 @@ def _reference(config: TrainConfig, found: Found, settings: Settings, now: datet
     return reference_statistics(history_folder(settings), machines, now, config.reference_s)
 
 
-def _calibration(config: TrainConfig, found: Found, features: FeatureConfig) -> Calibration:
+def _calibration(config: TrainConfig, found: RecordingSet, features: FeatureConfig) -> Calibration:
     return Calibration(
         frame_s=frame_length(found, features, config.frame_s),
         k=config.k,
@@ -208,7 +210,7 @@ def _metadata(config: TrainConfig, inputs: _Inputs, trained: _Trained, started_a
     )
 
 
-def _machines(found: Found) -> tuple[str, ...]:
+def _machines(found: RecordingSet) -> tuple[str, ...]:
     """Return the machines that are trained on; none where some recordings don't tell theirs."""
     named = [machine for machine in found.machines if machine is not None]
     return tuple(sorted(named)) if len(named) == len(found.machines) else ()
@@ -228,9 +230,9 @@ def _result(
         problems=inputs.screened.found.problems,
         left_out=inputs.screened.found.left_out,
         notes=tuple(inputs.screened.found.notes),
-        stretches_left_out=inputs.screened.left_out,
+        segments_left_out=inputs.screened.left_out,
         remarks=inputs.screened.remarks,
-        doubts=doubts(trained.calibrated, prepared.held_out, trained.scores),
+        warnings=warnings(trained.calibrated, prepared.held_out, trained.scores),
         windows=len(prepared.train),
         held_out_windows=len(prepared.held_out.windows),
         history=trained.fitted.history,
@@ -265,11 +267,11 @@ def _track(
     config: TrainConfig, result: TrainResult, trained: _Trained, started_at: datetime, settings: Settings
 ) -> TrainResult:
     """Log the run, and write the model once more with the run's id in it."""
-    from trainer.options import to_yaml
-    from trainer.tracking import Run
+    from trainer.mlflow_run import MlflowRun
+    from trainer.train_options import to_yaml
 
     try:
-        run = Run(settings, result.metadata.name, started_at)
+        run = MlflowRun(settings, result.metadata.name, started_at)
         run.log(_parameters(config, result), result.history, _figures(result))
         run.note("train.yaml", to_yaml(config))
         tracked = replace(result, metadata=replace(result.metadata, run_id=run.run_id))

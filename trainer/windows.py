@@ -17,7 +17,7 @@ FOLDS = 5
 
 def training_windows(data: TrainingSet, most: int = MAX_WINDOWS) -> Float32:
     """Return training windows side by side, float32 ``[window, channel, band, time]``, evenly thinned to ``most``."""
-    starts = np.concatenate([first + data.width * np.arange(count // data.width) for first, count in data.stretches])
+    starts = np.concatenate([first + data.width * np.arange(count // data.width) for first, count in data.segments])
     if len(starts) > most:
         starts = starts[np.linspace(0, len(starts) - 1, most).round().astype(np.int64)]
     rows = starts[:, np.newaxis] + np.arange(data.width)
@@ -33,14 +33,14 @@ def blocks(data: TrainingSet, count: int = FOLDS) -> list[Float32]:
         data: At least one window.
         count: Blocks, at most.
     """
-    pieces = data.stretches if len(data.stretches) >= count else _cut(data, count)
+    pieces = data.segments if len(data.segments) >= count else _cut(data, count)
     parts = np.array_split(np.arange(len(pieces)), min(count, len(pieces)))
     most = MAX_WINDOWS // count
-    return [training_windows(replace(data, stretches=tuple(pieces[i] for i in part)), most) for part in parts]
+    return [training_windows(replace(data, segments=tuple(pieces[i] for i in part)), most) for part in parts]
 
 
 def as_training_set(windows: Float32) -> TrainingSet:
-    """Return windows, float32 ``[window, channel, band, time]``, as a training set: each is a stretch of its own."""
+    """Return windows, float32 ``[window, channel, band, time]``, as a training set: each is a segment of its own."""
     count, channels, bands, width = windows.shape
     columns = np.ascontiguousarray(windows.transpose(0, 3, 1, 2)).reshape(-1, channels, bands)
     return TrainingSet(columns, tuple((index * width, width) for index in range(count)), width)
@@ -53,9 +53,9 @@ def thinned(windows: Float32, most: int) -> Float32:
 
 
 def _cut(data: TrainingSet, count: int) -> tuple[tuple[int, int], ...]:
-    """Return stretches cut into about ``count`` pieces each, none shorter than a window."""
+    """Return segments cut into about ``count`` pieces each, none shorter than a window."""
     pieces = []
-    for first, columns in data.stretches:
+    for first, columns in data.segments:
         length = data.width * max(1, columns // (count * data.width))
         starts = range(first, first + columns - length + 1, length)
         pieces += [(start, length) for start in starts]

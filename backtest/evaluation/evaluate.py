@@ -21,7 +21,7 @@ from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 from stream_app.pipeline import Model, Router
 from stream_app.pipeline.unfamiliar import LENGTH_TOLERANCE
 from stream_app.worker.champions import Champions, ModelFile
-from trainer.recordings import Found, data_hash
+from trainer.recording_set import RecordingSet, data_hash
 from whirr.durations import spoken
 from whirr.settings import Route, Settings
 
@@ -31,7 +31,7 @@ _MIN_RECORDINGS = 10
 class EvaluationObserver:
     """Hears how an evaluation goes on; the base class ignores it all."""
 
-    def on_found(self, found: Found) -> None:
+    def on_found(self, found: RecordingSet) -> None:
         """The folder has been looked through."""
 
     def on_scored(self) -> None:
@@ -137,13 +137,13 @@ def _measured(recordings: Sequence[ScoredRecording], config: EvaluateConfig) -> 
     return measure(sample, intervals(sample, config.resamples, config.seed))
 
 
-def _optimistic(config: EvaluateConfig, found: Found, model: Model, used_hash: str) -> list[str]:
+def _optimistic(config: EvaluateConfig, found: RecordingSet, model: Model, used_hash: str) -> list[str]:
     """Return why figures may be better than on unseen data."""
     reasons = []
     if used_hash == model.metadata.data_hash:
         reasons.append("these are the very recordings that the model was trained on: every figure is optimistic")
     folders = {part for one in found.recordings for part in one.name.split("/")[:-1]}
-    if not reasons and any(folder_name(one).part == "train" for one in folders.union(config.folder.absolute().parts)):
+    if not reasons and any(folder_name(one).split == "train" for one in folders.union(config.folder.absolute().parts)):
         reasons.append(
             "recordings lie in a folder named 'train': if the model was trained on them, every figure is optimistic"
         )

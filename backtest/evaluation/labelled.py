@@ -10,14 +10,14 @@ from recordings import SUFFIXES
 from recordings.find import Problem, listed, sort_key
 from recordings.naming import MetadataResolver, Naming
 from schemas.errors import RecordingError
-from trainer.recordings import Found, OnError, Recording, describe
+from trainer.recording_set import OnError, Recording, RecordingSet, describe
 
 _NO_LABEL: Final = "no label: neither its name nor a folder's says normal, anomaly or the like; say so in --labels"
 
 
 def find_labelled(
     folder: Path, naming: Naming | None = None, on_error: OnError = "skip", columns: Sequence[str] = ()
-) -> Found:
+) -> RecordingSet:
     """Return the labelled recordings under a folder: by machine, its normals in order, then its anomalies.
 
     Paths name the machine and the label in the ways of :mod:`recordings.layout`; where they name no machine, the
@@ -39,8 +39,8 @@ def find_labelled(
     namer = MetadataResolver(folder, naming)
     labels = namer.labels or {}
     known = [namer.known(name) for name in names]
-    in_train = sum(one.part == "train" for one in known)
-    wanted = [one for one in known if one.part != "train" or one.name in labels]
+    in_train = sum(one.split == "train" for one in known)
+    wanted = [one for one in known if one.split != "train" or one.name in labels]
     for one in wanted:
         if one.label is None or one.unplaced:
             without = _NO_LABEL if namer.labels is None else "no label in the list of labels"
@@ -58,7 +58,8 @@ def find_labelled(
     problems += [one for one in looked_at if isinstance(one, Problem)]
     recordings = sorted((one for one in looked_at if isinstance(one, Recording)), key=_order)
     notes = tuple(namer.notes())
-    return Found(folder, tuple(recordings), tuple(problems), machine_notes=notes, in_train=in_train).checked(on_error)
+    found = RecordingSet(folder, tuple(recordings), tuple(problems), machine_notes=notes, in_train=in_train)
+    return found.checked(on_error)
 
 
 def _order(recording: Recording) -> tuple[str, bool, str]:

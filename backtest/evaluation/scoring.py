@@ -28,7 +28,7 @@ from recordings.find import Problem
 from schemas.errors import RecordingError
 from schemas.times import MICROSECONDS
 from stream_app.worker.champions import Champions
-from trainer.recordings import Found, OnError, Recording
+from trainer.recording_set import OnError, Recording, RecordingSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class ScoredSet:
         recordings: By machine its recordings with their scores, in the order played.
     """
 
-    found: Found
+    found: RecordingSet
     machines: Mapping[str, MachineTally]
     recordings: Mapping[str, tuple[ScoredRecording, ...]]
 
@@ -102,7 +102,7 @@ def _nobody() -> None:
 
 
 def play(
-    found: Found,
+    found: RecordingSet,
     champions: Champions,
     pace: Pace,
     on_error: OnError = "skip",
@@ -136,7 +136,7 @@ def play(
 Problems = Mapping[str, list[Problem]]
 
 
-def _place(found: Found, store: ScoreStore, champions: Champions, pace: Pace) -> Problems:
+def _place(found: RecordingSet, store: ScoreStore, champions: Champions, pace: Pace) -> Problems:
     """Put the recordings of machines that the store lacks there; return those whose headers can't be read."""
     known = {machine for (machine,) in store.db.execute("SELECT machine FROM files JOIN streams s ON s.id = stream")}
     problems: dict[str, list[Problem]] = {}
@@ -172,7 +172,7 @@ def _place(found: Found, store: ScoreStore, champions: Champions, pace: Pace) ->
     return problems
 
 
-def _score(found: Found, store: ScoreStore, champions: Champions, on_scored: Callable[[], None]) -> Problems:
+def _score(found: RecordingSet, store: ScoreStore, champions: Champions, on_scored: Callable[[], None]) -> Problems:
     """Score what is left; return the recordings that turn out to be unusable, and why."""
     left = Counter(dict(store.db.execute("SELECT id, frames - done FROM files").fetchall()))
 
@@ -204,7 +204,7 @@ def _forget(store: ScoreStore, machines: Iterable[str]) -> None:
         store.db.execute("DELETE FROM files WHERE stream = (SELECT id FROM streams WHERE machine = ?)", (machine,))
 
 
-def _recordings(found: Found, store: ScoreStore, champions: Champions) -> dict[str, tuple[ScoredRecording, ...]]:
+def _recordings(found: RecordingSet, store: ScoreStore, champions: Champions) -> dict[str, tuple[ScoredRecording, ...]]:
     names = dict(store.db.execute("SELECT id, name FROM files").fetchall())
     scores = {names[one.file]: one for one in store.recording_scores()}
     recordings = {}

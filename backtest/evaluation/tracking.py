@@ -10,13 +10,13 @@ from typing import Any
 from backtest.alerting import AlertFigures
 from backtest.evaluation.result import Evaluation
 from backtest.metrics import NAMES, RecordingMetrics
-from trainer.tracking import Run
+from trainer.mlflow_run import MlflowRun
 from whirr.settings import Settings
 
 FOLDER = "evaluation"
 
 
-class EvaluationRun(Run):
+class EvaluationRun(MlflowRun):
     """The run that trained a model, if the tracking server knows it, else a new one.
 
     Args:

@@ -120,7 +120,7 @@ class Finder:
             return found
         known = self._namer.known(found)
         listed = self._namer.labels is not None and known.name in self._namer.labels
-        if known.part == "train" and not self._config.include_train and not listed:
+        if known.split == "train" and not self._config.include_train and not listed:
             self._in_train += 1
             return None
         return known

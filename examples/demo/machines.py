@@ -104,11 +104,11 @@ def _recorded_machines(folder: Path) -> Iterator[DemoMachine]:
     known = [namer.known(name) for name in sorted((one for one in walked if isinstance(one, str)), key=sort_key)]
     for machine in sorted({one.machine for one in known if one.machine is not None}, key=sort_key):
         own = [one for one in known if one.machine == machine]
-        if unclear := next((one for one in own if one.unclear and one.part == "test"), None):
+        if unclear := next((one for one in own if one.unclear and one.split == "test"), None):
             raise RecordingError(f"{unclear.name}: {unclear.unclear}")
         train = _train_folder(folder, machine, known)
         normal, anomalous = (
-            [folder / one.name for one in own if one.part == "test" and one.label == label]
+            [folder / one.name for one in own if one.split == "test" and one.label == label]
             for label in ("normal", "anomaly")
         )
         if train is None or not (normal or anomalous):
@@ -134,7 +134,7 @@ def _duration_s(path: Path) -> float:
 
 def _train_folder(folder: Path, machine: str, known: list[RecordingMetadata]) -> Path | None:
     """Return the folder that holds a machine's recordings to train on, and nobody else's."""
-    own = [folder / one.name for one in known if one.machine == machine and one.part == "train"]
+    own = [folder / one.name for one in known if one.machine == machine and one.split == "train"]
     if not own:
         return None
     common = Path(os.path.commonpath([path.parent for path in own]))

@@ -17,7 +17,7 @@ from commands._config_file import NOT_IN_FILE
 from commands._recordings import Models
 from commands.edge import Signal
 from tests.helpers import run_whirr
-from trainer.options import ExtractConfig, TrainConfig, to_yaml
+from trainer.train_options import ExtractConfig, TrainConfig, to_yaml
 from whirr.options import REQUIRED, Declared, declared
 from whirr.settings import Route, Settings
 

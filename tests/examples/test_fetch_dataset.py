@@ -23,7 +23,7 @@ from examples.datasets import cwru
 from examples.datasets.__main__ import app
 from examples.datasets.download import Download, fetch
 from schemas.errors import RecordingError, ServiceUnavailable
-from trainer.recordings import find_recordings
+from trainer.recording_set import find_recordings
 
 RNG = np.random.default_rng(3)
 

@@ -39,10 +39,10 @@ from trainer.backfill import _frames as history_frames
 from trainer.backfill import recording_times
 from trainer.extraction import PARQUET, Extracted, extract_features
 from trainer.feature_choice import choose_features
-from trainer.options import ExtractConfig, FeatureOptions
-from trainer.recordings import Found, Part, Recording, find_recordings
+from trainer.recording_set import Recording, RecordingSet, Segment, find_recordings
 from trainer.screening import _scan
 from trainer.spectrograms import Prepared, prepare
+from trainer.train_options import ExtractConfig, FeatureOptions
 
 BEGAN_US = START_US - 3_600_000_000
 KINDS = {
@@ -115,7 +115,7 @@ def replayed(path: Path, frame_s: float, metadata: ModelMetadata, out: Path) -> 
 
 def evaluated(recording: Recording, frame_s: float, metadata: ModelMetadata, out: Path) -> list[Cut]:
     folder = recording.path.parent
-    found = Found(folder, (recording,), ())
+    found = RecordingSet(folder, (recording,), ())
     champions: Any = SimpleNamespace(router=router_of(metadata))
     with opened(out, {}) as store:
         assert not _place(found, store, champions, Pace(frame_s))
@@ -200,7 +200,7 @@ def test_every_path_makes_the_frames_that_the_agent_sends(
     metadata = tiny_metadata(features.config)
     assert_alike(replayed(path, frame_s, metadata, folder / "out"), usable)
     assert_alike(evaluated(recording, frame_s, metadata, folder / "evaluated"), usable)
-    part = Part(recording, 0, recording.samples)
+    part = Segment(recording, 0, recording.samples)
     assert_screened_alike(_scan(part, features.config, frame_s), frames, recording.samples)
     prepared = prepare([part], [part], features.config, frame_s, folder)
     if usable[0].samples.shape[1] < window_s * rate_hz - 1e-6:

@@ -45,13 +45,13 @@ from tests.recordings.audio_files import (
 )
 from tests.recordings.audio_files import FLAC as FLAC_BYTES
 from trainer.reading import samples_of
-from trainer.recordings import Part, describe, find_recordings
+from trainer.recording_set import Segment, describe, find_recordings
 
 FRAME_S = 0.2
 
 
 def _known(name: str) -> RecordingMetadata:
-    nothing = dict.fromkeys(("machine", "source", "label", "unclear", "onset_s", "part", "unplaced"))
+    nothing = dict.fromkeys(("machine", "source", "label", "unclear", "onset_s", "split", "unplaced"))
     return RecordingMetadata(name=name, start=0, **nothing)  # type: ignore[arg-type]
 
 
@@ -63,7 +63,9 @@ def as_trained_on(path: Path) -> np.ndarray:
     (found,) = describe(path.parent, [_known(path.name)])
     if isinstance(found, Problem):
         raise RecordingError(found.reason)
-    return np.concatenate([samples_of(Part(found, 0, 3_000)), samples_of(Part(found, 3_000, found.samples))], axis=1)
+    return np.concatenate(
+        [samples_of(Segment(found, 0, 3_000)), samples_of(Segment(found, 3_000, found.samples))], axis=1
+    )
 
 
 def as_evaluated(path: Path) -> np.ndarray:

@@ -118,7 +118,7 @@ def test_a_contradiction_says_what_says_what():
 )
 def test_folders_are_named_for_parts_in_any_case(name: str, part: str | None, is_role: bool):
     found = folder_name(name)
-    assert (found.part, found.is_role) == (part, is_role)
+    assert (found.split, found.is_role) == (part, is_role)
 
 
 def test_the_words_are_those_of_the_documentation():

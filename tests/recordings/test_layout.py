@@ -18,7 +18,7 @@ from recordings.naming import MetadataResolver, Naming
 from schemas.errors import RecordingError
 from schemas.frame import MACHINE_ID, FrameRecord, frame_headers
 from tests.models import encoded, noise
-from trainer.recordings import find_recordings
+from trainer.recording_set import find_recordings
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ from trainer.recordings import find_recordings
 )
 def test_paths_tell_machine_label_and_part(name: str, folder: str, expected: tuple[str | None, ...]):
     found = path_info(name, Path(folder))
-    assert (found.machine, found.label, found.part) == expected
+    assert (found.machine, found.label, found.split) == expected
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_what_whirr_record_wrote_is_found_again_whatever_the_machines_are_called
     asyncio.run(record(records(), tmp_path, "normal"))
     namer = MetadataResolver(tmp_path)
     known = [namer.known(one) for one in walk(tmp_path, (".wav",)) if isinstance(one, str)]
-    assert sorted((one.machine, one.source, one.label, one.part, one.start) for one in known) == sorted(
+    assert sorted((one.machine, one.source, one.label, one.split, one.start) for one in known) == sorted(
         (machine, f"{machine}-sensor", "normal", None, RECORDED_US + index) for index, machine in enumerate(machines)
     )
     assert find_recordings(tmp_path, on_error="fail").machines == dict.fromkeys(

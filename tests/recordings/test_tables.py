@@ -23,7 +23,7 @@ from recordings.tables import rate_in_name
 from recordings.text import rate_in
 from schemas.errors import RecordingError
 from tests.helpers import REPOSITORY
-from trainer.recordings import find_recordings
+from trainer.recording_set import find_recordings
 
 RNG = np.random.default_rng(5)
 SIGNAL_G = RNG.normal(0, 3, 4000)

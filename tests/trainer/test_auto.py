@@ -15,8 +15,8 @@ from tests.trainer.test_detectors import CONFIG, SHAPES, normals, prepared
 from trainer.auto.detector import AutoDetector
 from trainer.detector import CANDIDATES
 from trainer.graph import evaluated
-from trainer.options import FeatureOptions
 from trainer.train import train_model
+from trainer.train_options import FeatureOptions
 from trainer.twfr_gmm.graphs import MAX_NETWORK, TimeWeighted, sorting_network
 
 CHEAP = ("flutter_nn", "pooled")

@@ -19,8 +19,8 @@ from stream_app.pipeline.statistics import STATISTICS
 from tests.trainer.conftest import vibration, write
 from trainer.backfill import backfill, recording_times
 from trainer.extraction import PARQUET, Extracted, extract_features
-from trainer.options import ExtractConfig
-from trainer.recordings import Recording
+from trainer.recording_set import Recording
+from trainer.train_options import ExtractConfig
 
 START = "2026-01-31T12:00:00Z"
 START_US = int(datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()) * 1_000_000

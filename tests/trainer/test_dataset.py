@@ -17,7 +17,7 @@ from stream_app.pipeline.windowing import windows
 from tests.trainer.conftest import vibration, write
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
 from trainer.loaders import WindowLoader
-from trainer.recordings import find_recordings, split
+from trainer.recording_set import find_recordings, split
 from trainer.spectrograms import prepare
 
 CONFIG = FeatureConfig(
@@ -51,7 +51,7 @@ def test_another_rate_is_resampled_and_channels_are_judged_alone_where_the_model
     prepared = _prepared(tmp_path / "in", tmp_path / "work", config)
     assert prepared.held_out.windows.shape == (4, 1, 32, 9)
     assert [(frame.signals, frame.windows) for frame in prepared.held_out.frames] == [(2, 1), (2, 1)]
-    assert len(prepared.train.stretches) == 4
+    assert len(prepared.train.segments) == 4
 
 
 def test_flat_and_undecodable_recordings_are_problems(tmp_path: Path) -> None:
@@ -82,10 +82,10 @@ def test_moments_are_those_of_all_columns() -> None:
 
 
 def test_batches_depend_on_seed_and_epoch_alone_and_stay_within_a_stretch() -> None:
-    stretches = ((0, 20), (20, 9), (29, 31))
+    segments = ((0, 20), (20, 9), (29, 31))
     columns = np.zeros((60, 1, 2), np.float32)
     columns[:, 0, 0] = np.arange(60)
-    data = TrainingSet(columns, stretches, width=9)
+    data = TrainingSet(columns, segments, width=9)
 
     def epochs(seed: int) -> list[torch.Tensor]:
         loader = WindowLoader(data, batch=4, seed=seed)
@@ -100,7 +100,7 @@ def test_batches_depend_on_seed_and_epoch_alone_and_stay_within_a_stretch() -> N
         assert epoch.shape == (6, 1, 2, 9)
         starts = sorted(epoch[:, 0, 0, 0].int().tolist())
         assert (epoch[:, 0, 0].diff(dim=1) == 1).all()  # columns in order, no seam inside
-        homes = [next(i for i, (s, n) in enumerate(stretches) if s <= start <= s + n - 9) for start in starts]
+        homes = [next(i for i, (s, n) in enumerate(segments) if s <= start <= s + n - 9) for start in starts]
         assert homes == [0, 0, 1, 2, 2, 2]
 
 

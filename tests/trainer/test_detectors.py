@@ -15,9 +15,9 @@ from stream_app.pipeline.model import Model
 from tests.models import encoded, noise
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
 from trainer.detector import DEFAULT, DETECTORS, Fitted, find_detector
-from trainer.options import FeatureOptions, TrainConfig
 from trainer.spectrograms import Prepared
 from trainer.train import train_model
+from trainer.train_options import FeatureOptions, TrainConfig
 
 SHAPES = {"sound": (1, 24, 12), "accelerometer": (3, 16, 9)}
 FAULTY_BAND = 7
@@ -39,8 +39,8 @@ def prepared(shape: tuple[int, int, int]) -> Prepared:
     train, held_out = normals(shape, 240, 0), normals(shape, 80, 1)
     columns = train.transpose(0, 3, 1, 2).reshape(-1, *shape[:2])
     frames = tuple(HeldOutFrame(None, f"{i}.wav", i, 1, 1) for i in range(len(held_out)))
-    stretches = tuple((i * shape[2], shape[2]) for i in range(len(train)))
-    return Prepared(TrainingSet(columns, stretches, shape[2]), HeldOutSet(held_out, frames))
+    segments = tuple((i * shape[2], shape[2]) for i in range(len(train)))
+    return Prepared(TrainingSet(columns, segments, shape[2]), HeldOutSet(held_out, frames))
 
 
 CONFIG = TrainConfig(normal=Path(), out=Path("model.onnx"), epochs=3, latent=8, mlflow=False, accelerator="cpu")

@@ -19,7 +19,7 @@ from stream_app.pipeline import STATISTICS, Features, resample
 from tests.trainer.conftest import vibration, write
 from trainer.extraction import CSV, INDEX, PARQUET, SPECTROGRAMS, ExtractionObserver, extract_features
 from trainer.feature_files import TABLE_COLUMNS, growing_array
-from trainer.options import ExtractConfig, FeatureOptions
+from trainer.train_options import ExtractConfig, FeatureOptions
 
 
 @pytest.fixture(scope="module")

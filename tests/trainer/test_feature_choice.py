@@ -11,11 +11,11 @@ from schemas import FeatureConfig
 from schemas.errors import SettingsError
 from stream_app.pipeline.features import Features
 from trainer.feature_choice import choose_features
-from trainer.options import FeatureOptions
-from trainer.recordings import Found, Recording
+from trainer.recording_set import Recording, RecordingSet
+from trainer.train_options import FeatureOptions
 
 
-def found(*recordings: tuple[int, int, float]) -> Found:
+def found(*recordings: tuple[int, int, float]) -> RecordingSet:
     """Recordings of (rate_hz, channels, duration_s)."""
     made = [
         Recording(
@@ -23,7 +23,7 @@ def found(*recordings: tuple[int, int, float]) -> Found:
         )
         for i, (rate, channels, duration) in enumerate(recordings)
     ]
-    return Found(Path(), tuple(made), ())
+    return RecordingSet(Path(), tuple(made), ())
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100, 96_000])

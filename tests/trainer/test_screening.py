@@ -16,10 +16,10 @@ from commands import run
 from schemas.errors import RecordingError
 from stream_app.pipeline import Model
 from trainer.feature_choice import choose_features
-from trainer.options import FeatureOptions, TrainConfig
-from trainer.recordings import find_recordings
+from trainer.recording_set import find_recordings
 from trainer.screening import Screened, screen
 from trainer.train import train_model
+from trainer.train_options import FeatureOptions, TrainConfig
 
 RATE_HZ = 16_000
 
@@ -192,9 +192,9 @@ def test_a_threshold_that_rests_on_one_odd_recording_is_told(folder: Path, tmp_p
     loud = np.random.default_rng(0).standard_normal(3 * RATE_HZ).astype(np.float32)
     put(folder / "99.wav", 0.2 * loud)
     result = train_model(replace(CONFIG, normal=folder, out=tmp_path / "m.onnx"))
-    assert len(result.doubts) == 1
-    assert "times the normals' median score" in result.doubts[0]
-    assert result.doubts[0].endswith("99.wav score unlike the others")
+    assert len(result.warnings) == 1
+    assert "times the normals' median score" in result.warnings[0]
+    assert result.warnings[0].endswith("99.wav score unlike the others")
 
 
 @pytest.mark.slow
@@ -208,8 +208,6 @@ def test_the_command_tells_all_of_it(folder: Path, tmp_path: Path, capsys: pytes
     assert "warning: 20.wav: flat in part from 1 to 2 s; that is left out\n" in told
     assert run([*args, "--json"]) == 0
     printed = orjson.loads(capsys.readouterr().out)
-    assert printed["stretches_left_out"] == [
-        {"name": "20.wav", "start_s": 1.0, "stop_s": 2.0, "reason": "flat in part"}
-    ]
-    assert printed["doubts"] == []
+    assert printed["segments_left_out"] == [{"name": "20.wav", "start_s": 1.0, "stop_s": 2.0, "reason": "flat in part"}]
+    assert printed["warnings"] == []
     assert Model.load(tmp_path / "m.onnx").metadata.data_hash == printed["data_hash"]

@@ -24,8 +24,8 @@ from tests.helpers import SHARED_DATA, needs_shared_data, validate_message
 from tests.trainer.conftest import vibration, write
 from trainer import Observer, TrainConfig, TrainResult, train_model
 from trainer.detector import EpochLoss
-from trainer.options import FeatureOptions
 from trainer.registry import Registry
+from trainer.train_options import FeatureOptions
 from whirr.settings import load_settings
 
 pytestmark = pytest.mark.slow  # each trains, or looks at what was trained

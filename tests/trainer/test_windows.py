@@ -10,13 +10,13 @@ from trainer.windows import as_training_set, blocks, thinned, training_windows
 
 
 def training_set(*lengths: int, width: int = 4) -> TrainingSet:
-    """Stretches whose columns hold their own number."""
+    """Segments whose columns hold their own number."""
     columns = np.arange(sum(lengths), dtype=np.float32)[:, None, None] * np.ones((1, 1, 2), np.float32)
     starts = np.cumsum([0, *lengths[:-1]])
     return TrainingSet(columns, tuple(zip(starts.tolist(), lengths, strict=True)), width)
 
 
-def test_windows_lie_side_by_side_within_stretches():
+def test_windows_lie_side_by_side_within_segments():
     windows = training_windows(training_set(9, 5))
     assert windows.shape == (3, 1, 2, 4)
     assert windows[:, 0, 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [9, 10, 11, 12]]

@@ -11,8 +11,8 @@ import numpy as np
 from trainer.auto.graphs import MostSurprised
 from trainer.detector import Detector, Fitted, OnEpoch, find_detector
 from trainer.graph import Float32, Graph, build
-from trainer.options import TrainConfig
 from trainer.spectrograms import Prepared
+from trainer.train_options import TrainConfig
 from trainer.windows import FOLDS, MAX_WINDOWS, as_training_set, blocks, thinned
 
 FAR: Final = 3.0  # standardised; of normally distributed scores one in 740 lies beyond

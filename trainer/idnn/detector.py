@@ -5,8 +5,8 @@ from __future__ import annotations
 from trainer.detector import Detector, Fitted, OnEpoch
 from trainer.gradient import fit_by_gradient
 from trainer.idnn.lightning_model import LitInterpolation
-from trainer.options import TrainConfig
 from trainer.spectrograms import Prepared
+from trainer.train_options import TrainConfig
 
 
 class InterpolationDetector(Detector):

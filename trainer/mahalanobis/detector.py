@@ -6,8 +6,8 @@ from trainer.dense_ae.detector import dense_module
 from trainer.detector import Detector, Fitted, OnEpoch
 from trainer.gradient import train_by_gradient
 from trainer.mahalanobis.torch_model import ResidualMahalanobis
-from trainer.options import TrainConfig
 from trainer.spectrograms import Prepared
+from trainer.train_options import TrainConfig
 from trainer.windows import training_windows
 
 

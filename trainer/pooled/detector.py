@@ -5,9 +5,9 @@ from __future__ import annotations
 from trainer.detector import Detector, Fitted, OnEpoch
 from trainer.graph import Float32, build
 from trainer.mixture import PooledMixture, enough_for
-from trainer.options import TrainConfig
 from trainer.pooled.graphs import FlutterPool, NearestNeighbour, Pool, PooledMahalanobis, Pooling
 from trainer.spectrograms import Prepared
+from trainer.train_options import TrainConfig
 from trainer.windows import training_windows
 
 

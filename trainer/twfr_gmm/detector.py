@@ -8,8 +8,8 @@ from typing import Final
 from trainer.detector import Detector, Fitted, OnEpoch
 from trainer.graph import Graph, build
 from trainer.mixture import PooledMixture, enough_for
-from trainer.options import TrainConfig
 from trainer.spectrograms import Prepared
+from trainer.train_options import TrainConfig
 from trainer.twfr_gmm.graphs import TimeWeighted
 from trainer.windows import thinned, training_windows
 

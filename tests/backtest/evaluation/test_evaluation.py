@@ -27,7 +27,7 @@ from tests.helpers import REPOSITORY, SHARED_DATA, needs_shared_data
 from tests.models import NORMAL_RMS, noise, tiny_metadata, tiny_model
 from tests.trainer.conftest import write
 from trainer import TrainConfig, train_model
-from trainer.recordings import data_hash, find_recordings
+from trainer.recording_set import data_hash, find_recordings
 from whirr.settings import load_settings
 
 

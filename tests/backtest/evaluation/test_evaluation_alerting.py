@@ -16,7 +16,7 @@ from recordings.name_words import Label
 from stream_app.pipeline import Model, Router
 from stream_app.worker.champions import Champions, ModelFile
 from tests.models import encoded, noise, tiny_model
-from trainer.recordings import Found, Recording
+from trainer.recording_set import Recording, RecordingSet
 from whirr.rates import per_day, per_day_interval
 from whirr.settings import Route
 
@@ -41,7 +41,7 @@ def _play(
 ) -> MachineTally:
     folder = recordings[0].path.parent
     champions = Champions(Router.from_routes([route], {"model": model}), {"model": ModelFile("", model.digest)})
-    played = play(Found(folder, tuple(recordings), ()), champions, Pace(1.0, every_s))
+    played = play(RecordingSet(folder, tuple(recordings), ()), champions, Pace(1.0, every_s))
     assert played.found.problems == ()
     return played.machines["m"]
 

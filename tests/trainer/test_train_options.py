@@ -10,7 +10,7 @@ import yaml
 
 from commands import load_command, run
 from commands._config_file import NOT_IN_FILE
-from trainer.options import FeatureOptions, TrainConfig, options_of, to_yaml
+from trainer.train_options import FeatureOptions, TrainConfig, options_of, to_yaml
 
 
 def printed(capfd: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from whirr.mlflow_client import TrackingServer, quiet
 from whirr.settings import Settings
 
 
-class Run:
+class MlflowRun:
     """One run of an experiment in MLflow; its id goes into the model.
 
     Args:

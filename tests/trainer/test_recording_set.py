@@ -12,7 +12,7 @@ from recordings.find import sort_key
 from recordings.naming import Naming
 from schemas.errors import RecordingError, SettingsError
 from tests.trainer.conftest import vibration, write
-from trainer.recordings import Recording, data_hash, find_recordings, split
+from trainer.recording_set import Recording, data_hash, find_recordings, split
 
 
 def test_folders_name_the_machines_and_test_folders_are_left_out(tmp_path: Path) -> None:

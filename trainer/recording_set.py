@@ -66,7 +66,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RecordingSet:
     """What a folder holds, in the one order of recordings: see :func:`recordings.find.sort_key`.
 
     Of labelled ones, each machine's normals come before its anomalies.
@@ -124,7 +124,7 @@ class Found:
         least = STRAY_SHARE * lengths[len(lengths) // 2]
         return next(length for length in lengths if length >= least)
 
-    def without(self, problems: Sequence[Problem], on_error: OnError) -> Found:
+    def without(self, problems: Sequence[Problem], on_error: OnError) -> RecordingSet:
         """Return what is left when more files turn out to be unusable.
 
         Raises:
@@ -135,7 +135,7 @@ class Found:
         known = (*self.problems, *{problem.name: problem for problem in problems}.values())
         return replace(self, recordings=left, problems=known).checked(on_error)
 
-    def checked(self, on_error: OnError) -> Found:
+    def checked(self, on_error: OnError) -> RecordingSet:
         """Return this, if it can be used.
 
         Raises:
@@ -149,8 +149,8 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A stretch of a recording: samples ``start`` to ``stop`` at the recording's own rate."""
+class Segment:
+    """A segment of a recording: samples ``start`` to ``stop`` at the recording's own rate."""
 
     recording: Recording
     start: int
@@ -164,7 +164,7 @@ def find_recordings(
     *,
     normal_only: bool = True,
     columns: Sequence[str] = (),
-) -> Found:
+) -> RecordingSet:
     """Return the recordings under a folder.
 
     ``DIR/<machine>/train/*`` and ``DIR/<machine>/*`` name the machine; ``DIR/train/*`` and ``DIR/*`` don't. The
@@ -199,7 +199,7 @@ def find_recordings(
         why = f" but {_counted(left_out)}, which are left out" if left_out else ""
         looked = f"no audio in {str(folder)!r}{why}; looked for {' '.join(SUFFIXES)}, in sub-folders too"
         raise RecordingError(looked)
-    found = Found(folder, recordings, tuple(problems), tuple(left_out.items()), tuple(namer.notes()))
+    found = RecordingSet(folder, recordings, tuple(problems), tuple(left_out.items()), tuple(namer.notes()))
     return found.checked(on_error)
 
 
@@ -214,7 +214,7 @@ def _normal(
     kept, unclear = [], []
     for one in known:
         listed = namer.labels is not None
-        if one.part == "test":
+        if one.split == "test":
             left_out["of a test set"] += 1
         elif one.unclear:
             unclear.append(f"{one.name}: {one.unclear}")
@@ -277,7 +277,7 @@ def describe_problems(folder: Path, problems: Sequence[Problem], most: int = 5) 
 
 def split(
     recordings: Iterable[Recording], frame_s: float, held_out_share: float = 0.2
-) -> tuple[list[Part], list[Part]]:
+) -> tuple[list[Segment], list[Segment]]:
     """Return what trains and what is held out: per machine, the last recordings in time order.
 
     A machine's only recording is cut in two at a frame's border, if it is long enough; else it trains.
@@ -290,8 +290,8 @@ def split(
     by_machine: dict[str | None, list[Recording]] = {}
     for recording in recordings:
         by_machine.setdefault(recording.machine, []).append(recording)
-    train: list[Part] = []
-    held_out: list[Part] = []
+    train: list[Segment] = []
+    held_out: list[Segment] = []
     for own in by_machine.values():
         if len(own) == 1:
             first, last = _cut(own[0], frame_s, held_out_share)
@@ -299,8 +299,8 @@ def split(
             held_out += last
         else:
             border = len(own) - max(1, round(len(own) * held_out_share))
-            train += [Part(recording, 0, recording.samples) for recording in own[:border]]
-            held_out += [Part(recording, 0, recording.samples) for recording in own[border:]]
+            train += [Segment(recording, 0, recording.samples) for recording in own[:border]]
+            held_out += [Segment(recording, 0, recording.samples) for recording in own[border:]]
     return train, held_out
 
 
@@ -358,12 +358,12 @@ def _described(
     )
 
 
-def _cut(recording: Recording, frame_s: float, held_out_share: float) -> tuple[list[Part], list[Part]]:
-    whole = Part(recording, 0, recording.samples)
+def _cut(recording: Recording, frame_s: float, held_out_share: float) -> tuple[list[Segment], list[Segment]]:
+    whole = Segment(recording, 0, recording.samples)
     frame = frame_samples(frame_s, recording.rate_hz)
     frames = recording.samples // frame
     kept = frames - max(1, round(frames * held_out_share))
     if kept < 1:
         return [whole], []
     border = kept * frame
-    return [Part(recording, 0, border)], [Part(recording, border, recording.samples)]
+    return [Segment(recording, 0, border)], [Segment(recording, border, recording.samples)]

@@ -11,7 +11,7 @@ from schemas import ModelMetadata
 from trainer.detector import EpochLoss
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
-from trainer.recordings import Found
+from trainer.recording_set import RecordingSet
 from trainer.screening import LeftOut
 
 
@@ -35,9 +35,9 @@ class TrainResult:
         best: The epoch whose weights were kept, or None.
         check: What the thresholds let through, expected and observed.
         seconds: From the first look at the folder to the model file.
-        stretches_left_out: Stretches of recordings that were not used, and why.
+        segments_left_out: Segments of recordings that were not used, and why.
         remarks: Recordings that were used and differ from the others in something.
-        doubts: What makes a threshold hard to believe.
+        warnings: What makes a threshold hard to believe.
         registered: The version's number in the registry, or None.
     """
 
@@ -56,9 +56,9 @@ class TrainResult:
     best: EpochLoss | None
     check: FalseAlarmCheck
     seconds: float
-    stretches_left_out: tuple[LeftOut, ...] = ()
+    segments_left_out: tuple[LeftOut, ...] = ()
     remarks: tuple[Problem, ...] = ()
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     registered: int | None = None
     detector_figures: Mapping[str, float] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class TrainResult:
 class Observer:
     """Hears how a training goes on; the base class ignores it all."""
 
-    def on_found(self, found: Found) -> None:
+    def on_found(self, found: RecordingSet) -> None:
         """The folder has been looked through."""
 
     def on_features(self, choice: Choice, frame_s: float) -> None:
@@ -79,7 +79,7 @@ class Observer:
         """All files have been read; these can't be used."""
 
     def on_screened(self, left_out: Sequence[LeftOut], remarks: Sequence[Problem]) -> None:
-        """All files have been listened to; these stretches are not used, and these files differ from the others."""
+        """All files have been listened to; these segments are not used, and these files differ from the others."""
 
     def on_windows(self, windows: int, held_out: int) -> None:
         """Spectrograms are ready: so many training windows an epoch, so many held out."""
