@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 FAULTY = 2.0  # a faulty signal's ratio, as the rule sees it
 MAX_GAP = 1_000_000  # frames; at one a second, eleven days
 _MAX_WARNED = 10_000
+_SILENCE_GRACE_US = 60_000_000  # gateways try again within 15 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +130,23 @@ class Engine:
             after = _apply_machine(computed, after, now_us, raised)
         return Outcome(_score(computed, frame_status, missing, now_us), tuple(raised), after)
 
-    def silence(self, machine_id: str, source: str, state: StreamState, now_us: int) -> Outcome | None:
+    def silence(
+        self, machine_id: str, source: str, state: StreamState, watched_since_us: int, now_us: int
+    ) -> Outcome | None:
         """Return what a timer's look at a stream leads to; None while it is not silent, or already reported.
 
         Args:
             machine_id: The stream's machine.
             source: The stream's source, '' for none.
             state: Its state; ``seen_us`` is when it was last heard.
-            now_us: Wall clock, microseconds since the epoch.
+            watched_since_us: Since when no frame has waited unread, microseconds since the epoch.
+            now_us: Wall clock, likewise.
         """
         try:
             routed = self.router.find(machine_id)
         except FrameRejected:
             return None
-        due_us = _silence_due_us(routed, state.seen_us)
+        due_us = _silence_due_us(routed, state.seen_us, watched_since_us)
         if due_us is None or now_us < due_us or not state.frame_id:
             return None
         if state.silent.incident_id and not state.silent.alert.on:
@@ -150,10 +154,14 @@ class Engine:
         alert = alert_builder.silence_began(routed, machine_id, source, state, now_us)
         return Outcome(None, (alert,), replace(state, silent=Incident(alert.incident_id)))
 
-    def silence_due_us(self, machine_id: str, seen_us: int) -> int | None:
-        """Return when a stream last heard at ``seen_us`` (wall clock) is to be reported silent; None for never."""
+    def silence_due_us(self, machine_id: str, seen_us: int, watched_since_us: int) -> int | None:
+        """Return when a stream last heard at ``seen_us`` (wall clock) is to be reported silent; None for never.
+
+        All that came before ``watched_since_us`` has been read: a stream not heard then was silent, also while no
+        worker ran. It has a minute more all the same: what stopped the worker may have stopped the gateways, too.
+        """
         try:
-            return _silence_due_us(self.router.find(machine_id), seen_us)
+            return _silence_due_us(self.router.find(machine_id), seen_us, watched_since_us)
         except FrameRejected:
             return None
 
@@ -208,9 +216,12 @@ class Engine:
         )
 
 
-def _silence_due_us(routed: RoutedModel, seen_us: int) -> int | None:
+def _silence_due_us(routed: RoutedModel, seen_us: int, watched_since_us: int) -> int | None:
     after_s = routed.route.silent_after_s
-    return None if after_s is None else max(max(seen_us, 0) + round(after_s * 1e6), routed.muted_until_us)
+    if after_s is None:
+        return None
+    after_us = round(after_s * 1e6)
+    return max(max(seen_us, 0) + after_us, watched_since_us + min(after_us, _SILENCE_GRACE_US), routed.muted_until_us)
 
 
 def _missing(before: int, now: int | None) -> int:

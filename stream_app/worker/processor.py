@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from schemas.alert import Alert, AlertState
@@ -36,10 +36,12 @@ class StatefulEngine(Protocol):
     def advance(self, computed: Computed, state: StreamState | None, now_us: int) -> Outcome:
         """Apply a scored frame to its stream."""
 
-    def silence(self, machine_id: str, source: str, state: StreamState, now_us: int) -> Outcome | None:
+    def silence(
+        self, machine_id: str, source: str, state: StreamState, watched_since_us: int, now_us: int
+    ) -> Outcome | None:
         """Return what a timer's look at a stream leads to, or None."""
 
-    def silence_due_us(self, machine_id: str, seen_us: int) -> int | None:
+    def silence_due_us(self, machine_id: str, seen_us: int, watched_since_us: int) -> int | None:
         """Return when a stream last heard at ``seen_us`` is to be reported silent; None for never."""
 
     def forget_due_us(self, machine_id: str, seen_us: int) -> int | None:
@@ -142,33 +144,33 @@ class BatchProcessor:
                 self._acknowledge([taken for taken, _ in admitted])
             self._count(tally)
 
-    async def check_silence(self, heard_since_us: Mapping[int, int], silent_after_s: float | None) -> None:
+    async def check_silence(self, watched_since_us: Mapping[int, int], silent_after_s: float | None) -> None:
         """Raise alerts for streams from which nothing has come for a while, and forget those silent for long.
 
         Streams that fall silent together do so over some seconds. They are looked for every 10 s (or more often, where
         silence is reported soon), and where they are very many reported by one alert.
 
         Args:
-            heard_since_us: By partition that is caught up: since when (wall clock) a frame would have been seen.
+            watched_since_us: By partition: since when (wall clock) no frame has waited unread.
             silent_after_s: The shortest silence that any route calls a fault; None if none does.
         """
         now_us = self._now_us()
-        await self._forget(heard_since_us, now_us)
+        await self._forget(watched_since_us, now_us)
         if silent_after_s is None or now_us - self._looked_at_us < min(_LOOK_EVERY_S, silent_after_s / 10) * 1e6:
             return
         self._looked_at_us = now_us
-        overdue = await self._silent.overdue(heard_since_us, round(silent_after_s * 1e6), now_us)
+        overdue = await self._silent.overdue(watched_since_us, round(silent_after_s * 1e6), now_us)
         overdue = [stream for stream in overdue if not self.is_queued(*stream)]
         if self._silent.needs_summary(len(overdue), now_us):
-            await self._alert_summary(overdue, heard_since_us, now_us)
+            await self._alert_summary(overdue, watched_since_us, now_us)
         elif overdue:
             self._silent.note_alerts(len(overdue), now_us)
-            await self._alert_each(overdue, heard_since_us, now_us)
+            await self._alert_each(overdue, watched_since_us, now_us)
         for incident_id, streams in self._silent.leftovers(now_us).items():
-            await self._alert_each(streams, heard_since_us, now_us, was_in=incident_id)
+            await self._alert_each(streams, watched_since_us, now_us, was_in=incident_id)
 
     async def _alert_each(
-        self, streams: Sequence[StreamKey], heard_since_us: Mapping[int, int], now_us: int, was_in: str = ""
+        self, streams: Sequence[StreamKey], watched_since_us: Mapping[int, int], now_us: int, was_in: str = ""
     ) -> None:
         """Report silent streams one by one, some at a time; ``was_in``: the incident that they are part of so far."""
         for some in _parts(streams, _ALERTS_AT_ONCE):
@@ -182,8 +184,8 @@ class BatchProcessor:
                         continue
                     if state.silent.incident_id != was_in:
                         continue  # heard, or reported, meanwhile
-                    seen_us = max(state.seen_us, heard_since_us.get(stream.partition, now_us) if not was_in else 0)
-                    outcome = self._engine.silence(*stream_of(stream.key), replace(state, seen_us=seen_us), now_us)
+                    since_us = 0 if was_in else watched_since_us.get(stream.partition, now_us)
+                    outcome = self._engine.silence(*stream_of(stream.key), state, since_us, now_us)
                     if outcome is not None and outcome.state is not None:
                         self._collect(outcome, messages)
                         moved[stream] = outcome.state.to_bytes()
@@ -191,7 +193,7 @@ class BatchProcessor:
                     await self._store(messages, moved, generation)
 
     async def _alert_summary(
-        self, streams: Sequence[StreamKey], heard_since_us: Mapping[int, int], now_us: int
+        self, streams: Sequence[StreamKey], watched_since_us: Mapping[int, int], now_us: int
     ) -> None:
         """Report the silence of many streams by one alert, and note it in each stream's state, some at a time."""
         incident_id = self._silent.open_summary(now_us)
@@ -208,7 +210,7 @@ class BatchProcessor:
                     state = self._states.peek(*stream)
                     if state is None or not self._lease.admits(generation, stream.partition):
                         continue
-                    if not self._silent.is_still_overdue(stream, heard_since_us[stream.partition], now_us):
+                    if not self._silent.is_still_overdue(stream, watched_since_us[stream.partition], now_us):
                         continue
                     if incident_id is None:
                         whole = state if isinstance(state, StreamState) else StreamState.from_bytes(state)
@@ -237,14 +239,14 @@ class BatchProcessor:
         self._metrics.alerts.labels(alert.kind, alert.state).inc()
         return [self._encoder.alert(alert)]
 
-    async def _forget(self, heard_since_us: Mapping[int, int], now_us: int) -> None:
+    async def _forget(self, watched_since_us: Mapping[int, int], now_us: int) -> None:
         """Look at some streams, and forget those from which nothing has come for long.
 
         What is open in one is closed by alerts first; then a tombstone goes to the changelog, and is acknowledged like
         any state.
         """
         full = len(self._states) >= self._limits.streams
-        found = self._silent.to_forget(heard_since_us, full, now_us)
+        found = self._silent.to_forget(watched_since_us, full, now_us)
         for some in _parts(found, _ALERTS_AT_ONCE):
             async with self._busy:
                 generation = self._lease.generation

@@ -26,7 +26,7 @@ YOUNG_SILENT_US = 3_600_000_000
 class Timing(Protocol):
     """What the engine says of times."""
 
-    def silence_due_us(self, machine_id: str, seen_us: int) -> int | None:
+    def silence_due_us(self, machine_id: str, seen_us: int, watched_since_us: int) -> int | None:
         """Return when a stream last heard at ``seen_us`` is to be reported silent; None for never."""
 
     def forget_due_us(self, machine_id: str, seen_us: int) -> int | None:
@@ -89,18 +89,18 @@ class SilentStreams:
         if schedule is not None:
             schedule.unplanned.append(stream.key)
 
-    async def overdue(self, heard_since_us: Mapping[int, int], silent_after_us: int, now_us: int) -> list[StreamKey]:
+    async def overdue(self, watched_since_us: Mapping[int, int], silent_after_us: int, now_us: int) -> list[StreamKey]:
         """Return the streams that have fallen silent and are not reported yet.
 
         Args:
-            heard_since_us: By partition: since when (wall clock) a frame would have been seen.
+            watched_since_us: By partition: since when (wall clock) no frame has waited unread.
             silent_after_us: The shortest silence that any route calls a fault.
             now_us: Wall clock.
         """
-        self._schedules = {p: schedule for p, schedule in self._schedules.items() if p in heard_since_us}
+        self._schedules = {p: schedule for p, schedule in self._schedules.items() if p in watched_since_us}
         found: list[StreamKey] = []
         looks = 0
-        for partition, since_us in heard_since_us.items():
+        for partition, since_us in watched_since_us.items():
             schedule = self._schedules.get(partition)
             if schedule is None or schedule.epoch != self._states.epoch(partition):
                 epoch = self._states.epoch(partition)
@@ -125,10 +125,9 @@ class SilentStreams:
         seen = state_header(state)
         if seen.silent_id or not seen.frames:
             return None
-        seen_us = max(seen.seen_us, since_us)
-        if now_us < seen_us + silent_after_us:
-            return seen_us + silent_after_us
-        return self._timing.silence_due_us(stream_of(stream.key)[0], seen_us)
+        if now_us < seen.seen_us + silent_after_us:
+            return seen.seen_us + silent_after_us
+        return self._timing.silence_due_us(stream_of(stream.key)[0], seen.seen_us, since_us)
 
     def is_still_overdue(self, stream: StreamKey, since_us: int, now_us: int) -> bool:
         """Return whether a stream that was found overdue is so still: others had their turn meanwhile."""
@@ -196,7 +195,7 @@ class SilentStreams:
                 few[incident_id] = self.streams_of(incident_id)
         return few
 
-    def to_forget(self, heard_since_us: Mapping[int, int], full: bool, now_us: int) -> list[tuple[StreamKey, str]]:
+    def to_forget(self, watched_since_us: Mapping[int, int], full: bool, now_us: int) -> list[tuple[StreamKey, str]]:
         """Look at the next few streams; return those to be forgotten, and why.
 
         ``silent``: nothing came for long. ``full``: there are as many streams as may be, and this one sent few frames
@@ -204,8 +203,8 @@ class SilentStreams:
         """
         found: list[tuple[StreamKey, str]] = []
         swept = 0
-        self._to_sweep = {p: keys for p, keys in self._to_sweep.items() if p in heard_since_us}
-        for partition, since_us in heard_since_us.items():
+        self._to_sweep = {p: keys for p, keys in self._to_sweep.items() if p in watched_since_us}
+        for partition, since_us in watched_since_us.items():
             if since_us >= now_us:
                 continue  # frames may wait in Kafka
             keys = self._to_sweep.get(partition)

@@ -39,7 +39,7 @@ class Watchdog:
         self._models = models
         self._commits = Progress()
         self._fetches = Progress()
-        self._heard_since_us: dict[int, int] = {}
+        self._watched_since_us: dict[int, int] = {}
         self._start: tuple[int, int] | None = None
         self._start_moved_s = 0.0
         self._open_transactions = OpenTransactions()
@@ -50,7 +50,7 @@ class Watchdog:
         """Start over with new partitions."""
         self._commits.reset()
         self._fetches.reset()
-        self._heard_since_us.clear()
+        self._watched_since_us.clear()
 
     async def run(self) -> None:
         """Look until cancelled.
@@ -166,12 +166,15 @@ class Watchdog:
 
     async def _look_at_silence(self) -> None:
         app = self._app
-        if not self.readiness().ready:
+        if self._away or not self.readiness().ready:
+            self._watched_since_us.clear()
             return
         now_us = time.time_ns() // 1000
-        heard = {partition: self._heard_since(partition, now_us) for partition in self._seen()}
+        self._watched_since_us = {
+            p: self._watched_since_us.get(p, now_us) if self._caught_up(p) else now_us for p in self._seen()
+        }
         limits = [r.route.silent_after_s for r in app.engine.router.routed if r.route.silent_after_s is not None]
-        await app.processor.check_silence(heard, min(limits, default=None))
+        await app.processor.check_silence(self._watched_since_us, min(limits, default=None))
 
     def _seen(self) -> list[int]:
         """Return the partitions in which no open transaction hides frames."""
@@ -182,14 +185,6 @@ class Watchdog:
             for p, end in stable.items()
             if not self._open_transactions.hides(p, end, consumer.stored(topic, p), now_s)
         ]
-
-    def _heard_since(self, partition: int, now_us: int) -> int:
-        """Return since when a frame of the partition would have been noticed: not while there is a backlog."""
-        since_us = self._heard_since_us.setdefault(partition, now_us)
-        if self._caught_up(partition):
-            return since_us
-        self._heard_since_us[partition] = now_us
-        return now_us
 
     def _caught_up(self, partition: int) -> bool:
         app = self._app

@@ -124,6 +124,18 @@ def test_sensor_faults_are_incidents_of_their_own(replay, fault, samples):
     assert [s.sensor_fault for s in scores(answers)] == [fault] * 4 + [None] * 6
 
 
+@pytest.mark.parametrize(
+    ("silent_after_s", "due_s"), [(40, 740), (900, 900), (300, 760)], ids=["short", "not yet silent", "long silent"]
+)
+def test_silence_counts_across_a_worker_that_was_away_but_gateways_get_a_minute(model, silent_after_s, due_s):
+    engine: Any = Engine(Router.from_routes([Route(model="m", silent_after_s=silent_after_s)], {"m": model}))
+    state = engine.advance(*engine.compute(course([1])), None, START_US).state
+    back_us, due_us = START_US + 700 * SECOND_US, START_US + due_s * SECOND_US
+    assert engine.silence_due_us("pump-1", state.seen_us, back_us) == due_us
+    assert engine.silence("pump-1", "", state, back_us, due_us - 1) is None
+    assert engine.silence("pump-1", "", state, back_us, due_us).alerts[0].sensor_fault == "silent"
+
+
 def test_a_flat_signal_is_no_machine_fault_but_a_clipped_one_may_be(replay):
     flat = [record(encoded(np.zeros((1, 16000))), recorded_us=START_US + i * SECOND_US) for i in range(4)]
     assert {kind for kind, *_ in transitions(replay(flat))} == {"sensor"}
@@ -135,11 +147,11 @@ def test_silence_opens_once_and_closes_with_the_next_frame(model):
     engine: Any = Engine(Router.from_routes([Route(model="m", silent_after_s=60)], {"m": model}))
     first, second = engine.compute(course([1, 1]))
     state = engine.advance(first, None, START_US).state
-    assert engine.silence("pump-1", "", state, START_US + 59 * SECOND_US) is None
-    silent = engine.silence("pump-1", "", state, START_US + 60 * SECOND_US)
+    assert engine.silence("pump-1", "", state, START_US, START_US + 59 * SECOND_US) is None
+    silent = engine.silence("pump-1", "", state, START_US, START_US + 60 * SECOND_US)
     (opened,) = silent.alerts
     assert (opened.sensor_fault, opened.state, opened.frame, opened.score) == ("silent", "opened", None, None)
-    assert engine.silence("pump-1", "", silent.state, START_US + 600 * SECOND_US) is None
+    assert engine.silence("pump-1", "", silent.state, START_US, START_US + 600 * SECOND_US) is None
     restored = StreamState.from_bytes(silent.state.to_bytes())
     heard = engine.advance(second, restored, START_US + 700 * SECOND_US)
     (closed,) = heard.alerts
@@ -393,7 +405,7 @@ def test_a_silence_that_is_forgotten_is_closed(model):
     engine: Any = Engine(Router.from_routes([Route(model="m")], {"m": model}))
     (computed,) = engine.compute(course([1.0]))
     state = engine.advance(computed, None, START_US).state
-    told_silent = engine.silence("pump-1", "", state, START_US + 601 * SECOND_US)
+    told_silent = engine.silence("pump-1", "", state, START_US, START_US + 601 * SECOND_US)
     (closed,) = engine.forget("pump-1", "", told_silent.state, START_US + 5_000 * HOUR_US)
     assert (closed.kind, closed.sensor_fault, closed.state, closed.reason) == (
         "sensor",
@@ -411,7 +423,7 @@ def test_a_machine_without_a_route_is_forgotten_and_closed_too(model):
         outcomes.append(engine.advance(computed, state, START_US))
         state = outcomes[-1].state
     gone: Any = Engine(Router.from_routes([Route(match="fan-*", model="m")], {"m": model}))
-    assert gone.silence_due_us("pump-1", START_US) is None
+    assert gone.silence_due_us("pump-1", START_US, START_US) is None
     assert gone.forget_due_us("pump-1", START_US) == START_US + 2 * 2160 * HOUR_US
     (closed,) = gone.forget("pump-1", "", state, START_US)
     assert closed.incident_id == outcomes[-1].alerts[0].incident_id

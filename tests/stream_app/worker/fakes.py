@@ -116,14 +116,16 @@ class FakeEngine:
             score_of(frame), (alert_of(frame.machine_id, frame.source, frame.frame_id, "machine::opened"),), after
         )
 
-    def silence(self, machine_id: str, source: str, state: StreamState, now_us: int) -> Outcome | None:
-        if now_us < self.silence_due_us(machine_id, state.seen_us):
+    def silence(
+        self, machine_id: str, source: str, state: StreamState, watched_since_us: int, now_us: int
+    ) -> Outcome | None:
+        if now_us < self.silence_due_us(machine_id, state.seen_us, watched_since_us):
             return None
         alert = alert_of(machine_id, source or None, state.frame_id, "sensor:silent:opened", state.newest_us)
         return Outcome(None, (alert,), replace(state, silent=replace(state.silent, incident_id=alert.alert_id)))
 
-    def silence_due_us(self, machine_id: str, seen_us: int) -> int:
-        return seen_us + 10_000_000
+    def silence_due_us(self, machine_id: str, seen_us: int, watched_since_us: int) -> int:
+        return max(seen_us + 10_000_000, watched_since_us + 6_000_000)
 
     def forget_due_us(self, machine_id: str, seen_us: int) -> int:
         return seen_us + FORGET_US

@@ -220,12 +220,21 @@ async def test_a_silent_stream_is_told_once_and_remembered(bench: Bench) -> None
     assert state_kept.silent.incident_id
 
 
-async def test_silence_counts_only_from_when_a_frame_would_have_been_noticed(bench: Bench) -> None:
-    await bench.finish(course(1))
-    bench.sender.sent.clear()
-    bench.now_us = NOW_US + 20_000_000
-    await bench.processor.check_silence({0: NOW_US + 15_000_000}, 10.0)
-    assert bench.sender.sent == []
+async def test_a_new_worker_goes_on_counting_silence_once_it_has_read_what_waited() -> None:
+    first, second = Bench(), Bench()
+    await first.finish([*course(1), *course(1, "fan-1")])
+    for message in first.sender.to("changelog"):
+        second.states.restore(0, message.key or b"", message.value)
+    back_us = NOW_US + 3_600_000_000
+    second.now_us = back_us
+    await second.processor.check_silence({0: back_us}, 10.0)
+    assert second.sender.sent == [], "frames may wait in Kafka"
+    await second.finish(course(2, "fan-1")[1:])
+    second.sender.sent.clear()
+    for waited_us, reported in ((5_000_000, []), (7_000_000, ["pump-1"])):
+        second.now_us = back_us + waited_us
+        await second.processor.check_silence({0: back_us}, 10.0)
+        assert [message.key for message in second.sender.to("alerts")] == [name.encode() for name in reported]
 
 
 async def test_no_silence_after_partitions_went(bench: Bench) -> None:

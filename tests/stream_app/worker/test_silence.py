@@ -170,9 +170,9 @@ async def test_a_stream_is_looked_at_again_only_when_it_may_be_silent(monkeypatc
     looked: list[int] = []
     due = bench.engine.silence_due_us
 
-    def noting(machine_id: str, seen_us: int) -> int:
+    def noting(machine_id: str, seen_us: int, watched_since_us: int) -> int:
         looked.append(1)
-        return due(machine_id, seen_us)
+        return due(machine_id, seen_us, watched_since_us)
 
     monkeypatch.setattr(bench.engine, "silence_due_us", noting)
     peeks: Counter[str] = Counter()

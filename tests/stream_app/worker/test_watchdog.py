@@ -76,8 +76,8 @@ class Processor:
         self.offsets = OffsetTracker(lambda: asyncio.get_running_loop().time())
         self.heard: list[dict[int, int]] = []
 
-    async def check_silence(self, heard_since_us: dict[int, int], silent_after_s: float) -> None:
-        self.heard.append(dict(heard_since_us))
+    async def check_silence(self, watched_since_us: dict[int, int], silent_after_s: float) -> None:
+        self.heard.append(dict(watched_since_us))
 
 
 def app(stall_s: float = 0.2) -> Any:
@@ -202,7 +202,7 @@ async def test_readiness_names_what_is_missing() -> None:
     assert not watch.readiness().partitions_assigned
 
 
-async def test_silence_counts_from_when_the_backlog_was_gone() -> None:
+async def test_silence_is_looked_for_once_the_backlog_is_gone_and_kafka_is_there() -> None:
     worker = app(stall_s=60)
     worker.consumer.ends = {0: 9, 1: 0}
     worker.consumer.done = {0: 9}
@@ -219,7 +219,14 @@ async def test_silence_counts_from_when_the_backlog_was_gone() -> None:
     assert first[1] == last[1]
     watch.reset()
     await watch._look_at_silence()
-    assert worker.processor.heard[-1][1] > last[1], "new partitions start anew"
+    again = worker.processor.heard[-1]
+    assert again[1] > last[1], "new partitions start anew"
+    watch._away = True
+    await watch._look_at_silence()
+    assert worker.processor.heard[-1] is again, "while Kafka is away nothing can come"
+    watch._away = False
+    await watch._look_at_silence()
+    assert worker.processor.heard[-1][1] > again[1]
 
 
 async def test_a_costly_frame_that_waits_does_not_switch_the_look_at_silence_off() -> None:
