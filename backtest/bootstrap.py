@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest.metrics import MAX_FPR, Interval, Sample
+from backtest.recording_metrics import MAX_FPR, Interval, Sample
 
 LEVEL = 0.95
 _CELLS = 4_000_000  # counts held at once: 32 MB

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from backtest.store import OrderedFrame, ScoreStore
+from backtest.score_store import OrderedFrame, ScoreStore
 from recordings.name_words import Label
 from schemas.alert import Alert, Band
 from schemas.errors import FrameRejected

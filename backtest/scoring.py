@@ -12,8 +12,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-from backtest.replay.cutting import Piece, records
-from backtest.store import ScoreStore, StoredFrame, StoredLetter
+from backtest.replay.frame_records import Piece, records
+from backtest.score_store import ScoreStore, StoredFrame, StoredLetter
 from schemas.dead_letter import DeadLetter
 from schemas.errors import WhirrError
 from schemas.frame import FrameRecord

@@ -8,7 +8,7 @@ import numpy as np
 
 from backtest.streams import ANOMALY, NORMAL, ScoredStream
 from backtest.sweep.grid import Grid
-from backtest.sweep.outcome import try_settings
+from backtest.sweep.tried_settings import try_settings
 
 MACHINES, FRAMES = 50, 2000
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from backtest.evaluation.evaluate import EvaluationObserver
 from backtest.evaluation.result import Evaluation, MachineResult
-from backtest.metrics import NAMES, RecordingMetrics
+from backtest.recording_metrics import NAMES, RecordingMetrics
 from backtest.words import delay, false_alerts_a_day, rule
 from commands._found import warn_of
 from commands._output import WithProgress, cell, print_line, print_notes, print_warning, stdout

@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from backtest.replay.config import ReplayConfig
 from backtest.replay.publish import publish
-from backtest.store import ScoreStore
+from backtest.replay.replay_options import ReplayConfig
+from backtest.score_store import ScoreStore
 from commands._output import print_error, print_line, stderr
 from whirr.settings import Settings
 

@@ -49,13 +49,13 @@ class Models:
 
     def settings(self, **overrides: Any) -> Settings:
         """Return the settings of the file that is named, or those in force."""
-        from backtest.replay.models import settings_of
+        from backtest.replay.routing import settings_of
 
         return settings_of(self.routes, **overrides)
 
     def load(self, settings: Settings) -> Champions:
         """Load the models."""
-        from backtest.replay.models import load, routes_of
+        from backtest.replay.routing import load, routes_of
 
         routes = routes_of(settings, self.model, use_routes=self.routes is not None)
         if settings.route and _rules(routes) != _rules(settings.route):

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from backtest.replay.gates import Gate, failures
 from backtest.replay.run import ReplayObserver
+from backtest.score_store import StoredCounts
 from backtest.scoring import ScoredBatch
-from backtest.store import StoredCounts
 from backtest.words import delay
 from commands._output import (
     WithProgress,

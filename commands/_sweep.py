@@ -10,8 +10,8 @@ from rich.table import Table
 
 from backtest.sweep.choice import Recommendation
 from backtest.sweep.load import ReplayedScores
-from backtest.sweep.outcome import TriedSetting
 from backtest.sweep.standstill import Standstill
+from backtest.sweep.tried_settings import TriedSetting
 from backtest.words import delay, false_alerts_a_day
 from commands._output import print_line, print_warning, stdout
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 import typer
 
-from backtest.replay.config import ReplayConfig
+from backtest.replay.replay_options import ReplayConfig
 from commands._options import AsJson, Bootstrap, FramesTopic, speed_of, takes
 from commands._output import print_json, print_line
 from commands._recordings import Models, Speed, end_as_interrupted
@@ -41,9 +41,9 @@ def compare(
     130 interrupted.
     """
     from backtest.replay import compare as comparing
-    from backtest.replay.models import identity
+    from backtest.replay.routing import identity
     from backtest.replay.run import replay as run_replay
-    from backtest.store import opened
+    from backtest.score_store import opened
     from commands._publishing import bar, print_published, send
     from commands._replay import PrintingReplayObserver, print_replay
 

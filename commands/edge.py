@@ -18,7 +18,7 @@ from whirr.recording_options import Columns, OnError
 
 if TYPE_CHECKING:
     from edge_agent import EdgeAgent, EdgeConfig, Summary
-    from edge_agent.stretch import Source
+    from edge_agent.block import Source
     from edge_agent.timeline import Timeline
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from backtest.evaluation.config import EvaluateConfig
+from backtest.evaluation.evaluate_options import EvaluateConfig
 from commands._options import AsJson, takes
 from commands._output import print_json, print_line
 from whirr.outputs import check_file
@@ -47,9 +47,9 @@ def evaluate(
         result = run_evaluation(config, observer, settings)
     logged: str | None = None
     if report is not None or mlflow:
-        from backtest.evaluation.publish import publish
+        from backtest.evaluation.tracking import publish_evaluation
 
-        logged = publish(result, report, settings if mlflow else None)
+        logged = publish_evaluation(result, report, settings if mlflow else None)
     if as_json:
         told = {"report": None if report is None else str(report), "mlflow_run_id": logged}
         print_json({**result.as_dict(), **told})

@@ -76,7 +76,7 @@ def promote(
     """
     judge = None
     if evaluate is not None:
-        from backtest.evaluation.judge import recording_auc
+        from backtest.evaluation.challenger_auc import recording_auc
 
         judge = recording_auc(evaluate)
     _tell(_registry().promote(name, version, judge, force), as_json)

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from backtest.replay.config import FolderOptions, ReplayConfig
+from backtest.replay.replay_options import FolderOptions, ReplayConfig
 from commands._options import AsJson, Bootstrap, FramesTopic, speed_of, takes
 from commands._output import print_json, print_notes
 from commands._recordings import Models, Speed, end_as_interrupted
@@ -28,7 +28,7 @@ def publish(
     Exit codes: 0 all is acknowledged, 2 something can't be used, 3 Kafka can't be reached, 130 interrupted.
     """
     from backtest.replay.finding import Finder
-    from backtest.store import opened
+    from backtest.score_store import opened
     from commands._publishing import print_published, send
     from stream_app.pipeline import Router
 

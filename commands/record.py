@@ -31,7 +31,7 @@ def record(
     Each file is the frame as it was sent; its name tells when it was recorded. The same command again adds what is new.
     Exit codes: 0 done, 2 there is no such topic, 3 Kafka can't be reached, 5 it refuses this user.
     """
-    from backtest.replay.recording import record as write
+    from backtest.replay.record import record as write
     from backtest.replay.rescoring import Range, records_of
     from whirr.alert_reader import parse_since
     from whirr.settings import load_settings

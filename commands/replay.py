@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from backtest.replay.config import ReplayConfig
+from backtest.replay.replay_options import ReplayConfig
 from commands._options import AsJson, takes
 from commands._output import print_warning
 from commands._recordings import FailIf, Models, end_as_interrupted

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from backtest.replay.config import ReplayConfig
+from backtest.replay.replay_options import ReplayConfig
 from commands._options import AsJson, Bootstrap, FramesTopic, MachinePattern, Since, option_of, takes
 from commands._recordings import FailIf, Models, end_as_interrupted
 from whirr.outputs import check_folder

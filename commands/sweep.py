@@ -15,7 +15,7 @@ from whirr.outputs import check_file, replacing
 
 if TYPE_CHECKING:
     from backtest.sweep.choice import Recommendation
-    from backtest.sweep.outcome import TriedSetting
+    from backtest.sweep.tried_settings import TriedSetting
     from whirr.settings import Route
 
 _GRID, _OUTPUT = "What is tried", "Output"
@@ -59,8 +59,8 @@ def sweep(
     """
     from backtest.sweep.choice import pareto, recommend
     from backtest.sweep.load import load_scores
-    from backtest.sweep.outcome import try_settings
     from backtest.sweep.standstill import standstills
+    from backtest.sweep.tried_settings import try_settings
 
     if write is not None:
         check_file(write, "--write")

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_agent.framer import Cut, Framer
+from edge_agent.block import Block, Source
+from edge_agent.framer import Framer, FrameSamples
 from edge_agent.memory_buffer import MemoryBuffer
 from edge_agent.outgoing import FrameBuffer, OutgoingFrame
 from edge_agent.publisher import KafkaSink, Publisher, Sink
 from edge_agent.spool import Spool, SpoolBuffer, open_spool
-from edge_agent.stretch import Source, Stretch
 from edge_agent.timeline import Clock, SystemClock, Timeline
 from recordings.encode import FileFormat, check_fits, encode
 from recordings.samples import SignalFormat
@@ -187,25 +187,25 @@ class EdgeAgent:
         What a live source has recorded by then is sent; the rest of a folder is not yet due, and the task is cancelled.
         """
         try:
-            async for stretch in _until(ended, self._source):
-                self._check(stretch.format)
-                for cut in self._framer.push(stretch):
-                    await self._put(cut)
-            for cut in self._framer.flush():
-                await self._put(cut)
+            async for block in _until(ended, self._source):
+                self._check(block.format)
+                for frame in self._framer.push(block):
+                    await self._put(frame)
+            for frame in self._framer.flush():
+                await self._put(frame)
         finally:
             await self._buffer.close()
 
-    async def _put(self, cut: Cut) -> None:
-        recorded_us = await self._timeline.stamp(cut)
+    async def _put(self, frame: FrameSamples) -> None:
+        recorded_us = await self._timeline.stamp(frame)
         config = self._config
-        encoded = encode(cut.samples, cut.format, config.file_format)
+        encoded = encode(frame.samples, frame.format, config.file_format)
         headers = frame_headers(
             config.machine_id, config.source, recorded_us, encoded.value, self._sequence, encoded.content_type
         )
         # Counted at capture: a frame that the buffer lets go leaves a gap that the worker reports.
         self._sequence += 1
-        end_us = recorded_us + cut.end_us - cut.offset_us
+        end_us = recorded_us + frame.end_us - frame.offset_us
         await self._buffer.put(
             OutgoingFrame(config.machine_id.encode(), encoded.value, tuple(headers), recorded_us, end_us)
         )
@@ -243,21 +243,21 @@ def _open_spool(config: EdgeConfig) -> Spool | None:
     )
 
 
-async def _until(ended: asyncio.Event, source: Source) -> AsyncIterator[Stretch]:
-    """Yield a source's stretches until ``ended`` is set; don't wait for a stretch that may never come."""
+async def _until(ended: asyncio.Event, source: Source) -> AsyncIterator[Block]:
+    """Yield a source's blocks until ``ended`` is set; don't wait for a block that may never come."""
     waiting = asyncio.ensure_future(ended.wait())
-    stretches = aiter(source)
+    blocks = aiter(source)
     try:
         while True:
-            following = asyncio.ensure_future(anext(stretches, None))
+            following = asyncio.ensure_future(anext(blocks, None))
             await asyncio.wait({following, waiting}, return_when=asyncio.FIRST_COMPLETED)
             if not following.done():
                 following.cancel()
                 return
-            stretch = following.result()
-            if stretch is None:
+            block = following.result()
+            if block is None:
                 return
-            yield stretch
+            yield block
     finally:
         waiting.cancel()
 

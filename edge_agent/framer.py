@@ -1,4 +1,4 @@
-"""Stretches in, frames' worth of samples out."""
+"""Blocks in, frames' worth of samples out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.stretch import Stretch
+from edge_agent.block import Block
 from recordings.cut import frame_count, frame_samples, offset_us
 from recordings.samples import SignalFormat
 from schemas.errors import SettingsError
@@ -17,7 +17,7 @@ from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class FrameSamples:
     """The samples of one frame.
 
     Attributes:
@@ -37,7 +37,7 @@ class Cut:
 
 
 class Framer:
-    """Cuts stretches into frames of one length, back to back.
+    """Cuts blocks into frames of one length, back to back.
 
     It is :func:`recordings.cut.frame_bounds` for signal that comes bit by bit. A frame never reaches over the end of a
     recording or a change of format; what is left there and makes no frame is counted, and its time passes all the same.
@@ -64,25 +64,25 @@ class Framer:
         self._base_us = 0  # where this recording began
         self._format: SignalFormat | None = None
 
-    def push(self, stretch: Stretch) -> Iterator[Cut]:
-        """Take a stretch and yield the frames that it completes."""
-        if self._format not in (None, stretch.format):
+    def push(self, block: Block) -> Iterator[FrameSamples]:
+        """Take a block and yield the frames that it completes."""
+        if self._format not in (None, block.format):
             yield from self.flush()
         if self._format is None:
-            self._format = stretch.format
-        length = frame_samples(self._frame_s, stretch.format.rate_hz)
-        self._pieces.append(stretch.samples)
-        self._held += stretch.samples.shape[1]
+            self._format = block.format
+        length = frame_samples(self._frame_s, block.format.rate_hz)
+        self._pieces.append(block.samples)
+        self._held += block.samples.shape[1]
         if self._held >= length:
             together = self._take_all()
             whole = together.shape[1] // length * length
             self._pieces, self._held = [together[:, whole:]], together.shape[1] - whole
             for first in range(0, whole, length):
                 yield self._next(together[:, first : first + length])
-        if stretch.ends_recording:
+        if block.ends_recording:
             yield from self.flush()
 
-    def flush(self) -> Iterator[Cut]:
+    def flush(self) -> Iterator[FrameSamples]:
         """End the recording: yield what is left as a frame if it is long enough, else count it."""
         if self._format is None:
             return
@@ -99,8 +99,8 @@ class Framer:
         pieces, self._pieces, self._held = self._pieces, [], 0
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
-    def _next(self, samples: npt.NDArray[Any]) -> Cut:
+    def _next(self, samples: npt.NDArray[Any]) -> FrameSamples:
         assert self._format is not None
         begin_us = self._base_us + offset_us(self._cut, self._format.rate_hz)
         self._cut += samples.shape[1]
-        return Cut(samples, self._format, begin_us)
+        return FrameSamples(samples, self._format, begin_us)

@@ -34,7 +34,7 @@ from whirr.settings import Settings, load_settings
 log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 REQUEST_TIMEOUT_S = 10.0
-PATIENCE_S = 5.0  # how long an acknowledgement may take before the agent says so
+SLOW_ACK_S = 5.0  # how long an acknowledgement may take before the agent says so
 BACKOFF_S = (0.5, 15.0)
 
 
@@ -184,11 +184,11 @@ class Publisher:
                 self.bytes += len(frame.value)
                 self._acknowledged(frame)
                 if backlog:
-                    await self._spare_the_link(frame, began_s)
+                    await self._limit_rate(frame, began_s)
         finally:
             await self._sink.close()
 
-    async def _spare_the_link(self, frame: OutgoingFrame, began_s: float) -> None:
+    async def _limit_rate(self, frame: OutgoingFrame, began_s: float) -> None:
         """Wait after a frame of a backlog, so that it takes no more than its share of the link.
 
         Never longer than half of what the frame lasts: new frames wait behind the backlog, in order, so it has to
@@ -209,10 +209,10 @@ class Publisher:
     async def _try(self, frame: OutgoingFrame) -> None:
         try:
             if not self._open:
-                await self._patiently(self._sink.open())
+                await self._with_progress_log(self._sink.open())
                 self._open = True
                 self._buffer.connected()
-            await self._patiently(self._sink.send(frame))
+            await self._with_progress_log(self._sink.send(frame))
         except RetryableError:
             self._open = False
             await self._sink.close()
@@ -220,20 +220,20 @@ class Publisher:
 
     def _failed(self, reason: Exception, _failures: int, wait_s: float) -> None:
         self.retries += 1
-        self._complain(str(reason), f"next try in {wait_s:.1f} s")
+        self._warn(str(reason), f"next try in {wait_s:.1f} s")
 
-    async def _patiently(self, step: Coroutine[Any, Any, None]) -> None:
+    async def _with_progress_log(self, step: Coroutine[Any, Any, None]) -> None:
         """Await a step, and say so whenever it takes long: the client's own retries are silent."""
         task = asyncio.ensure_future(step)
         try:
-            while not (await asyncio.wait({task}, timeout=PATIENCE_S))[0]:
-                self._complain(f"no acknowledgement for {PATIENCE_S:g} s", "still trying")
+            while not (await asyncio.wait({task}, timeout=SLOW_ACK_S))[0]:
+                self._warn(f"no acknowledgement for {SLOW_ACK_S:g} s", "still trying")
         finally:
             if not task.done():
                 task.cancel()
         task.result()
 
-    def _complain(self, reason: str, following: str) -> None:
+    def _warn(self, reason: str, following: str) -> None:
         """Log, or give up."""
         waiting = len(self._buffer)
         message = f"{reason}; {waiting} frame{' waits' if waiting == 1 else 's wait'}"

@@ -13,7 +13,7 @@ import math
 import time
 from typing import Protocol
 
-from edge_agent.framer import Cut
+from edge_agent.framer import FrameSamples
 from schemas.errors import SettingsError
 from schemas.frame import MAX_AHEAD_US
 from schemas.times import MICROSECONDS, format_rfc3339
@@ -92,10 +92,10 @@ class _Present:
 
 
 class Timeline(Protocol):
-    """Gives each cut its recording time."""
+    """Gives each frame its recording time."""
 
-    async def stamp(self, cut: Cut) -> int:
-        """Wait until the cut may be sent; return its recording time in microseconds since the epoch."""
+    async def stamp(self, frame: FrameSamples) -> int:
+        """Wait until the frame may be sent; return its recording time in microseconds since the epoch."""
         ...
 
 
@@ -133,14 +133,14 @@ class PlaybackTimes:
         self._start_us = now_us if start_us is None else start_us
         self._began_s: float | None = None
 
-    async def stamp(self, cut: Cut) -> int:
-        """Wait until the cut's end is due at the speed and has passed by the clock; return its recording time."""
+    async def stamp(self, frame: FrameSamples) -> int:
+        """Wait until the frame's end is due at the speed and has passed by the clock; return its recording time."""
         if self._began_s is None:
             self._began_s = self._clock.elapsed_s()
-        due_s = self._began_s + cut.end_us / MICROSECONDS / self._speed
+        due_s = self._began_s + frame.end_us / MICROSECONDS / self._speed
         await self._wait(due_s - self._clock.elapsed_s())
-        await self._wait((self._start_us + cut.end_us - self._present.now_us()) / MICROSECONDS)
-        return self._start_us + cut.offset_us
+        await self._wait((self._start_us + frame.end_us - self._present.now_us()) / MICROSECONDS)
+        return self._start_us + frame.offset_us
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:
@@ -162,9 +162,9 @@ class LiveTimes:
         self._next_us: int | None = None
         self.gaps = 0
 
-    async def stamp(self, cut: Cut) -> int:
-        """Return the cut's recording time, after a wait if it lies ahead of the clock."""
-        length_us = cut.end_us - cut.offset_us
+    async def stamp(self, frame: FrameSamples) -> int:
+        """Return the frame's recording time, after a wait if it lies ahead of the clock."""
+        length_us = frame.end_us - frame.offset_us
         if self._next_us is None:
             self._next_us = self._present.now_us() - length_us
         late_us = self._present.now_us() - (self._next_us + length_us)

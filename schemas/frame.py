@@ -1,4 +1,4 @@
-"""A frame: one stretch of one machine's signal, as it crosses Kafka.
+"""A frame: one segment of one machine's signal, as it crosses Kafka.
 
 Key: the machine's id. Value: a WAV or FLAC file. Headers: CloudEvents' Kafka binding in binary mode, all optional.
 """
@@ -32,7 +32,7 @@ Headers = Sequence[tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Why a stretch of a topic can't be read.
+    """Why records of a topic can't be read.
 
     Attributes:
         first_offset: Where it begins.

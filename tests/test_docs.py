@@ -61,13 +61,13 @@ def test_the_size_of_a_state_is_told_right():
     assert f"{len(StreamState().to_bytes())} bytes a stream" in ARCHITECTURE
 
 
-def test_the_floors_of_the_house_are_drawn_as_the_contract_has_them():
+def test_the_layers_are_drawn_as_the_contract_has_them():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     (contract,) = [one for one in project["tool"]["importlinter"]["contracts"] if one["type"] == "layers"]
     drawing = ARCHITECTURE.partition("```text\n")[2].partition("```")[0]
-    rooms = [room for layer in contract["layers"] for room in layer.split(" | ")]
+    packages = [package for layer in contract["layers"] for package in layer.split(" | ")]
     drawn = re.findall(r"[a-z_]+(?:\.[a-z_]+)?", drawing)
-    assert [name for name in drawn if name in rooms] == rooms
+    assert [name for name in drawn if name in packages] == packages
 
 
 def test_what_the_map_points_at_is_there():

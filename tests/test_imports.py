@@ -14,7 +14,7 @@ from importlinter.contracts.layers import LayersContract
 
 from tests.helpers import REPOSITORY
 
-# Each was there once: a ground that knew its house, and rooms that leant on each other.
+# Each was there once: a base that knew what stands on it, and packages that imported each other in circles.
 CIRCLES = [
     ("whirr.settings", "stream_app.worker.app"),
     ("whirr.kafka_clients", "backtest.replay.run"),

@@ -109,6 +109,31 @@ def test_no_class_name_means_two_things():
     assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
 
 
+# Modules of one name in several packages, and why that confuses nobody.
+SAME_NAMES = {
+    "__init__": "Python's own",
+    **dict.fromkeys(("detector", "graphs", "lightning_model", "torch_model"), "each detector's folder has one"),
+    **dict.fromkeys(
+        ("broker", "compare", "evaluate", "features", "publish", "record", "replay", "settings", "topics", "train"),
+        "a command, and what it runs, reads or reports",
+    ),
+}
+
+
+def test_no_module_name_means_two_things():
+    packages = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    homes: dict[str, list[str]] = {}
+    for path in sources():
+        relative = path.relative_to(REPOSITORY)
+        if relative.parts[0] in packages:  # demo and benchmarks are named for what of Whirr they show or measure
+            homes.setdefault(path.stem, []).append(relative.as_posix())
+    repeated = {name: paths for name, paths in homes.items() if len(paths) > 1}
+    assert {name: paths for name, paths in repeated.items() if name not in SAME_NAMES} == {}
+    assert SAME_NAMES.keys() == repeated.keys(), "no name is allowed that needs no leave"
+    of_commands = [paths for name, paths in repeated.items() if SAME_NAMES[name].startswith("a command")]
+    assert all(len(paths) == 2 and paths[0].startswith(("backtest/", "commands/")) for paths in of_commands)
+
+
 def test_the_version_is_the_same_everywhere():
     assert PROJECT["project"]["version"] == __version__
     compose = (REPOSITORY / "docker-compose.kafka.yml").read_text(encoding="utf-8")

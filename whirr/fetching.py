@@ -1,7 +1,7 @@
 """How every consumer of Whirr takes records from a fetch: none stops it, and what can't be read is handed on as such.
 
 aiokafka has no setting for how records are read, so importing this module puts :mod:`whirr.record_batches` in the place
-of its own reader, for all consumers of the process: plain ones and Faust's. A stretch that can't be read comes as one
+of its own reader, for all consumers of the process: plain ones and Faust's. Records that can't be read come as one
 :class:`UnreadableRecord` in its place among the others; whoever consumes it passes the offsets, as with any record.
 """
 

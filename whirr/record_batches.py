@@ -66,7 +66,7 @@ class UnreadableRange(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One batch of a fetched stretch, whole, its contents not looked at yet.
+    """One batch of a fetch, whole, its contents not looked at yet.
 
     Attributes:
         data: What was fetched.

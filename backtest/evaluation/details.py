@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest.evaluation.scoring import Pace, ScoredRecording
+from backtest.evaluation.scored_set import Pace, ScoredRecording
 from recordings.cut import frame_bounds
 from recordings.encode import encoded_frames
 from schemas import Band, FrameRecord

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from backtest.alerting import ENOUGH_S, total
 from backtest.bootstrap import intervals
-from backtest.evaluation.config import EvaluateConfig
+from backtest.evaluation.evaluate_options import EvaluateConfig
 from backtest.evaluation.labelled import find_labelled
 from backtest.evaluation.result import Evaluation, MachineResult
-from backtest.evaluation.scoring import Pace, ScoredRecording, play, sample_of
-from backtest.metrics import MAX_FPR, RecordingMetrics, arithmetic_mean, harmonic_mean, measure
+from backtest.evaluation.scored_set import Pace, ScoredRecording, play, sample_of
+from backtest.recording_metrics import MAX_FPR, RecordingMetrics, arithmetic_mean, harmonic_mean, measure
 from recordings.name_words import folder_name
 from schemas.errors import ModelError, SettingsError
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S

@@ -8,9 +8,9 @@ from typing import Any
 
 from backtest.alerting import AlertFigures
 from backtest.bootstrap import LEVEL
-from backtest.evaluation.config import EvaluateConfig
-from backtest.evaluation.scoring import Pace, ScoredRecording
-from backtest.metrics import NAMES, Confusion, RecordingMetrics
+from backtest.evaluation.evaluate_options import EvaluateConfig
+from backtest.evaluation.scored_set import Pace, ScoredRecording
+from backtest.recording_metrics import NAMES, Confusion, RecordingMetrics
 from backtest.streams import ScoredStream
 from backtest.tally import MachineTally
 from recordings.find import Problem

@@ -1,7 +1,8 @@
-"""Tracking: an evaluation's figures and report in MLflow, in the run that trained the model where there is one."""
+"""What an evaluation leaves: a report, and in MLflow its figures, in the run that trained the model."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,11 @@ from typing import Any
 
 from backtest.alerting import AlertFigures
 from backtest.evaluation.result import Evaluation
-from backtest.metrics import NAMES, RecordingMetrics
+from backtest.recording_metrics import NAMES, RecordingMetrics
+from backtest.report.evaluation import evaluation_page
+from backtest.report.page import write_page
+from schemas.errors import ModelError
+from stream_app.pipeline import Model
 from trainer.mlflow_run import MlflowRun
 from whirr.settings import Settings
 
@@ -70,12 +75,39 @@ def _knows(client: Any, run_id: str) -> bool:
         raise
 
 
-def log_evaluation(result: Evaluation, report: Path, settings: Settings) -> str:
-    """Log an evaluation and return the id of the run that it was logged to.
+def publish_evaluation(result: Evaluation, report: Path | None, settings: Settings | None) -> str | None:
+    """Write the report, and log it with the figures.
+
+    Args:
+        result: The evaluation.
+        report: The file to write; None for none.
+        settings: For MLflow; None for no logging.
+
+    Returns:
+        The id of the run that it was logged to, or None.
 
     Raises:
-        ServiceUnavailable: MLflow can't be used.
+        SettingsError: The report can't be written.
+        ModelError: The model file is another one by now.
+        RecordingError: A recording can't be read any more.
+        ServiceUnavailable: MLflow can't be used; the report has been written before.
     """
+    model = Model.load(result.config.model)
+    if model.digest != result.digest:
+        raise ModelError(f"model {str(result.config.model)!r} was replaced during the evaluation; run it again")
+    text = evaluation_page(result, model)
+    if report is not None:
+        write_page(report, text)
+    if settings is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="whirr-evaluate-") as folder:
+        file = Path(folder) / "report.html"
+        file.write_text(text, encoding="utf-8")
+        return _log_evaluation(result, file, settings)
+
+
+def _log_evaluation(result: Evaluation, report: Path, settings: Settings) -> str:
+    """Return the id of the run that an evaluation was logged to."""
     run = EvaluationRun(settings, f"{result.model.name}-evaluation", result.model.run_id)
     tags = {
         f"{FOLDER}.data_hash": result.data_hash,

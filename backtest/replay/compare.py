@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from backtest.judging import Judged, judge
-from backtest.store import ScoreStore
+from backtest.score_store import ScoreStore
 from schemas.errors import ReplayFailed
 from stream_app.pipeline import Router
 from whirr.settings import Settings

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from backtest.replay.config import ReplayConfig
-from backtest.replay.cutting import kind_of
-from backtest.store import ScoreStore
+from backtest.replay.frame_records import kind_of
+from backtest.replay.replay_options import ReplayConfig
+from backtest.score_store import ScoreStore
 from recordings import SUFFIXES, Notes, RecordingInfo, recording_info
 from recordings.cut import frame_count, offset_us
 from recordings.find import Problem, checked_folder, sort_key, walk

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from backtest.judging import Judged
-from backtest.store import ScoreStore
+from backtest.score_store import ScoreStore
 from backtest.streams import SCORES_PARQUET
 from whirr.outputs import replacing
 

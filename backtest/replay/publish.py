@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from backtest.replay.cutting import CutRecord, Piece, records
+from backtest.replay.frame_records import CutRecord, Piece, records
+from backtest.score_store import ScoreStore
 from backtest.scoring import all_pieces
-from backtest.store import ScoreStore
 from edge_agent.memory_buffer import MemoryBuffer
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, Publisher

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from backtest.replay.run import ReplayObserver, conclude
+from backtest.score_store import ScoreStore, StoredLetter, opened
 from backtest.scoring import (
     BATCH_FRAMES,
     Answer,
@@ -21,7 +22,6 @@ from backtest.scoring import (
     score_records_there,
     scorer_pool,
 )
-from backtest.store import ScoreStore, StoredLetter, opened
 from schemas.errors import WhirrError
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Engine

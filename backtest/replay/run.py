@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from backtest.judging import judge
-from backtest.replay.config import ReplayConfig
 from backtest.replay.finding import Finder
-from backtest.replay.models import described, identity
 from backtest.replay.output import results, write_dead_letters, write_summary
+from backtest.replay.replay_options import ReplayConfig
+from backtest.replay.routing import described, identity
 from backtest.replay.summary import ReplayTally
+from backtest.score_store import ScoreStore, StoredCounts, opened
 from backtest.scoring import ScoredBatch, jobs_for, pieces, score_all, tasks
-from backtest.store import ScoreStore, StoredCounts, opened
 from recordings.find import checked_folder
 from stream_app.pipeline import Router
 from stream_app.worker.champions import Champions

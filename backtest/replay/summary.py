@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from backtest.judging import Judged
-from backtest.metrics import auc
-from backtest.store import ScoreStore
+from backtest.recording_metrics import auc
+from backtest.score_store import ScoreStore
 from backtest.tally import MachineTally, Tally, together
 from recordings.cut import frame_samples
 from schemas.times import MICROSECONDS, format_rfc3339

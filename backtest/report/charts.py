@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from backtest.evaluation.details import Detail
-from backtest.evaluation.scoring import ScoredRecording
+from backtest.evaluation.scored_set import ScoredRecording
 from backtest.report.moments import Moment
 from backtest.streams import ANOMALY as ANOMALOUS
 from backtest.streams import NORMAL as HEALTHY

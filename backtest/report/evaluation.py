@@ -12,8 +12,8 @@ from markupsafe import Markup
 from backtest.alerting import AlertFigures
 from backtest.evaluation.details import Detail, look_into, worst_false_alarms, worst_misses
 from backtest.evaluation.result import Evaluation, MachineResult
-from backtest.evaluation.scoring import ScoredRecording, sample_of
-from backtest.metrics import MAX_FPR, NAMES, RecordingMetrics
+from backtest.evaluation.scored_set import ScoredRecording, sample_of
+from backtest.recording_metrics import MAX_FPR, NAMES, RecordingMetrics
 from backtest.report import charts
 from backtest.report.page import Cell, Tile, render
 from backtest.words import bands, delay, false_alerts_a_day, figure, rule

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from backtest.alerting import runs
-from backtest.metrics import auc
+from backtest.recording_metrics import auc
 from backtest.report import charts
 from backtest.report.moments import Moment, moment
 from backtest.report.page import Tile, render, write_page
@@ -255,7 +255,7 @@ def _incidents(alerts: Sequence[SentAlert], end: int) -> list[tuple[int, int]]:
 
 
 def thinned(ratio: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return which frames of a stream are drawn: all, or of every stretch the highest and the lowest."""
+    """Return which frames of a stream are drawn: all, or of every interval the highest and the lowest."""
     if len(ratio) <= SHOWN_POINTS:
         return np.arange(len(ratio))
     chosen = {0, len(ratio) - 1}

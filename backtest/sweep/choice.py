@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from backtest.sweep.grid import DEFAULT
-from backtest.sweep.outcome import TriedSetting
+from backtest.sweep.tried_settings import TriedSetting
 
 ROOM: Final = 1.5  # a threshold that may be off by so large a factor either way has room enough
 ENOUGH: Final = 2 * float(np.log(ROOM))

@@ -1,4 +1,4 @@
-"""One machine in one run: a signal that is read stretch by stretch."""
+"""One machine in one run: a signal that is read block by block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.errors import SettingsError
 class Machine:
     """A running machine.
 
-    The signal is made in blocks of 1 s, whatever stretches are asked for, so the same seed gives the same samples.
+    The signal is made in chunks of 1 s, whatever blocks are asked for, so the same seed gives the same samples.
     Each part draws from random numbers of its own: a fault changes nothing of the healthy signal beneath it.
 
     Args:

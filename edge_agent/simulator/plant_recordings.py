@@ -123,7 +123,7 @@ def _write_run(
     spec, rate_hz = machine.spec, machine.rate_hz
     folder = form.out / spec.machine_id / part
     folder.mkdir(parents=True)
-    for number, (first, last) in enumerate(_stretches(seconds, form.recording_s, rate_hz)):
+    for number, (first, last) in enumerate(_segments(seconds, form.recording_s, rate_hz)):
         samples = machine.read(last - first)
         start_s, end_s = first / rate_hz, last / rate_hz
         described = _describe(spec, start_s, end_s)
@@ -139,7 +139,7 @@ def _write_run(
         )
 
 
-def _stretches(seconds: float, recording_s: float, rate_hz: int) -> Iterator[tuple[int, int]]:
+def _segments(seconds: float, recording_s: float, rate_hz: int) -> Iterator[tuple[int, int]]:
     """Yield first and past-the-last sample of each recording; a last one under half the length is left out."""
     total, length = round(seconds * rate_hz), round(recording_s * rate_hz)
     for first in range(0, total, length):
@@ -149,7 +149,7 @@ def _stretches(seconds: float, recording_s: float, rate_hz: int) -> Iterator[tup
 
 
 def _describe(spec: MachineSpec, start_s: float, end_s: float) -> dict[str, Any]:
-    """Return the truth about one stretch of a machine's run, as fields of :class:`WrittenRecording`."""
+    """Return the truth about one segment of a machine's run, as fields of :class:`WrittenRecording`."""
     begun = [fault for fault in spec.faults if fault.onset_s < end_s]
     severity = [max((float(fault.severity(t)) for fault in spec.faults), default=0.0) for t in (start_s, end_s)]
     grid = np.linspace(start_s, end_s, 1000, endpoint=False)

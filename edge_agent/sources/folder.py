@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from edge_agent.stretch import Stretch
+from edge_agent.block import Block
 from recordings import TABLE_SUFFIXES, Notes, RecordingFile, RecordingInfo, recording_info
 from recordings.find import Problem, listed, printable
 from recordings.layout import home_machine
@@ -72,14 +72,14 @@ class FolderSource:
         """Return files read (each round anew) and files that were damaged."""
         return {"files_read": self._files_read, "files_damaged": len(self._damaged) + self._others_damaged}
 
-    async def __aiter__(self) -> AsyncIterator[Stretch]:
+    async def __aiter__(self) -> AsyncIterator[Block]:
         """Yield the files' signal, a second or less at a time."""
         while True:
             heard = False
             for file in self.files:
-                for stretch in self._read(file):
+                for block in self._read(file):
                     heard = True
-                    yield stretch
+                    yield block
             if not heard:
                 raise RecordingError(f"none of {len(self.files)} files could be read")
             if not self._loop:
@@ -101,14 +101,14 @@ class FolderSource:
         for line in notes.lines():
             log.warning("%s", line)
 
-    def _read(self, file: PlayedFile) -> Iterator[Stretch]:
-        """Yield one file's signal; its last stretch ends the recording."""
+    def _read(self, file: PlayedFile) -> Iterator[Block]:
+        """Yield one file's signal; its last block ends the recording."""
         path, signal_format, held, heard = file.path, file.info.format, None, 0
         try:
             with RecordingFile(path, self._columns) as recording:
                 while (samples := recording.read(heard, signal_format.rate_hz)).shape[1]:
                     if held is not None:
-                        yield Stretch(held, signal_format)
+                        yield Block(held, signal_format)
                     held = samples
                     heard += samples.shape[1]
             if heard < file.info.samples:
@@ -117,7 +117,7 @@ class FolderSource:
         except RecordingError as error:
             self._refuse(path, error)
         if held is not None:
-            yield Stretch(held, signal_format, ends_recording=True)
+            yield Block(held, signal_format, ends_recording=True)
 
     def _refuse(self, path: Path, error: RecordingError) -> None:
         message = f"{path}: {str(error).removeprefix(f'{path}: ')}"

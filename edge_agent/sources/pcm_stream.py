@@ -6,9 +6,9 @@ import logging
 from collections.abc import AsyncIterator
 from typing import BinaryIO
 
+from edge_agent.block import Block
 from edge_agent.sources.folder import OnError
 from edge_agent.sources.threaded_reader import ThreadedReader
-from edge_agent.stretch import Stretch
 from recordings.magic import bytes_needed, kind_of
 from recordings.pcm import PCM_FORMATS, pcm_format, samples_of
 from recordings.samples import SignalFormat
@@ -56,7 +56,7 @@ class PcmSource:
         """Return the bytes at the end that made no whole sample."""
         return {"trailing_bytes": self._trailing}
 
-    async def __aiter__(self) -> AsyncIterator[Stretch]:
+    async def __aiter__(self) -> AsyncIterator[Block]:
         """Yield what comes, at most a tenth of a second at a time."""
         most = max(1, self._format.rate_hz // 10) * self._step
         read = getattr(self._stream, "read1", self._stream.read)
@@ -70,12 +70,12 @@ class PcmSource:
                 _refuse_files(rest)
             whole = len(rest) // self._step * self._step
             if whole:
-                yield Stretch(samples_of(rest[:whole], self._written, self._format.channels), self._format)
+                yield Block(samples_of(rest[:whole], self._written, self._format.channels), self._format)
             rest = rest[whole:]
         if not seen:
             _refuse_files(rest)
             if whole := len(rest) // self._step * self._step:
-                yield Stretch(samples_of(rest[:whole], self._written, self._format.channels), self._format)
+                yield Block(samples_of(rest[:whole], self._written, self._format.channels), self._format)
             rest = rest[whole:]
         if rest:
             self._report(len(rest))

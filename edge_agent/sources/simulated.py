@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
+from edge_agent.block import Block
 from edge_agent.simulator import Machine
-from edge_agent.stretch import Stretch
 from recordings.samples import SignalFormat
 
 
@@ -32,11 +32,11 @@ class SimulatedSource:
         """Return nothing: there is nothing to go wrong."""
         return {}
 
-    async def __aiter__(self) -> AsyncIterator[Stretch]:
+    async def __aiter__(self) -> AsyncIterator[Block]:
         """Yield the signal second by second."""
         rate_hz = self._format.rate_hz
         left = math.inf if self.duration_s is None else round(self.duration_s * rate_hz)
         while left > 0:
             samples = self._machine.read(int(min(left, rate_hz)))
             left -= samples.shape[1]
-            yield Stretch(np.rint(samples * 32767).astype(np.int16), self._format, ends_recording=left <= 0)
+            yield Block(np.rint(samples * 32767).astype(np.int16), self._format, ends_recording=left <= 0)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from edge_agent.block import Block
 from edge_agent.sources.threaded_reader import WAITING
-from edge_agent.stretch import Stretch
 from recordings.samples import SampleKind, SignalFormat
 from schemas.errors import MissingExtra, RecordingError
 
@@ -67,7 +67,7 @@ class SoundCardSource:
         """Return how often the card overflowed, and blocks that came faster than they were taken."""
         return {"overflows": self._overflows, "blocks_lost": self._blocks_lost}
 
-    async def __aiter__(self) -> AsyncIterator[Stretch]:
+    async def __aiter__(self) -> AsyncIterator[Block]:
         """Yield what is recorded, a tenth of a second at a time.
 
         Raises:
@@ -79,7 +79,7 @@ class SoundCardSource:
                 while True:
                     block = await self._next(blocks)
                     # A 24 bit card's lowest byte is padding.
-                    yield Stretch(block if self._format.kind == "pcm16" else block & ~0xFF, self._format)
+                    yield Block(block if self._format.kind == "pcm16" else block & ~0xFF, self._format)
         except self._sounddevice.PortAudioError as error:
             raise RecordingError(f"sound card {self._name} can't be recorded from: {error}") from None
 

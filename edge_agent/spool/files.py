@@ -30,7 +30,7 @@ class SpoolLosses:
 
     Attributes:
         dropped_frames, dropped_bytes: Let go for want of room, oldest first.
-        damaged_records: Stretches of a file that were no whole record, kept in the folder ``damaged``.
+        damaged_records: Pieces of a file that were no whole record, kept in the folder ``damaged``.
     """
 
     dropped_frames: int = 0

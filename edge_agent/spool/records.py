@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """A stretch of a file, in bytes, that is no whole record."""
+    """A piece of a file, in bytes, that is no whole record."""
 
     offset: int
     length: int

@@ -163,7 +163,7 @@ class Spool:
         self._delete_sent()
 
     def _quarantine(self, segment: _Segment, damage: Damage) -> None:
-        """Count a damaged stretch once, however often it is met, and keep its bytes."""
+        """Count a damaged piece once, however often it is met, and keep its bytes."""
         name = f"{segment.path.stem}-{damage.offset:08d}.bin"
         try:
             data = read(segment.path, Entry(0, 0, damage.offset, damage.length))

@@ -19,10 +19,10 @@ from stream_app.worker import table, transport
 from stream_app.worker.backpressure import Backpressure, FrameQueue
 from stream_app.worker.champions import Champions, ModelTrial, ModelWatcher
 from stream_app.worker.compute import ComputeProcess
-from stream_app.worker.encode import Encoder
 from stream_app.worker.feature_push import FeaturePush
 from stream_app.worker.flow import Flow
 from stream_app.worker.lease import Lease
+from stream_app.worker.messages import Encoder
 from stream_app.worker.metrics import WorkerMetrics
 from stream_app.worker.model_files import ModelFiles
 from stream_app.worker.offset_tracker import FetchedFrame

@@ -14,8 +14,8 @@ from schemas.alert import Alert, AlertState
 from schemas.dead_letter import DeadLetter
 from stream_app.pipeline import Computed, Outcome, StreamState, silent_in_summary, state_header
 from stream_app.pipeline.alert_builder import silence_summary_id
-from stream_app.worker.encode import Encoder, Message
 from stream_app.worker.lease import Lease
+from stream_app.worker.messages import Encoder, Message
 from stream_app.worker.metrics import WorkerMetrics
 from stream_app.worker.offset_tracker import FetchedFrame, OffsetTracker
 from stream_app.worker.placement import Placement

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import murmur2
 
-from stream_app.worker.encode import Message
+from stream_app.worker.messages import Message
 from whirr.topics import MAX_DEAD_LETTER_BYTES
 
 BATCH_BYTES = 512 * 1024  # below the 1 MiB that a topic takes unless told otherwise

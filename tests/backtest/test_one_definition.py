@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from backtest.alerting import AlertFigures
-from backtest.evaluation.config import EvaluateConfig
 from backtest.evaluation.evaluate import evaluate
-from backtest.replay.config import ReplayConfig
-from backtest.replay.models import load
+from backtest.evaluation.evaluate_options import EvaluateConfig
+from backtest.replay.replay_options import ReplayConfig
+from backtest.replay.routing import load
 from backtest.replay.run import ReplayObserver, replay
 from backtest.sweep.grid import Grid
 from backtest.sweep.load import load_scores
-from backtest.sweep.outcome import try_settings
+from backtest.sweep.tried_settings import try_settings
 from tests.models import NORMAL_RMS, encoded, noise, tiny_model
 from whirr.settings import Route, load_settings
 
-# Loud stretches among the normals, a fault that is found, one that is missed, and one with a false alert still open.
+# Loud segments among the normals, a fault that is found, one that is missed, and one with a false alert still open.
 LEVELS = {
     "pump-1": ((1, 1, 10, 1, 1), (1, 10)),
     "pump-2": ((1, 1, 1, 1), (1, 1)),

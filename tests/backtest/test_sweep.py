@@ -22,9 +22,9 @@ from backtest.sweep.choice import pareto, recommend
 from backtest.sweep.grid import Grid, RuleSetting
 from backtest.sweep.incidents import Levels
 from backtest.sweep.load import load_scores
-from backtest.sweep.outcome import try_settings
 from backtest.sweep.routes import recommended_toml
 from backtest.sweep.standstill import standstills
+from backtest.sweep.tried_settings import try_settings
 from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline.rule import Incident as RuleState
 from stream_app.pipeline.rule import Rule, step

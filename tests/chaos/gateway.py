@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from edge_agent import EdgeAgent, EdgeConfig
-from edge_agent.framer import Cut
+from edge_agent.framer import FrameSamples
 from edge_agent.sources import FolderSource
 from tests.chaos.plant import FRAME_S, SOURCE
 
@@ -70,10 +70,10 @@ class PacedTimes:
     def __init__(self, pace: Pace, start_us: int) -> None:
         self._pace, self._start_us = pace, start_us
 
-    async def stamp(self, cut: Cut) -> int:
+    async def stamp(self, frame: FrameSamples) -> int:
         """Wait until the frame may have been recorded; return its recording time."""
-        await self._pace.reach(cut.end_us // (FRAME_S * 10**6))
-        return self._start_us + cut.offset_us
+        await self._pace.reach(frame.end_us // (FRAME_S * 10**6))
+        return self._start_us + frame.offset_us
 
 
 async def run(job: Job) -> list[dict[str, Any]]:

@@ -178,8 +178,8 @@ def _recordings(folder: Path) -> None:
 
 
 def _results(folder: Path, model: Path) -> Path:
-    from backtest.replay.config import ReplayConfig
-    from backtest.replay.models import load, routes_of
+    from backtest.replay.replay_options import ReplayConfig
+    from backtest.replay.routing import load, routes_of
     from backtest.replay.run import ReplayObserver, replay
 
     settings = Settings()

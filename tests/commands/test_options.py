@@ -10,8 +10,8 @@ import orjson
 import pytest
 import yaml
 
-from backtest.evaluation.config import EvaluateConfig
-from backtest.replay.config import FolderOptions, ReplayConfig
+from backtest.evaluation.evaluate_options import EvaluateConfig
+from backtest.replay.replay_options import FolderOptions, ReplayConfig
 from commands import load_command, run
 from commands._config_file import NOT_IN_FILE
 from commands._recordings import Models

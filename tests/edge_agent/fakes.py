@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
+from edge_agent.block import Block
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import RetryableError
-from edge_agent.stretch import Stretch
 from recordings.samples import SignalFormat
 from schemas import Frame, FrameRecord, parse_frame
 
@@ -74,27 +74,27 @@ class FakeSink:
 
 
 class ListSource:
-    """Stretches from a list."""
+    """Blocks from a list."""
 
-    def __init__(self, stretches: Sequence[Stretch], *, live: bool = False) -> None:
-        self.stretches = stretches
+    def __init__(self, blocks: Sequence[Block], *, live: bool = False) -> None:
+        self.blocks = blocks
         self.live = live
-        self.formats = tuple({stretch.format: None for stretch in stretches})
-        self.duration_s: float | None = sum(s.samples.shape[1] / s.format.rate_hz for s in stretches)
+        self.formats = tuple({block.format: None for block in blocks})
+        self.duration_s: float | None = sum(s.samples.shape[1] / s.format.rate_hz for s in blocks)
 
     def counts(self) -> dict[str, int]:
         return {}
 
-    async def __aiter__(self) -> AsyncIterator[Stretch]:
-        for stretch in self.stretches:
-            yield stretch
+    async def __aiter__(self) -> AsyncIterator[Block]:
+        for block in self.blocks:
+            yield block
 
 
 def away() -> RetryableError:
     return RetryableError("no Kafka answers")
 
 
-def noise(samples: int, channels: int = 1, rate_hz: int = 1000, seed: int = 0) -> Stretch:
+def noise(samples: int, channels: int = 1, rate_hz: int = 1000, seed: int = 0) -> Block:
     """Return noise of full scale, which no encoder makes smaller."""
     drawn = np.random.default_rng(seed).integers(-(2**15), 2**15, (channels, samples))
-    return Stretch(drawn.astype(np.int16), SignalFormat(rate_hz, channels, "pcm16"))
+    return Block(drawn.astype(np.int16), SignalFormat(rate_hz, channels, "pcm16"))

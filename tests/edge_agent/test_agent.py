@@ -13,11 +13,11 @@ import pytest
 import soundfile
 
 from edge_agent import EdgeAgent, EdgeConfig, LiveTimes, PlaybackTimes
+from edge_agent.block import Block, Source
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import RetryableError
 from edge_agent.simulator import make_plant
 from edge_agent.sources import SimulatedSource
-from edge_agent.stretch import Source, Stretch
 from edge_agent.timeline import Timeline
 from recordings.samples import SignalFormat
 from schemas.errors import ServiceUnavailable, SettingsError
@@ -98,16 +98,16 @@ class Microphone:
     live = True
     duration_s: float | None = None
 
-    def __init__(self, *stretches: Stretch) -> None:
-        self.stretches = stretches
-        self.formats: tuple[SignalFormat, ...] = (stretches[0].format,)
+    def __init__(self, *blocks: Block) -> None:
+        self.blocks = blocks
+        self.formats: tuple[SignalFormat, ...] = (blocks[0].format,)
 
     def counts(self) -> dict[str, int]:
         return {}
 
-    async def __aiter__(self) -> AsyncIterator[Stretch]:
-        for stretch in self.stretches:
-            yield stretch
+    async def __aiter__(self) -> AsyncIterator[Block]:
+        for block in self.blocks:
+            yield block
         await asyncio.Event().wait()
 
 

@@ -266,7 +266,7 @@ def test_nothing_jumps_where_blocks_meet() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 30_000), min_size=1, max_size=8), st.sampled_from(["motor-1", "pump-2", "fan-1"]))
-def test_stretches_of_any_length_are_the_same_signal(lengths: list[int], machine_id: str) -> None:
+def test_blocks_of_any_length_are_the_same_signal(lengths: list[int], machine_id: str) -> None:
     machine = PLANT.machine(machine_id, seed=5)
     in_pieces = np.concatenate([machine.read(length) for length in lengths], axis=1)
     assert np.array_equal(in_pieces, PLANT.machine(machine_id, seed=5).read(sum(lengths)))

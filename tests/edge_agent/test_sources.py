@@ -18,20 +18,20 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge_agent.block import Block, Source
 from edge_agent.simulator import make_plant
 from edge_agent.sources import FolderSource, PcmSource, SimulatedSource, SoundCardSource, folder_machine_id
 from edge_agent.sources.folder import Order, found
-from edge_agent.stretch import Source, Stretch
 from recordings.samples import SignalFormat
 from schemas.errors import MissingExtra, RecordingError, SettingsError
 
 
-async def _all(source: Source) -> list[Stretch]:
-    return [stretch async for stretch in source]
+async def _all(source: Source) -> list[Block]:
+    return [block async for block in source]
 
 
-def _joined(stretches: list[Stretch]) -> np.ndarray:
-    return np.concatenate([stretch.samples for stretch in stretches], axis=1)
+def _joined(blocks: list[Block]) -> np.ndarray:
+    return np.concatenate([block.samples for block in blocks], axis=1)
 
 
 def _noise(samples: int = 2500, channels: int = 1, dtype: str = "int16") -> np.ndarray:
@@ -63,10 +63,10 @@ async def test_a_file_is_read_as_it_was_written(tmp_path: Path, name: str, subty
         samples &= ~0xFF
     soundfile.write(tmp_path / name, samples.T, 1000, subtype=subtype)
     source = FolderSource([tmp_path])
-    stretches = await _all(source)
-    assert np.array_equal(_joined(stretches), samples)
-    assert {stretch.format for stretch in stretches} == {SignalFormat(1000, 2, kind)} == set(source.formats)
-    assert [stretch.ends_recording for stretch in stretches] == [False, False, True]
+    blocks = await _all(source)
+    assert np.array_equal(_joined(blocks), samples)
+    assert {block.format for block in blocks} == {SignalFormat(1000, 2, kind)} == set(source.formats)
+    assert [block.ends_recording for block in blocks] == [False, False, True]
     assert source.duration_s == 2.5
     assert source.counts() == {"files_read": 1, "files_damaged": 0}
 
@@ -130,12 +130,12 @@ def _folder_with_bad_files(folder: Path) -> None:
 async def test_damaged_files_are_named_and_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _folder_with_bad_files(tmp_path)
     source = FolderSource([tmp_path])
-    stretches = await _all(source)
+    blocks = await _all(source)
     assert source.counts() == {"files_read": 2, "files_damaged": 4}
     for name in ("2.wav", "3.flac", "4.wav", "6.flac"):
         assert sum(name in record.getMessage() for record in caplog.records) == 1
-    assert _joined(stretches).shape[1] >= 5000
-    assert stretches[-1].ends_recording
+    assert _joined(blocks).shape[1] >= 5000
+    assert blocks[-1].ends_recording
 
 
 @pytest.mark.parametrize("name", ["2.wav", "3.flac", "4.wav", "6.flac"])
@@ -157,8 +157,8 @@ async def test_a_loop_begins_anew(tmp_path: Path) -> None:
     samples = _noise(1500)
     soundfile.write(tmp_path / "1.wav", samples[0], 1000)
     heard = []
-    async for stretch in FolderSource([tmp_path], loop=True):
-        heard.append(stretch)
+    async for block in FolderSource([tmp_path], loop=True):
+        heard.append(block)
         if len(heard) == 6:
             break
     assert np.array_equal(_joined(heard), np.tile(samples, 3))
@@ -341,8 +341,8 @@ async def test_leaving_a_pipe_that_nobody_writes_to() -> None:
     with os.fdopen(readable, "rb") as stream, os.fdopen(writable, "wb") as pipe:
         pipe.write(bytes(200))
         pipe.flush()
-        async for stretch in PcmSource(stream, rate_hz=1000):
-            assert stretch.samples.shape[1] == 100
+        async for block in PcmSource(stream, rate_hz=1000):
+            assert block.samples.shape[1] == 100
             break
         feeds = [thread for thread in threading.enumerate() if thread.name == "whirr-feed"]
         assert all(thread.daemon for thread in feeds)  # so a program can end while one reads
@@ -362,9 +362,9 @@ def test_a_sample_format_that_is_none() -> None:
 
 async def test_a_simulated_machine_has_a_length() -> None:
     source = SimulatedSource(make_plant("accelerometers", seconds=20).machine("fan-1"), seconds=2.5)
-    stretches = await _all(source)
-    assert [stretch.samples.shape for stretch in stretches] == [(3, 200), (3, 200), (3, 100)]
-    assert [stretch.ends_recording for stretch in stretches] == [False, False, True]
+    blocks = await _all(source)
+    assert [block.samples.shape for block in blocks] == [(3, 200), (3, 200), (3, 100)]
+    assert [block.ends_recording for block in blocks] == [False, False, True]
     assert source.formats == (SignalFormat(200, 3, "pcm16"),)
 
 
@@ -430,8 +430,8 @@ async def test_a_sound_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", FakeSoundDevice())
     source = SoundCardSource("1", rate_hz=1000, channels=2)
     blocks = []
-    async for stretch in source:
-        blocks.append(stretch)
+    async for block in source:
+        blocks.append(block)
         if len(blocks) == 2:
             break
     assert [block.samples.shape for block in blocks] == [(2, 100), (2, 100)]

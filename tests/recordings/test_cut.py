@@ -18,13 +18,13 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backtest.evaluation.scoring import Pace, _place
-from backtest.replay.config import START_US as PLAYED_US
-from backtest.replay.config import ReplayConfig
-from backtest.replay.cutting import records
+from backtest.evaluation.scored_set import Pace, _place
 from backtest.replay.finding import Finder
+from backtest.replay.frame_records import records
+from backtest.replay.replay_options import START_US as PLAYED_US
+from backtest.replay.replay_options import ReplayConfig
+from backtest.score_store import ScoreStore, opened
 from backtest.scoring import pieces
-from backtest.store import ScoreStore, opened
 from edge_agent import EdgeAgent, EdgeConfig, PlaybackTimes
 from edge_agent.sources import FolderSource
 from recordings import decode

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backtest.replay.cutting import Piece, kind_of, records
-from backtest.replay.recording import record
+from backtest.replay.frame_records import Piece, kind_of, records
+from backtest.replay.record import record
+from edge_agent.block import Block
 from edge_agent.sources import FolderSource
-from edge_agent.stretch import Stretch
 from recordings import decode, read_recording, recording_info
 from recordings.cut import frame_bounds, frame_count
 from recordings.encode import encode, encoded_frames
@@ -98,8 +98,8 @@ def as_replayed(path: Path) -> np.ndarray:
 
 
 def as_published(path: Path) -> np.ndarray:
-    async def heard() -> list[Stretch]:
-        return [stretch async for stretch in FolderSource([path], on_error="fail")]
+    async def heard() -> list[Block]:
+        return [block async for block in FolderSource([path], on_error="fail")]
 
     frames = [encode(one.samples, one.format, "flac").value for one in asyncio.run(heard())]
     return np.concatenate([decode(frame).samples for frame in frames], axis=1)

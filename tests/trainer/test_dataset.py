@@ -81,7 +81,7 @@ def test_moments_are_those_of_all_columns() -> None:
     np.testing.assert_allclose(std, columns.std(axis=0, dtype=np.float64), rtol=1e-7)
 
 
-def test_batches_depend_on_seed_and_epoch_alone_and_stay_within_a_stretch() -> None:
+def test_batches_depend_on_seed_and_epoch_alone_and_stay_within_a_segment() -> None:
     segments = ((0, 20), (20, 9), (29, 31))
     columns = np.zeros((60, 1, 2), np.float32)
     columns[:, 0, 0] = np.arange(60)

@@ -12,9 +12,9 @@ import orjson
 import pytest
 import soundfile
 
-from backtest.evaluation.config import EvaluateConfig
 from backtest.evaluation.evaluate import EvaluationObserver, evaluate
-from backtest.metrics import NAMES
+from backtest.evaluation.evaluate_options import EvaluateConfig
+from backtest.recording_metrics import NAMES
 from commands import load_command, run
 from recordings import decode
 from recordings.cut import frame_bounds

@@ -9,7 +9,7 @@ from zlib import crc32
 import pytest
 
 from backtest.alerting import AlertFigures, total
-from backtest.evaluation.scoring import Pace, play
+from backtest.evaluation.scored_set import Pace, play
 from backtest.streams import IncidentSpan
 from backtest.tally import MachineTally
 from recordings.name_words import Label

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from backtest.evaluation.config import EvaluateConfig
+from backtest.evaluation.challenger_auc import recording_auc
 from backtest.evaluation.evaluate import evaluate
-from backtest.evaluation.judge import recording_auc
+from backtest.evaluation.evaluate_options import EvaluateConfig
 from backtest.evaluation.labelled import find_labelled
 from recordings.listing import read_list
 from recordings.naming import Naming

@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from backtest import bootstrap
-from backtest.metrics import NAMES, RecordingMetrics, Sample, arithmetic_mean, harmonic_mean, measure
+from backtest.recording_metrics import NAMES, RecordingMetrics, Sample, arithmetic_mean, harmonic_mean, measure
 
 
 def _sample(normals: int = 40, anomalies: int = 25, seed: int = 0, digits: int = 6, threshold: float = 0.8) -> Sample:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backtest.evaluation.config import EvaluateConfig
 from backtest.evaluation.details import look_into, worst_false_alarms, worst_misses
 from backtest.evaluation.evaluate import evaluate
-from backtest.evaluation.publish import publish
+from backtest.evaluation.evaluate_options import EvaluateConfig
 from backtest.evaluation.result import Evaluation
+from backtest.evaluation.tracking import publish_evaluation
 from backtest.report.charts import inline_svg
 from backtest.report.evaluation import _false_alerts_tile, _metric_tile, command, evaluation_page
 from commands import run
@@ -214,12 +214,12 @@ def test_the_command_writes_the_report(result: Evaluation, tmp_path: Path, capfd
 def test_what_cannot_be_written_or_has_changed_is_an_error(result: Evaluation, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="can't be written"):
-        publish(result, tmp_path / "file" / "report.html", None)
+        publish_evaluation(result, tmp_path / "file" / "report.html", None)
     other = tiny_model(tmp_path / "other.onnx")
     evaluated = evaluate(EvaluateConfig(folder=result.config.folder, model=other, resamples=0))
     tiny_model(other, tiny_metadata(version="2"))
     with pytest.raises(ModelError, match="replaced during the evaluation"):
-        publish(evaluated, tmp_path / "report.html", None)
+        publish_evaluation(evaluated, tmp_path / "report.html", None)
 
 
 # MLflow
@@ -231,7 +231,7 @@ def test_figures_and_report_go_to_the_run_that_trained_the_model(result: Evaluat
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     settings = load_settings(mlflow_tracking_uri=uri)
-    first = publish(result, None, settings)
+    first = publish_evaluation(result, None, settings)
     assert first is not None
     client = MlflowClient(tracking_uri=uri)
     assert client.get_run(first).info.status == "FINISHED"  # a new run: the model names none
@@ -240,7 +240,7 @@ def test_figures_and_report_go_to_the_run_that_trained_the_model(result: Evaluat
     config = EvaluateConfig(folder=result.config.folder, model=model, resamples=20)
     ended = client.get_run(first).info.end_time
     again = evaluate(config)
-    assert publish(again, None, settings) == first
+    assert publish_evaluation(again, None, settings) == first
     logged = client.get_run(first)
     assert logged.info.end_time == ended
     assert logged.data.metrics["evaluation/auc"] == pytest.approx(again.overall.values["auc"])
@@ -251,12 +251,12 @@ def test_figures_and_report_go_to_the_run_that_trained_the_model(result: Evaluat
     assert artifact.path == "evaluation/report.html"
 
     stranger = tiny_model(tmp_path / "s.onnx", tiny_metadata(run_id="0" * 32))
-    other = publish(evaluate(EvaluateConfig(folder=result.config.folder, model=stranger)), None, settings)
+    other = publish_evaluation(evaluate(EvaluateConfig(folder=result.config.folder, model=stranger)), None, settings)
     assert other not in (None, first, "0" * 32)
 
 
 def test_an_unreachable_server_costs_no_report(result: Evaluation, tmp_path: Path) -> None:
     settings = load_settings(mlflow_tracking_uri="http://127.0.0.1:9")
     with pytest.raises(ServiceUnavailable, match="MLflow at"):
-        publish(result, tmp_path / "report.html", settings)
+        publish_evaluation(result, tmp_path / "report.html", settings)
     assert (tmp_path / "report.html").is_file()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backtest.replay.models import load
+from backtest.replay.routing import load
 from stream_app.worker.champions import Champions
 from tests.models import NORMAL_RMS as RMS
 from tests.models import encoded, noise, tiny_model

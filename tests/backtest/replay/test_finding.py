@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from backtest.replay.config import ReplayConfig
 from backtest.replay.finding import Finder
 from backtest.replay.gates import failures, parse_gate
-from backtest.store import opened
+from backtest.replay.replay_options import ReplayConfig
+from backtest.score_store import opened
 from recordings.pattern import Pattern
 from schemas.errors import RecordingError, SettingsError
 from schemas.times import format_rfc3339

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from backtest.replay.config import ReplayConfig
 from backtest.replay.finding import Finder
 from backtest.replay.publish import in_time_order
-from backtest.store import opened
+from backtest.replay.replay_options import ReplayConfig
+from backtest.score_store import opened
 from commands import run
 from schemas import FrameRecord
 from stream_app.worker.champions import Champions

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from backtest.replay.config import ReplayConfig
-from backtest.replay.cutting import records
 from backtest.replay.finding import Finder
-from backtest.replay.models import identity, load
+from backtest.replay.frame_records import records
+from backtest.replay.replay_options import ReplayConfig
+from backtest.replay.routing import identity, load
 from backtest.replay.run import ReplayObserver, replay
+from backtest.score_store import StoredCounts, opened
 from backtest.scoring import ScoredBatch, pieces
-from backtest.store import StoredCounts, opened
 from commands._replay import notes
 from schemas import Alert, DeadLetter, FrameRecord, Score, parse_frame
 from schemas.errors import RecordingError, SettingsError

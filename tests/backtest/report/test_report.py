@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from backtest.replay.config import ReplayConfig
-from backtest.replay.models import load, routes_of
+from backtest.replay.replay_options import ReplayConfig
+from backtest.replay.routing import load, routes_of
 from backtest.replay.run import ReplayObserver, replay
 from backtest.report.moments import moment
 from backtest.report.replay import SHOWN_POINTS, When, _auc_tile, course, moments_wanted, read_results, write_report

@@ -22,8 +22,8 @@ from schemas import (
 )
 from stream_app.pipeline import Outcome, StreamState
 from stream_app.pipeline.rule import Incident
-from stream_app.worker.encode import Encoder, Message
 from stream_app.worker.lease import Lease
+from stream_app.worker.messages import Encoder, Message
 from stream_app.worker.metrics import WorkerMetrics
 from stream_app.worker.offset_tracker import FetchedFrame
 from stream_app.worker.placement import Placement

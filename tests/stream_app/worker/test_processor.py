@@ -10,7 +10,7 @@ import pytest
 
 from schemas import DeadLetter, FrameRecord
 from stream_app.pipeline import StreamState
-from stream_app.worker.encode import Message
+from stream_app.worker.messages import Message
 from stream_app.worker.offset_tracker import FetchedFrame
 from stream_app.worker.states import state_key
 from tests.stream_app.worker.fakes import NOW_US, Bench, FakeSender, frame_record

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from stream_app.worker.encode import Message
+from stream_app.worker.messages import Message
 from stream_app.worker.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender, partition_of
 from tests.helpers import KafkaUnderTest
 

@@ -14,7 +14,7 @@ import pytest
 from schemas import FrameRecord
 from schemas.alert import MANY_MACHINES
 from stream_app.pipeline import StreamState, state_header
-from stream_app.worker.encode import Message
+from stream_app.worker.messages import Message
 from stream_app.worker.processor import StreamLimits
 from stream_app.worker.silence import LOOKS
 from stream_app.worker.states import state_key

@@ -1,4 +1,4 @@
-"""A stretch of captured signal, in the numbers that it was captured in."""
+"""A block of captured signal, in the numbers that it was captured in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recordings.samples import SignalFormat
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Block:
     """Some samples in a row.
 
     Attributes:
@@ -42,8 +42,8 @@ class Source(Protocol):
         """Return the formats known beforehand, in the order in which they come."""
         ...
 
-    def __aiter__(self) -> AsyncIterator[Stretch]:
-        """Return the stretches in order."""
+    def __aiter__(self) -> AsyncIterator[Block]:
+        """Return the blocks in order."""
         ...
 
     def counts(self) -> dict[str, int]:

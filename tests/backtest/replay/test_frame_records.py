@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backtest.replay.cutting import Piece, kind_of, records
+from backtest.replay.frame_records import Piece, kind_of, records
 from recordings import recording_info
 from recordings.cut import frame_count
 from schemas import parse_frame

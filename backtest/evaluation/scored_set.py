@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from backtest.judging import judge
-from backtest.metrics import Sample
-from backtest.replay.config import START_US
-from backtest.replay.cutting import kind_of
+from backtest.recording_metrics import Sample
+from backtest.replay.frame_records import kind_of
+from backtest.replay.replay_options import START_US
+from backtest.score_store import ScoreStore, opened
 from backtest.scoring import ScoredBatch, jobs_for, pieces, score_all, tasks
-from backtest.store import ScoreStore, opened
 from backtest.tally import MachineTally, Tally
 from recordings import recording_info
 from recordings.cut import frame_count, offset_us

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backtest.evaluation.config import EvaluateConfig
 from backtest.evaluation.evaluate import evaluate
+from backtest.evaluation.evaluate_options import EvaluateConfig
 from backtest.evaluation.labelled import find_labelled
 from schemas.errors import RecordingError
 from trainer.promotion import Judge
