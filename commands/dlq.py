@@ -216,7 +216,7 @@ def _lines(letter: StoredDeadLetter) -> list[tuple[str, str]]:
         ("machine", letter.machine or "(no key)"),
         ("stored", about["stored_at"]),
         ("came from", f"{where}, timestamp {about['original_time']}"),
-        ("value", "none" if letter.value is None else f"{size}, {letter.suffix[1:]}"),
+        ("value", "none" if letter.value is None else f"{size}, {_container(letter.value)}"),
     ]
     return [*lines, *(("header", f"{name}: {text}") for name, text in about["headers"].items())]
 
@@ -226,11 +226,18 @@ def _offsets(letter: StoredDeadLetter) -> str:
     return f"offset {last}" if first is None or first == last else f"offsets {first} to {last}"
 
 
+def _container(value: bytes) -> str:
+    from recordings.frames import container
+
+    return container(value)
+
+
 def _write(letter: StoredDeadLetter, out: Path, force: bool) -> Path:
     """Write the value; return the file, with the suffix that players go by."""
-    path = out if out.suffix == letter.suffix else out.with_name(out.name + letter.suffix)
     if letter.value is None:
         raise SettingsError(f"dead letter {letter.place} has no value; there is nothing to write")
+    suffix = f".{_container(letter.value)}"
+    path = out if out.suffix == suffix else out.with_name(out.name + suffix)
     if path.exists() and not force:
         raise SettingsError(f"--out: {str(path)!r} exists; give another name, or --force")
     try:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recordings.chunks import unread_behind
 from recordings.columns import Selection
-from recordings.flac import FlacHeader, parse_flac, unread_after
+from recordings.flac import FlacHeader, is_flac, parse_flac, unread_after
 from recordings.magic import kind_of
 from recordings.samples import SampleKind, SignalFormat
 from recordings.sndfile import ERRORS, SndFile
@@ -91,7 +91,7 @@ class AudioFile:
         if self._wav is not None and self._wav.encoding is not None:
             return _wav_info(self._wav)
         # The library looks for itself where the audio begins.
-        return self._flac(path, begin, end) if head[:4] == b"fLaC" else self._foreign(path)
+        return self._flac(path, begin, end) if is_flac(head) else self._foreign(path)
 
     def close(self) -> None:
         """Close what is open."""
@@ -120,8 +120,7 @@ class AudioFile:
         if self._wav is not None:
             return self._wav.unread
         begin, end = extent(self._source)
-        is_flac = self._source.read(begin, 4) == b"fLaC"
-        return (unread_after if is_flac else unread_behind)(self._source, begin, end)
+        return (unread_after if is_flac(self._source.read(begin, 4)) else unread_behind)(self._source, begin, end)
 
     def _flac(self, path: Path, begin: int, end: int) -> RecordingInfo:
         header = parse_flac(self._source, begin, end)

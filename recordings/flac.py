@@ -28,6 +28,11 @@ class FlacHeader:
     frames: int
 
 
+def is_flac(head: bytes) -> bool:
+    """Return whether the first 4 bytes are a FLAC file's."""
+    return head[:4] == b"fLaC"
+
+
 def parse_flac(source: ByteSource, begin: int = 0, end: int | None = None) -> FlacHeader:
     """Return the header of a FLAC file.
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from recordings.audio import check_format, flac_unfit, undecodable, wav_unfit
-from recordings.flac import parse_flac
+from recordings.flac import is_flac, parse_flac
 from recordings.magic import kind_of
 from recordings.samples import Audio, Float32, as_float, first_not_finite, limited
 from recordings.sndfile import ERRORS, SndFile
@@ -44,17 +44,18 @@ def decode(value: bytes, model_rate_hz: int | None = None) -> Audio:
     head = source.read(begin, 12)
     if is_wav(head):
         return _decode_wav(source, begin, end, model_rate_hz)
-    if head[:4] == b"fLaC":
+    if is_flac(head):
         return _decode_flac(source, begin, end, model_rate_hz)
     kind = kind_of(source.read(begin, 4096))
     shown = f"begins with {head.hex(' ')!r}" + (f", {kind.name}" if kind else "")
     raise FrameRejected("not_audio", f"{shown}; expected WAV (RIFF…WAVE) or FLAC (fLaC)")
 
 
-def container(value: bytes) -> Literal["flac", "wav"]:
-    """Return which kind of file a frame is, whatever tag comes before it."""
+def container(value: bytes) -> Literal["flac", "wav", "bin"]:
+    """Return which kind of file a record's value is, whatever tag comes before it; ``bin`` for what is no frame."""
     source = Value(value)
-    return "flac" if source.read(extent(source)[0], 4) == b"fLaC" else "wav"
+    head = source.read(extent(source)[0], 12)
+    return "wav" if is_wav(head) else "flac" if is_flac(head) else "bin"
 
 
 def decode_cost(value: bytes, rate_hz: int = TYPICAL_RATE_HZ) -> int:
@@ -81,7 +82,7 @@ def _header_cost(value: bytes, rate_hz: int) -> int:
     source = Value(value)
     begin, end = extent(source)
     try:
-        header = (parse_flac if source.read(begin, 4) == b"fLaC" else parse_wav)(source, begin, end)
+        header = (parse_flac if is_flac(source.read(begin, 4)) else parse_wav)(source, begin, end)
     except FrameRejected:
         return FRAME_COST
     own_hz, channels = max(header.rate_hz, 1), max(header.channels, 1)

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
@@ -24,9 +25,8 @@ _RATE: Final = re.compile(
     r"\"?\s*[:=,;\t]?\s*\"?(?P<value>\S+?)\"?\s*[(\[]?(?P<after>k?hz|sps)?[)\]]?[\s,;]*",
     re.IGNORECASE,
 )
-_ISO: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d):?(\d\d):?(\d\d(?:[.,]\d{1,9})?)\s*(Z|UTC|[+-]\d\d:?\d\d)?", re.IGNORECASE
-)
+_CALENDAR: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:?\d\d:?\d\d", re.IGNORECASE)
+_UTC: Final = re.compile(r"\s*(?:Z|UTC)$")
 _DAY_TIME: Final = re.compile(r"(\d{1,2}):(\d\d):(\d\d(?:[.,]\d{1,9})?)")
 
 
@@ -150,7 +150,7 @@ def _kind(field: str, comma: bool) -> str:
         return "missing"
     if number(field, comma) is not None:
         return "number"
-    return "time" if _ISO.fullmatch(field) or _DAY_TIME.fullmatch(field) else "text"
+    return "text" if _clock_s(field) is None else "time"
 
 
 def _laid_out(lines: Sequence[str], delimiter: str | None, comma: bool) -> Layout | None:
@@ -338,19 +338,20 @@ def _number_of(field: str, comma: bool, name: str, line: int) -> float:
 
 
 def _seconds_of(field: str, comma: bool, name: str, line: int) -> float:  # noqa: ARG001 - as _number_of
-    if match := _ISO.fullmatch(field):
-        day, hours, minutes, seconds, _ = match.groups()
-        days = int(np.datetime64(day).astype("datetime64[D]").astype(int)) if _is_day(day) else None
-        if days is not None:
-            return days * 86_400.0 + int(hours) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
-    elif match := _DAY_TIME.fullmatch(field):
+    seconds = _clock_s(field)
+    if seconds is None:
+        raise RecordingError(f"line {line}: column {name!r} is {field[:40]!r}; expected a time as in the lines before")
+    return seconds
+
+
+def _clock_s(field: str) -> float | None:
+    """Return a time of a calendar (ISO 8601, in UTC where it states no offset) or a clock in seconds; None for none."""
+    if match := _DAY_TIME.fullmatch(field):
         return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3].replace(",", "."))
-    raise RecordingError(f"line {line}: column {name!r} is {field[:40]!r}; expected a time as in the lines before")
-
-
-def _is_day(day: str) -> bool:
+    if not _CALENDAR.match(field):
+        return None
     try:
-        np.datetime64(day)
+        moment = datetime.fromisoformat(_UTC.sub("Z", field.upper()))
     except ValueError:
-        return False
-    return True
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

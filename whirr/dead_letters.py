@@ -77,14 +77,6 @@ class StoredDeadLetter:
         found = [raw for known, raw in self.headers if known == name and raw is not None]
         return found[-1].decode(errors="replace") if found else None
 
-    @property
-    def suffix(self) -> str:
-        """What a file of its value is called: by its content, whatever its header says."""
-        value = self.value or b""
-        if value[:4] in (b"RIFF", b"RF64") and value[8:12] == b"WAVE":
-            return ".wav"
-        return ".flac" if value[:4] == b"fLaC" else ".bin"
-
     def as_json(self) -> dict[str, Any]:
         """Return it as ``--json`` prints it, without the value."""
         return {

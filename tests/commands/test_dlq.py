@@ -16,6 +16,7 @@ import soundfile
 from rich.console import Console
 
 from commands import dlq, run
+from recordings.frames import container
 from schemas import DeadLetter, FrameRecord, frame_headers, parse_frame
 from schemas.errors import SettingsError
 from stream_app.worker.processor import StreamLimits
@@ -96,8 +97,8 @@ async def test_letters_are_read_as_they_were_written(kafka: KafkaUnderTest) -> N
     assert (pump.code, pump.detail, pump.topic, pump.original_offset) == (
         "no_route", "no route [x]", settings.frames_topic, 7,
     )  # fmt: skip
-    assert {machine: letter.suffix for machine, letter in by_machine.items()} == {
-        "pump-1": ".flac", "pump-2": ".wav", "fan 1": ".bin", "fan-2": ".bin",
+    assert {machine: container(letter.value or b"") for machine, letter in by_machine.items()} == {
+        "pump-1": "flac", "pump-2": "wav", "fan 1": "bin", "fan-2": "bin",
     }  # fmt: skip
     assert [one.machine for one in await found(settings, reason="not_audio")] == ["fan 1"]
     assert {one.machine for one in await found(settings, machine="pump-*")} == {"pump-1", "pump-2"}
@@ -196,7 +197,7 @@ def test_what_the_headers_say_is_not_believed() -> None:
         headers = (("whirr_offset", b"many"), ("whirr_error", b"\xff"), ("whirr_detail", None))
 
     letter = letter_of(Record())  # type: ignore[arg-type]
-    assert (letter.original_offset, letter.machine, letter.detail, letter.suffix) == (None, "", "", ".bin")
+    assert (letter.original_offset, letter.machine, letter.detail) == (None, "", "")
 
 
 def test_a_long_name_leaves_the_other_columns_their_room() -> None:

@@ -71,12 +71,8 @@ def test_times_follow_the_signal_over_recordings_of_any_rate(recordings: list[tu
 
 def test_frames_start_a_length_apart_to_the_microsecond() -> None:
     frames = _frame(Framer(0.1), [11_025 * 7], 11_025)
-    assert [frame.offset_us for frame in frames[:4]] == [
-        0,
-        100_045,
-        200_090,
-        300_136,
-    ]  # 1103 samples: 0.1 s, rounded up
+    # 1103 samples: 0.1 s, rounded up.
+    assert [frame.offset_us for frame in frames[:4]] == [0, 100_045, 200_090, 300_136]
 
 
 def test_a_change_of_format_ends_the_recording() -> None:

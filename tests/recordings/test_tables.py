@@ -7,8 +7,10 @@ import re
 import struct
 import tracemalloc
 import zlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -188,6 +190,12 @@ def _with(**more: object) -> dict[str, Any]:
     return {**TIMED, **more}
 
 
+def in_berlin(seconds: float) -> str:
+    """Return a time in the second before or after clocks are set forward."""
+    moment = datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC) + timedelta(seconds=seconds)
+    return moment.astimezone(ZoneInfo("Europe/Berlin")).isoformat(timespec="microseconds")
+
+
 WRITTEN: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "plain": (text_of(TIMED), ("x", "y", "z")),
     "pandas with its index": (text_of({"": np.arange(N), **TIMED}), ("x", "y", "z")),
@@ -215,6 +223,7 @@ WRITTEN: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         ("x", "y", "z"),
     ),
     "iso with T and Z": (text_of({"t": [f"2026-01-31T12:00:{t:09.6f}Z" for t in TIMES], **XYZ}), ("x", "y", "z")),
+    "iso across a change of clocks": (text_of({"when": [in_berlin(t) for t in TIMES], **XYZ}), ("x", "y", "z")),
     "time of day": (text_of({"clock": [f"12:00:{t:09.6f}" for t in TIMES], **XYZ}), ("x", "y", "z")),
     "counter": (text_of(_with(sample=np.arange(N))), ("x", "y", "z")),
     "counter by another name": (text_of(_with(nr=np.arange(N) + 5)), ("x", "y", "z")),
