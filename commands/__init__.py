@@ -230,7 +230,10 @@ def _explained(error: ModuleNotFoundError | TyperException | WhirrError, args: S
     if isinstance(error, TyperException):
         from typer.rich_utils import rich_format_error
 
-        error.message = printable(error.message, keep="\n")  # it may quote a file's name
+        from commands._options import why_refused
+
+        message = why_refused(error) if isinstance(error, typer.BadParameter) else error.message
+        error.message = printable(message, keep="\n")  # it may quote a file's name
         rich_format_error(error)  # type: ignore[arg-type]
         return error.exit_code
     told = _missing_extra(error, args) if isinstance(error, ModuleNotFoundError) else error

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import typer
 
+from commands._options import why_refused
 from schemas.errors import SettingsError
 
 NOT_IN_FILE: Final = frozenset({"config", "print_config", "resume", "as_json", "help"})
@@ -50,5 +51,5 @@ def _checked(ctx: typer.Context, parameter: Any, value: object, path: Path) -> o
     try:
         parameter.process_value(ctx, text)
     except typer.BadParameter as error:
-        raise SettingsError(f"{str(path)!r}: {parameter.name} is {value!r}: {error.message}") from None
+        raise SettingsError(f"{str(path)!r}: {parameter.name} is {why_refused(error)}") from None
     return text

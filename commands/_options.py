@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
+from pydantic import ValidationError
 from typer.models import OptionInfo
 
 from schemas.errors import SettingsError
 from schemas.times import parse_rfc3339
-from whirr.options import REQUIRED, Declared, declared, made
+from whirr.options import REQUIRED, Declared, declared, expectation, made, range_of
 from whirr.settings import Settings
 
 
@@ -44,7 +46,7 @@ def takes(*declarations: type[Any], panel: str | None = None) -> Callable[[Calla
 def option_of(declaration: type[Any], name: str, *flags: str) -> OptionInfo:
     """Return an option of a command that is declared elsewhere."""
     option = next(option for option in declared(declaration) if option.name == name)
-    return _info(option, option.help, *flags)
+    return _info(option, *flags)
 
 
 def setting(name: str, *flags: str) -> OptionInfo:
@@ -54,30 +56,59 @@ def setting(name: str, *flags: str) -> OptionInfo:
     return found
 
 
+def why_refused(error: typer.BadParameter) -> str:
+    """Return what is wrong with an option's value, and what was expected: Typer has it from pydantic."""
+    if not isinstance(error.__cause__, ValidationError):
+        return error.message
+    first = error.__cause__.errors(include_url=False)[0]
+    if first["type"] == "value_error":  # of Typer's own, which names the value
+        return expectation(first).replace(" is not one of ", "; expected one of ").removesuffix(".")
+    limits = {"ge": getattr(error.param, "min", None), "le": getattr(error.param, "max", None)}
+    known = range_of({name: limit for name, limit in limits.items() if limit is not None})
+    return f"{first['input']!r}; {expectation(first, known)}"
+
+
 def _parameter(option: Declared, panel: str | None) -> Parameter:
     default = Parameter.empty if option.default is REQUIRED else option.default
     kind: Any = option.type
+    if option.shown.repeated:
+        one = get_args(kind)[0] if option.shown.parse is None else str
+        kind, default = list[getattr(one, "__origin__", one)] | None, None  # type: ignore[misc]
+    elif option.shown.parse is not None:
+        kind, default = str | None, None
     if option.shown.argument:
         place = typer.Argument(help=option.help, metavar=option.shown.metavar, show_default=False)
         return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, place])
-    if option.shown.parse is not None:
-        kind, default = str | None, None
-    flag = f"--{option.name.replace('_', '-')}"
+    flags = [option.flag] if len(option.name) > 1 else [option.flag, option.flag[1:]]
     if kind in (bool, bool | None) and default is not False:
-        flag = f"{flag}/--no-{flag[2:]}"
+        flags = [f"{option.flag}/--no-{option.flag[2:]}"]
     # The help shows closed ranges by itself.
-    limits = f" ({option.range})" if option.limits.keys() & {"gt", "lt"} and kind is option.type else ""
-    info = _info(option, option.help.removesuffix(".") + f"{limits}.", flag)
+    info = _info(option, *flags)
     info.rich_help_panel = option.shown.panel or panel
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
 
-def _info(option: Declared, help_text: str, *flags: str) -> OptionInfo:
+def _held(option: Declared) -> Callable[[Any], Any]:
+    """Return what refuses values beyond limits that Typer does not know."""
+
+    def held(value: Any) -> Any:
+        for one in value if isinstance(value, list | tuple) else () if value is None else (value,):
+            if not all(getattr(operator, name)(one, limit) for name, limit in option.limits.items()):
+                raise typer.BadParameter(f"{one!r}; expected {option.range}")
+        return value
+
+    return held
+
+
+def _info(option: Declared, *flags: str) -> OptionInfo:
+    # The help shows closed ranges by itself.
+    opened = bool(option.limits.keys() & {"gt", "lt"}) and option.shown.parse is None
     info: OptionInfo = typer.Option(
         *flags,
-        help=help_text,
-        min=option.limits.get("ge"),
-        max=option.limits.get("le"),
+        help=f"{option.help.removesuffix('.')} ({option.range})." if opened else option.help,
+        min=None if opened else option.limits.get("ge"),
+        max=None if opened else option.limits.get("le"),
+        callback=_held(option) if opened else None,
         metavar=option.shown.metavar,
         rich_help_panel=option.shown.panel,
         show_default=option.default not in (None, (), REQUIRED),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from backtest.sweep.grid import Grid
+from commands._options import takes
 from commands._output import print_json, print_line
 from schemas.errors import SettingsError
 from whirr.outputs import check_file, replacing
@@ -18,10 +21,13 @@ if TYPE_CHECKING:
     from backtest.sweep.tried_settings import TriedSetting
     from whirr.settings import Route
 
-_GRID, _OUTPUT = "What is tried", "Output"
+_OUTPUT = "Output"
 
 
+@takes(Grid)
 def sweep(
+    grid: Grid,
+    *,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `whirr replay --out DIR` wrote.")],
     model: Annotated[
         str | None,
@@ -30,21 +36,6 @@ def sweep(
     max_false_alerts: Annotated[
         int, typer.Option(min=0, help="Most false alerts, in all recordings together, of the recommended setting.")
     ] = 0,
-    factor: Annotated[
-        list[float] | None,
-        typer.Option(help="Multiple of the alert threshold, above 0; may be repeated.", rich_help_panel=_GRID),
-    ] = None,
-    k_of_n: Annotated[
-        list[str] | None, typer.Option(help="Such as 3/5, n at most 64; may be repeated.", rich_help_panel=_GRID)
-    ] = None,
-    m: Annotated[
-        list[int] | None,
-        typer.Option("-m", help="Frames that close, 1 to 1,000; may be repeated.", rich_help_panel=_GRID),
-    ] = None,
-    hysteresis: Annotated[
-        list[float] | None,
-        typer.Option(help="Closing threshold as a share, above 0, at most 1; may be repeated.", rich_help_panel=_GRID),
-    ] = None,
     write: Annotated[
         Path | None, typer.Option(help="Write the recommended setting as a whirr.toml.", rich_help_panel=_OUTPUT)
     ] = None,
@@ -64,11 +55,10 @@ def sweep(
 
     if write is not None:
         check_file(write, "--write")
-    grid = _grid(factor, k_of_n, m, hysteresis)
     loaded = load_scores(folder)
     routes = _routes(loaded.thresholds, model) if write is not None else ()
     began_s = time.perf_counter()
-    tried = try_settings(loaded.streams, grid, loaded.every_s)
+    tried = try_settings(loaded.streams, replace(grid, factors=tuple(sorted(set(grid.factors)))), loaded.every_s)
     took_s = time.perf_counter() - began_s
     choice, front = recommend(tried, max_false_alerts), pareto(tried)
     still = standstills(loaded.streams)
@@ -97,30 +87,6 @@ def sweep(
         here = write.resolve() == Path("whirr.toml").resolve()  # which is found without being named
         start = "start workers in this folder" if here else f"start workers with WHIRR_SETTINGS_FILE={write}"
         print_line(f"Written to {write}. Look through it, then {start}")
-
-
-def _grid(
-    factors: list[float] | None, k_of_n: list[str] | None, m: list[int] | None, hystereses: list[float] | None
-) -> Any:
-    from backtest.sweep.grid import Grid
-
-    given: dict[str, Any] = {}
-    if factors:
-        given["factors"] = tuple(sorted(set(factors)))
-    if k_of_n:
-        given["k_of_n"] = tuple(_pair(text) for text in k_of_n)
-    if m:
-        given["m"] = tuple(m)
-    if hystereses:
-        given["hystereses"] = tuple(hystereses)
-    return Grid(**given)
-
-
-def _pair(text: str) -> tuple[int, int]:
-    k, _, n = text.partition("/")
-    if not (k.isdecimal() and n.isdecimal()):
-        raise SettingsError(f"--k-of-n is {text!r}; expected k/n such as 3/5")
-    return int(k), int(n)
 
 
 def _as_dict(tried: TriedSetting) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas import ModelMetadata
 from schemas.errors import ModelError
 from stream_app.pipeline.model import INPUT, MAX_BATCH, METADATA_KEY, OUTPUTS
+from whirr.options import first_wrong
 from whirr.outputs import replacing
 
 Float32 = NDArray[np.float32]
@@ -85,8 +86,7 @@ def metadata_json(metadata: ModelMetadata) -> str:
         text = _METADATA.dump_json(metadata)
         _METADATA.validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(f"the model's metadata: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ModelError(f"the model's metadata: {first_wrong(error)}") from None
     return text.decode()
 
 

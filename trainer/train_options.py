@@ -192,7 +192,9 @@ class TrainConfig(RecordingOptions):
         names = self.candidates
         if self.detector != "auto":
             if names != CANDIDATES:
-                raise SettingsError(f"candidates are for detector 'auto'; detector is {self.detector!r}")
+                raise SettingsError(
+                    f"candidates are {', '.join(names)} and detector is {self.detector!r}; expected 'auto' with them"
+                )
             return
         if not names or "auto" in names or len(set(names)) < len(names):
             raise SettingsError(f"candidates are {', '.join(names) or 'none'}; expected different ones, without auto")

@@ -22,6 +22,7 @@ from schemas.times import parse_rfc3339
 from whirr.durations import parse_duration_s
 from whirr.fetching import UnreadableRecord
 from whirr.kafka_clients import check_visible, consumer_options, refusal, why_not_connected
+from whirr.options import first_wrong
 from whirr.retries import Backoff
 from whirr.settings import Settings, load_settings
 
@@ -248,8 +249,9 @@ class AlertReader:
             alert = orjson.loads(record.value or b"")
             shown = _Shown.model_validate(alert)
         except (orjson.JSONDecodeError, ValidationError) as error:
+            wrong = first_wrong(error) if isinstance(error, ValidationError) else "no JSON"
             where = f"record {record.offset} of {self._topic}, partition {record.partition}"
-            self._tell(f"{where}, is no alert ({_brief(error)})")
+            self._tell(f"{where}, is no alert ({wrong})")
             return None
         # One about many machines names few of them: whoever asks for some must not miss that they are silent.
         fits = shown.machine_id == MANY_MACHINES or fnmatchcase(shown.machine_id, self._machine)
@@ -259,11 +261,3 @@ class AlertReader:
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         return ReceivedAlert(alert, record.value, record.timestamp)
-
-
-def _brief(error: orjson.JSONDecodeError | ValidationError) -> str:
-    """Return what is wrong first; the rest of a record that is no alert is as foreign."""
-    if isinstance(error, orjson.JSONDecodeError):
-        return "no JSON"
-    first = error.errors(include_url=False)[0]
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))

@@ -7,6 +7,7 @@ The command line, YAML files and ``whirr settings`` show what stands there and n
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -14,12 +15,24 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import ErrorDetails, PydanticUndefined
 
 from schemas.errors import SettingsError
 
 REQUIRED: Final = PydanticUndefined  # in place of a default
+_SHOWN_CHARS: Final = 120  # of a key in a foreign document
 _LIMITS: Final = {"ge": ("at least", max), "gt": ("above", max), "le": ("at most", min), "lt": ("below", min)}
+_KINDS: Final = {  # by the first word of what pydantic calls an error
+    "bool": "true or false",
+    "datetime": "a time (RFC 3339)",
+    "finite": "a number",
+    "float": "a number",
+    "int": "a whole number",
+    "list": "a list",
+    "path": "a path",
+    "string": "a text",
+    "tuple": "a list",
+}
 _T = TypeVar("_T")
 
 
@@ -32,6 +45,7 @@ class Shown:
         name: In place of the field's.
         metavar: What stands for the value.
         argument: Whether it is given without its name.
+        repeated: Whether a tuple is given one by one, so that ``parse`` makes one of its values.
         parse: Makes the value of a text, or raises ValueError that says what was expected.
         show: Makes the text of a value.
     """
@@ -40,6 +54,7 @@ class Shown:
     name: str | None = None
     metavar: str | None = None
     argument: bool = False
+    repeated: bool = False
     parse: Callable[[str], Any] | None = None
     show: Callable[[Any], str] = str
 
@@ -74,13 +89,16 @@ class Declared:
         return f"{self.description[:1].upper()}{self.description[1:]}."
 
     @property
+    def flag(self) -> str:
+        """As it stands on the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
     def range(self) -> str:
         """What the value may be, in words; '' where its type says it all."""
         if self.choices:
             return " | ".join(map(str, self.choices))
-        if self.limits.keys() == {"ge", "le"}:
-            return f"{_number(self.limits['ge'])} to {_number(self.limits['le'])}"
-        return ", ".join(f"{_LIMITS[kind][0]} {_number(limit)}" for kind, limit in self.limits.items())
+        return range_of(self.limits)
 
 
 def option(description: str, panel: str | None = None, *, name: str | None = None, **said: Any) -> Any:
@@ -119,12 +137,10 @@ def made(declaration: type[_T], given: Mapping[str, Any]) -> _T:
             values[name] = made(field.annotation, given)
             continue
         option = _declared(name, field)
-        if (value := given.get(option.name)) is None:
+        value = given.get(option.name)
+        if value is None or (option.shown.repeated and not value):
             continue
-        try:
-            values[name] = value if option.shown.parse is None else option.shown.parse(value)
-        except ValueError as error:
-            raise SettingsError(f"--{option.name} is {value!r}; {error}") from None
+        values[name] = tuple(_parsed(option, one) for one in value) if option.shown.repeated else _parsed(option, value)
     return declaration(**values)
 
 
@@ -148,12 +164,66 @@ def check(options: Any) -> None:
     Raises:
         SettingsError: One is out of range; the message names each as users know it.
     """
+    if wrong := list(_wrong(options)):
+        raise SettingsError("; ".join(wrong))
+
+
+def expectation(error: ErrorDetails, limits: str = "") -> str:
+    """Return what was expected in place of a value that pydantic refused, or what a check of our own says of it.
+
+    Args:
+        error: One of those of a ``ValidationError``.
+        limits: What a number may be, where that is known, in words.
+    """
+    context = error.get("ctx", {})
+    if error["type"] == "value_error":
+        return error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return "expected, but not there"
+    if passed := {name: limit for name, limit in context.items() if name in _LIMITS}:
+        return f"expected {limits or range_of(passed)}"
+    if "expected" in context:
+        return f"expected {context['expected']}"
+    kind = error["type"].partition("_")[0]
+    if kind not in _KINDS or "mismatch" in error["type"]:
+        return re.sub(r"^\w+ should (be )?", lambda found: "expected " if found[1] else "expected to ", error["msg"])
+    return f"expected {_KINDS[kind]}{f', {limits}' if limits and kind in ('int', 'float', 'finite') else ''}"
+
+
+def first_wrong(error: ValidationError) -> str:
+    """Return what is wrong first in a document that pydantic refused: where, and what was expected."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part)[:_SHOWN_CHARS] for part in first["loc"])
+    return ": ".join(filter(None, (where, expectation(first))))
+
+
+def range_of(limits: Mapping[str, float]) -> str:
+    """Return limits of a number, by ``ge``, ``gt``, ``le`` and ``lt``, in words."""
+    if limits.keys() == {"ge", "le"}:
+        return f"{_number(limits['ge'])} to {_number(limits['le'])}"
+    return ", ".join(f"{_LIMITS[kind][0]} {_number(limit)}" for kind, limit in limits.items())
+
+
+def _parsed(option: Declared, value: Any) -> Any:
     try:
-        TypeAdapter(type(options)).validate_python(dataclasses.asdict(options))
-    except ValidationError as error:
-        names = {option.field: option.name for option in declared(type(options))}
-        wrong = [(".".join(names.get(str(part), str(part)) for part in e["loc"]), e) for e in error.errors()]
-        raise SettingsError("; ".join(f"{name} is {e['input']!r}: {e['msg']}" for name, e in wrong)) from None
+        return value if option.shown.parse is None else option.shown.parse(value)
+    except ValueError as error:
+        raise SettingsError(f"{option.flag} is {value!r}; {error}") from None
+
+
+def _wrong(options: Any) -> Iterator[str]:
+    hints = get_type_hints(type(options), include_extras=True)
+    for name, field in _fields(type(options)):
+        value = getattr(options, name)
+        if dataclasses.is_dataclass(field.annotation):
+            yield from _wrong(value)
+            continue
+        option = _declared(name, field)
+        try:
+            TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            yield f"{option.name} is {first['input']!r}; {expectation(first, option.range)}"
 
 
 def _fields(declaration: type[Any]) -> Iterator[tuple[str, FieldInfo]]:

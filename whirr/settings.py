@@ -35,7 +35,7 @@ from schemas.errors import SettingsError
 from schemas.model_uri import ModelUri
 from schemas.score import Unfamiliar
 from whirr.machine_patterns import check_pattern, covers
-from whirr.options import declared
+from whirr.options import declared, expectation
 from whirr.utf8 import EXPECTED, is_utf8
 
 DEFAULT_FILE = "whirr.toml"
@@ -512,8 +512,6 @@ _OTHERS: Final = frozenset(
 _PATHS_ELSEWHERE: Final = ("WHIRR_FEATURE_HISTORY", "FEAST_FS_YAML_FILE_PATH")  # which no setting holds
 _OWN: Final = ("WHIRR_TEST_", "WHIRR_BENCH_")  # what tests and benchmarks are told
 _SHOWN_CHARS: Final = 60
-_NO_WHOLE: Final = frozenset({"int_parsing", "int_from_float", "int_type"})
-_NO_NUMBER: Final = _NO_WHOLE | {"finite_number", "float_parsing", "float_type"}
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -536,10 +534,8 @@ def _instead(name: str, known: Iterable[str], after: int = 0) -> str:
 def _line(error: ErrorDetails, given: Mapping[str, Any], in_file: Set[str]) -> str:
     """Return what is wrong with one setting, and where it stands."""
     loc = error["loc"]
-    whole = error["type"] in _NO_WHOLE
-    told = "Input should be a whole number" if whole else error["msg"].removeprefix("Value error, ")
     if not loc:
-        return told
+        return expectation(error)
     name, key = str(loc[0]), ".".join(map(str, loc))
     variable = None if name in given else _variable(name)
     where = f"{_place(loc)}: {key}" if variable is None and name not in given and name.lower() in in_file else key
@@ -547,9 +543,9 @@ def _line(error: ErrorDetails, given: Mapping[str, Any], in_file: Set[str]) -> s
         return f"{where} is no setting{_meant(loc, error['input'])}"
     if loc == ("route",) and not isinstance(error["input"], list):
         return f"{where}: expected [[route]], with two brackets on each side"
-    limits = next((option.range for option in declared(Settings) if option.name == loc[0]), "")
-    expected = f" ({limits})" if error["type"] in _NO_NUMBER and limits else ""
-    return f"{where}: {told}{expected}{_value(loc, error, variable)}"
+    declaration, own = (Settings, name) if len(loc) == 1 else (Route, loc[-1])
+    limits = next((option.range for option in declared(declaration) if option.name == own), "")
+    return f"{where}: {expectation(error, limits)}{_value(loc, error, variable)}"
 
 
 def _variable(name: str) -> str | None:

@@ -23,6 +23,7 @@ from stream_app.pipeline.unfamiliar import LENGTH_TOLERANCE
 from stream_app.worker.champions import Champions, ModelFile
 from trainer.recording_set import RecordingSet, data_hash
 from whirr.durations import spoken
+from whirr.options import first_wrong
 from whirr.settings import Route, Settings
 
 _MIN_RECORDINGS = 10
@@ -128,7 +129,7 @@ def _route(machine: str, model: Model, config: EvaluateConfig, settings: Setting
     except ValidationError as error:
         raise ModelError(
             f"model {str(config.model)!r} was calibrated for {calibration.k} of {calibration.n} frames, which is no "
-            f"rule: {error.errors()[0]['msg']}"
+            f"rule: {first_wrong(error)}"
         ) from None
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from dataclasses import dataclass
 from itertools import product
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import numpy as np
+from pydantic import AfterValidator, Field
 
-from schemas.errors import SettingsError
+from whirr import options
+from whirr.options import option
+from whirr.settings import Number
 
 
 class RuleSetting(NamedTuple):
@@ -23,38 +24,55 @@ class RuleSetting(NamedTuple):
     hysteresis: float
 
 
-_ABOVE_0: Final = math.ulp(0.0)
 DEFAULT: Final = RuleSetting(1.0, 3, 5, 5, 0.9)
+_PANEL: Final = "What is tried"
+
+
+def _pair_of(text: str) -> tuple[int, int]:
+    k, _, n = text.partition("/")
+    if not (k.isdecimal() and n.isdecimal()):
+        raise ValueError("expected k/n such as 3/5")
+    return _k_of_n((int(k), int(n)))
+
+
+def _k_of_n(pair: tuple[int, int]) -> tuple[int, int]:
+    if not 1 <= pair[0] <= pair[1] <= 64:
+        raise ValueError("expected 1 <= k <= n <= 64")
+    return pair
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
     """The values whose combinations are tried.
 
-    Attributes:
-        factors: Multiples of the alert threshold, ascending.
-        k_of_n: Pairs.
-        m: Frames in a row.
-        hystereses: Shares of the threshold.
+    Raises:
+        SettingsError: One is out of range.
     """
 
-    factors: tuple[float, ...] = tuple(np.round(np.geomspace(0.25, 4.0, 25), 4).tolist())
-    k_of_n: tuple[tuple[int, int], ...] = ((1, 1), (2, 3), (3, 5), (4, 5), (5, 10), (8, 10), (10, 20))
-    m: tuple[int, ...] = (3, 5, 10)
-    hystereses: tuple[float, ...] = (0.8, 0.9)
+    factors: Annotated[
+        tuple[Annotated[Number, Field(gt=0)], ...],
+        option("multiple of the alert threshold; may be repeated", _PANEL, name="factor", repeated=True),
+    ] = tuple(np.round(np.geomspace(0.25, 4.0, 25), 4).tolist())
+    k_of_n: Annotated[
+        tuple[Annotated[tuple[int, int], AfterValidator(_k_of_n)], ...],
+        option("such as 3/5, n at most 64; may be repeated", _PANEL, repeated=True, parse=_pair_of),
+    ] = ((1, 1), (2, 3), (3, 5), (4, 5), (5, 10), (8, 10), (10, 20))
+    m: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1000)], ...],
+        option("frames in a row that close; may be repeated", _PANEL, repeated=True),
+    ] = (3, 5, 10)
+    hystereses: Annotated[
+        tuple[Annotated[Number, Field(gt=0, le=1)], ...],
+        option(
+            "closing threshold as a share of the alert threshold; may be repeated",
+            _PANEL,
+            name="hysteresis",
+            repeated=True,
+        ),
+    ] = (0.8, 0.9)
 
     def __post_init__(self) -> None:
-        for k, n in self.k_of_n:
-            if not 1 <= k <= n <= 64:
-                raise SettingsError(f"--k-of-n is '{k}/{n}'; expected 1 <= k <= n <= 64")
-        for name, values, least, most, expected in (
-            ("--factor", self.factors, _ABOVE_0, sys.float_info.max, "above 0"),
-            ("--hysteresis", self.hystereses, _ABOVE_0, 1.0, "above 0, at most 1"),
-            ("-m", self.m, 1, 1000, "1 to 1,000"),
-        ):
-            for value in values:
-                if not least <= value <= most:
-                    raise SettingsError(f"{name} is {value:g}; expected {expected}")
+        options.check(self)
 
     def __len__(self) -> int:
         return len(self.factors) * len(self.k_of_n) * len(self.m) * len(self.hystereses)

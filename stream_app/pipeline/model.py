@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.errors import ModelError
 from schemas.model_metadata import GoldenWindow, ModelMetadata
 from stream_app.pipeline.features import Features
+from whirr.options import first_wrong
 
 METADATA_KEY = "whirr"
 INPUT = "log_mel"
@@ -27,7 +28,6 @@ _AT_ONCE = 16  # windows in a run: from 8 on a window costs no less, and at 64 c
 GOLDEN_TOLERANCE = 1e-4
 MAX_METADATA_CHARS = 1 << 26
 MAX_WINDOW_VALUES = 1 << 24  # a window is made to try the model with
-_SHOWN_CHARS = 120
 MAX_BYTES = 256 << 20  # of a model file; the largest that whirr train writes has some 20 MB
 
 Float32 = NDArray[np.float32]
@@ -202,9 +202,7 @@ def _metadata(session: ort.InferenceSession, path: Path) -> ModelMetadata:
     try:
         return _METADATA.validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part)[:_SHOWN_CHARS] for part in first["loc"])
-        raise ModelError(f"model {str(path)!r}: metadata: {where}: {first['msg']}") from None
+        raise ModelError(f"model {str(path)!r}: metadata: {first_wrong(error)}") from None
 
 
 def _check_shapes(session: ort.InferenceSession, metadata: ModelMetadata, path: Path) -> None:

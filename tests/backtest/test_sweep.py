@@ -244,10 +244,10 @@ def test_alerts_of_a_machine_that_stands_still_call_for_a_running_level() -> Non
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"k_of_n": ((4, 3),)}, "--k-of-n is '4/3'; expected 1 <= k"),
-        ({"factors": (0.0,)}, "--factor is 0; expected above 0"),
-        ({"hystereses": (1.5,)}, r"--hysteresis is 1\.5; expected above 0, at most 1"),
-        ({"m": (0,)}, "-m is 0; expected 1 to 1,000"),
+        ({"k_of_n": ((4, 3),)}, r"k_of_n is \(4, 3\); expected 1 <= k"),
+        ({"factors": (0.0,)}, "factor is 0.0; expected above 0"),
+        ({"hystereses": (1.5,)}, r"hysteresis is 1\.5; expected above 0, at most 1"),
+        ({"m": (0,)}, "m is 0; expected 1 to 1,000"),
     ],
 )
 def test_a_grid_of_nonsense_is_refused(values: dict[str, Any], message: str) -> None:

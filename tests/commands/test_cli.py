@@ -110,7 +110,7 @@ def test_a_wrong_setting_of_a_worker_is_told_before_anything_heavy_is_imported(
     monkeypatch.setenv("WHIRR_BATCH_FRAMES", "inf")
     assert imported_by("worker") & HEAVY == set()
     assert run(["worker"]) == SettingsError.exit_code
-    told = "error: settings: batch_frames: Input should be a whole number (1 to 1,024); WHIRR_BATCH_FRAMES is 'inf'\n"
+    told = "error: settings: batch_frames: expected a whole number, 1 to 1,024; WHIRR_BATCH_FRAMES is 'inf'\n"
     assert capfd.readouterr().err == told
 
 
