@@ -17,9 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_FPR: Final = 0.1
-RANKED: Final = ("auc", "pauc")
 NAMES: Final = ("auc", "pauc", "f1", "recall", "precision", "accuracy")
-WITH_INTERVAL: Final = ("auc", "pauc", "f1")
 
 Booleans = NDArray[np.bool_]
 Scores = NDArray[np.float64]
@@ -44,7 +42,7 @@ class RecordingMetrics:
         normals, anomalies: How many recordings of each.
         values: By name (``NAMES``); None where the labels don't allow for it.
         reasons: Why a value is None.
-        intervals: By name (``WITH_INTERVAL``), where there is one.
+        intervals: By name (``auc``, ``pauc``, ``f1``), where there is one.
     """
 
     normals: int

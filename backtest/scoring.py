@@ -1,4 +1,4 @@
-"""Scoring: pieces of recordings in, stored answers out, in as many processes as there are cores."""
+"""Scoring: ranges of frames in, stored answers out, in as many processes as there are cores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-from backtest.replay.frame_records import Piece, records
+from backtest.replay.frame_records import FrameRange, records
 from backtest.score_store import ScoreStore, StoredFrame, StoredLetter
 from schemas.dead_letter import DeadLetter
 from schemas.errors import WhirrError
@@ -39,15 +39,15 @@ class ScoredBatch(NamedTuple):
         return Counter(row.file for row in self.frames) + Counter(row.file for row in self.letters)
 
 
-class Recipe(NamedTuple):
+class ScorerConfig(NamedTuple):
     """What a process needs to become a scorer: routes, and path and SHA-256 of each model's file by ``route.model``."""
 
     routes: tuple[Route, ...]
     files: dict[str, tuple[str, str]]
 
     @classmethod
-    def of(cls, champions: Champions) -> Recipe:
-        """Return the recipe of models that are loaded here."""
+    def of(cls, champions: Champions) -> ScorerConfig:
+        """Return the configuration of models that are loaded here."""
         routes = tuple(routed.route for routed in champions.router.routed)
         return cls(routes, {key: (file.path, file.digest) for key, file in champions.files.items()})
 
@@ -61,7 +61,7 @@ class Recipe(NamedTuple):
         return Engine(Router.from_routes(self.routes, models))
 
 
-Task = Sequence[Piece]
+Task = Sequence[FrameRange]
 
 
 _PIECES = (
@@ -70,61 +70,61 @@ _PIECES = (
 )
 
 
-def pieces(store: ScoreStore, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Piece]:
-    """Yield what is left to score, in order of streams and time, no piece larger than a batch."""
+def frame_ranges(store: ScoreStore, folder: str, columns: tuple[str, ...] = ()) -> Iterator[FrameRange]:
+    """Yield what is left to score, in order of streams and time, no part larger than a batch."""
     # Read ahead of what is being written: the answers change these rows.
     store.db.execute("DROP TABLE IF EXISTS temp.left_over")
     left_over = "CREATE TEMP TABLE left_over AS " + _PIECES + "AND f.done < f.frames"
     store.db.execute(left_over + " ORDER BY f.stream, f.start_us, f.sort_key, f.name")
     for page in store.pages("SELECT * FROM temp.left_over ORDER BY rowid"):
         for *row, frames, done in page:
-            whole = Piece._make((row[0], folder, *row[1:], frames, done, frames - done, columns))
+            whole = FrameRange._make((row[0], folder, *row[1:], frames, done, frames - done, columns))
             yield from [whole] if whole.kind in ("serial", "table") else _parts(whole)
 
 
-def all_pieces(store: ScoreStore, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Piece]:
-    """Yield each recording as one piece, in order of time."""
+def all_frame_ranges(store: ScoreStore, folder: str, columns: tuple[str, ...] = ()) -> Iterator[FrameRange]:
+    """Yield each recording as one part, in order of time."""
     for page in store.pages(_PIECES + "ORDER BY f.start_us, f.sort_key, f.name"):
         for *row, frames, _done in page:
-            yield Piece._make((row[0], folder, *row[1:], frames, 0, frames, columns))
+            yield FrameRange._make((row[0], folder, *row[1:], frames, 0, frames, columns))
 
 
-def _parts(piece: Piece) -> Iterator[Piece]:
-    most = max(1, min(BATCH_FRAMES, _BATCH_SAMPLES // (piece.length * piece.channels)))
-    end = piece.first + piece.many
-    for first in range(piece.first, end, most):
-        yield piece._replace(first=first, many=min(most, end - first))
+def _parts(part: FrameRange) -> Iterator[FrameRange]:
+    most = max(1, min(BATCH_FRAMES, _BATCH_SAMPLES // (part.length * part.channels)))
+    end = part.first + part.many
+    for first in range(part.first, end, most):
+        yield part._replace(first=first, many=min(most, end - first))
 
 
-def tasks(found: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Yield pieces put together to batches."""
-    batch: list[Piece] = []
+def tasks(found: Iterable[FrameRange]) -> Iterator[list[FrameRange]]:
+    """Yield ranges of frames put together to batches."""
+    batch: list[FrameRange] = []
     frames = samples = 0
-    for piece in found:
-        own = piece.many * min(piece.length, piece.samples) * piece.channels
-        if batch and (frames + piece.many > BATCH_FRAMES or samples + own > _BATCH_SAMPLES):
+    for part in found:
+        own = part.many * min(part.length, part.samples) * part.channels
+        if batch and (frames + part.many > BATCH_FRAMES or samples + own > _BATCH_SAMPLES):
             yield batch
             batch, frames, samples = [], 0, 0
-        batch.append(piece)
-        frames += piece.many
+        batch.append(part)
+        frames += part.many
         samples += own
     if batch:
         yield batch
 
 
 def score(engine: Engine, task: Task) -> ScoredBatch:
-    """Return the answers to all frames of some pieces; each frame has one."""
+    """Return the answers to all frames of some ranges; each frame has one."""
     answers = ScoredBatch([], [], 0.0)
     audio_s = 0.0
-    waiting: list[tuple[Piece, int, FrameRecord]] = []
-    for piece in task:
-        for number, recorded_us, record, problem in records(piece):
-            audio_s += piece.duration_s(number)
+    waiting: list[tuple[FrameRange, int, FrameRecord]] = []
+    for part in task:
+        for number, recorded_us, record, problem in records(part):
+            audio_s += part.duration_s(number)
             if record is None:
-                told = (piece.file, number, piece.machine, piece.source or None, recorded_us)
+                told = (part.file, number, part.machine, part.source or None, recorded_us)
                 answers.letters.append(StoredLetter(*told, "truncated", problem or ""))
                 continue
-            waiting.append((piece, number, record))
+            waiting.append((part, number, record))
             if len(waiting) == BATCH_FRAMES:
                 _compute(engine, waiting, answers)
                 waiting = []
@@ -132,14 +132,14 @@ def score(engine: Engine, task: Task) -> ScoredBatch:
     return answers._replace(audio_s=audio_s)
 
 
-def _compute(engine: Engine, waiting: Sequence[tuple[Piece, int, FrameRecord]], answers: ScoredBatch) -> None:
+def _compute(engine: Engine, waiting: Sequence[tuple[FrameRange, int, FrameRecord]], answers: ScoredBatch) -> None:
     computed = engine.compute([record for _, _, record in waiting])
-    for (piece, number, _), answer in zip(waiting, computed, strict=True):
+    for (part, number, _), answer in zip(waiting, computed, strict=True):
         if isinstance(answer, DeadLetter):
-            told = (piece.file, number, piece.machine, piece.source or None, piece.recorded_us(number))
+            told = (part.file, number, part.machine, part.source or None, part.recorded_us(number))
             answers.letters.append(StoredLetter(*told, answer.code, answer.detail))
         else:
-            answers.frames.append(frame_row(answer, piece.file, number, piece.stream, answer.frame.recorded_us))
+            answers.frames.append(frame_row(answer, part.file, number, part.stream, answer.frame.recorded_us))
 
 
 Answer = tuple[str, str | None, StoredFrame] | StoredLetter
@@ -203,7 +203,7 @@ def score_all(
     Raises:
         WhirrError: A process ended.
     """
-    answers = _here(found, champions.router) if jobs == 1 else _in_processes(found, Recipe.of(champions), jobs)
+    answers = _here(found, champions.router) if jobs == 1 else _in_processes(found, ScorerConfig.of(champions), jobs)
     try:
         for answer in answers:
             store.add(answer.frames, answer.letters)
@@ -224,9 +224,9 @@ def _here(found: Iterable[Task], router: Router) -> Iterator[ScoredBatch]:
         yield score(engine, task)
 
 
-def _in_processes(found: Iterable[Task], recipe: Recipe, jobs: int) -> Iterator[ScoredBatch]:
+def _in_processes(found: Iterable[Task], config: ScorerConfig, jobs: int) -> Iterator[ScoredBatch]:
     waiting: deque[Future[ScoredBatch]] = deque()
-    pool = scorer_pool(recipe, jobs)
+    pool = scorer_pool(config, jobs)
     try:
         for task in found:
             waiting.append(pool.submit(_score_there, task))
@@ -243,21 +243,21 @@ def _in_processes(found: Iterable[Task], recipe: Recipe, jobs: int) -> Iterator[
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def scorer_pool(recipe: Recipe, jobs: int) -> ProcessPoolExecutor:
+def scorer_pool(config: ScorerConfig, jobs: int) -> ProcessPoolExecutor:
     """Return so many processes that have the models loaded."""
     # A forked child would inherit onnxruntime's threads in whatever state they are.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, context, initializer=_become_scorer, initargs=(recipe,))
+    return ProcessPoolExecutor(jobs, context, initializer=_become_scorer, initargs=(config,))
 
 
 _engine: Engine | None = None
 
 
-def _become_scorer(recipe: Recipe) -> None:
+def _become_scorer(config: ScorerConfig) -> None:
     global _engine  # noqa: PLW0603 - what a pool's process keeps between two tasks
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _engine = recipe.engine()
+    _engine = config.engine()
 
 
 def _end_with_parent() -> None:

@@ -7,13 +7,13 @@ from itertools import islice
 
 from backtest.alerting import AlertFigures
 from schemas import Band
-from whirr.durations import spoken
+from whirr.durations import as_duration
 from whirr.settings import Route
 
 
 def delay(seconds: float | None) -> str:
     """Return a delay in words; ``-`` where there is none."""
-    return "-" if seconds is None else spoken(seconds)
+    return "-" if seconds is None else as_duration(seconds)
 
 
 def false_alerts_a_day(figures: AlertFigures) -> str:

@@ -11,10 +11,10 @@ from backtest.evaluation.evaluate import EvaluationObserver
 from backtest.evaluation.result import Evaluation, MachineResult
 from backtest.recording_metrics import NAMES, RecordingMetrics
 from backtest.words import delay, false_alerts_a_day, rule
-from commands._found import warn_of
 from commands._output import WithProgress, cell, print_line, print_notes, print_warning, stdout
+from commands._recording_set import warn_of
 from trainer.recording_set import RecordingSet
-from whirr.durations import spoken
+from whirr.durations import as_duration
 
 _GOOD, _POOR = 0.9, 0.7
 
@@ -125,7 +125,7 @@ def _alerts_table(result: Evaluation) -> Table:
             Text("all, median", "bold"),
             f"{totals.found} of {totals.faults}",
             delay(totals.delay_s_median),
-            f"{totals.false_alerts} in {spoken(totals.normal_s)}",
+            f"{totals.false_alerts} in {as_duration(totals.normal_s)}",
             false_alerts_a_day(totals),
             _count(result.sensor_alerts),
         )
@@ -150,7 +150,7 @@ def _alert_cells(one: MachineResult) -> list[Text | str]:
         found = Text("found", "green")
     else:
         found = Text("open before" if figures.already_open else "MISSED", "bold red")
-    false = Text(f"{figures.false_alerts} in {spoken(figures.normal_s)}", "red" if figures.false_alerts else "")
+    false = Text(f"{figures.false_alerts} in {as_duration(figures.normal_s)}", "red" if figures.false_alerts else "")
     if figures.normal_open_share:
         false.append(f"\nopen {figures.normal_open_share:.0%} of it", "dim")
     return [

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from commands._found import feature_lines, found_lines, print_lines, warn_of
 from commands._output import WithProgress, print_notes, print_warning, stdout
+from commands._recording_set import feature_lines, found_lines, print_lines, warn_of
 from recordings.find import Problem
 from schemas.times import format_rfc3339
 from trainer.backfill import Backfilled
 from trainer.extraction import Extracted, ExtractionObserver
 from trainer.feature_choice import Choice
 from trainer.recording_set import RecordingSet, unusable
-from whirr.durations import spoken
+from whirr.durations import as_duration
 
 
 class QuietExtractionObserver(ExtractionObserver):
@@ -83,9 +83,12 @@ def warn_of_faults(extracted: Extracted) -> None:
 def _written_lines(extracted: Extracted) -> list[str]:
     found, counts = extracted.found, extracted.counts
     used = f"{len(found.recordings)} of {len(found.recordings) + unusable(found.problems)} files"
-    left = f"; {spoken(extracted.left_over_s)} at the ends fill no frame" if extracted.left_over_s >= 0.05 else ""
+    left = f"; {as_duration(extracted.left_over_s)} at the ends fill no frame" if extracted.left_over_s >= 0.05 else ""
     written = [f"           {name}" for name in extracted.files.values()]
-    return [f"written    {counts.frames} frames, {spoken(counts.audio_s)} of audio from {used}{left}", *written]
+    return [
+        f"written    {counts.frames} frames, {as_duration(counts.audio_s)} of audio from {used}{left}",
+        *written,
+    ]
 
 
 def history_lines(kept: Backfilled) -> list[str]:

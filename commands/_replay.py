@@ -30,7 +30,7 @@ from commands._output import (
 )
 from schemas.errors import ReplayFailed
 from schemas.times import parse_rfc3339
-from whirr.durations import spoken
+from whirr.durations import as_duration
 
 _SHOWN_MACHINES = 40
 _SHOWN_UNFAMILIAR = 5
@@ -114,7 +114,7 @@ def print_replay(summary: Mapping[str, Any]) -> None:
 def _head(summary: Mapping[str, Any]) -> list[str]:
     models = dict.fromkeys(f"{route['name']} version {route['version']}" for route in summary["routes"])
     lines = [
-        f"replayed   {summary['files']} files, {summary['frames']} frames, {spoken(summary['audio_s'])} of signal",
+        f"replayed   {summary['files']} files, {summary['frames']} frames, {as_duration(summary['audio_s'])} of signal",
         f"model      {', '.join(models)}",
     ]
     if summary["recorded_from"]:
@@ -129,7 +129,7 @@ def _when(summary: Mapping[str, Any]) -> str:
     if summary.get("times") != "pace":
         return f"{summary['recorded_from'][:19]}Z to {summary['recorded_until'][:19]}Z"
     took_s = (parse_rfc3339(summary["recorded_until"]) - parse_rfc3339(summary["recorded_from"])) / 1e6
-    return f"not known when; taken back to back in the order of names, {spoken(took_s)} for each sensor at most"
+    return f"not known when; taken back to back in the order of names, {as_duration(took_s)} for each sensor at most"
 
 
 def _table(summary: Mapping[str, Any]) -> Table:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from commands._found import NAMED, feature_lines, found_lines, print_lines, warn_of, warn_of_screening
 from commands._output import WithProgress, print_notes, print_warning, stdout
+from commands._recording_set import NAMED, feature_lines, found_lines, print_lines, warn_of, warn_of_screening
 from recordings.find import Problem
 from schemas import Calibration, StatisticsReference
 from trainer.detector import EpochLoss, find_detector
@@ -17,7 +17,7 @@ from trainer.recording_set import RecordingSet
 from trainer.screening import LeftOut
 from trainer.train_options import TrainConfig
 from trainer.train_result import Observer, TrainResult
-from whirr.durations import spoken
+from whirr.durations import as_duration
 
 
 class QuietTrainingObserver(Observer):
@@ -120,7 +120,7 @@ def _fitted_line(result: TrainResult) -> str:
 
 def _check_lines(check: FalseAlarmCheck, calibration: Calibration) -> list[str]:
     names = {"rule": f"{calibration.k} of {calibration.n} frames", "frame": "single frames"}
-    length = spoken(check.overall.hours * 3600)
+    length = as_duration(check.overall.hours * 3600)
     lines = [f"check      false alarms per machine and day, on {length} of held-out normals:"]
     for level, rate in (("rule", check.overall.openings), ("frame", check.overall.frames)):
         targeted = level == calibration.threshold_level and check.target_per_day is not None

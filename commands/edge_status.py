@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from commands._options import AsJson, SpoolDir
 from commands._output import cell, print_json, print_line, stdout
-from whirr.durations import spoken
+from whirr.durations import as_duration
 from whirr.settings import load_settings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _table(spools: list[SpoolStatus]) -> Table:
             "running" if spool.running else "stopped",
             str(spool.frames),
             f"{spool.bytes / 1e6:.2f}",
-            "-" if spool.oldest_age_s is None else spoken(round(spool.oldest_age_s)),
+            "-" if spool.oldest_age_s is None else as_duration(round(spool.oldest_age_s)),
             str(spool.dropped_frames),
             str(spool.damaged_records),
             style=style,

@@ -18,7 +18,7 @@ from rich.text import Text
 from commands._options import AsJson, MachinePattern, Since, StoreYaml
 from commands._output import cell, print_json, print_line, print_warning, stdout, working
 from schemas.errors import FeatureStoreError
-from whirr.durations import duration_s, spoken
+from whirr.durations import as_duration, duration_s
 from whirr.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _print_status(status: StoreStatus) -> None:
 
 
 def _ages(one: MachineFreshness) -> list[str]:
-    return ["nothing" if view.age_s is None else f"{spoken(round(view.age_s))} ago" for view in one.views.values()]
+    return ["nothing" if view.age_s is None else f"{as_duration(round(view.age_s))} ago" for view in one.views.values()]
 
 
 def _machines(count: int) -> str:

@@ -49,7 +49,7 @@ def features(
     `whirr feast materialize` then makes each machine's newest row readable online.
     """
     from commands._extraction import PrintingExtractionObserver, QuietExtractionObserver, history_lines
-    from commands._found import print_lines
+    from commands._recording_set import print_lines
     from trainer.backfill import recording_times
     from trainer.extraction import extract_features
     from trainer.recording_set import find_recordings

@@ -19,7 +19,7 @@ from rich.text import Text
 from commands._options import AsJson, MachinePattern, StoreYaml
 from commands._output import cell, print_json, print_warning, stdout, working
 from schemas.errors import ServiceUnavailable
-from whirr.durations import duration_s, spoken
+from whirr.durations import as_duration, duration_s
 from whirr.retries import Backoff
 from whirr.settings import Settings, load_settings
 from whirr.terminal import printable
@@ -155,7 +155,7 @@ class Board:
             _number(health.threshold_ratio, ".2f"),
             _number(one.audio.rms_mean, ".4f"),
             _number(health.frames_seen, "d"),
-            f"{spoken(round(self._age_s(one)))} ago",
+            f"{as_duration(round(self._age_s(one)))} ago",
             cell(health.model_version or "-"),
         )
 

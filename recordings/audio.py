@@ -39,7 +39,7 @@ class RecordingInfo:
         seekable: Whether any part can be read by itself; else all before it is decoded.
         unfit: Why a worker would refuse the file's own bytes, were they short enough; None if it takes them.
         columns: Of a table: what was taken as channels, and what was left out.
-        doubt: What looks wrong about its samples, though they are read as they are; None if nothing does.
+        warning: What looks wrong about its samples, though they are read as they are; None if nothing does.
     """
 
     rate_hz: int
@@ -50,7 +50,7 @@ class RecordingInfo:
     seekable: bool
     unfit: str | None
     columns: Selection | None = None
-    doubt: str | None = None
+    warning: str | None = None
 
     @property
     def format(self) -> SignalFormat:

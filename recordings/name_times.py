@@ -72,7 +72,7 @@ class NoTimestamp:
     reason: str
 
 
-class _Doubt(Exception):
+class _Ambiguous(Exception):
     """A time that can be read in several ways, or in none."""
 
 
@@ -83,17 +83,17 @@ def time_in(text: str, zone: tzinfo) -> int | NoTimestamp:
         text: Such as the name of a file, without its suffix.
         zone: What a time without an offset is told in.
     """
-    found, doubts = {}, []
+    found, ambiguous = {}, []
     matches = list(_DATED.finditer(text))
     for apart in (True, False):
         for match in matches:
             if bool(match["between"] or match["dash"] or match["dash_"] or match["sep"] or match["hour_"]) is apart:
                 try:
                     found[_dated(text, match, zone)] = match[0]
-                except _Doubt as doubt:
-                    doubts += [str(doubt)] if str(doubt) else []
-        if doubts:
-            return NoTimestamp(doubts[0])
+                except _Ambiguous as error:
+                    ambiguous += [str(error)] if str(error) else []
+        if ambiguous:
+            return NoTimestamp(ambiguous[0])
         if found:
             break
     if not found:
@@ -134,14 +134,14 @@ def _dated(text: str, match: re.Match[str], zone: tzinfo) -> int:
     """Return the time of a match and what follows it.
 
     Raises:
-        _Doubt: It can be read in several ways; without a message: digits that are no time at all.
+        _Ambiguous: It can be read in several ways; without a message: digits that are no time at all.
     """
     days = set(_days(match["date"], match["dash"] if match["dash"] is not None else match["dash_"]))
     clock = [int(match[name] or match[f"{name}_"]) for name in ("hour", "minute", "second")]
     if not days or clock[0] > 23 or clock[1] > 59 or clock[2] > 59:
-        raise _Doubt
+        raise _Ambiguous
     if len(days) > 1:
-        raise _Doubt(f"day and month of {match['date']!r} can't be told apart")
+        raise _Ambiguous(f"day and month of {match['date']!r} can't be told apart")
     at = match.end()
     fraction = ""
     if after := _FRACTION.match(text, at):
@@ -175,7 +175,7 @@ def _of_12_hours(hour: int, half: str, shown: str) -> int:
     if hour > 12 and half == "P":
         return hour
     if hour > 12 or (hour == 0 and half == "P"):
-        raise _Doubt(f"{shown!r} is no time of day")
+        raise _Ambiguous(f"{shown!r} is no time of day")
     return hour % 12 + (12 if half == "P" else 0)
 
 
@@ -183,7 +183,7 @@ def _zone_after(text: str, at: int, match: re.Match[str]) -> tzinfo | None:
     """Return the offset that stands after a time, or None.
 
     Raises:
-        _Doubt: There is something that may be one.
+        _Ambiguous: There is something that may be one.
     """
     if _UTC.match(text, at):
         return UTC
@@ -197,14 +197,14 @@ def _zone_after(text: str, at: int, match: re.Match[str]) -> tzinfo | None:
             if not valid or (after["hours"] == "00" and not iso):
                 return None
             if not iso or after["colon"]:
-                raise _Doubt(f"{after[0]!r} after {match[0]!r} may be an offset or a counter")
+                raise _Ambiguous(f"{after[0]!r} after {match[0]!r} may be an offset or a counter")
         if not valid:
-            raise _Doubt(f"{after[0]!r} after {match[0]!r} is no offset from UTC")
+            raise _Ambiguous(f"{after[0]!r} after {match[0]!r} is no offset from UTC")
         return timezone(-length if after["sign"] == "-" else length)
     if re.match(r"\+|[ _-]?(?:UTC|GMT|utc|gmt)", rest) or (iso and re.match(r"-\d\d(?!\d)", rest)):
-        raise _Doubt(f"{rest[:8]!r} after {match[0]!r} is no offset from UTC such as +01:00")
+        raise _Ambiguous(f"{rest[:8]!r} after {match[0]!r} is no offset from UTC such as +01:00")
     if after := _ZONE.match(text, at):
-        raise _Doubt(f"{after[1]!r} after {match[0]!r} is no offset from UTC such as +01:00")
+        raise _Ambiguous(f"{after[1]!r} after {match[0]!r} is no offset from UTC such as +01:00")
     return None
 
 
@@ -212,7 +212,7 @@ def _in_zone(moment: datetime, zone: tzinfo, shown: str) -> int:
     """Return a local time in microseconds since the epoch.
 
     Raises:
-        _Doubt: It comes twice in the zone, or never.
+        _Ambiguous: It comes twice in the zone, or never.
     """
     both = [moment.replace(tzinfo=zone, fold=fold) for fold in (0, 1)]
     earlier, later = ((one - _ZERO) // _MICROSECOND for one in both)
@@ -220,7 +220,7 @@ def _in_zone(moment: datetime, zone: tzinfo, shown: str) -> int:
         # Where clocks are set forward, neither reading comes back as it was written.
         back = both[0].astimezone(UTC).astimezone(zone).replace(tzinfo=None)
         times = "comes twice" if back == moment else "does not come"
-        raise _Doubt(f"{shown!r} {times} in {zone}, whose clocks are set then; state it with an offset")
+        raise _Ambiguous(f"{shown!r} {times} in {zone}, whose clocks are set then; state it with an offset")
     return earlier
 
 
@@ -263,7 +263,7 @@ def time_format(form: str, shown: str) -> tuple[str, Callable[[str, tzinfo], int
                 return NoTimestamp(f"the year of {text!r} is {moment.year}")
             own = moment.tzinfo or zone
             return _in_zone(moment.replace(tzinfo=None), own, text)
-        except (ValueError, _Doubt) as error:
+        except (ValueError, _Ambiguous) as error:
             return NoTimestamp(str(error))
 
     return pattern, read

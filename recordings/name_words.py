@@ -105,7 +105,7 @@ def label_in(text: str) -> Label | AmbiguousLabel | None:
     """Return the label that a name says, None if it says none, or why it can't be told."""
     words = words_of(text)
     found: dict[Label, str] = {}
-    doubtful = ""
+    ambiguous = ""
     ends = [index for index, word in enumerate(words) if word not in _FILLERS | {_NUMBER} | _SPLITS.keys()]
     for index, word in enumerate(words):
         label = LABEL_OF_WORD.get(word)
@@ -118,14 +118,14 @@ def label_in(text: str) -> Label | AmbiguousLabel | None:
         if index not in (ends[0], ends[-1]) and word in _AT_ENDS:
             continue
         if index != ends[-1] and word in _AT_THE_END:
-            doubtful = word
+            ambiguous = word
             continue
         found[label] = word
     if len(found) > 1:
         return AmbiguousLabel(f"{text!r} says both {found['normal']!r} and {found['anomaly']!r}")
-    if not found and doubtful:
+    if not found and ambiguous:
         return AmbiguousLabel(
-            f"in {text!r} the word {doubtful!r} may be its label or part of another name", yields=True
+            f"in {text!r} the word {ambiguous!r} may be its label or part of another name", yields=True
         )
     return next(iter(found), None)
 

@@ -15,7 +15,7 @@ class Notes:
     """Collects what is to be said of recordings, and says each thing once, however many they are."""
 
     def __init__(self) -> None:
-        self._doubts: dict[str, list[str]] = {}
+        self._warnings: dict[str, list[str]] = {}
         self._unfit: dict[str, list[str]] = {}
         self._tables: dict[Selection, list[str]] = {}
         self._remarks: dict[str, list[tuple[str, str]]] = {}
@@ -30,8 +30,8 @@ class Notes:
 
     def add(self, name: str, info: RecordingInfo, *, converted: bool = False) -> None:
         """Take note of a recording; ``converted``: its bytes are never sent as they are, so that they need not fit."""
-        if info.doubt is not None:
-            self._doubts.setdefault(info.doubt, []).append(name)
+        if info.warning is not None:
+            self._warnings.setdefault(info.warning, []).append(name)
         if info.columns is not None:
             self._tables.setdefault(replace(info.columns, remarks=()), []).append(name)
             for kind, detail in info.columns.remarks:
@@ -45,7 +45,7 @@ class Notes:
         lines += [
             f"{_named([name for name, _ in told])}: {kind} ({told[0][1]})" for kind, told in self._remarks.items()
         ]
-        lines += [f"{_named(names)}: {doubt}" for doubt, names in self._doubts.items()]
+        lines += [f"{_named(names)}: {warning}" for warning, names in self._warnings.items()]
         lines += [
             f"{_named(names)}: {unfit}. A worker refuses such a file as a frame as it is; `whirr edge FILE` and "
             "`whirr replay` send its signal"

@@ -106,7 +106,7 @@ class RecordingFile:
             limited(samples)
         return samples
 
-    def doubt(self) -> str | None:
+    def warning(self) -> str | None:
         """Say what looks wrong about the samples, though they are read as they are; None if nothing does.
 
         Raises:
@@ -114,8 +114,8 @@ class RecordingFile:
         """
         if self._audio is None:
             return None
-        doubts = [unread_words(self._audio.unread()), self._odd_scale()]
-        return "; ".join(filter(None, doubts)) or None
+        warnings = [unread_words(self._audio.unread()), self._odd_scale()]
+        return "; ".join(filter(None, warnings)) or None
 
     def _odd_scale(self) -> str | None:
         if self.info.kind not in ("float32", "pcm32"):
@@ -149,7 +149,7 @@ def recording_info(path: Path, columns: Sequence[str] = ()) -> RecordingInfo:
         RecordingError: The file can't be read, or holds no samples.
     """
     with RecordingFile(path, columns) as recording:
-        return replace(recording.info, doubt=recording.doubt())
+        return replace(recording.info, warning=recording.warning())
 
 
 def read_recording(path: Path | str, columns: Sequence[str] = ()) -> Audio:

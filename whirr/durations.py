@@ -7,7 +7,7 @@ import re
 from schemas.errors import SettingsError
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SPOKEN = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 _DURATION = re.compile(r"(\d{1,9})([smhd])")
 
 
@@ -41,7 +41,7 @@ def duration_s(text: str, name: str) -> int:
         raise SettingsError(f"{name} is {text!r}; {error}") from None
 
 
-def spoken(seconds: float) -> str:
+def as_duration(seconds: float) -> str:
     """Return a duration for people, in its two largest units: ``0.125 s``, ``3 min 20 s``, ``5 h 1 min``, ``2 d 4 h``.
 
     By hand, since libraries such as humanize spell units out, and know no symbols.
@@ -49,6 +49,6 @@ def spoken(seconds: float) -> str:
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{max(0.0, seconds):.3g} s"
-    size, name, part, part_name = next(unit for unit in _SPOKEN if whole >= unit[0])
+    size, name, part, part_name = next(unit for unit in _UNITS if whole >= unit[0])
     more = whole % size // part
     return f"{whole // size} {name}" + (f" {more} {part_name}" if more else "")

@@ -1,1 +1,1 @@
-"""Evaluation: how good a model is on labelled recordings, and what an operator would have felt of it."""
+"""Evaluation: how good a model is on labelled recordings, and which alerts an operator would have had."""

@@ -1,4 +1,4 @@
-"""Details: what a model heard in single recordings, for the worst misses and the worst false alarms."""
+"""Details: what a model made of single recordings, for the worst misses and the worst false alarms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detail:
-    """One recording as the model heard it.
+    """One recording as the model saw it.
 
     Attributes:
         scored: The recording with its score.

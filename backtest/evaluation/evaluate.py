@@ -22,7 +22,7 @@ from stream_app.pipeline import Model, Router
 from stream_app.pipeline.unfamiliar import LENGTH_TOLERANCE
 from stream_app.worker.champions import Champions, ModelFile
 from trainer.recording_set import RecordingSet, data_hash
-from whirr.durations import spoken
+from whirr.durations import as_duration
 from whirr.options import first_wrong
 from whirr.settings import Route, Settings
 
@@ -163,7 +163,7 @@ def _notes(model: Model, pace: Pace, machines: Mapping[str, MachineResult], over
     notes += _unfamiliar(model, machines)
     normal_s = sum(one.figures.normal_s for one in machines.values())
     paced = "played back to back" if pace.every_s is None else f"one every {pace.every_s:g} s"
-    signal = f"{spoken(normal_s)} of normal signal, recordings {paced}"
+    signal = f"{as_duration(normal_s)} of normal signal, recordings {paced}"
     if normal_s < ENOUGH_S:
         notes.append(f"too short to tell how many false alerts there are a day: {signal}; in brackets what they may be")
     else:

@@ -20,7 +20,7 @@ from backtest.recording_metrics import Sample
 from backtest.replay.frame_records import kind_of
 from backtest.replay.replay_options import START_US
 from backtest.score_store import ScoreStore, opened
-from backtest.scoring import ScoredBatch, jobs_for, pieces, score_all, tasks
+from backtest.scoring import ScoredBatch, frame_ranges, jobs_for, score_all, tasks
 from backtest.tally import MachineTally, Tally
 from recordings import recording_info
 from recordings.cut import frame_count, offset_us
@@ -183,7 +183,7 @@ def _score(found: RecordingSet, store: ScoreStore, champions: Champions, on_scor
                 on_scored()
 
     columns = next((one.columns for one in found.recordings), ())
-    batches = tasks(pieces(store, str(found.folder), columns))
+    batches = tasks(frame_ranges(store, str(found.folder), columns))
     score_all(batches, store, champions, jobs_for(left.total(), None), scored)
     problems: dict[str, list[Problem]] = {}
     query = (

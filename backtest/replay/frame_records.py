@@ -27,7 +27,7 @@ def kind_of(path: Path, size: int, info: RecordingInfo) -> Kind:
     return "audio" if info.seekable else "serial"
 
 
-class Piece(NamedTuple):
+class FrameRange(NamedTuple):
     """Some frames in a row of one recording.
 
     Attributes:
@@ -95,22 +95,22 @@ class CutRecord(NamedTuple):
     problem: str | None = None
 
 
-def records(piece: Piece) -> Iterator[CutRecord]:
-    """Yield a piece's frames in order; what can't be read ends it, and the frames left say why."""
-    numbers = range(piece.first, piece.first + piece.many)
-    done, problem = piece.first, ""
+def records(part: FrameRange) -> Iterator[CutRecord]:
+    """Yield a part's frames in order; what can't be read ends it, and the frames left say why."""
+    numbers = range(part.first, part.first + part.many)
+    done, problem = part.first, ""
     try:
-        for value in _values(piece):
-            yield CutRecord(done, piece.recorded_us(done), _record(piece, done, value))
+        for value in _values(part):
+            yield CutRecord(done, part.recorded_us(done), _record(part, done, value))
             done += 1
             if done == numbers.stop:
                 return
     except OSError as error:
         problem = f"can't be read ({error.strerror})"
     except RecordingError as error:
-        problem = str(error).removeprefix(f"{Path(piece.folder, piece.name)}: ")
+        problem = str(error).removeprefix(f"{Path(part.folder, part.name)}: ")
     for number in range(done, numbers.stop):
-        yield CutRecord(number, piece.recorded_us(number), None, problem)
+        yield CutRecord(number, part.recorded_us(number), None, problem)
 
 
 def sent_record(
@@ -132,14 +132,14 @@ def sent_record(
     return FrameRecord(machine.encode(), value, tuple(headers), -(-span_us[1] // 1000), topic, 0, offset)
 
 
-def _record(piece: Piece, number: int, value: bytes) -> FrameRecord:
-    return sent_record(piece.machine, piece.source, piece.span_us(number), value, topic=piece.name, offset=number)
+def _record(part: FrameRange, number: int, value: bytes) -> FrameRecord:
+    return sent_record(part.machine, part.source, part.span_us(number), value, topic=part.name, offset=number)
 
 
-def _values(piece: Piece) -> Iterator[bytes]:
-    path = Path(piece.folder, piece.name)
-    if piece.kind == "whole" and piece.samples <= piece.length:
+def _values(part: FrameRange) -> Iterator[bytes]:
+    path = Path(part.folder, part.name)
+    if part.kind == "whole" and part.samples <= part.length:
         yield path.read_bytes()
     else:
-        bounds = [piece.bounds(number) for number in range(piece.first, piece.first + piece.many)]
-        yield from encoded_frames(path, bounds, piece.columns)
+        bounds = [part.bounds(number) for number in range(part.first, part.first + part.many)]
+        yield from encoded_frames(path, bounds, part.columns)

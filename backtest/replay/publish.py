@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from backtest.replay.frame_records import CutRecord, Piece, records
+from backtest.replay.frame_records import CutRecord, FrameRange, records
 from backtest.score_store import ScoreStore
-from backtest.scoring import all_pieces
+from backtest.scoring import all_frame_ranges
 from edge_agent.memory_buffer import MemoryBuffer
 from edge_agent.outgoing import OutgoingFrame
 from edge_agent.publisher import KafkaSink, Publisher
@@ -40,7 +40,7 @@ class Due(NamedTuple):
     recorded_us: int
     order: int
     cut: CutRecord
-    piece: Piece
+    part: FrameRange
 
 
 def in_time_order(store: ScoreStore, folder: str, columns: tuple[str, ...] = ()) -> Iterator[Due]:
@@ -50,10 +50,10 @@ def in_time_order(store: ScoreStore, folder: str, columns: tuple[str, ...] = ())
     recording whose name comes first are first, as the alert rule takes them.
     """
     waiting: list[tuple[int, int, int, Due, Iterator[Due]]] = []
-    for order, piece in enumerate(all_pieces(store, folder, columns)):
-        while waiting and waiting[0][0] < piece.start_us:
+    for order, part in enumerate(all_frame_ranges(store, folder, columns)):
+        while waiting and waiting[0][0] < part.start_us:
             yield _next(waiting)
-        _push(waiting, _frames(piece, order))
+        _push(waiting, _frames(part, order))
     while waiting:
         yield _next(waiting)
 
@@ -70,13 +70,13 @@ def _push(waiting: list[tuple[int, int, int, Due, Iterator[Due]]], frames: Itera
         heapq.heappush(waiting, (due.recorded_us, due.order, due.cut.number, due, frames))
 
 
-def _frames(piece: Piece, order: int) -> Iterator[Due]:
-    at_once = piece.many if piece.kind in ("serial", "table") else _AT_ONCE
-    for first in range(0, piece.many, at_once):
-        part = piece._replace(first=first, many=min(at_once, piece.many - first))
+def _frames(part: FrameRange, order: int) -> Iterator[Due]:
+    at_once = part.many if part.kind in ("serial", "table") else _AT_ONCE
+    for first in range(0, part.many, at_once):
+        part = part._replace(first=first, many=min(at_once, part.many - first))
         # A list, so that the file is closed again; not of a whole long file.
         for cut in records(part) if part.many > _AT_ONCE else list(records(part)):
-            yield Due(cut.recorded_us, order, cut, piece)
+            yield Due(cut.recorded_us, order, cut, part)
 
 
 async def publish(
@@ -143,13 +143,13 @@ async def _feed(found: Iterator[Due], buffer: MemoryBuffer, clock: Clock, speed:
 
 
 def _outgoing(due: Due) -> OutgoingFrame:
-    piece, record = due.piece, due.cut.record
+    part, record = due.part, due.cut.record
     assert record is not None
     value = record.value or b""
     kind = f"audio/{container(value)}"
-    begin_us, end_us = piece.span_us(due.cut.number)
-    headers = frame_headers(piece.machine, piece.source or None, begin_us, value, None, kind)
-    return OutgoingFrame(piece.machine.encode(), value, tuple(headers), begin_us, end_us)
+    begin_us, end_us = part.span_us(due.cut.number)
+    headers = frame_headers(part.machine, part.source or None, begin_us, value, None, kind)
+    return OutgoingFrame(part.machine.encode(), value, tuple(headers), begin_us, end_us)
 
 
 def _check_past(store: ScoreStore) -> None:

@@ -16,8 +16,8 @@ from backtest.score_store import ScoreStore, StoredLetter, opened
 from backtest.scoring import (
     BATCH_FRAMES,
     Answer,
-    Recipe,
     ScoredBatch,
+    ScorerConfig,
     score_records,
     score_records_there,
     scorer_pool,
@@ -125,7 +125,7 @@ async def _answers(
         return
     loop = asyncio.get_running_loop()
     waiting: deque[tuple[list[FrameRecord], asyncio.Future[list[Answer]]]] = deque()
-    pool = scorer_pool(Recipe.of(champions), jobs)
+    pool = scorer_pool(ScorerConfig.of(champions), jobs)
     try:
         async for batch in batches:
             waiting.append((batch, loop.run_in_executor(pool, score_records_there, batch)))

@@ -13,7 +13,7 @@ from backtest.replay.replay_options import ReplayConfig
 from backtest.replay.routing import described, identity
 from backtest.replay.summary import ReplayTally
 from backtest.score_store import ScoreStore, StoredCounts, opened
-from backtest.scoring import ScoredBatch, jobs_for, pieces, score_all, tasks
+from backtest.scoring import ScoredBatch, frame_ranges, jobs_for, score_all, tasks
 from recordings.find import checked_folder
 from stream_app.pipeline import Router
 from stream_app.worker.champions import Champions
@@ -66,7 +66,7 @@ def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver)
             observer.on_scored(answers)
 
         every_s = config.every_s if found.times == "pace" else None
-        score_all(tasks(pieces(store, str(config.folder), config.columns)), store, champions, jobs, scored)
+        score_all(tasks(frame_ranges(store, str(config.folder), config.columns)), store, champions, jobs, scored)
         origin = {
             "folder": str(config.folder),
             "files": found.files,

@@ -18,7 +18,7 @@ from backtest.report import charts
 from backtest.report.page import Cell, Tile, render
 from backtest.words import bands, delay, false_alerts_a_day, figure, rule
 from stream_app.pipeline import Model
-from whirr.durations import spoken
+from whirr.durations import as_duration
 
 SHOWN: Final = 4  # misses, and false alarms, with their spectrograms
 NAMED: Final = 50  # files that were not used
@@ -97,7 +97,7 @@ def _metric_tile(result: Evaluation, name: str) -> Tile:
 
 def _false_alerts_tile(figures: AlertFigures) -> Tile:
     """Return false alerts a day with their interval; from less than a day, the count that there was."""
-    heard = f"{figures.false_alerts} in {spoken(figures.normal_s)} of normal signal"
+    heard = f"{figures.false_alerts} in {as_duration(figures.normal_s)} of normal signal"
     a_day, interval = figures.false_alerts_a_day, figures.false_alerts_a_day_interval
     if a_day is None or interval is None:
         return Tile("false alerts", "-", "no normal signal")
@@ -152,7 +152,7 @@ def _alerts(one: MachineResult) -> Row:
     return {
         "fault": Cell(found + before, kind="bad" if found == "missed" else ""),
         "delay": delay(figures.delay_s_median),
-        "false alerts": f"{figures.false_alerts} in {spoken(figures.normal_s)}",
+        "false alerts": f"{figures.false_alerts} in {as_duration(figures.normal_s)}",
         "a day (95 %)": Cell(false_alerts_a_day(figures), "" if figures.enough else "too short to tell"),
         "incident open": Cell(
             f"{_share(figures.anomalous_open_share)} of fault", f"{_share(figures.normal_open_share)} of normal"

@@ -27,7 +27,7 @@ from schemas import Band
 from schemas.errors import RecordingError
 from schemas.times import parse_rfc3339
 from stream_app.pipeline import Router
-from whirr.durations import spoken
+from whirr.durations import as_duration
 from whirr.terminal import printable
 
 MOMENTS: Final = 24  # a page of some megabytes, which a phone can open
@@ -165,7 +165,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[Tile]:
     told = f"median delay {delay(summary['delay_s_median'])}" if summary["faults"] else "no fault is labelled"
     unused = summary["dead_letters"]
     return [
-        Tile("files", f"{summary['files']:,}", f"{summary['frames']:,} frames, {spoken(summary['audio_s'])}"),
+        Tile("files", f"{summary['files']:,}", f"{summary['frames']:,} frames, {as_duration(summary['audio_s'])}"),
         Tile("faults found", faults, told),
         Tile("false alerts", _count(summary["false_alerts"]), f"of {summary['incidents']} incidents"),
         _auc_tile(summary),

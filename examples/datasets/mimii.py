@@ -25,7 +25,6 @@ from whirr.outputs import replacing
 PUBLISHER: Final = "https://zenodo.org"
 RECORD: Final = "3384388"
 KINDS: Final = ("fan", "pump", "slider", "valve")
-NOISE_DB: Final = (-6, 0, 6)
 LICENCE: Final = (
     "MIMII by Hitachi, Ltd. (Purohit, Tanabe, Ichige, Endo, Nikaido, Suefusa, Kawaguchi 2019, "
     "doi:10.5281/zenodo.3384388), licensed under CC BY-SA 4.0. Credit its authors in what you publish, and share what "

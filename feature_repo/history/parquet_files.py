@@ -71,11 +71,6 @@ def files_of(folder: Path, day: date, prefix: str = "") -> list[Path]:
     return sorted(path for path in within.iterdir() if path.suffix == SUFFIX and path.name.startswith(prefix))
 
 
-def day_of_us(time_us: int) -> date:
-    """Return the day (UTC) of a time in microseconds since the epoch."""
-    return _EPOCH + timedelta(days=time_us // DAY_US)
-
-
 def today() -> date:
     """Return the day (UTC) that it is."""
     return datetime.now(UTC).date()

@@ -34,10 +34,6 @@ class History:
         """Return the days (UTC) that there are files of, oldest first."""
         return days_of(self.folder)
 
-    def is_empty(self) -> bool:
-        """Whether nothing was ever written."""
-        return not journals(self.folder) and not any(files_of(self.folder, day) for day in self.days())
-
     def rows(
         self,
         *,

@@ -78,7 +78,7 @@ class SilentStreams:
         self.few = max(1, summary_from // 10)
         self._schedules: dict[int, _Schedule] = {}
         self._to_sweep: dict[int, list[bytes]] = {}
-        self._told: deque[tuple[int, int]] = deque()
+        self._reported: deque[tuple[int, int]] = deque()
         self._joined_us: dict[str, int] = {}
         self._closed: set[str] = set()
         self._open: str | None = None
@@ -136,15 +136,15 @@ class SilentStreams:
 
     def needs_summary(self, count: int, now_us: int) -> bool:
         """Return whether ``count`` streams that have fallen silent are to be reported together."""
-        while self._told and now_us - self._told[0][0] > WINDOW_US:
-            self._told.popleft()
+        while self._reported and now_us - self._reported[0][0] > WINDOW_US:
+            self._reported.popleft()
         if count <= self.few:
             return False
-        return self.open_summary(now_us) is not None or count + sum(n for _, n in self._told) >= self._summary_from
+        return self.open_summary(now_us) is not None or count + sum(n for _, n in self._reported) >= self._summary_from
 
     def note_alerts(self, count: int, now_us: int) -> None:
         """Note that so many streams were reported one by one."""
-        self._told.append((now_us, count))
+        self._reported.append((now_us, count))
 
     def open_summary(self, now_us: int) -> str | None:
         """Return the incident of many streams that others may still join, or None."""

@@ -54,7 +54,7 @@ def names(folder: Path, day: date = DAY) -> list[str]:
 
 def test_rows_can_be_read_at_once_and_become_one_file_a_day(tmp_path: Path):
     writer = HistoryWriter(tmp_path)
-    assert History(tmp_path).is_empty()
+    assert not History(tmp_path).days()
     writer.append([row("b", 1), row("a", 2, 2.5)])
     writer.append([row("a", 86_400.5, 3.0)])  # the next day
     expected = [("a", 2, 2.5), ("a", 86_400.5, 3.0), ("b", 1, 1.0)]

@@ -24,7 +24,7 @@ from backtest.replay.frame_records import records
 from backtest.replay.replay_options import START_US as PLAYED_US
 from backtest.replay.replay_options import ReplayConfig
 from backtest.score_store import ScoreStore, opened
-from backtest.scoring import pieces
+from backtest.scoring import frame_ranges
 from edge_agent import EdgeAgent, EdgeConfig, PlaybackTimes
 from edge_agent.sources import FolderSource
 from recordings import decode
@@ -99,7 +99,7 @@ def router_of(metadata: ModelMetadata) -> Any:
 
 def stored(store: ScoreStore, folder: Path, began_us: int) -> list[Cut]:
     """What is scored of the recordings in a store."""
-    cuts = [one for piece in pieces(store, str(folder)) for one in records(piece)]
+    cuts = [one for part in frame_ranges(store, str(folder)) for one in records(part)]
     assert [one.number for one in cuts] == list(range(len(cuts)))
     return [_parsed(one.record, began_us) for one in cuts if one.record is not None]
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backtest.replay.frame_records import Piece, kind_of, records
+from backtest.replay.frame_records import FrameRange, kind_of, records
 from backtest.replay.record import record
 from edge_agent.block import Block
 from edge_agent.sources import FolderSource
@@ -84,11 +84,11 @@ def as_replayed(path: Path) -> np.ndarray:
     kind = kind_of(path, path.stat().st_size, info)
     for frame_s in (FRAME_S, 60.0):
         frames = frame_count(info.samples, info.rate_hz, frame_s)
-        piece = Piece(
+        part = FrameRange(
             1, str(path.parent), path.name, kind, 1, "pump-1", "mic", 0, info.rate_hz, info.channels, info.samples,
             frame_s, frames, 0, frames,
         )  # fmt: skip
-        cuts = list(records(piece))
+        cuts = list(records(part))
         problems = {one.problem for one in cuts if one.record is None}
         if problems:
             raise RecordingError(str(problems))
@@ -273,11 +273,11 @@ _LIST = chunk(b"LIST", b"INFOISFT\x04\0\0\0whir")
 )
 def test_what_of_a_file_is_not_read_is_said(tmp_path: Path, name: str, value: bytes, unread: int | None) -> None:
     path = _written(tmp_path, name, value)
-    doubt = recording_info(path).doubt
+    warning = recording_info(path).warning
     if unread == 0:
-        assert doubt is None
+        assert warning is None
     else:
-        said = re.match(r"(\d+) bytes after the data that the header states are not read", doubt or "")
+        said = re.match(r"(\d+) bytes after the data that the header states are not read", warning or "")
         assert said is not None
         assert int(said[1]) == unread if unread else len(LONG_FLAC) // 3 < int(said[1]) < len(LONG_FLAC) // 2
     np.testing.assert_array_equal(as_read(path), decode(value).samples)
@@ -311,8 +311,8 @@ def test_what_of_other_files_is_not_read_is_said(
     info = recording_info(path)
     assert info.samples == samples
     np.testing.assert_array_equal(as_read(path)[0], AS_16[:samples])
-    assert (info.doubt or "").startswith(f"{unread} bytes after the data" if unread else "")
-    assert bool(info.doubt) is bool(unread)
+    assert (info.warning or "").startswith(f"{unread} bytes after the data" if unread else "")
+    assert bool(info.warning) is bool(unread)
 
 
 def test_a_header_that_claims_gigabytes_costs_no_memory(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 def test_frames_of_all_recordings_come_in_the_order_of_time(plant: Path, tmp_path: Path, champions: Champions):
     with opened(tmp_path / "out", {}) as store:
         Finder(ReplayConfig(folder=plant, out=tmp_path / "out"), store, champions.router, lambda _: None).find()
-        found = [(due.recorded_us, due.piece.machine) for due in in_time_order(store, str(plant))]
+        found = [(due.recorded_us, due.part.machine) for due in in_time_order(store, str(plant))]
     assert found == sorted(found)
     assert len(found) == 2 * 16
 

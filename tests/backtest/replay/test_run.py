@@ -13,7 +13,7 @@ from backtest.replay.replay_options import ReplayConfig
 from backtest.replay.routing import identity, load
 from backtest.replay.run import ReplayObserver, replay
 from backtest.score_store import StoredCounts, opened
-from backtest.scoring import ScoredBatch, pieces
+from backtest.scoring import ScoredBatch, frame_ranges
 from commands._replay import notes
 from schemas import Alert, DeadLetter, FrameRecord, Score, parse_frame
 from schemas.errors import RecordingError, SettingsError
@@ -47,7 +47,7 @@ def frames_of(folder: Path, out: Path, champions: Champions) -> list[FrameRecord
     config = ReplayConfig(folder=folder, out=out)
     with opened(out, {**config.what_scores_depend_on, "model": identity(champions)}) as store:
         Finder(config, store, champions.router, lambda _: None).find()
-        found = [cut.record for piece in pieces(store, str(folder)) for cut in records(piece)]
+        found = [cut.record for piece in frame_ranges(store, str(folder)) for cut in records(piece)]
     sent = [record for record in found if record is not None]
     return sorted(sent, key=lambda record: (parse_frame(record).stream, parse_frame(record).recorded_us))
 

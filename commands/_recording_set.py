@@ -10,7 +10,7 @@ from recordings.find import Problem
 from trainer.feature_choice import Choice
 from trainer.recording_set import RecordingSet, unusable
 from trainer.screening import LeftOut
-from whirr.durations import spoken
+from whirr.durations import as_duration
 
 NAMED = 5  # files that can't be used, and machines, that are shown by name
 
@@ -26,7 +26,7 @@ def found_lines(found: RecordingSet) -> list[str]:
     machines = [f"{machine} {count}" for machine, count in found.machines.items() if machine is not None]
     named = f": {', '.join(machines[:NAMED])}{', …' if len(machines) > NAMED else ''}" if machines else ""
     whose = f" of {len(machines)} machine{'s' * (len(machines) != 1)}" if machines else ""
-    lines = [f"data       {len(found.recordings)} recordings{whose}, {spoken(found.duration_s)}{named}"]
+    lines = [f"data       {len(found.recordings)} recordings{whose}, {as_duration(found.duration_s)}{named}"]
     if found.left_out:
         lines.append(f"           left out: {', '.join(f'{count} {what}' for what, count in found.left_out)}")
     if len(found.rates_hz) > 1:
