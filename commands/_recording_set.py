@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -51,10 +52,10 @@ def warn_of(problems: Sequence[Problem]) -> None:
     if len(problems) > NAMED:
         reasons: Counter[str] = Counter()
         for problem in problems:
-            reasons[problem.reason.partition(" (")[0].partition(":")[0]] += problem.count
-        print_warning(
-            f"{unusable(problems)} files not used: {', '.join(f'{n} {why}' for why, n in reasons.most_common(3))}"
-        )
+            reasons[re.split(r" \(|[:;]", problem.reason)[0]] += problem.count
+        told = ", ".join(f"{why} ({count} file{'s' * (count != 1)})" for why, count in reasons.most_common(3))
+        often = "Why" if len(reasons) <= 3 else "Most often"
+        print_warning(f"{unusable(problems)} files in all are not used. {often}: {told}")
 
 
 def warn_of_screening(left_out: Sequence[LeftOut], remarks: Sequence[Problem]) -> None:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands._output import print_warning
+from schemas.errors import SettingsError
 from whirr.options import option
+from whirr.outputs import check_folder
 from whirr.settings import Route, Settings
 
 if TYPE_CHECKING:
@@ -69,6 +71,25 @@ class Models:
 def _rules(routes: Sequence[Route]) -> list[Route]:
     """Return routes without what names their model."""
     return [route.model_copy(update={"model": ""}) for route in routes]
+
+
+def check_out(out: Path, folder: Path) -> None:
+    """Look at a folder of results before the work begins: what is written there is not for whoever reads recordings.
+
+    Raises:
+        SettingsError: Nothing can be written there, or it is the folder of the recordings.
+    """
+    check_folder(out, "--out")
+    if out.resolve() == folder.resolve():
+        raise SettingsError(
+            f"--out is {str(out)!r}, the folder of the recordings, where results would be taken for some; expected "
+            "another one"
+        )
+    if out.resolve().is_relative_to(folder.resolve()):
+        print_warning(
+            f"--out {str(out)!r} lies in the folder of the recordings: whoever reads that later finds the tables of "
+            "results among them; better is a folder beside it"
+        )
 
 
 def end_as_interrupted() -> None:

@@ -13,9 +13,10 @@ import typer
 from backtest.replay.replay_options import ReplayConfig
 from commands._options import AsJson, Bootstrap, FramesTopic, speed_of, takes
 from commands._output import print_json, print_line
-from commands._recordings import Models, Speed, end_as_interrupted
+from commands._recordings import Models, Speed, check_out, end_as_interrupted
 from schemas.errors import ReplayFailed
-from whirr.outputs import check_folder
+from whirr.settings import Settings
+from whirr.topics import admin_client
 
 if TYPE_CHECKING:
     from backtest.replay.compare import Comparison
@@ -47,10 +48,11 @@ def compare(
     from commands._publishing import bar, print_published, send
     from commands._replay import PrintingReplayObserver, print_replay
 
-    check_folder(config.out, "--out")
+    check_out(config.out, config.folder)
     end_as_interrupted()
     settings = models.settings(kafka_bootstrap_servers=bootstrap, frames_topic=topic)
     times_as_fast = speed_of(speed)
+    asyncio.run(_reach(settings))  # before an hour is spent on a replay
     champions = models.load(settings)
     with PrintingReplayObserver(quiet=as_json) as observer:
         summary = run_replay(config, champions, observer)
@@ -75,6 +77,11 @@ def compare(
         comparing.check_equal(result)
     except ReplayFailed as error:
         raise ReplayFailed(f"{error}; see {path}") from None
+
+
+async def _reach(settings: Settings) -> None:
+    async with admin_client(settings):
+        pass
 
 
 def _print_comparison(result: Comparison, path: Path) -> None:

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from commands._options import AsJson, Bootstrap, FramesTopic, SpoolDir, speed_of, start_us_of, takes
 from commands._output import print_json, print_line, print_warning
 from commands.edge_status import EdgeCommand
+from edge_agent import (
+    EdgeAgent,
+    EdgeConfig,
+    FrameOptions,
+    LiveTimes,
+    PlaybackTimes,
+    Summary,
+    SystemClock,
+    sources,
+)
+from edge_agent.block import Source
+from edge_agent.publisher import KafkaSink
+from edge_agent.simulator import PlantOptions
+from edge_agent.timeline import Timeline
+from recordings import KINDS
 from schemas.errors import SettingsError
 from whirr.options import option
 from whirr.recording_options import Columns, OnError
-
-if TYPE_CHECKING:
-    from edge_agent import EdgeAgent, EdgeConfig, Summary
-    from edge_agent.block import Source
-    from edge_agent.timeline import Timeline
+from whirr.settings import load_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
-    """Where the signal comes from, and when it was recorded."""
+    """Where the signal comes from, when it was recorded, and whether its frames are kept on disk."""
 
+    paths: Annotated[
+        tuple[Path, ...], option(f"folders or files: {KINDS}", argument=True, repeated=True, metavar="PATHS")
+    ] = ()
     stdin: Annotated[bool, option("raw PCM on standard input: arecord -t raw … |")] = False
     sound_card: Annotated[bool, option("record from a sound card (extra: audio)")] = False
     simulate: Annotated[str | None, option("simulate this machine of the plant", metavar="MACHINE")] = None
@@ -50,47 +64,29 @@ class Signal:
         ),
     ] = "S16_LE"
     device: Annotated[str | None, option("sound card, by number or name; default: the system's")] = None
-    plant: Annotated[str, option("plant of the simulated machine")] = "default"
-    seed: Annotated[int, option("seed of the simulator", ge=0)] = 0
-    seconds: Annotated[float, option("length of the simulated run; its faults are laid out over it", ge=10)] = 180
+    simulated: PlantOptions = field(default_factory=PlantOptions)
     columns: Columns = ()
     on_error: OnError = "skip"
     order: Annotated[
         Literal["number", "name"], option("sort a folder by the numbers in its files' names, or by plain name")
     ] = "number"
-
-
-@takes(Signal, panel="Signal")
-def edge(
-    choice: Signal,
-    *,
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Folders or files: .wav .flac .ogg .mp3, tables .csv .tsv .txt .mat …", show_default=False),
-    ] = None,
-    source: Annotated[str | None, typer.Option(help="Name of the sensor, if the machine has several.")] = None,
-    frame_s: Annotated[float, typer.Option(help="Length of a frame in seconds, 0.1 to 60.")] = 1.0,
-    file_format: Annotated[
-        Literal["flac", "wav"], typer.Option("--format", help="Encoding of frames; 32 bit and float are always WAV.")
-    ] = "flac",
-    bootstrap: Bootstrap = None,
-    topic: FramesTopic = None,
-    buffer_mb: Annotated[float, typer.Option(min=1, help="Most megabytes that wait in memory.")] = 64,
     spool: Annotated[
         bool | None,
-        typer.Option(
-            "--spool/--no-spool",
-            help="Write frames to disk before they are sent; default: for --stdin and --sound-card, whose signal can't "
-            "be had again.",
-            show_default=False,
+        option(
+            "write frames to disk before they are sent; default: for --stdin and --sound-card, whose signal can't be "
+            "had again"
         ),
-    ] = None,
+    ] = None
+
+
+@takes(Signal, FrameOptions, panel="Signal")
+def edge(
+    choice: Signal,
+    frames: FrameOptions,
+    *,
+    bootstrap: Bootstrap = None,
+    topic: FramesTopic = None,
     spool_dir: SpoolDir = None,
-    flush_s: Annotated[float, typer.Option(min=0, help="After Ctrl-C or SIGTERM, seconds to send what waits.")] = 10,
-    give_up_s: Annotated[
-        float | None,
-        typer.Option(min=0, help="Fail after so long without an answer; default: try for ever.", show_default=False),
-    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Publish one machine's signal as frames to Kafka, in order, until the broker has acknowledged each.
@@ -101,28 +97,19 @@ def edge(
 
     `whirr edge status` tells what waits in the spool; a folder of that name is ./status.
     """
-    from edge_agent import EdgeAgent, EdgeConfig
-    from edge_agent.publisher import KafkaSink
-    from whirr.settings import load_settings
-
     settings = load_settings(kafka_bootstrap_servers=bootstrap, frames_topic=topic, edge_spool_dir=spool_dir)
-    spooled = choice.stdin or choice.sound_card if spool is None else spool
+    spooled = choice.stdin or choice.sound_card if choice.spool is None else choice.spool
     config = EdgeConfig(
-        machine_id=_machine_id(choice, paths or []),
+        machine_id=_machine_id(choice),
         bootstrap=settings.bootstrap,
         topic=settings.frames_topic,
-        source=source,
-        frame_s=frame_s,
-        file_format=file_format,
-        buffer_bytes=int(buffer_mb * 1_000_000),
         spool_dir=settings.edge_spool_dir if spooled else None,
         spool_bytes=int(settings.edge_spool_mb * 1_000_000),
         backlog_bytes_per_s=settings.edge_backlog_kb_s * 1000,
-        flush_s=flush_s,
-        give_up_s=give_up_s,
+        **asdict(frames),
     )
     _log_to_stderr(settings.log_level)
-    made = _source(choice, paths or [])
+    made = _source(choice)
     sink = KafkaSink(settings.bootstrap, settings.frames_topic, settings)
     agent = EdgeAgent(config, made, _timeline(choice, made), sink=sink)
     _run(agent, config, as_json)
@@ -132,20 +119,18 @@ app = typer.Typer(add_completion=False)
 app.command("edge", cls=EdgeCommand)(edge)
 
 
-def _machine_id(choice: Signal, paths: list[Path]) -> str:
+def _machine_id(choice: Signal) -> str:
     """Return whose frames they are; also check that exactly one source is given."""
-    given = [bool(paths), choice.stdin, choice.sound_card, choice.simulate is not None]
+    given = [bool(choice.paths), choice.stdin, choice.sound_card, choice.simulate is not None]
     if sum(given) != 1:
         raise SettingsError(f"{sum(given)} sources are given; expected one of PATHS, --stdin, --sound-card, --simulate")
     if choice.machine is not None:
         return choice.machine
     if choice.simulate is not None:
         return choice.simulate
-    if not paths:
+    if not choice.paths:
         raise SettingsError("--stdin and --sound-card need --machine")
-    from edge_agent.sources import folder_machine_id
-
-    names = {folder_machine_id(path) for path in paths}
+    names = {sources.folder_machine_id(path) for path in choice.paths}
     machine = names.pop()
     if names or machine is None:
         whose = ", ".join(sorted(name or "nobody" for name in {*names, machine}))
@@ -153,23 +138,19 @@ def _machine_id(choice: Signal, paths: list[Path]) -> str:
     return machine
 
 
-def _source(choice: Signal, paths: list[Path]) -> Source:
-    from edge_agent import sources
-
-    if paths:
+def _source(choice: Signal) -> Source:
+    if choice.paths:
         return sources.FolderSource(
-            paths,
+            choice.paths,
             loop=choice.loop,
             on_error=choice.on_error,
             order=choice.order,
             columns=choice.columns,
         )
     if choice.simulate is not None:
-        from edge_agent.simulator import make_plant
-
-        plant = make_plant(choice.plant, seconds=choice.seconds)
-        simulated = plant.machine(choice.simulate, seed=choice.seed, rate_hz=choice.rate)
-        return sources.SimulatedSource(simulated, seconds=None if choice.loop else choice.seconds)
+        simulated = choice.simulated
+        machine = simulated.make().machine(choice.simulate, seed=simulated.seed, rate_hz=choice.rate)
+        return sources.SimulatedSource(machine, seconds=None if choice.loop else simulated.seconds)
     if choice.sound_card:
         return sources.SoundCardSource(choice.device, rate_hz=choice.rate or 16_000, channels=choice.channels)
     if choice.rate is None:
@@ -184,8 +165,6 @@ def _source(choice: Signal, paths: list[Path]) -> Source:
 
 
 def _timeline(choice: Signal, source: Source) -> Timeline:
-    from edge_agent import LiveTimes, PlaybackTimes, SystemClock
-
     if source.live:
         if choice.speed != "1" or choice.start is not None or choice.loop:
             raise SettingsError("--speed, --start and --loop are for folders and the simulator; live signal is now")

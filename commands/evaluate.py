@@ -26,7 +26,7 @@ def evaluate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score labelled recordings (.wav .flac .ogg .mp3) as a worker would, and say how well it went.
+    """Score labelled recordings as a worker would, and say how well it went.
 
     Words in names label recordings (normal, ok, healthy; anomaly, abnormal, fault and their like), and so do folders
     named for a label; what is unclear is named and not used. Folders named "train" are left out. Both thresholds are

@@ -13,9 +13,9 @@ import typer
 
 from commands._options import AsJson, start_us_of, takes
 from commands._output import print_json, print_warning
+from commands._recordings import check_out
 from schemas.errors import SettingsError
 from trainer.train_options import ExtractConfig
-from whirr.outputs import check_folder
 from whirr.settings import load_settings
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def features(
 ) -> None:
     """Write spectrograms (spectrograms.npy) and the 13 statistics of each frame (statistics.parquet and .csv).
 
-    All recordings are taken, normal or not: .wav .flac .ogg .mp3. What suits the data is chosen, as by `whirr train`,
+    All recordings are taken, normal or not. What suits the data is chosen, as by `whirr train`,
     and printed, unless an option says otherwise. OUT/features.json says how the files were made.
 
     With --to-feast the feature store's history gets a row for each frame, with the time of the recording;
@@ -62,7 +62,7 @@ def features(
     if start is not None and not to_feast:
         raise SettingsError(f"--start is {start!r}; expected --to-feast with it")
     if out is not None:
-        check_folder(out, "--out")
+        check_out(out, config.folder)
     start_us = None if start is None else start_us_of(start)
     if to_feast:  # before an hour is spent on features whose times are not known
         columns = config.columns

@@ -12,9 +12,9 @@ from typer.core import TyperCommand
 from backtest.replay.replay_options import ReplayConfig
 from commands._options import AsJson, takes
 from commands._output import print_warning
-from commands._recordings import FailIf, Models, end_as_interrupted
+from commands._recordings import FailIf, Models, check_out, end_as_interrupted
 from schemas.errors import SettingsError
-from whirr.outputs import check_file, check_folder
+from whirr.outputs import check_file
 
 # What `whirr replay` did until 0.1, and which command does it now.
 _MOVED = {
@@ -55,7 +55,7 @@ def replay(
     from backtest.replay.run import replay as run_replay
     from commands._replay import PrintingReplayObserver, conclude
 
-    check_folder(config.out, "--out")
+    check_out(config.out, config.folder)
     if report is not None:
         check_file(report, "--report")
     gates = [parse_gate(text) for text in fail_if or ()]

@@ -3,67 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 
-import typer
-
-from commands._options import AsJson
+from commands._options import AsJson, takes
 from commands._output import cell, print_json, print_line, stderr, stdout
-
-if TYPE_CHECKING:
-    from edge_agent.simulator import Plant, WrittenRecording
+from edge_agent.simulator import Plant, SimulateConfig, WrittenRecording, write_plant
 
 
-def simulate(
-    *,
-    out: Annotated[Path, typer.Option(help="Folder to write to; must be new or empty.", show_default=False)],
-    plant: Annotated[
-        str,
-        typer.Option(
-            help="default (seven machines with microphones, 16 kHz) or accelerometers (two, three axes, 200 Hz)."
-        ),
-    ] = "default",
-    seed: Annotated[int, typer.Option(min=0, help="The same seed and options write the same bytes.")] = 0,
-    seconds: Annotated[float, typer.Option(help="Length of the test run that faults develop in.")] = 180.0,
-    train_seconds: Annotated[float, typer.Option(help="Length of the healthy run to train on.")] = 120.0,
-    recording_s: Annotated[float, typer.Option(help="Length of one recording in seconds.")] = 10.0,
-    rate: Annotated[int | None, typer.Option(min=100, help="Samples a second; default: the plant's own.")] = None,
-    file_format: Annotated[Literal["wav", "flac"], typer.Option("--format", help="File format, 16 bit.")] = "wav",
-    as_json: AsJson = False,
-) -> None:
+@takes(SimulateConfig)
+def simulate(config: SimulateConfig, *, as_json: AsJson = False) -> None:
     """Write OUT/<machine>/train and OUT/<machine>/test, with OUT/truth.json and OUT/truth.csv beside them.
 
     In the test run faults begin and grow at known times; sort the recordings by the number in their names.
     """
-    from edge_agent.simulator import make_plant, write_plant
-
-    made = make_plant(plant, seconds=seconds)
     with stderr.status("simulating …") as status:
-        written = write_plant(
-            made,
-            out,
-            seed=seed,
-            train_seconds=train_seconds,
-            recording_s=recording_s,
-            rate_hz=rate,
-            file_format=file_format,
-            progress=lambda machine_id: status.update(f"simulating {machine_id} …"),
-        )
+        written = write_plant(config, lambda machine_id: status.update(f"simulating {machine_id} …"))
     if as_json:
-        print_json(_summary(made, out, seed, written))
+        print_json(_summary(config, written))
     else:
-        _print_table(made, out, written)
+        _print_table(config.make(), config.out, written)
 
 
-def _summary(plant: Plant, out: Path, seed: int, written: list[WrittenRecording]) -> dict[str, Any]:
+def _summary(config: SimulateConfig, written: list[WrittenRecording]) -> dict[str, Any]:
+    machines = config.make().machines
     return {
-        "out": str(out),
-        "plant": plant.name,
-        "seed": seed,
-        "seconds": plant.seconds,
+        "out": str(config.out),
+        "plant": config.plant,
+        "seed": config.seed,
+        "seconds": config.seconds,
         "recordings": len(written),
-        "machines": [spec.machine_id for spec in plant.machines],
-        "faulty": {spec.machine_id: spec.faults[0].kind for spec in plant.machines if spec.faults},
+        "machines": [spec.machine_id for spec in machines],
+        "faulty": {spec.machine_id: spec.faults[0].kind for spec in machines if spec.faults},
     }
 
 

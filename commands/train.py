@@ -39,7 +39,7 @@ def train(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a detector on normal recordings (.wav .flac .ogg .mp3) and write one ONNX file.
+    """Train a detector on normal recordings and write one ONNX file.
 
     What suits the data is chosen, and printed, unless an option says otherwise. The last fifth of each machine's
     recordings, in the order of their names, is held out for the thresholds. What is labelled as an anomaly, by a word

@@ -3,7 +3,16 @@
 It needs numpy, soundfile and aiokafka, and nothing of what the worker or the trainer need.
 """
 
-from edge_agent.agent import EdgeAgent, EdgeConfig, Summary, run_edge
+from edge_agent.agent import EdgeAgent, EdgeConfig, FrameOptions, Summary, run_edge
 from edge_agent.timeline import LiveTimes, PlaybackTimes, SystemClock
 
-__all__ = ["EdgeAgent", "EdgeConfig", "LiveTimes", "PlaybackTimes", "Summary", "SystemClock", "run_edge"]
+__all__ = [
+    "EdgeAgent",
+    "EdgeConfig",
+    "FrameOptions",
+    "LiveTimes",
+    "PlaybackTimes",
+    "Summary",
+    "SystemClock",
+    "run_edge",
+]

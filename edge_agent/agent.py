@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from edge_agent.block import Block, Source
 from edge_agent.framer import Framer, FrameSamples
@@ -17,43 +18,53 @@ from edge_agent.timeline import Clock, SystemClock, Timeline
 from recordings.encode import FileFormat, check_fits, encode
 from recordings.samples import SignalFormat
 from schemas.errors import ServiceUnavailable
-from schemas.frame import check_stream, frame_headers
+from schemas.frame import MAX_FRAME_S, MIN_FRAME_S, check_stream, frame_headers
 from schemas.times import format_rfc3339
+from whirr.options import option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EdgeConfig:
-    """What an agent does.
+class FrameOptions:
+    """How a signal becomes frames, and how hard they are sent."""
+
+    source: Annotated[str | None, option("name of the sensor, if the machine has several", "Frames")] = None
+    frame_s: Annotated[float, option("length of a frame in seconds", "Frames", ge=MIN_FRAME_S, le=MAX_FRAME_S)] = 1.0
+    file_format: Annotated[
+        FileFormat, option("encoding of frames; 32 bit and float are always WAV", "Frames", name="format")
+    ] = "flac"
+    buffer_mb: Annotated[float, option("most megabytes that wait in memory", "Frames", ge=1)] = 64.0
+    flush_s: Annotated[float, option("after Ctrl-C or SIGTERM, seconds to send what waits", "Frames", ge=0)] = 10.0
+    give_up_s: Annotated[
+        float | None, option("fail after so many seconds without an answer; default: try for ever", "Frames", ge=0)
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeConfig(FrameOptions):
+    """What an agent does, besides its options.
 
     Attributes:
         machine_id: Key of its frames.
         bootstrap, topic: Where they go.
-        source: Name of the sensor (``ce_source``), or None for a machine's only one.
-        frame_s: Length of a frame in seconds.
-        file_format: What frames are encoded as, where that is without loss.
-        buffer_bytes: Most that waits in memory: for the broker, or with a spool for a disk that takes nothing.
         spool_dir: Where frames wait on disk, a folder for each machine and source; None to keep them in memory.
         spool_bytes: Most that waits there.
         backlog_bytes_per_s: Most that what waited in the spool may take of the link; None for no limit.
-        flush_s: How long a stopped agent goes on trying to send what waits.
-        give_up_s: Fail after so long without an acknowledgement; None to go on for ever.
     """
 
     machine_id: str
     bootstrap: str
     topic: str = "vibration-frames"
-    source: str | None = None
-    frame_s: float = 1.0
-    file_format: FileFormat = "flac"
-    buffer_bytes: int = 64 * 1024 * 1024
     spool_dir: Path | None = None
     spool_bytes: int = 1_000_000_000
     backlog_bytes_per_s: float | None = None
-    flush_s: float = 10.0
-    give_up_s: float | None = None
 
     def __post_init__(self) -> None:
         check_stream(self.machine_id, self.source)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Most that waits in memory: for the broker, or with a spool for a disk that takes nothing."""
+        return int(self.buffer_mb * 1_000_000)
 
 
 @dataclass(slots=True, kw_only=True)

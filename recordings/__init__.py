@@ -8,6 +8,7 @@ from recordings.frames import FRAME_COST, container, decode, decode_cost
 from recordings.notes import Notes
 from recordings.recording import (
     AUDIO_SUFFIXES,
+    KINDS,
     SUFFIXES,
     RecordingFile,
     is_recording,
@@ -20,6 +21,7 @@ from recordings.tables import TABLE_SUFFIXES, is_table
 __all__ = [
     "AUDIO_SUFFIXES",
     "FRAME_COST",
+    "KINDS",
     "SAMPLE_LIMIT",
     "SUFFIXES",
     "TABLE_SUFFIXES",

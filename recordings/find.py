@@ -198,7 +198,7 @@ def _file(
 
 def _folder_problem(entry: os.DirEntry[str], name: str, root: str, searched: set[tuple[int, int]]) -> Problem | None:
     if reason := _unfit(entry.name):
-        return Problem(printable(name), f"a folder: {reason}; rename it")
+        return Problem(printable(name), f"a folder {reason.replace('its', 'whose')}; rename it")
     if not entry.is_symlink():
         return None
     real = os.path.realpath(entry.path)

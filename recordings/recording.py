@@ -21,6 +21,7 @@ AUDIO_SUFFIXES: Final = (
     ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
 )  # fmt: skip
 SUFFIXES: Final = (*AUDIO_SUFFIXES, *TABLE_SUFFIXES)
+KINDS: Final = f"{' '.join(AUDIO_SUFFIXES)}, and tables of samples that state their rate ({' '.join(TABLE_SUFFIXES)})"
 _LOOKED_AT: Final = 1 << 20  # samples that are looked at for what seems wrong with them
 _LOUDEST: Final = 64.0  # floats beyond are hardly meant as shares of full scale
 _QUIET: Final = 1 << 23

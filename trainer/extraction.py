@@ -144,6 +144,7 @@ def extract_features(config: ExtractConfig, observer: ExtractionObserver | None 
     frame_s = frame_length(found, choice.features, config.frame_s)
     observer.on_features(choice, frame_s)
     problems: list[Problem] = []
+    config.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=config.out) as folder:
         counts = _write(Path(folder), found, choice.features, frame_s, problems, observer)
         found = found.without(problems, config.on_error)

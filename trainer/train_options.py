@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from recordings import KINDS
 from recordings.naming import Naming
 from schemas.errors import SettingsError
 from trainer.detector import CANDIDATES, DEFAULT, DETECTORS, find_detector
@@ -54,7 +55,13 @@ class ExtractConfig(RecordingOptions):
     """What to extract features from, and where to: see :func:`trainer.extraction.extract_features`."""
 
     folder: Annotated[
-        Path, option("folder of recordings; DIR/<machine>/… names the machines", "Data", argument=True, metavar="DIR")
+        Path,
+        option(
+            f"folder of recordings ({KINDS}); DIR/<machine>/… names the machines",
+            "Data",
+            argument=True,
+            metavar="DIR",
+        ),
     ]
     out: Annotated[Path | None, option("folder to write to; files of an earlier run are replaced", "Data")] = None
     zone: Zone = "UTC"
@@ -69,7 +76,9 @@ class ExtractConfig(RecordingOptions):
 class TrainConfig(RecordingOptions):
     """What to train on, and how: see :func:`trainer.train.train_model`."""
 
-    normal: Annotated[Path, option("folder of normal recordings; DIR/<machine>/… names the machines", "Data")]
+    normal: Annotated[
+        Path, option(f"folder of normal recordings ({KINDS}); DIR/<machine>/… names the machines", "Data")
+    ]
     out: Annotated[Path, option("the model file to write", "Data")]
     name: Annotated[
         str | None, option("the model's name; default: the file's", "Data", pattern=r"^[A-Za-z0-9._-]{1,128}$")

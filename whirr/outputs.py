@@ -38,10 +38,10 @@ def check_file(path: Path, option: str) -> None:
 
 
 def check_folder(path: Path, option: str) -> None:
-    """Make a folder that is to be written into, and try that files can be made there.
+    """Try that files can be made in a folder that is to be written into, and leave nothing behind.
 
     Args:
-        path: The folder.
+        path: The folder; whoever writes makes it.
         option: That names it, for the message.
 
     Raises:
@@ -50,8 +50,7 @@ def check_folder(path: Path, option: str) -> None:
     try:
         if path.exists() and not path.is_dir():
             raise SettingsError(f"{option} is {str(path)!r}, a file; expected a folder")
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=".whirr-", dir=path):
+        with _there(path), tempfile.NamedTemporaryFile(prefix=".whirr-", dir=path):
             pass
     except (OSError, ValueError) as error:
         raise SettingsError(f"{option} is {str(path)!r}, where no file can be written: {_reason(error)}") from None

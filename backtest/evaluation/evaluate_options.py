@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from recordings import KINDS
 from recordings.naming import Naming
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 from whirr.options import option
@@ -18,7 +19,9 @@ _RULE, _OUTPUT = "Alert rule", "Output"
 class EvaluateConfig:
     """What to evaluate, and how."""
 
-    folder: Annotated[Path, option("labelled recordings; DIR/<machine>/… names machines", argument=True, metavar="DIR")]
+    folder: Annotated[
+        Path, option(f"labelled recordings ({KINDS}); DIR/<machine>/… names machines", argument=True, metavar="DIR")
+    ]
     model: Annotated[Path, option("the model file")]
     labels: Labels = None
     machine: Machine = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+from recordings import KINDS
 from recordings.naming import Naming, zone_of
 from schemas.errors import SettingsError
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S, check_stream
@@ -26,7 +27,10 @@ class FolderOptions:
     """A folder, and how its recordings become frames."""
 
     folder: Annotated[
-        Path, option("recordings, in sub-folders too; DIR/<machine>/… names machines", argument=True, metavar="DIR")
+        Path,
+        option(
+            f"recordings ({KINDS}), in sub-folders too; DIR/<machine>/… names machines", argument=True, metavar="DIR"
+        ),
     ]
     frame_s: Annotated[
         float | None,

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal, get_args
 
 from edge_agent.simulator.machine import Machine
 from edge_agent.simulator.spec import Bearing, FaultSpec, Line, MachineSpec, Mode, OffPeriod
 from schemas.errors import SettingsError
+from whirr.options import option
 
-PLANTS = ("default", "accelerometers")
+PlantName = Literal["default", "accelerometers"]
+PLANTS: tuple[PlantName, ...] = get_args(PlantName)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantOptions:
+    """Which plant is simulated, and for how long."""
+
+    plant: Annotated[
+        PlantName,
+        option("default: seven machines with microphones, 16 kHz; accelerometers: two with three axes, 200 Hz"),
+    ] = "default"
+    seed: Annotated[int, option("of the simulator: the same seed and options give the same signal", ge=0)] = 0
+    seconds: Annotated[float, option("length of the simulated test run, over which its faults are laid out", ge=10)] = (
+        180.0
+    )
+
+    def make(self) -> Plant:
+        """Return the plant."""
+        return make_plant(self.plant, seconds=self.seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,16 +15,18 @@ import csv
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
 import soundfile
 
 from edge_agent.simulator.machine import Machine
-from edge_agent.simulator.plant import Plant
+from edge_agent.simulator.plant import Plant, PlantOptions
 from edge_agent.simulator.spec import MachineSpec
-from schemas.errors import RecordingError, SettingsError
+from schemas.errors import RecordingError
+from whirr import options
+from whirr.options import option
 from whirr.outputs import check_folder
 
 RUNNING_MARGIN_DB = 9.0  # a machine this far below its level is switched off
@@ -59,49 +61,40 @@ class WrittenRecording:
     level_dbfs: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """Where recordings go, how long they are, and what they are written as."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulateConfig(PlantOptions):
+    """What to simulate, and as which recordings."""
 
-    out: Path
-    recording_s: float
-    file_format: str
+    out: Annotated[Path, option("folder to write to; must be new or empty")]
+    train_seconds: Annotated[float, option("length of the healthy run to train on", ge=0)] = 120.0
+    recording_s: Annotated[float, option("length of one recording in seconds", ge=0.1)] = 10.0
+    rate_hz: Annotated[int | None, option("samples a second; default: the plant's own", name="rate", ge=100)] = None
+    file_format: Annotated[Literal["wav", "flac"], option("file format, 16 bit", name="format")] = "wav"
 
 
 def write_plant(
-    plant: Plant,
-    out: Path,
-    *,
-    seed: int = 0,
-    train_seconds: float = 120.0,
-    recording_s: float = 10.0,
-    rate_hz: int | None = None,
-    file_format: Literal["wav", "flac"] = "wav",
-    progress: Callable[[str], None] = lambda _machine_id: None,
+    config: SimulateConfig, progress: Callable[[str], None] = lambda _machine_id: None
 ) -> list[WrittenRecording]:
-    """Write a plant's recordings, ``truth.json`` and ``truth.csv`` below ``out``; the test run lasts ``plant.seconds``.
+    """Write a plant's recordings, ``truth.json`` and ``truth.csv`` below ``config.out``.
 
-    The same arguments write the same bytes.
+    The same options write the same bytes.
 
     Raises:
         RecordingError: ``out`` holds something already.
-        SettingsError: A length that gives no recording, or ``out`` can't be written to.
+        SettingsError: An option is out of range, or ``out`` can't be written to.
     """
-    if recording_s < 0.1 or train_seconds < 0:
-        raise SettingsError(
-            f"recordings are {recording_s} s of {train_seconds} s to train; expected at least 0.1 and 0"
-        )
+    options.check(config)
+    plant, out = config.make(), config.out
     _make_folder(out)
-    rate_hz = rate_hz or plant.rate_hz
-    form = _Form(out, recording_s, file_format)
+    rate_hz = config.rate_hz or plant.rate_hz
     written: list[WrittenRecording] = []
     for spec in plant.machines:
         progress(spec.machine_id)
-        healthy = plant.machine(spec.machine_id, seed=seed, rate_hz=rate_hz, healthy=True)
-        written += _write_run(healthy, "train", train_seconds, form)
-        tested = plant.machine(spec.machine_id, seed=seed, rate_hz=rate_hz)
-        written += _write_run(tested, "test", plant.seconds, form)
-    truth = _truth(plant, seed, rate_hz, train_seconds, recording_s)
+        healthy = plant.machine(spec.machine_id, seed=config.seed, rate_hz=rate_hz, healthy=True)
+        written += _write_run(healthy, "train", config.train_seconds, config)
+        tested = plant.machine(spec.machine_id, seed=config.seed, rate_hz=rate_hz)
+        written += _write_run(tested, "test", plant.seconds, config)
+    truth = _truth(plant, rate_hz, config)
     (out / "truth.json").write_bytes(orjson.dumps(truth, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     with (out / "truth.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(WrittenRecording.__dataclass_fields__), lineterminator="\n")
@@ -111,13 +104,14 @@ def write_plant(
 
 
 def _make_folder(out: Path) -> None:
-    check_folder(out, "out")
+    check_folder(out, "--out")
+    out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         raise RecordingError(f"{out} is not empty; expected a new or an empty folder")
 
 
 def _write_run(
-    machine: Machine, part: Literal["train", "test"], seconds: float, form: _Form
+    machine: Machine, part: Literal["train", "test"], seconds: float, form: SimulateConfig
 ) -> Iterator[WrittenRecording]:
     """Write the recordings of one run of one machine, and yield what each is."""
     spec, rate_hz = machine.spec, machine.rate_hz
@@ -164,15 +158,15 @@ def _describe(spec: MachineSpec, start_s: float, end_s: float) -> dict[str, Any]
     }
 
 
-def _truth(plant: Plant, seed: int, rate_hz: int, train_seconds: float, recording_s: float) -> dict[str, Any]:
+def _truth(plant: Plant, rate_hz: int, config: SimulateConfig) -> dict[str, Any]:
     """Return what ``truth.json`` says."""
     return {
         "plant": plant.name,
-        "seed": seed,
+        "seed": config.seed,
         "rate_hz": rate_hz,
         "seconds": plant.seconds,
-        "train_seconds": train_seconds,
-        "recording_s": recording_s,
+        "train_seconds": config.train_seconds,
+        "recording_s": config.recording_s,
         "machines": {spec.machine_id: machine_truth(spec, plant.seconds) for spec in plant.machines},
     }
 

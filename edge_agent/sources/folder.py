@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from edge_agent.block import Block
-from recordings import TABLE_SUFFIXES, Notes, RecordingFile, RecordingInfo, recording_info
+from recordings import KINDS, Notes, RecordingFile, RecordingInfo, recording_info
 from recordings.find import Problem, listed, printable
 from recordings.layout import home_machine
 from schemas.errors import RecordingError
@@ -61,10 +61,7 @@ class FolderSource:
         self._others_damaged = 0  # that are named by their number alone
         self.files = list(self._usable(found(paths, order)))
         if not self.files:
-            raise RecordingError(
-                f"no usable audio in {', '.join(map(str, paths))}; expected files such as .wav .flac .ogg .mp3, or "
-                f"tables of samples ({' '.join(TABLE_SUFFIXES)}) that state their rate"
-            )
+            raise RecordingError(f"no usable audio in {', '.join(map(str, paths))}; expected {KINDS}")
         self.formats = tuple(dict.fromkeys(file.info.format for file in self.files))
         self.duration_s: float | None = sum(file.info.samples / file.info.rate_hz for file in self.files)
 

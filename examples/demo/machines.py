@@ -9,7 +9,7 @@ from pathlib import Path
 
 import soundfile
 
-from edge_agent.simulator import MachineSpec, make_plant, write_plant
+from edge_agent.simulator import MachineSpec, SimulateConfig, write_plant
 from edge_agent.simulator.plant_recordings import machine_truth
 from recordings.find import Problem, checked_folder, sort_key, walk
 from recordings.naming import MetadataResolver, RecordingMetadata
@@ -56,9 +56,11 @@ def simulated(
     folder: Path, seconds: float, train_seconds: float, seed: int, progress: Callable[[str], None]
 ) -> list[DemoMachine]:
     """Simulate the default plant into ``folder`` and return its machines; two develop a fault, one is switched off."""
-    plant = make_plant(seconds=seconds)
-    write_plant(plant, folder, seed=seed, train_seconds=train_seconds, recording_s=RECORDING_S, progress=progress)
-    return [_simulated_machine(folder / spec.machine_id, spec, seconds) for spec in plant.machines]
+    config = SimulateConfig(
+        out=folder, seed=seed, seconds=seconds, train_seconds=train_seconds, recording_s=RECORDING_S
+    )
+    write_plant(config, progress)
+    return [_simulated_machine(folder / spec.machine_id, spec, seconds) for spec in config.make().machines]
 
 
 def _simulated_machine(folder: Path, spec: MachineSpec, seconds: float) -> DemoMachine:

@@ -25,6 +25,8 @@ from commands._config_file import NOT_IN_FILE, take_options
 from commands._options import why_refused
 from commands._recordings import Models
 from commands.edge import Signal
+from edge_agent import FrameOptions
+from edge_agent.simulator import SimulateConfig
 from schemas.errors import SettingsError
 from tests.helpers import run_whirr
 from trainer.train_options import ExtractConfig, TrainConfig, to_yaml
@@ -34,7 +36,8 @@ from whirr.settings import Route, Settings, load_settings
 COMMANDS = {
     "train": (TrainConfig,),
     "features": (ExtractConfig,),
-    "edge": (Signal,),
+    "edge": (Signal, FrameOptions),
+    "simulate": (SimulateConfig,),
     "evaluate": (EvaluateConfig,),
     "replay": (ReplayConfig, Models),
     "compare": (ReplayConfig, Models),

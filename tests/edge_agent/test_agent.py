@@ -164,7 +164,7 @@ async def test_a_live_source_outlasts_a_broker_that_is_away() -> None:
 
     sink, stop = Slow(), asyncio.Event()
     microphone = Microphone(*(noise(1000, seed=n) for n in range(10)))
-    agent = _agent(microphone, sink, LiveTimes(FakeClock()), buffer_bytes=7000)
+    agent = _agent(microphone, sink, LiveTimes(FakeClock()), buffer_mb=0.007)
     running = asyncio.create_task(agent.run(stop))
     await eventually_async(lambda: agent.summary().frames_sent + agent.summary().frames_dropped == 10)
     stop.set()
