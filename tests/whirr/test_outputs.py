@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from commands import run
+from commands import load_command, run
+from commands._recording_set import warn_of
+from commands._recordings import check_out
+from recordings import SUFFIXES
+from recordings.find import Problem
 from schemas.errors import SettingsError
 from tests.models import encoded, noise, tiny_model
 from whirr.outputs import check_file, check_folder, replacing
@@ -108,3 +112,66 @@ def test_a_command_says_so_before_it_works(
     assert printed.out == ""
     assert "'/proc/no" in printed.err
     assert "Traceback" not in printed.err
+
+
+@pytest.mark.parametrize(
+    ("command", "work"),
+    [
+        ("replay", "backtest.replay.routing.load"),
+        ("compare", "backtest.replay.routing.load"),
+        ("features", "trainer.extraction.find_recordings"),
+    ],
+)
+def test_results_do_not_go_among_recordings(
+    command: str, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "1.wav").write_bytes(encoded(noise(12.0)))
+    monkeypatch.setattr(work, lambda *_, **__: pytest.fail("it works before it looks"))
+    assert run([command, ".", "--out", str(tmp_path)]) == 2
+    assert "the folder of the recordings" in capsys.readouterr().err
+
+
+def test_results_inside_the_folder_of_recordings_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    check_out(tmp_path / "out", tmp_path)
+    assert "lies in the folder of the recordings" in " ".join(capsys.readouterr().err.split())
+    check_out(tmp_path / "out", tmp_path / "in")
+    assert not capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_looks_for_kafka_before_it_replays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "1.wav").write_bytes(encoded(noise(12.0)))
+    model = tiny_model(tmp_path / "tiny.onnx")
+    monkeypatch.setattr("backtest.replay.run.replay", lambda *_, **__: pytest.fail("it replays before it looks"))
+    options = ["--model", str(model), "--out", str(tmp_path / "new" / "out"), "--bootstrap", "127.0.0.1:1"]
+    assert run(["compare", str(tmp_path), *options]) == 3
+    assert "Kafka at 127.0.0.1:1 can't be reached" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_refused_checkpoints_leave_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "none").mkdir()
+    args = ["train", "--normal", str(tmp_path / "none"), "--no-mlflow", "--out", str(tmp_path / "m.onnx")]
+    assert run([*args, "--checkpoints", str(tmp_path / "checkpoints")]) == 2
+    assert "no audio" in capsys.readouterr().err
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_files_that_are_not_used_are_counted_in_a_sentence(capsys: pytest.CaptureFixture[str]):
+    problems = [Problem(f"{number}.wav", "its name holds a control character; rename it") for number in range(14)]
+    warn_of([*problems, Problem("a", "a folder whose name isn't UTF-8; rename it")])
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.endswith(
+        "15 files in all are not used. Why: its name holds a control character (14 files), a folder whose name isn't "
+        "UTF-8 (1 file)"
+    )
+
+
+@pytest.mark.parametrize("command", ["train", "features", "evaluate", "replay", "edge"])
+def test_every_kind_of_file_that_is_read_is_named_by_the_help(command: str):
+    named = " ".join(parameter.help or "" for parameter in load_command(command).params)
+    assert [suffix for suffix in SUFFIXES if f"{suffix} " not in named and f"{suffix})" not in named] == [".caf"]
+    assert ".caf, and tables" in named
