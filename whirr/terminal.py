@@ -119,11 +119,13 @@ def show_safely() -> None:
 
 def _print_unraisable(args: Any) -> None:
     """Print what was raised where nobody can catch it, but not of an event loop that Ctrl-C kept from being made."""
-    if getattr(args.object, "__qualname__", "") == "BaseEventLoop.__del__" and args.exc_type is AttributeError:
+    # Python 3.14 names the object in the message alone.
+    said = f"{args.err_msg or 'Exception ignored in'}{'' if args.object is None else f': {args.object!r}'}"
+    if "<function BaseEventLoop.__del__" in said and args.exc_type is AttributeError:
         return
     if sys.stderr is not None:
-        said = "".join(traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback))
-        sys.stderr.write(printable(f"{args.err_msg or 'Exception ignored in'}: {args.object!r}\n{said}", keep="\n"))
+        trace = "".join(traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback))
+        sys.stderr.write(printable(f"{said}\n{trace}", keep="\n"))
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:

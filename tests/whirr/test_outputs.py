@@ -50,7 +50,7 @@ def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path):
         ("/dev/null", "--out is '/dev/null', a device or pipe; expected a file"),
         ("/dev/null/m.onnx", "which can't be written: "),
         ("/tmp", "--out is '/tmp', a folder; expected a file"),
-        ("a\0b", "which can't be written: embedded null byte"),
+        ("a\0b", "which can't be written: .*embedded null"),
         ("n" * 300, "which can't be written: File name too long"),
     ],
 )
@@ -65,7 +65,7 @@ def test_a_file_that_cannot_be_written_is_refused(path: str, message: str):
         ("/proc/nothing", "--out is '/proc/nothing', where no file can be written: "),
         ("/dev/null", "--out is '/dev/null', a file; expected a folder"),
         ("/dev/null/here", "where no file can be written: "),
-        ("a\0b", "where no file can be written: embedded null byte"),
+        ("a\0b", "where no file can be written: .*embedded null"),
     ],
 )
 def test_a_folder_that_cannot_be_written_to_is_refused(path: str, message: str):
