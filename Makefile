@@ -95,7 +95,7 @@ bench-train: $(INSTALLED)-bench ## Time a training on 1,000 clips of ten seconds
 bench-feast: $(INSTALLED)-bench ## Measure the feature store: reads, writes, and what pushing costs a worker
 	@$(RUN) -W ignore -m benchmarks.features $(ARGS)
 
-quality: $(INSTALLED)-bench ## Train every detector on real recordings (ROOT=DIR) and print what it reaches
+quality: $(INSTALLED)-bench ## Train every detector on many machines (ROOT=DIR: real ones) and print what it reaches on others
 	@$(RUN) -W ignore -m benchmarks.quality $(if $(ROOT),--root "$(ROOT)") $(ARGS)
 
 chaos: $(INSTALLED)-dev ## Kill, pause and cut off all that can be while frames flow, and count (ARGS=--short: in minutes)

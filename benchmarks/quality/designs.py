@@ -1,0 +1,27 @@
+"""The designs that are compared: of each detector, by name, options of :class:`trainer.train_options.TrainConfig`.
+
+To try a design, add it here; ``make quality`` measures it on every row, chooses between a detector's designs on one
+half of the rows, and reports the chosen one on the other half. The first design of a detector is its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from trainer.detector import DETECTORS
+
+Design = Mapping[str, Any]
+
+DESIGNS: Final[Mapping[str, Mapping[str, Design]]] = MappingProxyType(
+    {
+        **{name: {"default": {}} for name in DETECTORS},
+        "auto": {
+            "default": {},
+            "mixtures": {"candidates": ("pooled_gmm", "flutter_gmm", "twfr_gmm")},
+            "nearest": {"candidates": ("pooled_nn", "flutter_nn")},
+            "plain": {"candidates": ("pooled", "pooled_nn")},
+        },
+    }
+)

@@ -1,0 +1,124 @@
+"""The rows: which recordings train a detector, which are normal and which anomalous, and the half that a row is in.
+
+A row is ``SET/MACHINE``, or ``SET/MACHINE:CONDITION`` where another condition than the published one counts as normal.
+Real recordings lie below a folder that is no part of the project, as ``ROOT/SET/MACHINE``; those of ``sim_…`` are made
+at run time (:mod:`benchmarks.quality.simulated`).
+
+Designs are chosen on one half and reported on the other. What was recorded on one rig is in one half, so no design
+is ever reported on a machine that it was chosen with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from benchmarks.quality.simulated import MADE, make
+from recordings.find import sort_key
+
+HALVES: Final = MappingProxyType(
+    {
+        "A": (
+            "motor/motor",
+            "motor/motor:c1",
+            "motor/motor:c2",
+            "motor/motor:c3",
+            "motor/motor:c4",
+            "femto/Bearing1_2",
+            "femto/Bearing2_2",
+            "femto/Bearing3_1",
+            "mimii_fan00/fan_id_00",
+            "sim_pump/cavitation",
+            "sim_fan/loose_part",
+            "sim_conveyor/misalignment",
+            "sim_conveyor/loads",
+        ),
+        "B": (
+            "fan_high/fan",
+            "fan_high/fan:weight",
+            "fan_moving/fan",
+            "fan_moving/fan:weight",
+            "car_idle/car01",
+            "car_idle/car01:coil",
+            "car_idle/car02",
+            "car_idle/car02:coil",
+            "sim_motor/outer_race",
+            "sim_gearbox/inner_race",
+            "sim_gearbox/loads",
+            "sim_compressor/loose_part",
+            "sim_accelerometer/imbalance",
+        ),
+    }
+)
+ROWS: Final = tuple(row for rows in HALVES.values() for row in rows)
+
+
+class Split(NamedTuple):
+    """Recordings to train on, and to test on; each in the order of recording."""
+
+    train: Sequence[Path]
+    normal: Sequence[Path]
+    anomalous: Sequence[Path]
+
+    def digest(self) -> str:
+        """Return what tells these recordings from others: a hash of their names and sizes."""
+        lines = [f"{path.name} {path.stat().st_size}" for part in self for path in (*part, Path())]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def half_of(row: str) -> str:
+    """Return the half that a row is in."""
+    return next(half for half, rows in HALVES.items() if row in rows)
+
+
+def is_here(row: str, root: Path) -> bool:
+    """Return whether a row's recordings are there, or can be made."""
+    return row in MADE or _folder(row, root).is_dir()
+
+
+def split(row: str, root: Path, made: Path) -> Split:
+    """Return a row's recordings.
+
+    Args:
+        row: One of :data:`ROWS`.
+        root: Folder of the real recordings.
+        made: Folder for the simulated ones; they are made if they aren't there.
+    """
+    if row in MADE:
+        folder = make(MADE[row], made)
+        return Split(*(_sorted(folder / part) for part in ("train", "normal", "anomalous")))
+    folder, condition = _folder(row, root), row.partition(":")[2]
+    if folder.parent.name == "femto":  # a run to failure: its first fifth is healthy, its last tenth is not
+        run = _sorted(folder)
+        return Split(run[: len(run) // 5], run[len(run) // 5 : len(run) // 2], run[-len(run) // 10 :])
+    test = _sorted(folder / "test")
+    normal, anomalous = ([path for path in test if path.name.startswith(kind)] for kind in ("normal", "anomaly"))
+    if not condition:
+        return Split(_sorted(folder / "train"), normal, anomalous)
+    own, trains = _of_condition(anomalous, condition)
+    others = [path for path in anomalous if path not in set(own)]
+    return Split(own[:trains], own[trains:], [*normal, *others])
+
+
+def _of_condition(anomalous: Sequence[Path], condition: str) -> tuple[list[Path], int]:
+    """Return the recordings of a condition, and how many of them, the first ones, train.
+
+    The split is by order, as the published ones are: a random split puts neighbours on both sides, and flatters.
+    """
+    if condition == "coil":  # the first of four recordings of 2 min trains, as it does of the normals
+        return list(anomalous), sum("_rec1_" in path.name for path in anomalous)
+    if condition == "weight":
+        return list(anomalous), len(anomalous) * 3 // 5
+    own = [path for path in anomalous if path.name.startswith(f"anomaly_{condition}_")]
+    return own, len(own) // 2
+
+
+def _folder(row: str, root: Path) -> Path:
+    return root / row.partition(":")[0]
+
+
+def _sorted(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir(), key=lambda path: sort_key(path.name))
