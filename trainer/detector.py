@@ -48,9 +48,6 @@ _MIXTURE = ("sklearn",)
 DETECTORS: Final = MappingProxyType(
     {
         "conv_ae": Home("trainer.conv_ae.detector", "ConvAutoEncoderDetector", _GRADIENT),
-        "dense_ae": Home("trainer.dense_ae.detector", "DenseAutoEncoderDetector", _GRADIENT),
-        "idnn": Home("trainer.idnn.detector", "InterpolationDetector", _GRADIENT),
-        "mahalanobis": Home("trainer.mahalanobis.detector", "MahalanobisDetector", _GRADIENT),
         "pooled": Home("trainer.pooled.detector", "PooledDetector"),
         "pooled_nn": Home("trainer.pooled.detector", "NearestDetector"),
         "pooled_gmm": Home("trainer.pooled.detector", "PooledMixtureDetector", _MIXTURE),
@@ -59,6 +56,10 @@ DETECTORS: Final = MappingProxyType(
         "twfr_gmm": Home("trainer.twfr_gmm.detector", "TimeWeightedDetector", _MIXTURE),
         "auto": Home("trainer.auto.detector", "AutoDetector"),
     }
+)
+# Detectors that were never the best of a machine: what takes their place, and since which version.
+RETIRED: Final = MappingProxyType(
+    {"dense_ae": ("pooled", "0.3"), "idnn": ("pooled", "0.3"), "mahalanobis": ("pooled", "0.3")}
 )
 
 
@@ -130,9 +131,15 @@ def find_detector(name: str) -> Detector:
     """Return the detector of a name.
 
     Raises:
-        SettingsError: There is none.
+        SettingsError: There is none, or no longer.
         MissingExtra: Its packages are not installed.
     """
+    if name in RETIRED:
+        instead, version = RETIRED[name]
+        raise SettingsError(
+            f"detector is {name!r}, which there is no more since version {version}; expected {instead!r} in its place, "
+            "or another (models that it trained are used as before)"
+        )
     if name not in DETECTORS:
         raise SettingsError(f"detector is {name!r}; expected one of {', '.join(DETECTORS)}")
     home = DETECTORS[name]

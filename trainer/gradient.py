@@ -1,61 +1,26 @@
-"""Fitting the detectors that are trained by gradient: one way for all of them."""
+"""Fitting a detector in epochs: loaders, checkpoints, the best epoch, and its graph."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from trainer.checkpoints import check_resumable, last_checkpoint, origin
 from trainer.detector import Fitted, OnEpoch
 from trainer.export import export
-from trainer.fit import Fit, Schedule, fit
+from trainer.fit import Schedule, fit
 from trainer.loaders import HeldOutLoader, WindowLoader
 from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig, options_of, to_yaml
+from trainer.windows import thinned
 
 CHECKED_WINDOWS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A Lightning module with the weights of its best epoch, and how it got them."""
-
-    module: Any
-    fit: Fit
-
-    def fitted(self, module: nn.Module, data: Prepared, why: str = "") -> Fitted:
-        """Return a module, made from the trained one, as what a detector gives.
-
-        Raises:
-            ModelError: Its graph doesn't give its scores.
-        """
-        windows = data.held_out.windows
-        check = np.linspace(0, len(windows) - 1, min(len(windows), CHECKED_WINDOWS)).round().astype(np.int64)
-        graph = export(module, data.shape, windows[check])
-        return Fitted(graph, why, self.fit.history, self.fit.best, self._save, has_checkpoint=True)
-
-    def _save(self, path: Path, decision_threshold: float) -> None:
-        self.module.threshold.fill_(torch.tensor(decision_threshold))
-        self.fit.trainer.save_checkpoint(path, weights_only=True)
-
-
 def fit_by_gradient(module: Any, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:
-    """Train a Lightning module, and return its ``model`` as what a detector gives: see :func:`train_by_gradient`.
-
-    Raises:
-        ModelError: The graph doesn't give the trained module's scores.
-    """
-    trained = train_by_gradient(module, data, config, on_epoch)
-    return trained.fitted(module.model, data)
-
-
-def train_by_gradient(module: Any, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Trained:
-    """Train a Lightning module on drawn windows, and leave it with the epoch that generalised best.
+    """Train a Lightning module on drawn windows, and return the epoch that generalised best.
 
     Args:
         module: With ``model``, which takes normalisation and scores, and a buffer ``threshold``.
@@ -65,6 +30,7 @@ def train_by_gradient(module: Any, data: Prepared, config: TrainConfig, on_epoch
 
     Raises:
         SettingsError: There is no checkpoint to resume from, or it is of another training.
+        ModelError: The graph doesn't give the trained module's scores.
     """
     module.model.set_normalisation(*data.train.moments())
     options = options_of(config)
@@ -84,4 +50,11 @@ def train_by_gradient(module: Any, data: Prepared, config: TrainConfig, on_epoch
         resume=resume,
     )
     loaders = WindowLoader(data.train, config.batch, config.seed), HeldOutLoader(data.held_out)
-    return Trained(module, fit(module, *loaders, schedule, on_epoch))
+    found = fit(module, *loaders, schedule, on_epoch)
+    graph = export(module.model, data.shape, thinned(data.held_out.windows, CHECKED_WINDOWS))
+
+    def save(path: Path, decision_threshold: float) -> None:
+        module.threshold.fill_(torch.tensor(decision_threshold))
+        found.trainer.save_checkpoint(path, weights_only=True)
+
+    return Fitted(graph, "", found.history, found.best, save, has_checkpoint=True)

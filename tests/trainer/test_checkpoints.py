@@ -55,10 +55,9 @@ def interrupted(plant: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainC
     return config
 
 
-@pytest.mark.parametrize("detector", ["conv_ae", "dense_ae"])
-def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(plant: Path, tmp_path: Path, detector: str) -> None:
-    straight = train_model(order(plant, tmp_path / "straight", detector=detector))
-    config = order(plant, tmp_path / "resumed", detector=detector, checkpoints=tmp_path / "run")
+def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(plant: Path, tmp_path: Path) -> None:
+    straight = train_model(order(plant, tmp_path / "straight"))
+    config = order(plant, tmp_path / "resumed", checkpoints=tmp_path / "run")
     with pytest.raises(InterruptedError):
         train_model(config, Stopping(2))
     observer = Stopping(99)

@@ -14,7 +14,7 @@ from schemas.errors import SettingsError
 from stream_app.pipeline.model import Model
 from tests.models import encoded, noise
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
-from trainer.detector import DEFAULT, DETECTORS, Fitted, find_detector
+from trainer.detector import DEFAULT, DETECTORS, RETIRED, Fitted, find_detector
 from trainer.spectrograms import Prepared
 from trainer.train import train_model
 from trainer.train_options import FeatureOptions, TrainConfig
@@ -155,8 +155,38 @@ def test_the_default_is_the_convolutional_autoencoder():
     assert TrainConfig(normal=Path(), out=Path("m.onnx")).detector == "conv_ae"
 
 
+# Scores of the first five windows before detectors on stacked frames were taken out of the same code.
+GOLDEN = {
+    "sound": [0.46854034, 1.01987946, 0.97744185, 0.52389455, 0.46532837],
+    "accelerometer": [0.4628521, 0.73669529, 0.68198603, 0.51654577, 0.51534885],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SHAPES)
+def test_the_convolutional_autoencoder_learns_by_its_seed_what_it_always_did(kind: str):
+    graph = find_detector("conv_ae").fit(prepared(SHAPES[kind]), CONFIG, lambda _: None).graph
+    np.testing.assert_allclose(graph.score(normals(SHAPES[kind], 5, 11))[0], GOLDEN[kind], rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", RETIRED)
+def test_a_retired_detector_is_named_with_what_took_its_place(name: str):
+    instead, version = RETIRED[name]
+    assert instead in DETECTORS
+    with pytest.raises(SettingsError, match=f"{name!r}, which there is no more since version {version}; .*{instead!r}"):
+        replace(CONFIG, detector=name).check()
+    with pytest.raises(SettingsError, match=f"{name!r}, which there is no more"):
+        replace(CONFIG, detector="auto", candidates=("pooled_nn", name)).check()
+
+
+def test_what_a_retired_detector_trained_is_used_as_before():
+    model = Model.load(Path(__file__).with_name("trained") / "idnn.onnx")  # which scores its golden windows
+    assert model.metadata.detector in RETIRED
+    assert model.metadata.golden
+
+
 def test_an_unknown_detector_is_named_with_those_that_there_are():
-    with pytest.raises(SettingsError, match="'nearest'; expected one of conv_ae, dense_ae"):
+    with pytest.raises(SettingsError, match="'nearest'; expected one of conv_ae, pooled"):
         replace(CONFIG, detector="nearest").check()
 
 

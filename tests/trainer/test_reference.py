@@ -68,7 +68,7 @@ def test_a_trained_model_carries_the_reference_of_its_machines(
     for number in range(5):
         write(tmp_path / "in" / "pump-1" / f"{number}.wav", vibration(3, number))
     out = tmp_path / "model.onnx"
-    config = TrainConfig(normal=tmp_path / "in", out=out, detector="mahalanobis", mlflow=False, reference_s=DAY_S)
+    config = TrainConfig(normal=tmp_path / "in", out=out, detector="pooled", mlflow=False, reference_s=DAY_S)
     result = train_model(config)
     assert list(result.metadata.statistics_reference) == ["pump-1"]
     assert Model.load(out).metadata.statistics_reference == result.metadata.statistics_reference

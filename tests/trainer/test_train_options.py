@@ -42,7 +42,7 @@ def test_what_is_printed_is_taken_back(tmp_path: Path, capfd: pytest.CaptureFixt
     order = TrainConfig(
         normal=Path("n"),
         out=Path("m.onnx"),
-        detector="dense_ae",
+        detector="conv_ae",
         features=FeatureOptions(rate_hz=8000, scale="linear", window_s=0.5),
         threshold_method="percentile",
         alert_percentile=98.0,

@@ -1,1 +1,0 @@
-"""The dense autoencoder: see README.md beside this file."""

@@ -1,1 +1,0 @@
-"""The interpolation network: see README.md beside this file."""
