@@ -55,7 +55,8 @@ def quality(  # noqa: PLR0913, PLR0917 - the options of a command
     if any(len(judged.designs) > 1 for judged in found.values()):
         out.print(report.designs_table(found))
     out.print(report.summary_table(found))
-    print("\n".join(report.differences(found)))
+    for line in report.differences(found):
+        print(line)
     if contaminate:
         out.print(_contaminated(found, places, contaminate, seeds, jobs))
     print(orjson.dumps(report.as_json(found)).decode())
