@@ -20,11 +20,13 @@ class TrainingSet:
         columns: float32 [column, channel, band], memory-mapped: one recording after another.
         segments: First column and number of columns of each uninterrupted segment.
         width: Columns of a window.
+        machines: Whose each segment is, None where nothing says; empty where it is of no interest.
     """
 
     columns: Float32
     segments: tuple[tuple[int, int], ...]
     width: int
+    machines: tuple[str | None, ...] = ()
 
     def __len__(self) -> int:
         """Windows per epoch: as many as the segments hold side by side."""

@@ -54,6 +54,7 @@ DETECTORS: Final = MappingProxyType(
         "flutter_nn": Home("trainer.pooled.detector", "FlutterDetector"),
         "flutter_gmm": Home("trainer.pooled.detector", "FlutterMixtureDetector", _MIXTURE),
         "twfr_gmm": Home("trainer.twfr_gmm.detector", "TimeWeightedDetector", _MIXTURE),
+        "contrast": Home("trainer.contrast.detector", "ContrastDetector", ("torch", "lightning")),
         "auto": Home("trainer.auto.detector", "AutoDetector"),
     }
 )

@@ -127,6 +127,10 @@ class Tensor:
         """Return each entry's square root."""
         return self.builder.add("Sqrt", self)
 
+    def relu(self) -> Tensor:
+        """Return this with 0 in place of what is below it."""
+        return self.builder.add("Relu", self)
+
     def mean(self, axis: int) -> Tensor:
         """Return the mean over an axis, which goes."""
         return self.builder.add("ReduceMean", self, np.array([axis]), keepdims=0)

@@ -107,16 +107,18 @@ def prepare(
 
 def _training_set(work: Work, config: FeatureConfig, file: BinaryIO) -> TrainingSet | None:
     segments: list[tuple[int, int]] = []
+    machines: list[str | None] = []
     columns = 0
-    for _, spectrograms in work:
+    for segment, spectrograms in work:
         for log_mel in spectrograms:
             file.write(np.ascontiguousarray(log_mel.transpose(2, 0, 1)).tobytes())
             segments.append((columns, log_mel.shape[2]))
+            machines.append(segment.recording.machine)
             columns += log_mel.shape[2]
     if not segments:
         return None
     mapped = _mapped(file, (columns, config.channels, config.bands))
-    return TrainingSet(mapped, tuple(segments), config.window_columns)
+    return TrainingSet(mapped, tuple(segments), config.window_columns, tuple(machines))
 
 
 def _held_out_set(work: Work, config: FeatureConfig, file: BinaryIO) -> HeldOutSet | None:

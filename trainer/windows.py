@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,16 @@ FOLDS = 5
 def training_windows(data: TrainingSet, most: int = MAX_WINDOWS) -> Float32:
     """Return training windows side by side, float32 ``[window, channel, band, time]``, evenly thinned to ``most``."""
     starts = np.concatenate([first + data.width * np.arange(count // data.width) for first, count in data.segments])
-    if len(starts) > most:
-        starts = starts[np.linspace(0, len(starts) - 1, most).round().astype(np.int64)]
-    rows = starts[:, np.newaxis] + np.arange(data.width)
+    rows = thinned(starts, most)[:, np.newaxis] + np.arange(data.width)
     return np.ascontiguousarray(data.columns[rows].transpose(0, 2, 3, 1))
+
+
+def window_machines(data: TrainingSet, most: int = MAX_WINDOWS) -> list[str | None]:
+    """Return whose each window of :func:`training_windows` is, None where nothing says."""
+    machines = data.machines or (None,) * len(data.segments)
+    counts = [count // data.width for _, count in data.segments]
+    of_windows = np.repeat(np.arange(len(machines)), counts)
+    return [machines[index] for index in thinned(of_windows, most)]
 
 
 def blocks(data: TrainingSet, count: int = FOLDS) -> list[Float32]:
@@ -36,7 +43,8 @@ def blocks(data: TrainingSet, count: int = FOLDS) -> list[Float32]:
     pieces = data.segments if len(data.segments) >= count else _cut(data, count)
     parts = np.array_split(np.arange(len(pieces)), min(count, len(pieces)))
     most = MAX_WINDOWS // count
-    return [training_windows(replace(data, segments=tuple(pieces[i] for i in part)), most) for part in parts]
+    of_parts = (tuple(pieces[i] for i in part) for part in parts)
+    return [training_windows(replace(data, segments=own, machines=()), most) for own in of_parts]
 
 
 def as_training_set(windows: Float32) -> TrainingSet:
@@ -46,7 +54,7 @@ def as_training_set(windows: Float32) -> TrainingSet:
     return TrainingSet(columns, tuple((index * width, width) for index in range(count)), width)
 
 
-def thinned(windows: Float32, most: int) -> Float32:
+def thinned(windows: NDArray[Any], most: int) -> NDArray[Any]:
     """Return at most ``most`` windows, evenly chosen."""
     chosen = np.linspace(0, len(windows) - 1, min(len(windows), most)).round().astype(np.int64)
     return np.asarray(windows[chosen])

@@ -44,6 +44,12 @@ def test_spectrograms_and_held_out_frames_are_the_cores(tmp_path: Path) -> None:
     ]
 
 
+def test_each_segment_that_is_trained_on_knows_its_machine(plant: Path, tmp_path: Path) -> None:
+    prepared = _prepared(plant, tmp_path / "work")
+    assert prepared.train.machines == ("pump-1",) * 8 + ("pump-2",) * 8
+    assert {frame.machine for frame in prepared.held_out.frames} == {"pump-1", "pump-2"}
+
+
 def test_another_rate_is_resampled_and_channels_are_judged_alone_where_the_model_has_one(tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / "in" / f"{number}.wav", vibration(2, number, rate_hz=400, channels=2), 400)

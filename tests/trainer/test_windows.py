@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from trainer.dataset import TrainingSet
-from trainer.windows import as_training_set, blocks, thinned, training_windows
+from trainer.windows import as_training_set, blocks, thinned, training_windows, window_machines
 
 
 def training_set(*lengths: int, width: int = 4) -> TrainingSet:
@@ -24,6 +26,15 @@ def test_windows_lie_side_by_side_within_segments():
 
 def test_many_windows_are_thinned_evenly():
     assert training_windows(training_set(400), most=5)[:, 0, 0, 0].tolist() == [0, 100, 200, 296, 396]
+
+
+@pytest.mark.parametrize("most", [100, 4])
+def test_each_window_knows_whose_it_is(most: int):
+    data = replace(training_set(9, 5, 12), machines=("a", None, "b"))
+    first = training_windows(data, most)[:, 0, 0, 0]
+    expected = ["a" if column < 9 else None if column < 14 else "b" for column in first]
+    assert window_machines(data, most) == expected
+    assert window_machines(training_set(9, 5), most) == [None] * 3
 
 
 @pytest.mark.parametrize("lengths", [(8,) * 12, (60,), (30, 30), (8, 8, 8)])

@@ -1,0 +1,1 @@
+"""An embedding that tells the plant's machines apart: see README.md beside this file."""
