@@ -112,7 +112,7 @@ def test_no_class_name_means_two_things():
 # Modules of one name in several packages, and why that confuses nobody.
 SAME_NAMES = {
     "__init__": "Python's own",
-    **dict.fromkeys(("detector", "graphs", "lightning_model"), "each detector's folder has one"),
+    **dict.fromkeys(("detector", "graphs", "lightning_model", "torch_model"), "each detector's folder has one"),
     **dict.fromkeys(
         ("broker", "compare", "evaluate", "features", "publish", "record", "replay", "settings", "topics", "train"),
         "a command, and what it runs, reads or reports",

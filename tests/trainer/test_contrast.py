@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.trainer.test_detectors import CONFIG, SHAPES, normals, prepared
-from trainer.contrast import training
+from trainer.contrast import learning
 from trainer.contrast.detector import ContrastDetector
 from trainer.dataset import HeldOutSet, TrainingSet
 from trainer.detector import Fitted
@@ -73,8 +73,8 @@ def test_shares_of_bands_add_up_to_the_score(fitted: Fitted):
 
 def test_classes_rearrange_bands_and_no_class_is_a_level_or_a_tilt():
     bands = 48
-    classes = training.rearrangements(bands, torch.Generator().manual_seed(0))
-    assert classes.shape[0] == 1 + 4 + training.REARRANGED
+    classes = learning.rearrangements(bands, torch.Generator().manual_seed(0))
+    assert classes.shape[0] == 1 + 4 + learning.REARRANGED
     assert classes[0].tolist() == list(range(bands))
     steady = torch.full((1, 1, bands), -7.0)
     for places in classes:  # what rearranges nothing but bands can't change the level of a flat spectrum, nor tilt it
@@ -82,7 +82,7 @@ def test_classes_rearrange_bands_and_no_class_is_a_level_or_a_tilt():
     moved = (classes[1:] != classes[0]).float().mean(dim=1)
     assert (moved > 0.5).all()
     for places in classes[1:5]:  # a small change of speed is no class either
-        assert (places - classes[0]).abs().max() >= bands // training.SHIFT
+        assert (places - classes[0]).abs().max() >= bands // learning.SHIFT
 
 
 def test_a_level_and_a_tilt_move_the_embedding_less_than_a_shift_of_bands():
@@ -90,7 +90,7 @@ def test_a_level_and_a_tilt_move_the_embedding_less_than_a_shift_of_bands():
     columns = np.asarray(data.train.columns).reshape(-1, SHAPE[2], *SHAPE[:2])
     spectra = columns.mean(axis=1)
     machines = np.repeat(np.arange(2), 120)
-    mean, std, layers = training.trained(spectra, machines, seed=0)
+    mean, std, layers = learning.trained(spectra, machines, seed=0)
 
     def embedded(given: np.ndarray) -> np.ndarray:
         vectors = ((given - mean) / std).reshape(len(given), -1)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from trainer.contrast.graphs import Contrast
-from trainer.contrast.training import Int, trained
+from trainer.contrast.learning import Int, trained
 from trainer.detector import Detector, Fitted, OnEpoch
 from trainer.graph import Float32, build, evaluated
 from trainer.pooled.graphs import PooledMahalanobis

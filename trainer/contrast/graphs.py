@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from trainer.contrast.learning import Int
 from trainer.contrast.torch_model import Layer
-from trainer.contrast.training import Int
 from trainer.gaussian import MIN_STD, Mahalanobis
 from trainer.graph import Float32, Tensor, concatenated, evaluated
 from trainer.pooled.graphs import Pool
@@ -17,7 +17,7 @@ SOFTNESS: Final = 4.0  # of the squareplus that keeps scores above 0, see traine
 TINY: Final = 1e-6
 NORMAL_MAD: Final = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
 
-Trained = tuple[Float32, Float32, list[Layer]]  # see trainer.contrast.training.trained
+Trained = tuple[Float32, Float32, list[Layer]]  # see trainer.contrast.learning.trained
 
 
 class Embeddings:
