@@ -22,6 +22,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from schemas.errors import MissingExtra, SettingsError
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ DETECTORS: Final = MappingProxyType(
         "flutter_gmm": Home("trainer.pooled.detector", "FlutterMixtureDetector", _MIXTURE),
         "twfr_gmm": Home("trainer.twfr_gmm.detector", "TimeWeightedDetector", _MIXTURE),
         "contrast": Home("trainer.contrast.detector", "ContrastDetector", ("torch", "lightning")),
+        "frame_spectrum": Home("trainer.frame_spectrum.detector", "FrameSpectrumDetector"),
         "auto": Home("trainer.auto.detector", "AutoDetector"),
     }
 )
@@ -94,6 +98,8 @@ class Fitted:
         refit: Gives a graph with the same choices, fitted on ``train`` of other data, where choices were made.
         judge: Scores the held-out windows in place of ``graph``, where that was fitted on them too.
         figures: What was found out about the normals, by name.
+        unseen: Scores of all normals' windows, each by a graph that was not fitted on it, float32 ``[window]``, of a
+            detector that is fitted on the held-out ones too.
     """
 
     graph: Graph
@@ -105,6 +111,7 @@ class Fitted:
     refit: Callable[[Prepared], Graph] | None = None
     judge: Graph | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+    unseen: NDArray[np.float32] | None = None
 
 
 class Detector(ABC):
@@ -114,11 +121,13 @@ class Detector(ABC):
         name: As in the model's metadata and on the command line.
         by_gradient: Whether epochs, batch and learning rate mean anything to it.
         sound_rate_hz: The highest rate at which it takes sound, unless the user says otherwise.
+        whole_frames: Whether its graph takes a frame of any length, from a window's on, as one window.
     """
 
     name: ClassVar[str]
     by_gradient: ClassVar[bool] = False
     sound_rate_hz: ClassVar[int] = 16_000
+    whole_frames: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:

@@ -8,6 +8,7 @@ from math import log2
 
 from schemas import FeatureConfig
 from schemas.errors import RecordingError, SettingsError
+from schemas.frame import MAX_FRAME_S
 from trainer.recording_set import RecordingSet
 from trainer.train_options import FeatureOptions
 
@@ -31,6 +32,8 @@ def choose_features(
     options: FeatureOptions | None = None,
     frame_s: float | None = None,
     sound_rate_hz: int = SOUND_RATE_HZ,
+    *,
+    whole_frames: bool = False,
 ) -> Choice:
     """Return the features that suit the recordings, with the user's own choices respected.
 
@@ -48,6 +51,7 @@ def choose_features(
         options: What the user fixed.
         frame_s: Length of the frames that will come, where it is known.
         sound_rate_hz: The highest rate of sound.
+        whole_frames: Whether a frame of any length, from a window's on, is one window.
 
     Raises:
         SettingsError: The options contradict each other or the data.
@@ -78,6 +82,8 @@ def choose_features(
         scale=options.scale or ("mel" if sound else "linear"),
         fmax_hz=min(SOUND_MAX_HZ, nyquist_hz) if up_to_8_khz else nyquist_hz,
         window_columns=1 + (samples - n_fft) // hop,
+        time_axis="dynamic" if whole_frames else "fixed",
+        max_columns=1 + (int(MAX_FRAME_S) * rate_hz - n_fft) // hop if whole_frames else None,
     )
     return Choice(features, _why(data_hz, found, sound=sound, burst=burst))
 

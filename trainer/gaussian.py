@@ -30,6 +30,10 @@ class Standardise:
         """Return the standardised vectors, float32 ``[vector, entry]`` like ``vectors``."""
         return (vectors - self._mean) / self._std
 
+    def of(self, vectors: Float32) -> Float64:
+        """Return vectors, float32 ``[vector, entry]``, standardised, outside of a graph."""
+        return ((vectors - self._mean) / self._std).astype(np.float64)
+
 
 class Mahalanobis:
     """The squared Mahalanobis distance over the number of entries: about 1 for a normal vector.

@@ -29,6 +29,7 @@ Float64 = NDArray[np.float64]
 Shape = tuple[int, int, int]  # channels, bands and columns of a window
 
 OPSET: Final = 18
+FLOAT: Final = onnx.TensorProto.FLOAT
 IR_VERSION: Final = 10  # of the format that goes with the opset; torch's exporter writes the same
 _METADATA: TypeAdapter[ModelMetadata] = TypeAdapter(ModelMetadata)
 
@@ -118,6 +119,11 @@ class Tensor:
     def __truediv__(self, other: Tensor | ArrayLike) -> Tensor:
         """Divide entry by entry."""
         return self._with("Div", other)
+
+    def is_as_long_as(self, length: int, axis: int) -> Tensor:
+        """Return float32 [1]: 1 where an axis has this length or more, else 0."""
+        found = self.builder.add("Shape", self, start=axis, end=axis + 1)
+        return self.builder.add("Cast", self.builder.add("GreaterOrEqual", found, np.array([length])), to=FLOAT)
 
     def square(self) -> Tensor:
         """Return each entry's square."""
@@ -215,19 +221,20 @@ def minimum(one: Tensor, other: Tensor) -> Tensor:
     return one.builder.add("Min", one, other)
 
 
-def build(scorer: Callable[[Tensor], tuple[Tensor, Tensor]], shape: Shape) -> Graph:
+def build(scorer: Callable[[Tensor], tuple[Tensor, Tensor]], shape: Shape, *, any_length: bool = False) -> Graph:
     """Return a detector's graph.
 
     Args:
         scorer: Gives score [window] and band_error [window, channel, band] of log_mel [window, channel, band, time].
         shape: Channels, bands and columns of a window.
+        any_length: Whether it takes windows of any number of columns.
     """
-    channels, bands, _ = shape
+    channels, bands, columns = shape
     builder = _Builder()
     outputs = scorer(Tensor(builder, INPUT))
     sizes: tuple[list[int | str], ...] = (["window"], ["window", channels, bands])
     named = {name: (tensor, size) for name, tensor, size in zip(OUTPUTS, outputs, sizes, strict=True)}
-    return Graph(builder.model(shape, named))
+    return Graph(builder.model((channels, bands, "time" if any_length else columns), named))
 
 
 def evaluated(function: Callable[[Tensor], Tensor], windows: Float32) -> Float32:
@@ -272,7 +279,7 @@ class _Builder:
         score, band_error = (Tensor(self, prefix + name) for name in OUTPUTS)
         return score, band_error
 
-    def model(self, shape: Shape, outputs: dict[str, tuple[Tensor, list[int | str]]]) -> onnx.ModelProto:
+    def model(self, shape: Sequence[int | str], outputs: dict[str, tuple[Tensor, list[int | str]]]) -> onnx.ModelProto:
         """Return all that was added as a model of float32 windows with these outputs."""
         for name, (tensor, _) in outputs.items():
             self._nodes.append(helper.make_node("Identity", [tensor.name], [name]))

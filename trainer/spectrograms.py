@@ -99,7 +99,7 @@ def prepare(
         training_set = _training_set(work, features.config, file)
     with (folder / "held_out.f32").open("w+b") as file:
         work = read(held_out, lambda segment: _frames(segment, features, frame_s))
-        held_out_set = _held_out_set(work, features.config, file)
+        held_out_set = _held_out_set(work, features.config, _columns(held_out, features.config, frame_s), file)
     if problems or training_set is None or held_out_set is None:
         return problems
     return Prepared(training_set, held_out_set, config)
@@ -121,17 +121,30 @@ def _training_set(work: Work, config: FeatureConfig, file: BinaryIO) -> Training
     return TrainingSet(mapped, tuple(segments), config.window_columns, tuple(machines))
 
 
-def _held_out_set(work: Work, config: FeatureConfig, file: BinaryIO) -> HeldOutSet | None:
+def _columns(held_out: Sequence[Segment], config: FeatureConfig, frame_s: float) -> int:
+    """Return a window's columns; where a frame is one window: a frame's, or those of the longest segment if shorter."""
+    if config.time_axis == "fixed":
+        return config.window_columns
+    longest_s = max((segment.stop - segment.start) / segment.recording.rate_hz for segment in held_out)
+    samples = round(min(frame_s, longest_s) * config.sample_rate_hz)
+    return max(config.window_columns, 1 + (samples - config.n_fft) // config.hop)
+
+
+def _held_out_set(work: Work, config: FeatureConfig, columns: int, file: BinaryIO) -> HeldOutSet | None:
+    """Return the frames' windows; where a frame is one window, a shorter one at a recording's end is left out."""
     frames: list[HeldOutFrame] = []
     count = 0
     for segment, frames_of in work:
-        for frame in frames_of:
+        for whole in frames_of:
+            if whole.shape[-1] < columns:
+                continue
+            frame = whole[..., :columns]
             file.write(frame.tobytes())
             frames.append(HeldOutFrame(segment.recording.machine, segment.recording.name, count, *frame.shape[:2]))
             count += frame.shape[0] * frame.shape[1]
     if not frames:
         return None
-    mapped = _mapped(file, (count, config.channels, config.bands, config.window_columns))
+    mapped = _mapped(file, (count, config.channels, config.bands, columns))
     return HeldOutSet(mapped, tuple(frames))
 
 

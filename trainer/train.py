@@ -132,7 +132,10 @@ def _prepare(
     found = find_recordings(config.normal, config.naming, config.on_error, columns=config.columns)
     observer.on_found(found)
     reference = _reference(config, found, settings, started_at)
-    choice = choose_features(found, config.features, config.frame_s, find_detector(config.detector).sound_rate_hz)
+    detector = find_detector(config.detector)
+    choice = choose_features(
+        found, config.features, config.frame_s, detector.sound_rate_hz, whole_frames=detector.whole_frames
+    )
     calibration = _calibration(config, found, choice.features)
     observer.on_features(choice, calibration.frame_s)
     screened = screen(found, choice.features, calibration.frame_s, config.on_error)

@@ -10,6 +10,7 @@ from trainer.gaussian import Mahalanobis, Standardise, by_band
 from trainer.graph import Float32, Tensor, concatenated, evaluated
 
 MAX_REFERENCES = 2_000
+END = 2**31 - 1  # of an axis, however long
 
 
 class Pooling(Protocol):
@@ -33,18 +34,28 @@ class Pool:
         return concatenated([mean.flatten(), deviation.flatten()], axis=1)
 
 
+class MeanPool:
+    """Mean over time."""
+
+    per_band = 1
+
+    def __call__(self, log_mel: Tensor) -> Tensor:
+        """Return means, channel by channel."""
+        return log_mel.mean(3).flatten()
+
+
 class FlutterPool:
     """Mean over time and flutter: the mean square difference of neighbouring columns, its root.
 
     A level that drifts or steps within a window moves the deviation, and hardly moves the flutter.
 
     Args:
-        columns: Of a window.
+        columns: Of a window; None: of any length, from 2 on.
     """
 
     per_band = 2
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, columns: int | None = None) -> None:
         self._columns = columns
 
     def __call__(self, log_mel: Tensor) -> Tensor:
@@ -52,7 +63,7 @@ class FlutterPool:
         mean = log_mel.mean(3)
         if self._columns == 1:
             return concatenated([mean.flatten(), (mean * 0.0).flatten()], axis=1)
-        later, earlier = log_mel.between(1, self._columns, 3), log_mel.between(0, self._columns - 1, 3)
+        later, earlier = log_mel.between(1, END, 3), log_mel.between(0, -1, 3)
         flutter = (later - earlier).square().mean(3).sqrt()
         return concatenated([mean.flatten(), flutter.flatten()], axis=1)
 
