@@ -40,7 +40,7 @@ class ContrastDetector(Detector):
         embeddings = [trained(spectra, machines, EMBEDDINGS * config.seed + number) for number in range(EMBEDDINGS)]
         unseen = [_held_out(data, name) for name in names]
         scorer = Contrast(windows, machines, embeddings, unseen)
-        told = [evaluated(scorer.surprises, own).argmin(axis=1) == one for one, own in enumerate(unseen)]
+        told = [evaluated(scorer.pooled, own).argmin(axis=1) == one for one, own in enumerate(unseen)]
         figures = {"machines": float(len(names)), "told": float(np.concatenate(told).mean())}
         taught = f"{len(names)} machines" if len(names) > 1 else "one machine"
         return Fitted(build(scorer, data.shape), f"{taught} and rearranged spectra", figures=figures)

@@ -82,7 +82,7 @@ class Normals:
 
 
 class Contrast:
-    """Scores a window by its distance to the nearest machine, in the embeddings and as a pooled spectrum.
+    """Scores a window by its distance to the nearest machine's normals, as a pooled spectrum and in the embeddings.
 
     Each machine's distances are standardised on held-out normals of its own, and the two are averaged.
 
@@ -97,41 +97,44 @@ class Contrast:
         self._shape = (windows.shape[1], windows.shape[2])
         self._pool = Pool()
         self._embeddings = Embeddings(trained)
-        embedded, pooled = evaluated(self._embedded, windows), evaluated(self._pool, windows)
+        embedded, pooled = evaluated(self._in_embeddings, windows), evaluated(self._pool, windows)
         self._embedded_normals = Normals(embedded, machines, standardised=False)
         self._pooled_normals = Normals(pooled, machines, standardised=True)
         self._scales = [
             _medians_and_deviations([evaluated(distance, own)[:, one] for one, own in enumerate(unseen)])
-            for distance in (self._distance_embedded, self._distance_pooled)
+            for distance in (self._distance_pooled, self._distance_embedded)
         ]
 
     def __call__(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Score windows: see :mod:`trainer.detector`; a band's share is how far it is off the nearest machine's."""
-        surprises = self.surprises(log_mel)
-        nearest = surprises.argmin(1)
-        surprise = (surprises * -1.0).largest(1, 1).squeeze(1) * -1.0
+        pooled, embedded = self.pooled(log_mel), self.embedded(log_mel)
+        # The pooled spectrum says whose a window is: in an embedding a fault may well be where another machine is.
+        nearest = pooled.argmin(1)
+        count, entries = self._pooled_normals.centres.shape
+        mean = (pooled + embedded) / 2.0
+        surprise = (mean * nearest.one_hot(count).transpose(1, 0)).sum(1)
         score = (surprise + (surprise.square() + SOFTNESS).sqrt()) / 2.0
-        entries = self._shape[0] * self._shape[1]  # of the means; deviations follow them
-        centres, stds = (of[:, :entries] for of in (self._pooled_normals.centres, self._pooled_normals.stds))
+        # Of the entries the first half are the means.
+        centres, stds = (of[:, : entries // 2] for of in (self._pooled_normals.centres, self._pooled_normals.stds))
         apart = ((log_mel.mean(3).flatten() - nearest.of(centres)) / nearest.of(stds)).square()
         shares = apart / (apart.sum(1).unsqueeze(1) + TINY)
         return score, (shares * score.unsqueeze(1)).reshape(-1, *self._shape)
 
-    def surprises(self, log_mel: Tensor) -> Tensor:
-        """Return windows' standardised distances to each machine, ``[window, machine]``."""
-        standardised = [
-            (distance(log_mel) - medians) / deviations
-            for distance, (medians, deviations) in zip(
-                (self._distance_embedded, self._distance_pooled), self._scales, strict=True
-            )
-        ]
-        return (standardised[0] + standardised[1]) / 2.0
+    def pooled(self, log_mel: Tensor) -> Tensor:
+        """Return windows' standardised distances to each machine as pooled spectra, ``[window, machine]``."""
+        medians, deviations = self._scales[0]
+        return (self._distance_pooled(log_mel) - medians) / deviations
 
-    def _embedded(self, log_mel: Tensor) -> Tensor:
+    def embedded(self, log_mel: Tensor) -> Tensor:
+        """Return windows' standardised distances to each machine in the embeddings, ``[window, machine]``."""
+        medians, deviations = self._scales[1]
+        return (self._distance_embedded(log_mel) - medians) / deviations
+
+    def _in_embeddings(self, log_mel: Tensor) -> Tensor:
         return self._embeddings(log_mel.mean(3).flatten())
 
     def _distance_embedded(self, log_mel: Tensor) -> Tensor:
-        return self._embedded_normals(self._embedded(log_mel))
+        return self._embedded_normals(self._in_embeddings(log_mel))
 
     def _distance_pooled(self, log_mel: Tensor) -> Tensor:
         return self._pooled_normals(self._pool(log_mel))
