@@ -51,6 +51,7 @@ _MIXTURE = ("sklearn",)
 DETECTORS: Final = MappingProxyType(
     {
         "conv_ae": Home("trainer.conv_ae.detector", "ConvAutoEncoderDetector", _GRADIENT),
+        "ae_mahalanobis": Home("trainer.ae_mahalanobis.detector", "AutoencoderMahalanobisDetector", ("torch",)),
         "pooled": Home("trainer.pooled.detector", "PooledDetector"),
         "pooled_nn": Home("trainer.pooled.detector", "NearestDetector"),
         "pooled_gmm": Home("trainer.pooled.detector", "PooledMixtureDetector", _MIXTURE),
@@ -64,7 +65,7 @@ DETECTORS: Final = MappingProxyType(
 )
 # Detectors that were never the best of a machine: what takes their place, and since which version.
 RETIRED: Final = MappingProxyType(
-    {"dense_ae": ("pooled", "0.3"), "idnn": ("pooled", "0.3"), "mahalanobis": ("pooled", "0.3")}
+    {"dense_ae": ("ae_mahalanobis", "0.3"), "idnn": ("ae_mahalanobis", "0.3"), "mahalanobis": ("ae_mahalanobis", "0.3")}
 )
 
 

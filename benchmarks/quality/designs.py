@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from trainer.detector import DETECTORS
+from trainer.detector import CANDIDATES, DETECTORS
 
 Design = Mapping[str, Any]
 
@@ -22,6 +22,7 @@ DESIGNS: Final[Mapping[str, Mapping[str, Design]]] = MappingProxyType(
             "mixtures": {"candidates": ("pooled_gmm", "flutter_gmm", "twfr_gmm")},
             "nearest": {"candidates": ("pooled_nn", "flutter_nn")},
             "plain": {"candidates": ("pooled", "pooled_nn")},
+            "autoencoder": {"candidates": (*CANDIDATES, "ae_mahalanobis")},
         },
     }
 )

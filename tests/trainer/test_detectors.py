@@ -186,7 +186,7 @@ def test_what_a_retired_detector_trained_is_used_as_before():
 
 
 def test_an_unknown_detector_is_named_with_those_that_there_are():
-    with pytest.raises(SettingsError, match="'nearest'; expected one of conv_ae, pooled"):
+    with pytest.raises(SettingsError, match="'nearest'; expected one of conv_ae, ae_mahalanobis"):
         replace(CONFIG, detector="nearest").check()
 
 
