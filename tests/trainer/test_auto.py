@@ -62,7 +62,7 @@ def test_a_single_recording_of_a_few_windows_is_enough(tmp_path: Path):
         ("auto", ("auto", "pooled"), "auto, pooled; expected different ones, without auto"),
         ("auto", ("pooled", "pooled"), "pooled, pooled; expected different ones"),
         ("auto", (), "none; expected different ones"),
-        ("pooled", ("pooled",), "candidates are for detector 'auto'; detector is 'pooled'"),
+        ("pooled", ("pooled",), "candidates are pooled and detector is 'pooled'; expected 'auto' with them"),
     ],
 )
 def test_candidates_that_cannot_be_are_refused(detector: str, candidates: tuple[str, ...], message: str):
