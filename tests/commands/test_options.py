@@ -235,7 +235,11 @@ def test_so_it_is_in_a_yaml_file(value: str, tmp_path: Path):
             assert_plain(str(error))
 
 
-@pytest.mark.parametrize("value", ["wrong", None, -1, 1e300, float("nan"), object()], ids=["a word", "None", "-1", "1e300", "nan", "an object"])
+@pytest.mark.parametrize(
+    "value",
+    ["wrong", None, -1, 1e300, float("nan"), object()],
+    ids=["a word", "None", "-1", "1e300", "nan", "an object"],
+)
 @pytest.mark.parametrize("declaration", sorted(DECLARATIONS, key=str))
 def test_so_it_is_in_code(declaration: Any, value: object):
     plain = made(declaration, {one.name: Path("x") for one in declared(declaration) if one.default is REQUIRED})
