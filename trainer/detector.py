@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from trainer.spectrograms import Prepared
     from trainer.train_options import TrainConfig
 
-DEFAULT: Final = "conv_ae"
-FIRST: Final = "pooled"  # of those that need no more than the worker does
-CANDIDATES: Final = ("pooled_gmm", "flutter_gmm", "flutter_nn", "twfr_gmm")  # of auto
+DEFAULT: Final = "auto"
+FIRST: Final = "frame_spectrum"  # of those that need no more than the worker does
+CANDIDATES: Final = ("frame_spectrum", "ae_mahalanobis")  # of auto
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +122,16 @@ class Detector(ABC):
         name: As in the model's metadata and on the command line.
         by_gradient: Whether epochs, batch and learning rate mean anything to it.
         sound_rate_hz: The highest rate at which it takes sound, unless the user says otherwise.
-        whole_frames: Whether its graph takes a frame of any length, from a window's on, as one window.
+        whole_frames: Whether its graph takes a frame of any length, from a window's on, as one window. Such a detector
+            is fitted on the held-out normals too, and gives a ``judge`` and ``unseen``.
+        any_length: Whether its graph takes windows of any number of columns, though it is fitted on windows.
     """
 
     name: ClassVar[str]
     by_gradient: ClassVar[bool] = False
     sound_rate_hz: ClassVar[int] = 16_000
     whole_frames: ClassVar[bool] = False
+    any_length: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:

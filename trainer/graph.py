@@ -47,6 +47,13 @@ class Graph:
         self.version = hashlib.sha256(raw).hexdigest()[:12]
         self._session = _session(raw)
 
+    @property
+    def band_shape(self) -> tuple[int, int, int]:
+        """Windows (unknown: 0), channels and bands of ``band_error``."""
+        sizes = next(one for one in self._proto.graph.output if one.name == OUTPUTS[1]).type.tensor_type.shape.dim
+        windows, channels, bands = (size.dim_value for size in sizes)
+        return windows, channels, bands
+
     def score(self, windows: Float32) -> tuple[Float32, Float32]:
         """Score windows as a worker would.
 
@@ -122,8 +129,8 @@ class Tensor:
 
     def is_as_long_as(self, length: int, axis: int) -> Tensor:
         """Return float32 [1]: 1 where an axis has this length or more, else 0."""
-        found = self.builder.add("Shape", self, start=axis, end=axis + 1)
-        return self.builder.add("Cast", self.builder.add("GreaterOrEqual", found, np.array([length])), to=FLOAT)
+        reached = self.builder.add("GreaterOrEqual", self.length(axis), np.array([length]))
+        return self.builder.add("Cast", reached, to=FLOAT)
 
     def square(self) -> Tensor:
         """Return each entry's square."""
@@ -144,6 +151,10 @@ class Tensor:
     def sum(self, axis: int) -> Tensor:
         """Return the sum over an axis, which goes."""
         return self.builder.add("ReduceSum", self, np.array([axis]), keepdims=0)
+
+    def greatest(self, axis: int) -> Tensor:
+        """Return the greatest entry along an axis, which goes."""
+        return self.builder.add("ReduceMax", self, np.array([axis]), keepdims=0)
 
     def argmin(self, axis: int) -> Tensor:
         """Return where along an axis the least is, the first of several, int64."""
@@ -176,6 +187,36 @@ class Tensor:
     def flatten(self) -> Tensor:
         """Return [window, entry]."""
         return self.builder.add("Flatten", self, axis=1)
+
+    def cut(self, width: int) -> Tensor:
+        """Return [window, …] of [frame, …, time]: each frame's windows of ``width`` columns, one frame after the other.
+
+        What is left at a frame's end and makes no window is left out.
+        """
+        count = self.builder.add("Div", self.length(3), np.array([width]))
+        whole = self.builder.add("Mul", count, np.array([width]))
+        kept = self.builder.add("Slice", self, np.array([0]), whole, np.array([3]))
+        apart = self.builder.add("Reshape", kept, np.array([0, 0, 0, -1, width])).transpose(0, 3, 1, 2, 4)
+        return self.builder.add("Reshape", apart, self._sizes(np.array([-1]), apart.length(2), apart.length(3, 5)))
+
+    def joined(self, frames: Tensor, *sizes: int) -> Tensor:
+        """Return the mean [frame, …] over each frame's windows, in the order in which :meth:`cut` makes them.
+
+        Args:
+            frames: What was cut.
+            sizes: This tensor's lengths behind the first axis.
+        """
+        apart = self.builder.add("Reshape", self, self._sizes(frames.length(0), np.array([-1, *sizes])))
+        last = len(sizes) + 1
+        return apart.transpose(0, *range(2, last + 1), 1).mean(last)
+
+    def length(self, first: int, end: int | None = -1) -> Tensor:
+        """Return the lengths of axes from ``first`` up to ``end`` (default: of that one), int64."""
+        limits = {} if end is None else {"end": first + 1 if end == -1 else end}
+        return self.builder.add("Shape", self, start=first, **limits)
+
+    def _sizes(self, *parts: Tensor | NDArray[np.int64]) -> Tensor:
+        return self.builder.add("Concat", *parts, axis=0)
 
     def transpose(self, *axes: int) -> Tensor:
         """Return this with its axes in another order."""

@@ -19,9 +19,8 @@ DESIGNS: Final[Mapping[str, Mapping[str, Design]]] = MappingProxyType(
         **{name: {"default": {}} for name in DETECTORS},
         "auto": {
             "default": {},
-            "mixtures": {"candidates": ("pooled_gmm", "flutter_gmm", "twfr_gmm")},
-            "nearest": {"candidates": ("pooled_nn", "flutter_nn")},
-            "plain": {"candidates": ("pooled", "pooled_nn")},
+            "with mixture": {"candidates": ("frame_spectrum", "ae_mahalanobis", "twfr_gmm")},
+            "0.2": {"candidates": ("pooled_gmm", "flutter_gmm", "flutter_nn", "twfr_gmm")},
             "autoencoder": {"candidates": (*CANDIDATES, "ae_mahalanobis")},
         },
     }

@@ -39,9 +39,6 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for recordings, models, logs and the picture; made anew")] = OUT,
     seconds: Annotated[float, typer.Option(help="Simulated: length of the story", min=60)] = 240.0,
     train_seconds: Annotated[float, typer.Option(help="Simulated: healthy signal to train on", min=30)] = 300.0,
-    epochs: Annotated[
-        int | None, typer.Option(help="Training epochs; default: 8 simulated, 50 with --wav-dir", min=1)
-    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of simulation and training", min=0)] = 0,
 ) -> None:
     """Show the whole path: train on healthy machines, play them through Kafka, print each alert as it comes."""
@@ -49,8 +46,7 @@ def demo(
     make_anew(out, "demo")
     marked.rule("[bold]Whirr: recordings go in on Kafka, alerts come out", align="left")
     plant = _machines(wav_dir, out, seconds, train_seconds, seed)
-    # Simulated machines are soon learned; real ones are given what `whirr train` gives them.
-    models = train_models(plant, out, epochs or (8 if wav_dir is None else 50), seed)
+    models = train_models(plant, out, seed)
     write_settings(plant, models, out / "whirr.toml")
     start_us = _start_us(plant)
     with _broker() as settings:

@@ -12,7 +12,7 @@ from commands._output import marked
 from examples.demo.machines import DemoMachine
 
 
-def train_models(machines: Sequence[DemoMachine], out: Path, epochs: int, seed: int) -> dict[str, Path]:
+def train_models(machines: Sequence[DemoMachine], out: Path, seed: int) -> dict[str, Path]:
     """Train a model on each machine's normal recordings; return the model files by machine id."""
     folder = out / "models"
     folder.mkdir()
@@ -28,14 +28,11 @@ def train_models(machines: Sequence[DemoMachine], out: Path, epochs: int, seed: 
                 out=folder / f"{machine.machine_id}.onnx",
                 machine=machine.machine_id,
                 frame_s=machine.frame_s,
-                epochs=epochs,
                 seed=seed,
                 mlflow=False,
             )
             models[machine.machine_id] = train_model(config).out
-    marked.print(
-        f"[bold]2[/]  trained {len(models)} autoencoders on normal recordings in {time.monotonic() - began_s:.0f} s"
-    )
+    marked.print(f"[bold]2[/]  trained {len(models)} models on normal recordings in {time.monotonic() - began_s:.0f} s")
     return models
 
 

@@ -184,7 +184,7 @@ def _descendants(pid: int) -> set[tuple[int, str]]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_running_however_it_ends(tmp_path, number):
     _write_recordings(tmp_path / "wav", normal_s=60.0, anomalous_s=0.0)
-    command = [*DEMO, "--wav-dir", str(tmp_path / "wav"), "--out", str(tmp_path / "out"), "--epochs", "1"]
+    command = [*DEMO, "--wav-dir", str(tmp_path / "wav"), "--out", str(tmp_path / "out")]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     try:
         # The edge agent's log is there once everything else runs.
@@ -201,7 +201,7 @@ def test_nothing_is_left_running_however_it_ends(tmp_path, number):
 
 def test_the_last_line_is_json_and_the_exit_code_is_the_verdict(tmp_path):
     _write_recordings(tmp_path / "wav", normal_s=3.0, anomalous_s=5.0)
-    command = [*DEMO, "--wav-dir", str(tmp_path / "wav"), "--out", str(tmp_path / "out"), "--epochs", "2"]
+    command = [*DEMO, "--wav-dir", str(tmp_path / "wav"), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = orjson.loads(done.stdout.strip().splitlines()[-1])

@@ -44,4 +44,5 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(plant: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     """A model of the plant, trained for a few epochs, without MLflow."""
     out = tmp_path_factory.mktemp("model") / "plant.onnx"
-    return train_model(TrainConfig(normal=plant, out=out, epochs=6, accelerator="cpu", mlflow=False))
+    config = TrainConfig(normal=plant, out=out, detector="conv_ae", epochs=6, accelerator="cpu", mlflow=False)
+    return train_model(config)

@@ -41,8 +41,8 @@ class Stopping(Observer):
 
 
 def order(normal: Path, folder: Path, **changes: Any) -> TrainConfig:
-    given = TrainConfig(normal=normal, out=folder / "m.onnx", epochs=EPOCHS, accelerator="cpu", mlflow=False, latent=4)
-    return replace(given, **changes)
+    given = TrainConfig(normal=normal, out=folder / "m.onnx", detector="conv_ae", epochs=EPOCHS, latent=4)
+    return replace(given, accelerator="cpu", mlflow=False, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,8 @@ def test_ctrl_c_ends_the_command_and_it_goes_on_from_its_own_file(
     plant: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out, folder = tmp_path / "m.onnx", tmp_path / "run"
-    options = ["--normal", str(plant), "--out", str(out), "--checkpoints", str(folder), "--no-mlflow"]
+    options = ["--normal", str(plant), "--out", str(out), "--detector", "conv_ae", "--no-mlflow"]
+    options += ["--checkpoints", str(folder)]
     command = [sys.executable, "-c", "from commands import main; main()", "train", *options, "--epochs", "100000"]
     with subprocess.Popen(
         [*command, "--patience", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

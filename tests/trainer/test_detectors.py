@@ -14,7 +14,7 @@ from schemas.errors import SettingsError
 from stream_app.pipeline.model import Model
 from tests.models import encoded, noise
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
-from trainer.detector import DEFAULT, DETECTORS, RETIRED, Fitted, find_detector
+from trainer.detector import CANDIDATES, DEFAULT, DETECTORS, RETIRED, Fitted, find_detector
 from trainer.spectrograms import Prepared
 from trainer.train import train_model
 from trainer.train_options import FeatureOptions, TrainConfig
@@ -150,9 +150,10 @@ def test_a_training_ends_in_a_model_that_the_worker_takes(name: str, tmp_path: P
     assert result.checkpoint is None or result.checkpoint.is_file()
 
 
-def test_the_default_is_the_convolutional_autoencoder():
-    assert DEFAULT == "conv_ae"
-    assert TrainConfig(normal=Path(), out=Path("m.onnx")).detector == "conv_ae"
+def test_the_default_is_the_combination_with_an_autoencoder_in_it():
+    assert DEFAULT == "auto"
+    assert TrainConfig(normal=Path(), out=Path("m.onnx")).detector == "auto"
+    assert "ae_mahalanobis" in CANDIDATES
 
 
 # Scores of the first five windows before detectors on stacked frames were taken out of the same code.

@@ -31,8 +31,12 @@ from whirr.settings import load_settings
 pytestmark = pytest.mark.slow  # each trains, or looks at what was trained
 
 
+QUIET = ("--no-mlflow", "--json")
+
+
 def _config(normal: Path, out: Path, **changes: Any) -> TrainConfig:
-    return replace(TrainConfig(normal=normal, out=out, epochs=2, accelerator="cpu", mlflow=False), **changes)
+    given = TrainConfig(normal=normal, out=out, detector="conv_ae", epochs=2, accelerator="cpu", mlflow=False)
+    return replace(given, **changes)
 
 
 def _score(model: Model, samples: np.ndarray) -> float:
@@ -247,7 +251,7 @@ def test_importing_the_trainer_is_cheap() -> None:
 
 def test_the_command_prints_one_json_object(plant: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "m.onnx"
-    code = run(["train", "--normal", str(plant), "--out", str(out), "--epochs", "2", "--no-mlflow", "--json"])
+    code = run(["train", "--normal", str(plant), "--out", str(out), "--detector", "conv_ae", "--epochs", "2", *QUIET])
     printed = capfd.readouterr()
     assert code == 0, printed.err
     (line,) = printed.out.splitlines()

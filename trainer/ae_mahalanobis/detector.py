@@ -20,6 +20,7 @@ class AutoencoderMahalanobisDetector(Detector):
 
     name = "ae_mahalanobis"
     sound_rate_hz = 48_000
+    any_length = True
 
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:  # noqa: ARG002
         """Train the network; a refit keeps it, and estimates the covariance anew."""

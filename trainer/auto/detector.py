@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from trainer.auto.graphs import MostSurprised
+from trainer.auto.graphs import Fused, Member
 from trainer.detector import Detector, Fitted, OnEpoch, find_detector
+from trainer.frame_spectrum.graphs import eighth_root
+from trainer.frame_spectrum.vectors import Lengths, folds, lengths
 from trainer.graph import Float32, Graph, build
 from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
-from trainer.windows import FOLDS, MAX_WINDOWS, as_training_set, blocks, thinned
+from trainer.windows import as_training_set
 
 FAR: Final = 3.0  # standardised; of normally distributed scores one in 740 lies beyond
 
@@ -27,7 +30,8 @@ class _Candidate:
         why: What it chose.
         graph: Fitted on all normals.
         before: Fitted on all but the held-out ones.
-        unseen: Scores of all normals, each by a graph that was not fitted on it, float32 ``[window]``.
+        unseen: Scores of all normal windows, each by a graph that was not fitted on it, float32 ``[window]``.
+        width: Columns of the windows that its graph takes; None: any number.
     """
 
     name: str
@@ -35,63 +39,70 @@ class _Candidate:
     graph: Graph
     before: Graph
     unseen: Float32
+    width: int | None
 
 
 class AutoDetector(Detector):
-    """Fits the candidates on all normals and lets the one speak that is most surprised.
+    """Fits the candidates on all normals; the mean of their standardised scores counts.
 
-    Normals are cut into five blocks in time order, the last of them the held-out ones. Each block is scored by
-    candidates that were fitted on the others: that tells how surprising a score is for a candidate, and gives the
-    held-out scores that thresholds are made from. So no normal is missing from what is fitted in the end.
+    Normals are cut into five blocks of recordings in time order, the last of them the held-out ones. Each block is
+    scored by candidates that were fitted on the others: that tells how surprising a score is for a candidate, and gives
+    the held-out scores that thresholds are made from. So no normal is missing from what is fitted in the end.
     """
 
     name = "auto"
     sound_rate_hz = 48_000
+    whole_frames = True
 
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:  # noqa: ARG002
         """Cross-fit each candidate, then fit it on all normals."""
-        parts = [*blocks(data.train, FOLDS - 1), thinned(data.held_out.windows, MAX_WINDOWS // FOLDS)]
-        found = [_cross_fit(name, parts, data, config) for name in config.candidates]
+        normals = lengths(data.train, data.held_out)
+        blocks = folds(len(lengths(data.train).recordings), len(normals.recordings))
+        found = [_cross_fit(name, normals, blocks, data, config) for name in config.candidates]
         unseen = [one.unseen for one in found]
-        scorer = MostSurprised([one.graph for one in found], unseen)
-        judge = MostSurprised([one.before for one in found], unseen)
-        figures = _figures(found, scorer)
-        chosen = "; ".join(
-            f"{one.name} ({one.why}; speaks on {figures[f'{one.name}.speaks']:.0%} of unseen normals)" for one in found
-        )
-        graph, unseeing = build(scorer, data.shape), build(judge, data.shape)
-        return Fitted(graph, f"the most surprised of {chosen}", judge=unseeing, figures=figures)
+        scorer = Fused([Member(one.graph, one.width) for one in found], unseen)
+        judge = Fused([Member(one.before, one.width) for one in found], unseen)
+        graph, unseeing = (build(one, data.shape, any_length=True) for one in (scorer, judge))
+        why = "; ".join(f"{one.name} ({one.why})" for one in found)
+        return Fitted(graph, f"the mean of {why}", judge=unseeing, figures=_figures(found, scorer))
 
 
-def _cross_fit(name: str, parts: Sequence[Float32], data: Prepared, config: TrainConfig) -> _Candidate:
-    """Return a candidate that has chosen its settings without the held-out normals, the last of the parts."""
+def _cross_fit(
+    name: str, normals: Lengths, blocks: Sequence[Sequence[int]], data: Prepared, config: TrainConfig
+) -> _Candidate:
+    """Return a candidate that has chosen its settings without the held-out normals, the last of the blocks."""
     detector = find_detector(name)
+    if detector.whole_frames:
+        whole = detector.fit(data, config, lambda _: None)
+        assert whole.judge is not None
+        assert whole.unseen is not None
+        return _Candidate(name, whole.why, whole.graph, whole.judge, whole.unseen, None)
 
-    def without(left_out: int | None) -> Prepared:
-        kept = [part for index, part in enumerate(parts) if index != left_out]
-        return replace(data, train=as_training_set(np.concatenate(kept)))
+    def without(left_out: NDArray[np.bool_]) -> Prepared:
+        return replace(data, train=as_training_set(normals.windows[~left_out]))
 
-    def fit(left_out: int | None) -> Graph:
+    def fit(left_out: NDArray[np.bool_]) -> Graph:
         if first.refit is not None:
             return first.refit(without(left_out))
         return detector.fit(without(left_out), config, lambda _: None).graph
 
-    last = len(parts) - 1
-    first = detector.fit(without(last), config, lambda _: None)
-    unseen = [fit(index).score(parts[index])[0] for index in range(last)]
-    unseen.append(first.graph.score(parts[last])[0])
-    return _Candidate(name, first.why, fit(None), first.graph, np.concatenate(unseen))
+    *others, held_out = (np.isin(normals.owner, block) for block in blocks)
+    first = detector.fit(without(held_out), config, lambda _: None)
+    unseen = np.empty(len(normals.windows), np.float32)
+    unseen[held_out] = first.graph.score(normals.windows[held_out])[0]
+    for block in others:
+        unseen[block] = fit(block).score(normals.windows[block])[0]
+    nothing = np.zeros(len(normals.windows), np.bool_)
+    width = None if detector.any_length else normals.width
+    return _Candidate(name, first.why, fit(nothing), first.graph, unseen, width)
 
 
-def _figures(found: Sequence[_Candidate], scorer: MostSurprised) -> dict[str, float]:
-    """Return what each candidate made of the normals that it had not seen."""
-    unseen = np.stack([one.unseen for one in found])
-    standardised = (unseen - scorer.medians[:, None]) / scorer.deviations[:, None]
-    speaks = standardised.argmax(axis=0)
+def _figures(found: Sequence[_Candidate], scorer: Fused) -> dict[str, float]:
+    """Return what each candidate made of the normals that it had not seen; of scores' eighth roots."""
     figures: dict[str, float] = {}
-    for index, one in enumerate(found):
-        figures[f"{one.name}.median"] = float(scorer.medians[index])
-        figures[f"{one.name}.deviation"] = float(scorer.deviations[index])
-        figures[f"{one.name}.far"] = float((standardised[index] > FAR).mean())
-        figures[f"{one.name}.speaks"] = float((speaks == index).mean())
+    for one, median, deviation in zip(found, scorer.medians, scorer.deviations, strict=True):
+        roots = eighth_root(one.unseen.astype(np.float64))
+        figures[f"{one.name}.median"] = float(median)
+        figures[f"{one.name}.deviation"] = float(deviation)
+        figures[f"{one.name}.far"] = float(((roots - median) / deviation > FAR).mean())
     return figures

@@ -9,18 +9,17 @@ import numpy as np
 
 from trainer.detector import Detector, Fitted, OnEpoch
 from trainer.frame_spectrum.graphs import BACK_ENDS, BackEnds, FusedSpectra
-from trainer.frame_spectrum.vectors import Lengths, lengths
+from trainer.frame_spectrum.vectors import Lengths, folds, lengths
 from trainer.graph import Float32, Float64, Graph, build, evaluated
-from trainer.pooled.graphs import FlutterPool, MeanPool, Pool, Pooling
+from trainer.pooled.graphs import FlutterOnlyPool, MaxPool, MeanPool, Pool, Pooling, ShapePool
 from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
-from trainer.windows import FOLDS
 
-POOLINGS: Final[tuple[Pooling, ...]] = (Pool(), MeanPool(), FlutterPool())
+POOLINGS: Final[tuple[Pooling, ...]] = (Pool(), MeanPool(), MaxPool(), ShapePool(), FlutterOnlyPool())
 
 
 class FrameSpectrumDetector(Detector):
-    """Mean, deviation and flutter of a whole frame; three back ends judge them; the mean of what they say counts."""
+    """A whole frame's spectrum, pooled over time in five ways; three back ends judge each, and their mean counts."""
 
     name = "frame_spectrum"
     sound_rate_hz = 48_000
@@ -29,10 +28,10 @@ class FrameSpectrumDetector(Detector):
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:  # noqa: ARG002
         """Cross-fit the back ends in blocks of recordings, the last of them the held-out ones; then fit all normals."""
         known, all_normals = lengths(data.train), lengths(data.train, data.held_out)
-        folds = _folds(len(known.recordings), len(all_normals.recordings))
+        blocks = folds(len(known.recordings), len(all_normals.recordings))
         vectors = _vectors(all_normals)
         owners = [all_normals.owner, np.arange(len(all_normals.recordings))][: len(vectors)]
-        raw = [_unseen(of_level, owner, folds) for of_level, owner in zip(vectors, owners, strict=True)]
+        raw = [_unseen(of_level, owner, blocks) for of_level, owner in zip(vectors, owners, strict=True)]
         from_columns = round(np.sqrt(all_normals.width * all_normals.mean_columns))
 
         def scorer(left_out: Sequence[int]) -> FusedSpectra:
@@ -41,7 +40,7 @@ class FrameSpectrumDetector(Detector):
             return FusedSpectra(POOLINGS, judges, raw, from_columns, data.shape[:2])
 
         everything = scorer(())
-        graph, judge = _graph(everything, data), _graph(scorer(folds[-1]), data)
+        graph, judge = _graph(everything, data), _graph(scorer(blocks[-1]), data)
         unseen = everything.scores(0, raw[0]).astype(np.float32)
         why = f"{' and '.join(BACK_ENDS)} on {len(all_normals.windows)} windows" + (
             f"; frames of {from_columns} columns or more on {len(all_normals.recordings)} whole recordings"
@@ -55,12 +54,6 @@ def _graph(scorer: FusedSpectra, data: Prepared) -> Graph:
     return build(scorer, data.shape, any_length=True)
 
 
-def _folds(known: int, all_normals: int) -> list[Sequence[int]]:
-    """Return blocks of recordings in time order, the last of them those from ``known`` on."""
-    parts = np.array_split(np.arange(known), min(FOLDS - 1, known))
-    return [*(list(part) for part in parts), list(range(known, all_normals))]
-
-
 def _vectors(normals: Lengths) -> list[list[Float32]]:
     """Return each pooling's vectors, of windows and, where that makes sense, of recordings."""
     found = [[evaluated(pool, normals.windows) for pool in POOLINGS]]
@@ -69,11 +62,11 @@ def _vectors(normals: Lengths) -> list[list[Float32]]:
     return found
 
 
-def _unseen(vectors: Sequence[Float32], owner: np.ndarray, folds: Sequence[Sequence[int]]) -> Float64:
+def _unseen(vectors: Sequence[Float32], owner: np.ndarray, blocks: Sequence[Sequence[int]]) -> Float64:
     """Return distances, float64 ``[pooling, back end, vector]``, each by back ends that have not seen the vector."""
     found = np.full((len(vectors), len(BACK_ENDS), len(owner)), np.nan)
-    for fold in folds:
-        ours = np.isin(owner, fold)
+    for block in blocks:
+        ours = np.isin(owner, block)
         if not ours.any():
             continue
         for at, one in enumerate(vectors):

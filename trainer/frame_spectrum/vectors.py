@@ -11,7 +11,7 @@ import numpy as np
 from trainer.dataset import HeldOutSet, TrainingSet
 from trainer.graph import Float32, evaluated
 from trainer.pooled.graphs import Pooling
-from trainer.windows import MAX_WINDOWS
+from trainer.windows import FOLDS, MAX_WINDOWS
 
 LONGEST = 10  # windows: longer recordings are cut into pieces of so many
 ENOUGH = 8  # recordings of several windows: fewer don't tell how recordings differ
@@ -51,6 +51,12 @@ class Lengths:
         for _, group in groupby(by_length, key=lambda i: self.recordings[i].shape[2]):
             found += [evaluated(pool, np.stack([self.recordings[i] for i in group]))]
         return np.concatenate(found)[np.argsort(by_length)]
+
+
+def folds(known: int, all_normals: int) -> list[Sequence[int]]:
+    """Return blocks of recordings in time order, the last of them those from ``known`` on."""
+    parts = np.array_split(np.arange(known), min(FOLDS - 1, known))
+    return [*(list(part) for part in parts), list(range(known, all_normals))]
 
 
 def lengths(train: TrainingSet, held_out: HeldOutSet | None = None) -> Lengths:

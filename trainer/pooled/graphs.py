@@ -44,28 +44,66 @@ class MeanPool:
         return log_mel.mean(3).flatten()
 
 
+class MaxPool:
+    """Maximum over time: what a band reaches now and then."""
+
+    per_band = 1
+
+    def __call__(self, log_mel: Tensor) -> Tensor:
+        """Return maxima, channel by channel."""
+        return log_mel.greatest(3).flatten()
+
+
+class ShapePool:
+    """Mean over time, less the mean over a channel's bands: what doesn't depend on the level."""
+
+    per_band = 1
+
+    def __call__(self, log_mel: Tensor) -> Tensor:
+        """Return the means' differences from their channel's, channel by channel."""
+        mean = log_mel.mean(3)
+        return (mean - mean.mean(2).unsqueeze(2)).flatten()
+
+
 class FlutterPool:
     """Mean over time and flutter: the mean square difference of neighbouring columns, its root.
 
     A level that drifts or steps within a window moves the deviation, and hardly moves the flutter.
 
     Args:
-        columns: Of a window; None: of any length, from 2 on.
+        columns: Of a window.
     """
 
     per_band = 2
 
-    def __init__(self, columns: int | None = None) -> None:
+    def __init__(self, columns: int) -> None:
         self._columns = columns
 
     def __call__(self, log_mel: Tensor) -> Tensor:
         """Return means, then flutters, each channel by channel."""
         mean = log_mel.mean(3)
-        if self._columns == 1:
-            return concatenated([mean.flatten(), (mean * 0.0).flatten()], axis=1)
-        later, earlier = log_mel.between(1, END, 3), log_mel.between(0, -1, 3)
-        flutter = (later - earlier).square().mean(3).sqrt()
+        flutter = _flutter(log_mel) if self._columns > 1 else mean * 0.0
         return concatenated([mean.flatten(), flutter.flatten()], axis=1)
+
+
+class FlutterOnlyPool:
+    """Flutter alone: a filter that stays the same (gain, where a microphone stands) doesn't move it.
+
+    A frame of a single column has none; 0 is taken.
+    """
+
+    per_band = 1
+
+    def __call__(self, log_mel: Tensor) -> Tensor:
+        """Return flutters, channel by channel."""
+        # A column of the first one's likeness before it all lets a single column differ from something.
+        padded = concatenated([log_mel.between(0, 1, 3), log_mel], axis=3)
+        return _flutter(padded).flatten()
+
+
+def _flutter(log_mel: Tensor) -> Tensor:
+    """Return the root of the mean square difference of neighbouring columns, float32 ``[window, channel, band]``."""
+    return (log_mel.between(1, END, 3) - log_mel.between(0, -1, 3)).square().mean(3).sqrt()
 
 
 class PooledMahalanobis:
