@@ -107,7 +107,7 @@ async def publish(
     clock = clock or SystemClock()
     _check_past(store)
     buffer = MemoryBuffer(_BUFFER_BYTES, drop_oldest=False)
-    sink = KafkaSink(settings.bootstrap, settings.frames_topic)
+    sink = KafkaSink(settings.bootstrap, settings.frames_topic, settings)
     publisher = Publisher(sink, buffer, clock, give_up_s=GIVE_UP_S, acknowledged=lambda _frame: sent(publisher.frames))
     feeding = asyncio.create_task(_feed(in_time_order(store, folder, columns), buffer, clock, speed), name="feed")
     sending = asyncio.create_task(publisher.run(), name="publish")

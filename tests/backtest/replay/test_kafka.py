@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 
 from backtest.replay.finding import Finder
-from backtest.replay.publish import in_time_order
+from backtest.replay.publish import in_time_order, publish
 from backtest.replay.replay_options import ReplayConfig
 from backtest.score_store import opened
 from commands import run
 from schemas import FrameRecord
+from schemas.errors import AccessRefused
 from stream_app.worker.champions import Champions
 from tests.backtest.replay.results import alerts, lines, scores
 from tests.helpers import KafkaUnderTest
 from tests.models import NORMAL_RMS, encoded, noise, record
 from tests.stream_app.worker.worker_process import WorkerProcess, environment
-from whirr.settings import Route
+from whirr.settings import Route, Settings, load_settings
 
 
 @pytest.fixture
@@ -51,6 +52,31 @@ def test_frames_of_all_recordings_come_in_the_order_of_time(plant: Path, tmp_pat
         found = [(due.recorded_us, due.part.machine) for due in in_time_order(store, str(plant))]
     assert found == sorted(found)
     assert len(found) == 2 * 16
+
+
+async def test_frames_are_published_the_way_that_the_given_settings_say(
+    plant: Path, tmp_path: Path, champions: Champions, monkeypatch: pytest.MonkeyPatch
+):
+    """Not as those in force say: a file that is named with --routes may hold another broker's access."""
+    told: list[Settings | None] = []
+
+    class Refusing:
+        def __init__(self, _bootstrap: str, _topic: str, settings: Settings | None = None) -> None:
+            told.append(settings)
+
+        async def open(self) -> None:
+            raise AccessRefused("by the test")
+
+        async def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("backtest.replay.publish.KafkaSink", Refusing)
+    settings = load_settings(kafka_bootstrap_servers="broker.example:9093", kafka_security_protocol="SSL")
+    with opened(tmp_path / "out", {}) as store:
+        Finder(ReplayConfig(folder=plant, out=tmp_path / "out"), store, champions.router, lambda _: None).find()
+        with pytest.raises(AccessRefused):
+            await publish(store, str(plant), settings, speed=1.0)
+    assert told == [settings]
 
 
 @pytest.mark.parametrize(
