@@ -51,6 +51,9 @@ def train(
         order.check()
         sys.stdout.write(to_yaml(order))
         return
+    if unused := order.without_effect():
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        print_warning(f"{names}: of no effect with detector {order.detector!r}; --detector conv_ae learns in epochs")
     from commands._training import PrintingTrainingObserver, QuietTrainingObserver
     from trainer.train import train_model
 

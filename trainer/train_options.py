@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from recordings import KINDS
 from recordings.naming import Naming
@@ -70,6 +70,9 @@ class ExtractConfig(RecordingOptions):
     def naming(self) -> Naming:
         """How the recordings are to be understood."""
         return Naming(machine=self.machine, pattern=self.pattern, zone=self.zone)
+
+
+EPOCH_OPTIONS: Final = ("epochs", "patience", "min_delta", "batch", "learning_rate", "latent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +184,13 @@ class TrainConfig(RecordingOptions):
         self._check_thresholds()
         if self.register and not self.mlflow:
             raise SettingsError("register needs MLflow, which is off; expected mlflow with it")
+
+    def without_effect(self) -> tuple[str, ...]:
+        """Return the options that are set, and mean nothing to a detector that doesn't learn in epochs."""
+        if find_detector(self.detector).by_gradient:
+            return ()
+        of_epochs = (one for one in fields(self) if one.name in EPOCH_OPTIONS)
+        return tuple(one.name for one in of_epochs if getattr(self, one.name) != one.default)
 
     def _check_thresholds(self) -> None:
         if self.k > self.n:

@@ -56,6 +56,16 @@ def test_what_is_printed_is_taken_back(tmp_path: Path, capfd: pytest.CaptureFixt
     assert printed(capfd, "--config", str(path)) == options_of(order)
 
 
+def test_options_of_epochs_are_not_ignored_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    common = ["train", "--normal", str(tmp_path / "missing"), "--out", str(tmp_path / "m.onnx"), "--no-mlflow"]
+    assert run([*common, "--epochs", "60", "--learning-rate", "0.01"]) == 2
+    told = " ".join(capfd.readouterr().err.split())
+    assert "--epochs, --learning-rate: of no effect with detector 'auto'; --detector conv_ae learns in epochs" in told
+    for quiet in (["--epochs", "50"], ["--detector", "conv_ae", "--epochs", "60"]):
+        assert run([*common, *quiet]) == 2
+        assert "of no effect" not in capfd.readouterr().err
+
+
 def test_the_command_line_wins_over_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "train.yaml"
     path.write_text("normal: n\nout: m.onnx\nepochs: 7\nlearning-rate: 1e-4\nmlflow: false\nname:\nbatch: 8\n")
