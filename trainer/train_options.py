@@ -177,7 +177,9 @@ class TrainConfig(RecordingOptions):
         """
         options.check(self)
         if not find_detector(self.detector).by_gradient and self.checkpoints is not None:
-            raise SettingsError(f"detector {self.detector!r} has no epochs; expected no checkpoints with it")
+            raise SettingsError(
+                f"detector {self.detector!r} has no epochs; expected no checkpoints with it, or conv_ae"
+            )
         if self.resume and self.checkpoints is None:
             raise SettingsError("resume needs the folder of checkpoints to go on from")
         self._check_candidates()

@@ -15,6 +15,8 @@ from schemas.errors import SettingsError
 from tests.models import encoded, noise, tiny_model
 from whirr.outputs import check_file, check_folder, replacing
 
+EPOCHS = ("train", "--detector", "conv_ae")
+
 
 def test_nothing_is_left_of_what_was_tried(tmp_path: Path):
     check_file(tmp_path / "new" / "a" / "m.onnx", "--out")
@@ -78,7 +80,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(path: str, message: str):
     [
         (["train", "--normal", "{here}", "--no-mlflow", "--out", "/proc/no/m.onnx"], "trainer.train.find_recordings"),
         (
-            ["train", "--normal", "{here}", "--no-mlflow", "--out", "{here}/m.onnx", "--checkpoints", "/proc/no"],
+            [*EPOCHS, "--normal", "{here}", "--no-mlflow", "--out", "{here}/m.onnx", "--checkpoints", "/proc/no"],
             "trainer.train.find_recordings",
         ),
         (["features", "{here}", "--out", "/proc/no"], "trainer.extraction.find_recordings"),
@@ -154,7 +156,7 @@ def test_a_comparison_looks_for_kafka_before_it_replays(
 
 def test_refused_checkpoints_leave_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "none").mkdir()
-    args = ["train", "--normal", str(tmp_path / "none"), "--no-mlflow", "--out", str(tmp_path / "m.onnx")]
+    args = [*EPOCHS, "--normal", str(tmp_path / "none"), "--no-mlflow", "--out", str(tmp_path / "m.onnx")]
     assert run([*args, "--checkpoints", str(tmp_path / "checkpoints")]) == 2
     assert "no audio" in capsys.readouterr().err
     assert not (tmp_path / "checkpoints").exists()
