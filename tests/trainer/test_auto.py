@@ -58,6 +58,19 @@ def test_a_detector_of_windows_hears_a_long_frame_window_by_window():
     np.testing.assert_array_equal(member.score(longer)[0], member.score(frames)[0])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("candidates", [CANDIDATES, ("flutter_nn", "twfr_gmm")])
+def test_frames_may_be_longer_than_windows(tmp_path: Path, candidates: tuple[str, ...]):
+    for number in range(10):
+        (tmp_path / f"{number}.wav").write_bytes(encoded(noise(12.0, seed=number)))
+    options = FeatureOptions(bands=24, n_fft=512, hop=256)
+    config = replace(CONFIG, normal=tmp_path, out=tmp_path / "m.onnx", detector="auto", candidates=candidates)
+    metadata = train_model(replace(config, features=options, frame_s=4.0)).metadata
+    assert metadata.calibration is not None
+    assert metadata.calibration.frame_s == 4
+    assert metadata.features.window_s == pytest.approx(1.0, abs=0.05)
+
+
 def test_a_single_recording_of_a_few_windows_is_enough(tmp_path: Path):
     (tmp_path / "only.wav").write_bytes(encoded(noise(12.0)))
     options = FeatureOptions(bands=24, n_fft=512, hop=256)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.auto.graphs import Fused, Member
+from trainer.dataset import HeldOutSet
 from trainer.detector import Detector, Fitted, OnEpoch, find_detector
 from trainer.frame_spectrum.graphs import eighth_root
 from trainer.frame_spectrum.vectors import Lengths, folds, lengths
@@ -78,15 +79,18 @@ def _cross_fit(
         assert whole.unseen is not None
         return _Candidate(name, whole.why, whole.graph, whole.judge, whole.unseen, None)
 
+    *others, held_out = (np.isin(normals.owner, block) for block in blocks)
+    # A frame may hold several windows; a detector of windows is shown held-out ones of the length that it learns.
+    unseen_windows = HeldOutSet(normals.windows[held_out], ())
+
     def without(left_out: NDArray[np.bool_]) -> Prepared:
-        return replace(data, train=as_training_set(normals.windows[~left_out]))
+        return replace(data, train=as_training_set(normals.windows[~left_out]), held_out=unseen_windows)
 
     def fit(left_out: NDArray[np.bool_]) -> Graph:
         if first.refit is not None:
             return first.refit(without(left_out))
         return detector.fit(without(left_out), config, lambda _: None).graph
 
-    *others, held_out = (np.isin(normals.owner, block) for block in blocks)
     first = detector.fit(without(held_out), config, lambda _: None)
     unseen = np.empty(len(normals.windows), np.float32)
     unseen[held_out] = first.graph.score(normals.windows[held_out])[0]
