@@ -47,13 +47,6 @@ class Graph:
         self.version = hashlib.sha256(raw).hexdigest()[:12]
         self._session = _session(raw)
 
-    @property
-    def band_shape(self) -> tuple[int, int, int]:
-        """Windows (unknown: 0), channels and bands of ``band_error``."""
-        sizes = next(one for one in self._proto.graph.output if one.name == OUTPUTS[1]).type.tensor_type.shape.dim
-        windows, channels, bands = (size.dim_value for size in sizes)
-        return windows, channels, bands
-
     def score(self, windows: Float32) -> tuple[Float32, Float32]:
         """Score windows as a worker would.
 

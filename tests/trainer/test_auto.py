@@ -48,7 +48,7 @@ def test_it_says_what_each_candidate_made_of_normals_that_it_had_not_seen():
 def test_a_detector_of_windows_hears_a_long_frame_window_by_window():
     data = prepared(SHAPES["sound"])
     own = find_detector("flutter_nn").fit(data, CONFIG, ignore).graph
-    member = build(Member(own, SHAPES["sound"][2]), data.shape, any_length=True)
+    member = build(Member(own, data.shape[:2], SHAPES["sound"][2]), data.shape, any_length=True)
     windows = normals(SHAPES["sound"], 6, 7)
     frames = np.concatenate([windows[:3], windows[3:]], axis=3)
     for of_member, of_windows in zip(member.score(frames), own.score(windows), strict=True):

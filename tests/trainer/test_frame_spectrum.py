@@ -15,8 +15,8 @@ from tests.trainer.test_detectors import CONFIG, SHAPES, normals, prepared
 from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
 from trainer.frame_spectrum.detector import FrameSpectrumDetector
 from trainer.frame_spectrum.graphs import BackEnds
-from trainer.frame_spectrum.vectors import LONGEST, lengths
 from trainer.graph import Tensor, evaluated
+from trainer.normals import LONGEST, MAX_RECORDINGS, Normals, all_normals
 from trainer.pooled.graphs import FlutterOnlyPool, MaxPool, ShapePool
 from trainer.spectrograms import Prepared
 from trainer.train import train_model
@@ -35,8 +35,8 @@ def clips(count: int, windows: int, seed: int) -> np.ndarray:
     return np.concatenate(parts, axis=3)
 
 
-def of_clips(count: int = 20, windows: int = 4) -> Prepared:
-    train, held_out = clips(count, windows, 0), clips(5, windows, 1)
+def of_clips(count: int = 20, windows: int = 4, unseen: int = 5) -> Prepared:
+    train, held_out = clips(count, windows, 0), clips(unseen, windows, 1)
     columns = train.transpose(0, 3, 1, 2).reshape(-1, 1, 24)
     size = windows * WIDTH
     frames = np.concatenate(np.split(held_out, windows, axis=3), axis=1).reshape(-1, 1, 24, WIDTH)
@@ -71,17 +71,40 @@ def test_what_is_buried_in_a_second_shows_in_the_whole_recording():
     assert whole > (seconds[1][:, None] > seconds[0]).mean() + 0.05
 
 
+def normals_of(data: Prepared) -> Normals:
+    return all_normals(data.train, data.held_out)
+
+
 def test_few_or_short_recordings_are_judged_by_their_windows_alone():
-    assert not lengths(of_clips(count=5).train).several
-    assert not lengths(of_clips(windows=1).train).several
-    assert lengths(of_clips().train, of_clips().held_out).several
+    assert not normals_of(of_clips(count=5, unseen=2)).several
+    assert not normals_of(of_clips(windows=1)).several
+    assert normals_of(of_clips()).several
 
 
 def test_long_recordings_are_cut_into_equal_pieces():
-    found = lengths(of_clips(count=2, windows=25).train)
-    assert {one.shape[2] for one in found.recordings} == {25 * WIDTH // 3}
-    assert 25 * WIDTH // 3 <= LONGEST * WIDTH
-    assert len(found.windows) == 6 * 8
+    found = normals_of(of_clips(count=4, windows=25))
+    known = [one for one in found.recordings if one.columns == 25 * WIDTH // 3]
+    assert len(known) == 12
+    assert max(one.columns for one in found.recordings) <= LONGEST * WIDTH
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_however_few_recordings_there_are_each_block_is_judged_by_several_others(count: int):
+    found = normals_of(of_clips(count=count))
+    assert len(found.blocks) == 5
+    assert sorted(np.concatenate(found.blocks)) == list(range(len(found.recordings)))
+    assert all(len(block) for block in found.blocks)
+
+
+def test_what_does_not_fit_into_memory_is_thinned_and_stays_in_its_file(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("trainer.normals.MAX_RECORDINGS", 7)
+    monkeypatch.setattr("trainer.normals.MAX_WINDOWS", 30)
+    data = of_clips()
+    found = normals_of(data)
+    assert len(found.windows) == len(found.owner) == 30
+    assert found.pooled(MaxPool()).shape == (7, 24)
+    assert len(found.whole) == 7 < MAX_RECORDINGS
+    assert np.shares_memory(found.recordings[3].parts[0], data.train.columns)
 
 
 def test_the_graph_computes_the_distances_that_standards_were_made_from():

@@ -9,12 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.auto.graphs import Fused, Member
+from trainer.auto.graphs import FusedDetectors, Member
 from trainer.dataset import HeldOutSet
 from trainer.detector import Detector, Fitted, OnEpoch, find_detector
-from trainer.frame_spectrum.graphs import eighth_root
-from trainer.frame_spectrum.vectors import Lengths, folds, lengths
+from trainer.fusion import Fusion, eighth_root
 from trainer.graph import Float32, Graph, build
+from trainer.normals import Normals, all_normals
 from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
 from trainer.windows import as_training_set
@@ -57,20 +57,21 @@ class AutoDetector(Detector):
 
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:  # noqa: ARG002
         """Cross-fit each candidate, then fit it on all normals."""
-        normals = lengths(data.train, data.held_out)
-        blocks = folds(len(lengths(data.train).recordings), len(normals.recordings))
-        found = [_cross_fit(name, normals, blocks, data, config) for name in config.candidates]
-        unseen = [one.unseen for one in found]
-        scorer = Fused([Member(one.graph, one.width) for one in found], unseen)
-        judge = Fused([Member(one.before, one.width) for one in found], unseen)
-        graph, unseeing = (build(one, data.shape, any_length=True) for one in (scorer, judge))
+        normals = all_normals(data.train, data.held_out)
+        found = [_cross_fit(name, normals, data, config) for name in config.candidates]
+        fusion = Fusion(np.stack([one.unseen for one in found]).astype(np.float64))
+
+        def fused(graphs: Sequence[Graph]) -> Graph:
+            widths = [one.width for one in found]
+            members = [Member(graph, data.shape[:2], width) for graph, width in zip(graphs, widths, strict=True)]
+            return build(FusedDetectors(members, fusion), data.shape, any_length=True)
+
+        graph, judge = fused([one.graph for one in found]), fused([one.before for one in found])
         why = "; ".join(f"{one.name} ({one.why})" for one in found)
-        return Fitted(graph, f"the mean of {why}", judge=unseeing, figures=_figures(found, scorer))
+        return Fitted(graph, f"the mean of {why}", judge=judge, figures=_figures(found, fusion))
 
 
-def _cross_fit(
-    name: str, normals: Lengths, blocks: Sequence[Sequence[int]], data: Prepared, config: TrainConfig
-) -> _Candidate:
+def _cross_fit(name: str, normals: Normals, data: Prepared, config: TrainConfig) -> _Candidate:
     """Return a candidate that has chosen its settings without the held-out normals, the last of the blocks."""
     detector = find_detector(name)
     if detector.whole_frames:
@@ -79,7 +80,7 @@ def _cross_fit(
         assert whole.unseen is not None
         return _Candidate(name, whole.why, whole.graph, whole.judge, whole.unseen, None)
 
-    *others, held_out = (np.isin(normals.owner, block) for block in blocks)
+    *others, held_out = (np.isin(normals.owner, block) for block in normals.blocks)
     # A frame may hold several windows; a detector of windows is shown held-out ones of the length that it learns.
     unseen_windows = HeldOutSet(normals.windows[held_out], ())
 
@@ -101,10 +102,10 @@ def _cross_fit(
     return _Candidate(name, first.why, fit(nothing), first.graph, unseen, width)
 
 
-def _figures(found: Sequence[_Candidate], scorer: Fused) -> dict[str, float]:
+def _figures(found: Sequence[_Candidate], fusion: Fusion) -> dict[str, float]:
     """Return what each candidate made of the normals that it had not seen; of scores' eighth roots."""
     figures: dict[str, float] = {}
-    for one, median, deviation in zip(found, scorer.medians, scorer.deviations, strict=True):
+    for one, median, deviation in zip(found, fusion.medians, fusion.deviations, strict=True):
         roots = eighth_root(one.unseen.astype(np.float64))
         figures[f"{one.name}.median"] = float(median)
         figures[f"{one.name}.deviation"] = float(deviation)

@@ -1,4 +1,4 @@
-"""Pooled vectors judged by several back ends, whose standardised answers are averaged."""
+"""Pooled vectors judged by several back ends."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from trainer.fusion import Fusion
 from trainer.gaussian import Mahalanobis, Standardise, by_band
 from trainer.graph import Float32, Float64, Tensor
 from trainer.pooled.graphs import Pooling
@@ -14,9 +15,6 @@ from trainer.pooled.graphs import Pooling
 BACK_ENDS: Final = ("mahalanobis", "nearest", "density")
 MAX_REFERENCES: Final = 1_000
 NEIGHBOURS: Final = 4
-SOFTNESS: Final = 4.0  # see trainer.auto.graphs
-NORMAL_MAD: Final = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
-LEAST: Final = 1e-12  # of a distance that is divided by
 
 
 class BackEnds:
@@ -68,15 +66,12 @@ class BackEnds:
 
 
 class FusedSpectra:
-    """Scores a frame by the mean of its standardised distances, over poolings and back ends.
-
-    A distance's eighth root is standardised: as a logarithm would, it lets no single one drown the others, but roots
-    are exact, where a logarithm's last bit depends on the place of a frame in its batch.
+    """Scores a frame by all distances of all poolings, fused; by those of recordings where it is long.
 
     Args:
         poolings: What makes vectors of a frame.
         judges: For each length of normals (windows first, then recordings if they are judged as wholes) and pooling.
-        raw: Distances of normals that were not learnt from, for each length float64 ``[pooling, back end, vector]``.
+        fusions: For each length.
         from_columns: Frames of so many columns or more are judged by recordings.
         shape: Channels and bands.
     """
@@ -85,73 +80,30 @@ class FusedSpectra:
         self,
         poolings: Sequence[Pooling],
         judges: Sequence[Sequence[BackEnds]],
-        raw: Sequence[Float64],
+        fusions: Sequence[Fusion],
         from_columns: int,
         shape: tuple[int, int],
     ) -> None:
-        self._poolings, self._judges = poolings, judges
+        self._poolings, self._judges, self._fusions = poolings, judges, fusions
         self._from_columns, self._shape = from_columns, shape
-        self._places = [standards(eighth_root(one)) for one in raw]
-        self._overall = [standards(self._fused(level, one)[np.newaxis, np.newaxis]) for level, one in enumerate(raw)]
-
-    def scores(self, level: int, raw: Float64) -> Float64:
-        """Return scores, float64 ``[vector]``, of distances, float64 ``[pooling, back end, vector]``."""
-        median, deviation = self._overall[level]
-        standard = (self._fused(level, raw) - median[0, 0]) / deviation[0, 0]
-        return np.asarray((standard + np.sqrt(standard**2 + SOFTNESS)) / 2)
-
-    def _fused(self, level: int, raw: Float64) -> Float64:
-        median, deviation = self._places[level]
-        return np.asarray(((eighth_root(raw) - median) / deviation).mean(axis=(0, 1)))
 
     def __call__(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Score frames: see :mod:`trainer.detector`; all frames of a batch have the same length."""
         vectors = [pool(log_mel) for pool in self._poolings]
-        found = [self._level(level, vectors) for level in range(len(self._judges))]
+        by_length = zip(self._judges, self._fusions, strict=True)
+        found = [fusion(self._distances(judges, vectors)) for judges, fusion in by_length]
         if len(found) == 1:
             return found[0]
         long = log_mel.is_as_long_as(self._from_columns, axis=3)
         (of_window, its_bands), (of_recording, other_bands) = found
-        return (
-            of_window + (of_recording - of_window) * long,
-            its_bands + (other_bands - its_bands) * long,
-        )
+        return of_window + (of_recording - of_window) * long, its_bands + (other_bands - its_bands) * long
 
-    def _level(self, level: int, vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        medians, deviations = self._places[level]
-        total: Tensor | None = None
-        bands: Tensor | None = None
-        count = medians.size
-        for at, (pool, vector) in enumerate(zip(self._poolings, vectors, strict=True)):
-            for back_end, (distance, shares) in enumerate(self._judges[level][at](vector)):
-                root = distance.sqrt().sqrt().sqrt()
-                standard = (root - medians[at, back_end, 0]) / deviations[at, back_end, 0]
-                weight = squareplus(standard) / count
-                share = by_band(shares / (distance + LEAST).unsqueeze(1), pool.per_band, self._shape)
-                band = share * weight.unsqueeze(1, 2)
-                total = standard if total is None else total + standard
-                bands = band if bands is None else bands + band
-        assert total is not None
-        assert bands is not None
-        median, deviation = self._overall[level]
-        return squareplus((total / count - median[0, 0, 0]) / deviation[0, 0, 0]), bands
-
-
-def squareplus(standard: Tensor) -> Tensor:
-    """Return what is at least 0 and in the same order (J. T. Barron, 2021)."""
-    return (standard + (standard.square() + SOFTNESS).sqrt()) / 2.0
-
-
-def eighth_root(distances: Float64) -> Float64:
-    """Return the roots of squared distances."""
-    return np.asarray(np.sqrt(np.sqrt(np.sqrt(np.maximum(distances, 0)))))
-
-
-def standards(values: Float64) -> tuple[Float64, Float64]:
-    """Return the median and a robust standard deviation over the last axis, which stays with length 1."""
-    median = np.median(values, axis=-1, keepdims=True)
-    deviation = NORMAL_MAD * np.median(np.abs(values - median), axis=-1, keepdims=True)
-    return median, np.maximum(deviation, np.maximum(0.01 * np.abs(median), 1e-6))
+    def _distances(self, judges: Sequence[BackEnds], vectors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        return [
+            (distance, by_band(shares, pool.per_band, self._shape))
+            for pool, judge, vector in zip(self._poolings, judges, vectors, strict=True)
+            for distance, shares in judge(vector)
+        ]
 
 
 def _apart(vectors: Float64, others: Float64) -> Float64:

@@ -1,0 +1,145 @@
+"""All normals of a training, held-out ones too: windows, whole recordings, and the blocks that cross-fitting takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.dataset import HeldOutSet, TrainingSet
+from trainer.graph import Float32, evaluated
+from trainer.pooled.graphs import Pooling
+from trainer.windows import FOLDS, MAX_WINDOWS
+
+LONGEST: Final = 10  # windows: longer recordings are cut into pieces of so many
+ENOUGH: Final = 8  # recordings of several windows: fewer don't tell how recordings differ
+SEVERAL: Final = 2.0  # windows of a recording in the mean, from which on it is worth judging as a whole
+MAX_RECORDINGS: Final = 2_000
+_AT_ONCE: Final = 32  # recordings in memory
+
+
+@dataclass(frozen=True, slots=True)
+class NormalRecording:
+    """A recording, or a piece of one, of one to :data:`LONGEST` windows; it stays in its file until it is needed.
+
+    Attributes:
+        parts: Views float32 ``[channel, band, column]`` that follow each other.
+    """
+
+    parts: tuple[Float32, ...]
+
+    @property
+    def columns(self) -> int:
+        """How many there are."""
+        return sum(part.shape[2] for part in self.parts)
+
+    def spectrogram(self) -> Float32:
+        """Return float32 ``[channel, band, column]``."""
+        return np.ascontiguousarray(np.concatenate(self.parts, axis=2))
+
+
+@dataclass(frozen=True, slots=True)
+class Normals:
+    """All normals of a training.
+
+    Attributes:
+        recordings: In time order, those of the training set first.
+        windows: float32 ``[window, channel, band, column]``, evenly thinned to :data:`~trainer.windows.MAX_WINDOWS`.
+        owner: The number of each window's recording, int64 ``[window]``.
+        blocks: Numbers of recordings, in up to five blocks in time order, the last of them the held-out ones.
+        width: Columns of a window.
+    """
+
+    recordings: Sequence[NormalRecording]
+    windows: Float32
+    owner: NDArray[np.int64]
+    blocks: Sequence[NDArray[np.int64]]
+    width: int
+
+    @property
+    def mean_columns(self) -> float:
+        """Columns of a recording in the mean."""
+        return float(np.mean([one.columns for one in self.recordings]))
+
+    @property
+    def several(self) -> bool:
+        """Whether recordings are long enough, and enough, to be judged as wholes too."""
+        return len(self.recordings) >= ENOUGH and self.mean_columns >= SEVERAL * self.width
+
+    @property
+    def whole(self) -> NDArray[np.int64]:
+        """The numbers of the recordings that are judged as wholes: all, evenly thinned to 2,000."""
+        count = len(self.recordings)
+        return np.linspace(0, count - 1, min(count, MAX_RECORDINGS)).round().astype(np.int64)
+
+    def pooled(self, pool: Pooling) -> Float32:
+        """Return the vectors of :attr:`whole` recordings, float32 ``[recording, entry]``."""
+        of_length = [self.recordings[number].columns for number in self.whole]
+        order = np.argsort(of_length, kind="stable")
+        found: list[Float32] = []
+        for _, group in groupby(order, key=lambda place: of_length[place]):
+            places = list(group)
+            for at in range(0, len(places), _AT_ONCE):
+                numbers = self.whole[places[at : at + _AT_ONCE]]
+                found.append(evaluated(pool, np.stack([self.recordings[number].spectrogram() for number in numbers])))
+        return np.concatenate(found)[np.argsort(order)]
+
+
+def all_normals(train: TrainingSet, held_out: HeldOutSet) -> Normals:
+    """Return the normals of a training set and the held-out ones."""
+    known = _pieces(train)
+    recordings = [*known, *_joined(held_out, train.width)]
+    blocks = np.array_split(np.arange(len(known)), min(FOLDS - 1, len(known)))
+    blocks.append(np.arange(len(known), len(recordings)))
+    windows, owner = _windows(recordings, train.width)
+    return Normals(recordings, windows, owner, blocks, train.width)
+
+
+def _windows(recordings: Sequence[NormalRecording], width: int) -> tuple[Float32, NDArray[np.int64]]:
+    places = [
+        (number, start)
+        for number, recording in enumerate(recordings)
+        for start in range(0, recording.columns - width + 1, width)
+    ]
+    if len(places) > MAX_WINDOWS:
+        places = [places[i] for i in np.linspace(0, len(places) - 1, MAX_WINDOWS).round().astype(np.int64)]
+    found = []
+    for number, group in groupby(places, key=lambda place: place[0]):
+        spectrogram = recordings[number].spectrogram()
+        found += [spectrogram[:, :, start : start + width] for _, start in group]
+    return np.stack(found), np.array([number for number, _ in places])
+
+
+def _pieces(train: TrainingSet) -> list[NormalRecording]:
+    """Return the training set's segments in equal pieces: long ones are cut, and few ones too, to make blocks of."""
+    longest = LONGEST * train.width
+    wanted = -(-(FOLDS - 1) // len(train.segments))
+    found = []
+    for first, columns in train.segments:
+        pieces = max(-(-columns // longest), min(wanted, columns // train.width))
+        length = columns // pieces
+        found += [
+            NormalRecording((train.columns[start : start + length].transpose(1, 2, 0),))
+            for start in range(first, first + pieces * length, length)
+        ]
+    return found
+
+
+def _joined(held_out: HeldOutSet, width: int) -> list[NormalRecording]:
+    """Return held-out frames of one recording and signal side by side, up to ten windows' length."""
+    found: list[NormalRecording] = []
+    for _, group in groupby(held_out.frames, key=lambda frame: (frame.machine, frame.recording)):
+        frames = list(group)
+        for signal in range(frames[0].signals):
+            parts = [
+                held_out.windows[index]
+                for frame in frames
+                for index in range(frame.first + signal * frame.windows, frame.first + (signal + 1) * frame.windows)
+            ]
+            each = max(1, LONGEST * width // parts[0].shape[2])
+            found += [NormalRecording(tuple(parts[at : at + each])) for at in range(0, len(parts), each)]
+    return found
