@@ -31,8 +31,8 @@ class Fusion:
 
     def __init__(self, unseen: Float64) -> None:
         roots = eighth_root(unseen)
-        self.medians, self.deviations = _standards(roots)
-        middle, spread = _standards(self._mean(roots))
+        self.medians, self.deviations = standards(roots)
+        middle, spread = standards(self._mean(roots))
         self._middle, self._spread = float(middle), float(spread)
 
     def scores(self, distances: Float64) -> Float64:
@@ -51,13 +51,13 @@ class Fusion:
         bands: Tensor | None = None
         for (distance, shares), median, deviation in zip(found, self.medians, self.deviations, strict=True):
             standard = (distance.sqrt().sqrt().sqrt() - median) / deviation
-            weight = _squareplus(standard) / len(found) / (distance + LEAST)
+            weight = squareplus(standard) / len(found) / (distance + LEAST)
             band = shares * weight.unsqueeze(1, 2)
             total = standard if total is None else total + standard
             bands = band if bands is None else bands + band
         assert total is not None
         assert bands is not None
-        return _squareplus((total / len(found) - self._middle) / self._spread), bands
+        return squareplus((total / len(found) - self._middle) / self._spread), bands
 
     def _mean(self, roots: Float64) -> Float64:
         return np.asarray(((roots - self.medians[:, np.newaxis]) / self.deviations[:, np.newaxis]).mean(axis=0))
@@ -68,11 +68,12 @@ def eighth_root(distances: Float64) -> Float64:
     return np.asarray(np.sqrt(np.sqrt(np.sqrt(np.maximum(distances, 0)))))
 
 
-def _squareplus(standard: Tensor) -> Tensor:
+def squareplus(standard: Tensor) -> Tensor:
+    """Return what is at least 0 and in the same order, (z + sqrt(z² + 4)) / 2."""
     return (standard + (standard.square() + SOFTNESS).sqrt()) / 2.0
 
 
-def _standards(values: Float64) -> tuple[Float64, Float64]:
+def standards(values: Float64) -> tuple[Float64, Float64]:
     """Return the median and a robust standard deviation, at least a hundredth of it, over the last axis."""
     median = np.median(values, axis=-1)
     deviation = NORMAL_MAD * np.median(np.abs(values - median[..., np.newaxis]), axis=-1)

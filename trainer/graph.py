@@ -153,10 +153,6 @@ class Tensor:
         """Return where along an axis the least is, the first of several, int64."""
         return self.builder.add("ArgMin", self, axis=axis, keepdims=0)
 
-    def argmax(self, axis: int) -> Tensor:
-        """Return where along an axis the most is, the first of several, int64."""
-        return self.builder.add("ArgMax", self, axis=axis, keepdims=0)
-
     def of(self, table: Float32) -> Tensor:
         """Return the rows of a table that this tensor, int64, holds the numbers of."""
         return self.builder.add("Gather", table, self, axis=0)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from trainer.dataset import HeldOutSet, TrainingSet
 from trainer.graph import Float32, evaluated
 from trainer.pooled.graphs import Pooling
-from trainer.windows import FOLDS, MAX_WINDOWS
+from trainer.windows import MAX_WINDOWS, thinned
 
+FOLDS: Final = 5  # blocks
 LONGEST: Final = 10  # windows: longer recordings are cut into pieces of so many
 ENOUGH: Final = 8  # recordings of several windows: fewer don't tell how recordings differ
 SEVERAL: Final = 2.0  # windows of a recording in the mean, from which on it is worth judging as a whole
@@ -43,7 +44,7 @@ class NormalRecording:
 
 
 @dataclass(frozen=True, slots=True)
-class Normals:
+class NormalSet:
     """All normals of a training.
 
     Attributes:
@@ -73,8 +74,7 @@ class Normals:
     @property
     def whole(self) -> NDArray[np.int64]:
         """The numbers of the recordings that are judged as wholes: all, evenly thinned to 2,000."""
-        count = len(self.recordings)
-        return np.linspace(0, count - 1, min(count, MAX_RECORDINGS)).round().astype(np.int64)
+        return thinned(np.arange(len(self.recordings)), MAX_RECORDINGS)
 
     def pooled(self, pool: Pooling) -> Float32:
         """Return the vectors of :attr:`whole` recordings, float32 ``[recording, entry]``."""
@@ -89,14 +89,14 @@ class Normals:
         return np.concatenate(found)[np.argsort(order)]
 
 
-def all_normals(train: TrainingSet, held_out: HeldOutSet) -> Normals:
+def all_normals(train: TrainingSet, held_out: HeldOutSet) -> NormalSet:
     """Return the normals of a training set and the held-out ones."""
     known = _pieces(train)
     recordings = [*known, *_joined(held_out, train.width)]
     blocks = np.array_split(np.arange(len(known)), min(FOLDS - 1, len(known)))
     blocks.append(np.arange(len(known), len(recordings)))
     windows, owner = _windows(recordings, train.width)
-    return Normals(recordings, windows, owner, blocks, train.width)
+    return NormalSet(recordings, windows, owner, blocks, train.width)
 
 
 def _windows(recordings: Sequence[NormalRecording], width: int) -> tuple[Float32, NDArray[np.int64]]:
@@ -105,13 +105,12 @@ def _windows(recordings: Sequence[NormalRecording], width: int) -> tuple[Float32
         for number, recording in enumerate(recordings)
         for start in range(0, recording.columns - width + 1, width)
     ]
-    if len(places) > MAX_WINDOWS:
-        places = [places[i] for i in np.linspace(0, len(places) - 1, MAX_WINDOWS).round().astype(np.int64)]
+    chosen = thinned(np.array(places), MAX_WINDOWS)
     found = []
-    for number, group in groupby(places, key=lambda place: place[0]):
+    for number, group in groupby(chosen.tolist(), key=lambda place: place[0]):
         spectrogram = recordings[number].spectrogram()
         found += [spectrogram[:, :, start : start + width] for _, start in group]
-    return np.stack(found), np.array([number for number, _ in places])
+    return np.stack(found), chosen[:, 0]
 
 
 def _pieces(train: TrainingSet) -> list[NormalRecording]:

@@ -100,6 +100,8 @@ def prepare(
     with (folder / "held_out.f32").open("w+b") as file:
         work = read(held_out, lambda segment: _frames(segment, features, frame_s))
         held_out_set = _held_out_set(work, features.config, _columns(held_out, features.config, frame_s), file)
+    if not problems and held_out_set is None:
+        raise RecordingError(f"no held-out recording makes a frame of {frame_s:g} s; expected at least two")
     if problems or training_set is None or held_out_set is None:
         return problems
     return Prepared(training_set, held_out_set, config)
@@ -126,7 +128,8 @@ def _columns(held_out: Sequence[Segment], config: FeatureConfig, frame_s: float)
     if config.time_axis == "fixed":
         return config.window_columns
     longest_s = max((segment.stop - segment.start) / segment.recording.rate_hz for segment in held_out)
-    samples = round(min(frame_s, longest_s) * config.sample_rate_hz)
+    # A sample less: frames of 0.5 s at 11,025 Hz have 5,512 and 5,513 samples in turn, and resampling rounds.
+    samples = int(min(frame_s, longest_s) * config.sample_rate_hz) - 1
     return max(config.window_columns, 1 + (samples - config.n_fft) // config.hop)
 
 

@@ -30,6 +30,7 @@ from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
 from trainer.train_options import TrainConfig
 from trainer.train_result import Observer, TrainResult
+from trainer.windows import thinned
 from whirr.outputs import check_file, check_folder
 from whirr.settings import Settings, load_settings
 
@@ -37,6 +38,7 @@ __all__ = ["Observer", "TrainConfig", "TrainResult", "train_model"]
 
 PERCENTILES = (1, 5, 25, 50, 75, 90, 95, 99, 100)
 GOLDEN_WINDOWS = 8
+GOLDEN_LENGTH = 10  # windows: where a frame is one, a minute of it would make the file large
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ def _metadata(config: TrainConfig, inputs: _Inputs, trained: _Trained, started_a
         calibration=inputs.calibration,
         score_percentiles=trained.percentiles,
         normal_band_error=trained.band_error.mean(axis=0, dtype=np.float64).tolist(),
-        golden=list(_golden(inputs.prepared.held_out.windows, trained)),
+        golden=list(_golden(inputs.prepared, trained)),
         statistics_reference=inputs.reference,
         machines=_machines(inputs.screened.found),
     )
@@ -246,17 +248,12 @@ def _result(
     )
 
 
-def _golden(windows: Float32, trained: _Trained) -> Iterator[GoldenWindow]:
-    """Yield held-out windows from the best-known to the least, with the graph's scores."""
-    ranked = np.argsort(trained.scores, kind="stable")
-    chosen = np.asarray(windows[ranked[_spread(len(ranked), GOLDEN_WINDOWS)]])
-    for window, score in zip(chosen, trained.graph.score(chosen)[0], strict=True):
+def _golden(prepared: Prepared, trained: _Trained) -> Iterator[GoldenWindow]:
+    """Yield held-out windows, from the best-known to the least, with the graph's scores; of long ones the beginning."""
+    chosen = thinned(np.argsort(trained.scores, kind="stable"), GOLDEN_WINDOWS)
+    windows = prepared.held_out.windows[chosen][..., : GOLDEN_LENGTH * prepared.features.window_columns]
+    for window, score in zip(windows, trained.graph.score(windows)[0], strict=True):
         yield golden_window(window, float(score))
-
-
-def _spread(count: int, most: int) -> Any:
-    """Return at most ``most`` of the indices below ``count``, evenly spread."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def _save(result: TrainResult, trained: _Trained) -> None:

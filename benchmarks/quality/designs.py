@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from trainer.detector import CANDIDATES, DETECTORS
+from trainer.detector import DETECTORS
 
 Design = Mapping[str, Any]
 
@@ -20,8 +20,7 @@ DESIGNS: Final[Mapping[str, Mapping[str, Design]]] = MappingProxyType(
         "auto": {
             "default": {},
             "with mixture": {"candidates": ("frame_spectrum", "ae_mahalanobis", "twfr_gmm")},
-            "0.2": {"candidates": ("pooled_gmm", "flutter_gmm", "flutter_nn", "twfr_gmm")},
-            "autoencoder": {"candidates": (*CANDIDATES, "ae_mahalanobis")},
+            "mixtures": {"candidates": ("pooled_gmm", "flutter_gmm", "flutter_nn", "twfr_gmm")},
         },
     }
 )

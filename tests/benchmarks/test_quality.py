@@ -13,6 +13,7 @@ import pytest
 from benchmarks.quality import report
 from benchmarks.quality.baseline import BASELINES
 from benchmarks.quality.choosing import choose, design_of, harmonic_mean
+from benchmarks.quality.designs import DESIGNS
 from benchmarks.quality.intervals import difference_interval, interval
 from benchmarks.quality.protocol import Measured, contaminants, contaminated
 from benchmarks.quality.rows import HALVES, ROWS, Split, is_here, split
@@ -20,6 +21,8 @@ from benchmarks.quality.runs import Places, Task, run
 from benchmarks.quality.simulated import MADE, TEST_LOADS, TRAIN_LOADS, at_load, make
 from edge_agent.simulator import Machine
 from tests.helpers import SHARED_DATA, needs_shared_data
+from trainer.detector import DETECTORS
+from trainer.train_options import TrainConfig
 
 SOME = ("motor/motor", "femto/Bearing1_2", "fan_high/fan", "car_idle/car01")  # two of either half
 PUBLISHED = {  # AUC of LW and NN, by ../shared/data/README.md
@@ -261,3 +264,10 @@ def test_differences_are_told_on_each_half_and_on_all_rows():
     assert line.startswith("auto - conv_ae: A +0.064 (")
     assert ", B -0.100 (" in line
     assert ", all " in line
+
+
+def test_every_design_is_one_that_can_be_trained():
+    assert set(DESIGNS) == set(DETECTORS)
+    for detector, designs in DESIGNS.items():
+        for design in designs.values():
+            TrainConfig(normal=Path(), out=Path("m.onnx"), detector=detector, **design).check()

@@ -59,15 +59,16 @@ def test_a_detector_of_windows_hears_a_long_frame_window_by_window():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("candidates", [CANDIDATES, ("flutter_nn", "twfr_gmm")])
+@pytest.mark.parametrize("candidates", [CANDIDATES, ("flutter_nn", "twfr_gmm"), ("contrast",)])
 def test_frames_may_be_longer_than_windows(tmp_path: Path, candidates: tuple[str, ...]):
     for number in range(10):
         (tmp_path / f"{number}.wav").write_bytes(encoded(noise(12.0, seed=number)))
     options = FeatureOptions(bands=24, n_fft=512, hop=256)
     config = replace(CONFIG, normal=tmp_path, out=tmp_path / "m.onnx", detector="auto", candidates=candidates)
-    metadata = train_model(replace(config, features=options, frame_s=4.0)).metadata
+    metadata = train_model(replace(config, features=options, frame_s=12.0)).metadata
     assert metadata.calibration is not None
-    assert metadata.calibration.frame_s == 4
+    assert metadata.calibration.frame_s == 12
+    assert {golden.shape[2] for golden in metadata.golden} == {10 * metadata.features.window_columns}  # not all twelve
     assert metadata.features.window_s == pytest.approx(1.0, abs=0.05)
 
 

@@ -12,13 +12,11 @@ import pytest
 from stream_app.pipeline.model import Model
 from tests.models import encoded, noise
 from tests.trainer.test_detectors import CONFIG, SHAPES, normals, prepared
-from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
+from tests.trainer.test_normals import clips, of_clips
 from trainer.frame_spectrum.detector import FrameSpectrumDetector
 from trainer.frame_spectrum.graphs import BackEnds
 from trainer.graph import Tensor, evaluated
-from trainer.normals import LONGEST, MAX_RECORDINGS, Normals, all_normals
 from trainer.pooled.graphs import FlutterOnlyPool, MaxPool, ShapePool
-from trainer.spectrograms import Prepared
 from trainer.train import train_model
 from trainer.train_options import FeatureOptions
 
@@ -27,23 +25,6 @@ WIDTH = 12
 
 def ignore(_: object) -> None:
     """Hear no epoch."""
-
-
-def clips(count: int, windows: int, seed: int) -> np.ndarray:
-    """Recordings of several windows each, float32 [recording, channel, band, column]."""
-    parts = [normals((1, 24, WIDTH), count, seed + 100 * number) for number in range(windows)]
-    return np.concatenate(parts, axis=3)
-
-
-def of_clips(count: int = 20, windows: int = 4, unseen: int = 5) -> Prepared:
-    train, held_out = clips(count, windows, 0), clips(unseen, windows, 1)
-    columns = train.transpose(0, 3, 1, 2).reshape(-1, 1, 24)
-    size = windows * WIDTH
-    frames = np.concatenate(np.split(held_out, windows, axis=3), axis=1).reshape(-1, 1, 24, WIDTH)
-    places = tuple(HeldOutFrame(None, f"{i // windows}.wav", i, 1, 1) for i in range(len(frames)))
-    return Prepared(
-        TrainingSet(columns, tuple((i * size, size) for i in range(count)), WIDTH), HeldOutSet(frames, places)
-    )
 
 
 def test_a_frame_of_any_length_is_one_window():
@@ -69,42 +50,6 @@ def test_what_is_buried_in_a_second_shows_in_the_whole_recording():
     whole = (graph.score(faulty)[0][:, None] > graph.score(normal)[0]).mean()
     seconds = [graph.score(np.ascontiguousarray(one[..., :WIDTH]))[0] for one in (normal, faulty)]
     assert whole > (seconds[1][:, None] > seconds[0]).mean() + 0.05
-
-
-def normals_of(data: Prepared) -> Normals:
-    return all_normals(data.train, data.held_out)
-
-
-def test_few_or_short_recordings_are_judged_by_their_windows_alone():
-    assert not normals_of(of_clips(count=5, unseen=2)).several
-    assert not normals_of(of_clips(windows=1)).several
-    assert normals_of(of_clips()).several
-
-
-def test_long_recordings_are_cut_into_equal_pieces():
-    found = normals_of(of_clips(count=4, windows=25))
-    known = [one for one in found.recordings if one.columns == 25 * WIDTH // 3]
-    assert len(known) == 12
-    assert max(one.columns for one in found.recordings) <= LONGEST * WIDTH
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 9])
-def test_however_few_recordings_there_are_each_block_is_judged_by_several_others(count: int):
-    found = normals_of(of_clips(count=count))
-    assert len(found.blocks) == 5
-    assert sorted(np.concatenate(found.blocks)) == list(range(len(found.recordings)))
-    assert all(len(block) for block in found.blocks)
-
-
-def test_what_does_not_fit_into_memory_is_thinned_and_stays_in_its_file(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("trainer.normals.MAX_RECORDINGS", 7)
-    monkeypatch.setattr("trainer.normals.MAX_WINDOWS", 30)
-    data = of_clips()
-    found = normals_of(data)
-    assert len(found.windows) == len(found.owner) == 30
-    assert found.pooled(MaxPool()).shape == (7, 24)
-    assert len(found.whole) == 7 < MAX_RECORDINGS
-    assert np.shares_memory(found.recordings[3].parts[0], data.train.columns)
 
 
 def test_the_graph_computes_the_distances_that_standards_were_made_from():
@@ -159,4 +104,17 @@ def test_the_worker_takes_its_model_with_frames_of_other_lengths(tmp_path: Path)
     assert features.time_axis == "dynamic"
     assert features.window_s == pytest.approx(1.0, abs=0.05)
     assert features.max_columns is not None
+    assert {window.shape[2] for window in result.metadata.golden} == {features.window_columns}
     assert (features.max_columns - 1) * features.hop / features.sample_rate_hz == pytest.approx(60, abs=0.1)
+
+
+@pytest.mark.slow
+def test_frames_that_differ_by_a_sample_all_count_and_shorter_ones_do_not(tmp_path: Path):
+    """Frames of 0.3 s at 11,025 Hz have 3,307 and 3,308 samples in turn: a column less is no shorter frame."""
+    for number in range(10):
+        (tmp_path / f"{number}.wav").write_bytes(encoded(noise(3.1, rate_hz=11_025, seed=number), 11_025))
+    config = replace(CONFIG, normal=tmp_path, out=tmp_path / "m.onnx", frame_s=0.3)
+    options = FeatureOptions(bands=24, n_fft=512, hop=1, window_s=0.2)  # each sample is a column
+    whole = train_model(replace(config, detector="frame_spectrum", features=options))
+    assert whole.held_out_windows == 2 * 10  # the last 0.1 s make no frame
+    assert whole.windows > 0

@@ -1,4 +1,4 @@
-"""Training windows as one array, and their blocks for cross-fitting."""
+"""Training windows as one array."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainer.dataset import TrainingSet
-from trainer.windows import as_training_set, blocks, thinned, training_windows, window_machines
+from trainer.windows import as_training_set, thinned, training_windows, window_machines
 
 
 def training_set(*lengths: int, width: int = 4) -> TrainingSet:
@@ -35,20 +35,6 @@ def test_each_window_knows_whose_it_is(most: int):
     expected = ["a" if column < 9 else None if column < 14 else "b" for column in first]
     assert window_machines(data, most) == expected
     assert window_machines(training_set(9, 5), most) == [None] * 3
-
-
-@pytest.mark.parametrize("lengths", [(8,) * 12, (60,), (30, 30), (8, 8, 8)])
-def test_every_window_is_in_one_block_and_blocks_come_in_time_order(lengths: tuple[int, ...]):
-    found = blocks(training_set(*lengths), 4)
-    assert 2 <= len(found) <= 4
-    columns = [block[:, 0, 0].ravel() for block in found]
-    seen = np.concatenate(columns)
-    assert (np.diff(seen) > 0).all()
-    assert len(seen) >= 0.8 * sum(lengths)
-
-
-def test_a_single_window_is_one_block():
-    assert [block.shape for block in blocks(training_set(4), 4)] == [(1, 1, 2, 4)]
 
 
 def test_windows_become_a_training_set_that_gives_the_same_windows():

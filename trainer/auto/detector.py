@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.auto.graphs import FusedDetectors, Member
-from trainer.dataset import HeldOutSet
+from trainer.dataset import HeldOutFrame, HeldOutSet
 from trainer.detector import Detector, Fitted, OnEpoch, find_detector
 from trainer.fusion import Fusion, eighth_root
 from trainer.graph import Float32, Graph, build
-from trainer.normals import Normals, all_normals
+from trainer.normals import NormalSet, all_normals
 from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
 from trainer.windows import as_training_set
@@ -46,7 +46,7 @@ class _Candidate:
 class AutoDetector(Detector):
     """Fits the candidates on all normals; the mean of their standardised scores counts.
 
-    Normals are cut into five blocks of recordings in time order, the last of them the held-out ones. Each block is
+    NormalSet are cut into five blocks of recordings in time order, the last of them the held-out ones. Each block is
     scored by candidates that were fitted on the others: that tells how surprising a score is for a candidate, and gives
     the held-out scores that thresholds are made from. So no normal is missing from what is fitted in the end.
     """
@@ -71,7 +71,7 @@ class AutoDetector(Detector):
         return Fitted(graph, f"the mean of {why}", judge=judge, figures=_figures(found, fusion))
 
 
-def _cross_fit(name: str, normals: Normals, data: Prepared, config: TrainConfig) -> _Candidate:
+def _cross_fit(name: str, normals: NormalSet, data: Prepared, config: TrainConfig) -> _Candidate:
     """Return a candidate that has chosen its settings without the held-out normals, the last of the blocks."""
     detector = find_detector(name)
     if detector.whole_frames:
@@ -82,7 +82,8 @@ def _cross_fit(name: str, normals: Normals, data: Prepared, config: TrainConfig)
 
     *others, held_out = (np.isin(normals.owner, block) for block in normals.blocks)
     # A frame may hold several windows; a detector of windows is shown held-out ones of the length that it learns.
-    unseen_windows = HeldOutSet(normals.windows[held_out], ())
+    frames = tuple(HeldOutFrame(None, "", index, 1, 1) for index in range(int(held_out.sum())))
+    unseen_windows = HeldOutSet(normals.windows[held_out], frames)
 
     def without(left_out: NDArray[np.bool_]) -> Prepared:
         return replace(data, train=as_training_set(normals.windows[~left_out]), held_out=unseen_windows)

@@ -9,13 +9,12 @@ import numpy as np
 
 from trainer.contrast.learning import Int
 from trainer.contrast.torch_model import Layer
+from trainer.fusion import squareplus, standards
 from trainer.gaussian import MIN_STD, Mahalanobis
 from trainer.graph import Float32, Tensor, concatenated, evaluated
 from trainer.pooled.graphs import Pool
 
-SOFTNESS: Final = 4.0  # of the squareplus that keeps scores above 0, see trainer.auto
 TINY: Final = 1e-6
-NORMAL_MAD: Final = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
 
 Trained = tuple[Float32, Float32, list[Layer]]  # see trainer.contrast.learning.trained
 
@@ -112,8 +111,7 @@ class Contrast:
         nearest = pooled.argmin(1)
         count, entries = self._pooled_normals.centres.shape
         mean = (pooled + embedded) / 2.0
-        surprise = (mean * nearest.one_hot(count).transpose(1, 0)).sum(1)
-        score = (surprise + (surprise.square() + SOFTNESS).sqrt()) / 2.0
+        score = squareplus((mean * nearest.one_hot(count).transpose(1, 0)).sum(1))
         # Of the entries the first half are the means.
         centres, stds = (of[:, : entries // 2] for of in (self._pooled_normals.centres, self._pooled_normals.stds))
         apart = ((log_mel.mean(3).flatten() - nearest.of(centres)) / nearest.of(stds)).square()
@@ -142,7 +140,5 @@ class Contrast:
 
 def _medians_and_deviations(distances: Sequence[Float32]) -> tuple[Float32, Float32]:
     """Return a median and a robust standard deviation of each machine's distances, float32 ``[machine]``."""
-    medians = np.array([np.median(own) for own in distances])
-    spread = [np.median(np.abs(own - median)) for own, median in zip(distances, medians, strict=True)]
-    deviations = np.maximum(NORMAL_MAD * np.array(spread), np.maximum(0.01 * medians, TINY))
-    return medians.astype(np.float32), deviations.astype(np.float32)
+    medians, deviations = zip(*(standards(own.astype(np.float64)) for own in distances), strict=True)
+    return np.array(medians, np.float32), np.array(deviations, np.float32)

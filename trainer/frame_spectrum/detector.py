@@ -12,7 +12,7 @@ from trainer.detector import Detector, Fitted, OnEpoch
 from trainer.frame_spectrum.graphs import BACK_ENDS, BackEnds, FusedSpectra
 from trainer.fusion import Fusion
 from trainer.graph import Float32, Float64, build, evaluated
-from trainer.normals import Normals, all_normals
+from trainer.normals import NormalSet, all_normals
 from trainer.pooled.graphs import FlutterOnlyPool, MaxPool, MeanPool, Pool, Pooling, ShapePool
 from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
@@ -49,7 +49,7 @@ class FrameSpectrumDetector(Detector):
         return Fitted(graph, why, judge=judge, unseen=fusions[0].scores(unseen[0]).astype(np.float32))
 
 
-def _vectors(normals: Normals) -> list[list[Float32]]:
+def _vectors(normals: NormalSet) -> list[list[Float32]]:
     """Return each pooling's vectors, of windows and, where that makes sense, of recordings."""
     found = [[evaluated(pool, normals.windows) for pool in POOLINGS]]
     if normals.several:

@@ -11,6 +11,7 @@ from trainer.fusion import Fusion
 from trainer.gaussian import Mahalanobis, Standardise, by_band
 from trainer.graph import Float32, Float64, Tensor
 from trainer.pooled.graphs import Pooling
+from trainer.windows import thinned
 
 BACK_ENDS: Final = ("mahalanobis", "nearest", "density")
 MAX_REFERENCES: Final = 1_000
@@ -33,8 +34,7 @@ class BackEnds:
         self._standardise = Standardise(vectors)
         standard = self._standardise.vectors
         self._distance = Mahalanobis(standard)
-        chosen = np.linspace(0, len(standard) - 1, min(len(standard), MAX_REFERENCES)).round().astype(np.int64)
-        self._references: Float64 = standard[chosen]
+        self._references: Float64 = thinned(standard, MAX_REFERENCES)
         self._scales = _scales(self._references)
 
     def distances(self, vectors: Float32) -> Float64:
