@@ -128,7 +128,7 @@ def _columns(held_out: Sequence[Segment], config: FeatureConfig, frame_s: float)
     if config.time_axis == "fixed":
         return config.window_columns
     longest_s = max((segment.stop - segment.start) / segment.recording.rate_hz for segment in held_out)
-    # A sample less: frames of 0.5 s at 11,025 Hz have 5,512 and 5,513 samples in turn, and resampling rounds.
+    # A sample less: resampling rounds.
     samples = int(min(frame_s, longest_s) * config.sample_rate_hz) - 1
     return max(config.window_columns, 1 + (samples - config.n_fft) // config.hop)
 
