@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from schemas.errors import SettingsError
 
 FILE_NAME = "replay.db"
-_VERSION = "2"
+_VERSION = "3"
 _COMMIT_ROWS = 4096
 _COMMIT_S = 2.0
 _SCHEMA = """
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS files (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, part INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL DEFAULT 1,
     size INTEGER NOT NULL DEFAULT 0, mtime_ns INTEGER NOT NULL DEFAULT 0,
     rate_hz INTEGER, channels INTEGER, samples INTEGER, subtype TEXT, problem TEXT,
-    stream INTEGER, named_us INTEGER, start_us INTEGER, sort_key TEXT, label TEXT, onset_s REAL,
+    stream INTEGER, named_us INTEGER, start_us INTEGER, sort_key TEXT, label TEXT, onset_s REAL, rpm REAL, load REAL,
     frame_s REAL, window_s REAL, frames INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0,
     UNIQUE (name, part));
 CREATE INDEX IF NOT EXISTS files_in_order ON files (stream, start_us, sort_key);

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from backtest.replay.frame_records import FrameRange, records
 from backtest.score_store import ScoreStore, StoredFrame, StoredLetter
+from schemas.condition import Condition
 from schemas.dead_letter import DeadLetter
 from schemas.errors import WhirrError
 from schemas.frame import FrameRecord
@@ -66,7 +67,7 @@ Task = Sequence[FrameRange]
 
 _PIECES = (
     "SELECT f.id, f.name, f.subtype, f.stream, s.machine, s.source, f.start_us, f.rate_hz, f.channels, f.samples, "
-    "f.frame_s, f.frames, f.done FROM files f JOIN streams s ON s.id = f.stream WHERE f.problem IS NULL "
+    "f.frame_s, f.rpm, f.load, f.frames, f.done FROM files f JOIN streams s ON s.id = f.stream WHERE f.problem IS NULL "
 )
 
 
@@ -77,16 +78,18 @@ def frame_ranges(store: ScoreStore, folder: str, columns: tuple[str, ...] = ()) 
     left_over = "CREATE TEMP TABLE left_over AS " + _PIECES + "AND f.done < f.frames"
     store.db.execute(left_over + " ORDER BY f.stream, f.start_us, f.sort_key, f.name")
     for page in store.pages("SELECT * FROM temp.left_over ORDER BY rowid"):
-        for *row, frames, done in page:
-            whole = FrameRange._make((row[0], folder, *row[1:], frames, done, frames - done, columns))
+        for *row, rpm, load, frames, done in page:
+            which = frames, done, frames - done
+            whole = FrameRange._make((row[0], folder, *row[1:], *which, columns, Condition(rpm, load)))
             yield from [whole] if whole.kind in ("serial", "table") else _parts(whole)
 
 
 def all_frame_ranges(store: ScoreStore, folder: str, columns: tuple[str, ...] = ()) -> Iterator[FrameRange]:
     """Yield each recording as one part, in order of time."""
     for page in store.pages(_PIECES + "ORDER BY f.start_us, f.sort_key, f.name"):
-        for *row, frames, _done in page:
-            yield FrameRange._make((row[0], folder, *row[1:], frames, 0, frames, columns))
+        for *row, rpm, load, frames, _done in page:
+            which = frames, 0, frames
+            yield FrameRange._make((row[0], folder, *row[1:], *which, columns, Condition(rpm, load)))
 
 
 def _parts(part: FrameRange) -> Iterator[FrameRange]:

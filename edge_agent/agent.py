@@ -17,8 +17,9 @@ from edge_agent.spool import Spool, SpoolBuffer, open_spool
 from edge_agent.timeline import Clock, SystemClock, Timeline
 from recordings.encode import FileFormat, check_fits, encode
 from recordings.samples import SignalFormat
+from schemas.condition import Condition
 from schemas.errors import ServiceUnavailable
-from schemas.frame import MAX_FRAME_S, MIN_FRAME_S, check_stream, frame_headers
+from schemas.frame import MAX_FRAME_S, MIN_FRAME_S, check_stated, check_stream, frame_headers
 from schemas.times import format_rfc3339
 from whirr.options import option
 
@@ -28,6 +29,13 @@ class FrameOptions:
     """How a signal becomes frames, and how hard they are sent."""
 
     source: Annotated[str | None, option("name of the sensor, if the machine has several", "Frames")] = None
+    rpm: Annotated[
+        float | None, option("speed of the machine's shaft, revolutions a minute, if it is known and stays", "Frames")
+    ] = None
+    load: Annotated[
+        float | None,
+        option("its load, in per cent or any unit that is always used, if it is known and stays", "Frames"),
+    ] = None
     frame_s: Annotated[float, option("length of a frame in seconds", "Frames", ge=MIN_FRAME_S, le=MAX_FRAME_S)] = 1.0
     file_format: Annotated[
         FileFormat, option("encoding of frames; 32 bit and float are always WAV", "Frames", name="format")
@@ -60,6 +68,7 @@ class EdgeConfig(FrameOptions):
 
     def __post_init__(self) -> None:
         check_stream(self.machine_id, self.source)
+        check_stated(Condition(self.rpm, self.load))
 
     @property
     def buffer_bytes(self) -> int:
@@ -211,8 +220,18 @@ class EdgeAgent:
         recorded_us = await self._timeline.stamp(frame)
         config = self._config
         encoded = encode(frame.samples, frame.format, config.file_format)
+        known = frame.condition
+        condition = Condition(
+            known.rpm if config.rpm is None else config.rpm, known.load if config.load is None else config.load
+        )
         headers = frame_headers(
-            config.machine_id, config.source, recorded_us, encoded.value, self._sequence, encoded.content_type
+            config.machine_id,
+            config.source,
+            recorded_us,
+            encoded.value,
+            self._sequence,
+            encoded.content_type,
+            condition=condition,
         )
         # Counted at capture: a frame that the buffer lets go leaves a gap that the worker reports.
         self._sequence += 1

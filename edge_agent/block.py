@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from recordings.samples import SignalFormat
+from schemas.condition import UNKNOWN, Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,13 @@ class Block:
         samples: ``[channels, n]``, of the type that the format's kind says.
         format: Their format.
         ends_recording: Nothing follows that belongs to the same recording; a frame must not reach beyond.
+        condition: How the machine ran, as far as the source knows.
     """
 
     samples: npt.NDArray[Any]
     format: SignalFormat
     ends_recording: bool = False
+    condition: Condition = UNKNOWN
 
 
 class Source(Protocol):

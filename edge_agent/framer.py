@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edge_agent.block import Block
 from recordings.cut import frame_count, frame_samples, offset_us
 from recordings.samples import SignalFormat
+from schemas.condition import UNKNOWN, Condition
 from schemas.errors import SettingsError
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 
@@ -24,11 +25,13 @@ class FrameSamples:
         samples: ``[channels, n]``.
         format: Their format.
         offset_us: Where the first one lies, counted in recorded time from the beginning of the source.
+        condition: How the machine ran at its end, as far as the source knows.
     """
 
     samples: npt.NDArray[Any]
     format: SignalFormat
     offset_us: int
+    condition: Condition = UNKNOWN
 
     @property
     def end_us(self) -> int:
@@ -63,6 +66,7 @@ class Framer:
         self._cut = 0  # samples of this recording that are cut already
         self._base_us = 0  # where this recording began
         self._format: SignalFormat | None = None
+        self._condition = UNKNOWN
 
     def push(self, block: Block) -> Iterator[FrameSamples]:
         """Take a block and yield the frames that it completes."""
@@ -70,6 +74,7 @@ class Framer:
             yield from self.flush()
         if self._format is None:
             self._format = block.format
+        self._condition = block.condition
         length = frame_samples(self._frame_s, block.format.rate_hz)
         self._pieces.append(block.samples)
         self._held += block.samples.shape[1]
@@ -103,4 +108,4 @@ class Framer:
         assert self._format is not None
         begin_us = self._base_us + offset_us(self._cut, self._format.rate_hz)
         self._cut += samples.shape[1]
-        return FrameSamples(samples, self._format, begin_us)
+        return FrameSamples(samples, self._format, begin_us, self._condition)

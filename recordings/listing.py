@@ -1,7 +1,7 @@
 """Lists of recordings: CSV files that say whose recordings are, when they began, and how they are labelled.
 
-The first line names the columns: ``path`` and whatever else is known of ``label``, ``onset_s``, ``time``, ``machine``
-and ``source``; other columns are ignored, so that one file can hold everything.
+The first line names the columns: ``path`` and whatever else is known of ``label``, ``onset_s``, ``time``, ``machine``,
+``source``, ``rpm`` and ``load``; other columns are ignored, so that one file can hold everything.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Final, Literal
 
 from recordings.name_times import NoTimestamp, time_in
 from recordings.name_words import LABEL_OF_WORD, Label
+from schemas.condition import UNKNOWN, Condition, parse_condition
 from schemas.errors import RecordingError
 from schemas.frame import MACHINE_ID, MAX_SOURCE_CHARS
 
 RECORDED: Final = "recordings.csv"  # what `whirr record` leaves in a folder: times, machines, sensors and labels
 LABELS: Final[Mapping[str, Label]] = {**LABEL_OF_WORD, "0": "normal", "1": "anomaly"}
-_COLUMNS: Final = ("path", "label", "onset_s", "time", "machine", "source")
+_COLUMNS: Final = ("path", "label", "onset_s", "time", "machine", "source", *Condition._fields)
 Needed = Literal["label", "time"]
 
 
@@ -35,6 +36,7 @@ class Row:
         label: What it is labelled.
         onset_s: Seconds into the recording at which the fault begins.
         start_us: When it began, microseconds since the epoch.
+        condition: How the machine ran.
         line: Where it stands in the file; the header is line 1.
     """
 
@@ -44,6 +46,7 @@ class Row:
     label: Label | None = None
     onset_s: float | None = None
     start_us: int | None = None
+    condition: Condition = UNKNOWN
     line: int = 0
 
 
@@ -108,8 +111,15 @@ class _Reader:
             label=label,
             onset_s=self._onset_s(fields["onset_s"], label) if label is not None else None,
             start_us=self._start_us(fields["time"]) if self._needed == "time" else None,
+            condition=Condition(*(self._condition(name, fields[name]) for name in Condition._fields)),
             line=self._line,
         )
+
+    def _condition(self, name: str, text: str) -> float | None:
+        try:
+            return parse_condition(name, text) if text else None
+        except ValueError as error:
+            raise self._wrong(f"{name} is {error}") from None
 
     def _name(self, text: str) -> str:
         path, home = PurePosixPath(text.replace("\\", "/")), self._folder.absolute().as_posix()

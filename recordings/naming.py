@@ -21,6 +21,7 @@ from recordings.machine_ids import machine_id
 from recordings.name_times import NoTimestamp, before_time, time_in
 from recordings.name_words import AmbiguousLabel, Label, Split, unlabelled
 from recordings.pattern import Named, Pattern
+from schemas.condition import UNKNOWN, Condition
 from schemas.errors import RecordingError, SettingsError
 from schemas.frame import check_stream
 
@@ -68,6 +69,7 @@ class RecordingMetadata:
         split: Which split of a data set it belongs to, or None.
         start: When it began, microseconds since the epoch, or why that can't be told.
         unplaced: Why it can't be used: its path doesn't match the template; or None.
+        condition: How the machine ran, as far as a list or the path says it.
     """
 
     name: str
@@ -79,6 +81,7 @@ class RecordingMetadata:
     split: Split | None
     start: int | NoTimestamp
     unplaced: str | None
+    condition: Condition = UNKNOWN
 
 
 def zone_of(name: str) -> tzinfo:
@@ -169,6 +172,7 @@ class MetadataResolver:
             split=found.split,
             start=start,
             unplaced=unplaced,
+            condition=_condition([one.condition for one in (*rows, named) if one]),
         )
 
     def home(self) -> str:
@@ -263,6 +267,12 @@ class MetadataResolver:
         if inner and (named is None or named.machine is None):
             self._within[machine].add(inner)
         return machine
+
+
+def _condition(stated: list[Condition]) -> Condition:
+    """Return the first that is stated of each."""
+    together = zip(UNKNOWN, *stated, strict=True)
+    return Condition(*(next((number for number in of if number is not None), None) for of in together))
 
 
 def _columns(file: Path) -> set[str]:

@@ -1,4 +1,7 @@
-"""Templates of paths: ``{machine}/{source}_{time}*`` says where in a path machine, sensor and time are."""
+"""Templates of paths: ``{machine}/{source}_{time}*`` says where in a path machine, sensor and time are.
+
+``{rpm}`` and ``{load}`` say how the machine ran.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ from datetime import tzinfo
 from typing import Final
 
 from recordings.name_times import NoTimestamp, time_format, time_in
+from schemas.condition import Condition
 from schemas.errors import SettingsError
 
 _FIELDS: Final = {
     "machine": "[^/]+?",
     "source": "[^/]+?",
+    "rpm": r"(?=[\d.]*[1-9])\d{1,9}(?:\.\d{1,9})?",  # above 0
+    "load": r"-?\d{1,9}(?:\.\d{1,9})?",
     "time": r"\d[\dTZhmsAPMapmUCG:._, +-]*",
 }
 _PART = re.compile(r"\{(?P<field>\w*)(?::(?P<form>[^{}]+))?\}|(?P<star>\*)|(?P<text>[^{*]+)|(?P<other>.)", re.DOTALL)
@@ -26,13 +32,14 @@ class Named:
     machine: str | None
     source: str | None
     start: int | NoTimestamp | None
+    condition: Condition
 
 
 class Pattern:
     """A template of paths without suffix.
 
-    ``{machine}``, ``{source}`` and ``{time}`` may each stand in it once; ``*`` is anything. ``{time:%d.%m.%Y_%H%M%S}``
-    states a form of ``strftime`` for times that :mod:`recordings.name_times` can't tell.
+    ``{machine}``, ``{source}``, ``{time}``, ``{rpm}`` and ``{load}`` may each stand in it once; ``*`` is anything.
+    ``{time:%d.%m.%Y_%H%M%S}`` states a form of ``strftime`` for times that :mod:`recordings.name_times` can't tell.
 
     Raises:
         SettingsError: Another field, the same one twice, a lone brace, or a form that is no time's.
@@ -55,7 +62,9 @@ class Pattern:
                 parts.append(f"(?P<{field}>{expression})")
                 seen.add(field)
             else:
-                expected = "{machine}, {source}, {time} or {time:%Y%m%d_%H%M%S}, each at most once, and *"
+                expected = (
+                    "{machine}, {source}, {rpm}, {load}, {time} or {time:%Y%m%d_%H%M%S}, each at most once, and *"
+                )
                 raise SettingsError(f"pattern {template!r}: {match[0]!r} can't stand there; expected {expected}")
         self._expression = re.compile("".join(parts))
 
@@ -66,4 +75,7 @@ class Pattern:
             return None
         fields = match.groupdict()
         time = fields.get("time")
-        return Named(fields.get("machine"), fields.get("source"), None if time is None else self._read_time(time, zone))
+        start = None if time is None else self._read_time(time, zone)
+        stated = (fields.get(name) for name in Condition._fields)
+        condition = Condition(*(None if text is None else float(text) for text in stated))
+        return Named(fields.get("machine"), fields.get("source"), start, condition)

@@ -1,6 +1,7 @@
 """The contracts: what crosses a process boundary, as Python types, JSON Schema and AsyncAPI."""
 
 from schemas.alert import ALERT_TYPE, Alert, AlertModel, Band, FrameRef, alert_id
+from schemas.condition import Condition
 from schemas.dead_letter import ERROR_CODES, DeadLetter
 from schemas.frame import FRAME_TYPE, Frame, FrameRecord, frame_headers, frame_id, parse_frame
 from schemas.model_metadata import (
@@ -23,6 +24,7 @@ __all__ = [
     "AlertModel",
     "Band",
     "Calibration",
+    "Condition",
     "DeadLetter",
     "FeatureConfig",
     "Frame",

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from schemas.condition import UNKNOWN, Condition, check_condition, number_text, parse_condition
 from schemas.errors import FrameRejected, SettingsError
 from schemas.times import format_rfc3339, parse_rfc3339
 
@@ -80,6 +81,7 @@ class Frame:
         sequence: The sensor's counter (``ce_sequence``), or None.
         foreign_id: ``ce_id`` as the producer set it, or None.
         record: The record it came in.
+        condition: How the machine ran (``ce_rpm``, ``ce_load``), as far as its gateway knows.
     """
 
     frame_id: str
@@ -89,6 +91,7 @@ class Frame:
     sequence: int | None
     foreign_id: str | None
     record: FrameRecord
+    condition: Condition = UNKNOWN
 
     @property
     def stream(self) -> tuple[str, str]:
@@ -114,6 +117,8 @@ def frame_headers(
     value: bytes,
     sequence: int | None = None,
     content_type: str = "audio/flac",
+    *,
+    condition: Condition = UNKNOWN,
 ) -> list[tuple[str, bytes]]:
     """Return the headers with which Whirr's own producers send a frame."""
     headers = [
@@ -127,7 +132,13 @@ def frame_headers(
         headers.append(("ce_source", source.encode()))
     if sequence is not None:
         headers.append(("ce_sequence", str(sequence).encode()))
-    return headers
+    return [*headers, *condition_headers(condition)]
+
+
+def condition_headers(condition: Condition) -> list[tuple[str, bytes]]:
+    """Return the headers that state what is known of how the machine ran."""
+    stated = zip(condition._fields, condition, strict=True)
+    return [(f"ce_{name}", number_text(number).encode()) for name, number in stated if number is not None]
 
 
 def parse_frame(record: FrameRecord) -> Frame:
@@ -149,6 +160,7 @@ def parse_frame(record: FrameRecord) -> Frame:
         sequence=_sequence(headers.get("ce_sequence")),
         foreign_id=_label("ce_id", headers.get("ce_id")),
         record=record,
+        condition=Condition(*(_condition(name, headers.get(f"ce_{name}")) for name in Condition._fields)),
     )
 
 
@@ -162,6 +174,18 @@ def check_stream(machine_id: str | None, source: str | None) -> None:
         raise SettingsError(f"machine id is {machine_id!r}; expected 1 to 128 of A-Z a-z 0-9 . _ : -")
     if source is not None and not (0 < len(source) <= MAX_SOURCE_CHARS and source.isprintable()):
         raise SettingsError(f"source is {source!r}; expected 1 to {MAX_SOURCE_CHARS} printable characters")
+
+
+def check_stated(condition: Condition) -> None:
+    """Hold a condition that a user states against what the wire takes.
+
+    Raises:
+        SettingsError: It can't be sent.
+    """
+    try:
+        check_condition(condition)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def check_size(record: FrameRecord) -> str:
@@ -184,7 +208,7 @@ def check_size(record: FrameRecord) -> str:
     return machine_id
 
 
-KNOWN_HEADERS = frozenset({"ce_type", "ce_id", "ce_source", "ce_time", "ce_sequence"})
+KNOWN_HEADERS = frozenset({"ce_type", "ce_id", "ce_source", "ce_time", "ce_sequence", "ce_rpm", "ce_load"})
 
 
 def _known_headers(headers: Headers) -> dict[str, str]:
@@ -256,3 +280,12 @@ def _sequence(text: str | None) -> int | None:
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
         raise FrameRejected("header_invalid", f"ce_sequence is {text[:64]!r}; expected a whole number from 0")
     return int(text)
+
+
+def _condition(name: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_condition(name, text)
+    except ValueError as error:
+        raise FrameRejected("header_invalid", f"ce_{name} is {error}") from None

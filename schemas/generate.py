@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from schemas.alert import ALERT_TYPE, Alert
+from schemas.condition import NUMBER
 from schemas.dead_letter import ERROR_CODES
 from schemas.frame import FRAME_TYPE, MAX_SOURCE_CHARS
 from schemas.model_metadata import ModelMetadata
@@ -83,6 +84,16 @@ def _headers() -> dict[str, dict[str, Any]]:
     frame = {
         **_cloud_event(FRAME_TYPE, "which sensor of the machine"),
         "ce_sequence": {"type": "string", "pattern": _DIGITS, "description": "counter per sensor; gaps are reported"},
+        "ce_rpm": {
+            "type": "string",
+            "pattern": f"^{NUMBER}$",
+            "description": "revolutions of the machine's shaft a minute, above 0; none for a machine at rest",
+        },
+        "ce_load": {
+            "type": "string",
+            "pattern": f"^{NUMBER}$",
+            "description": "load in per cent of the nominal one, or in any unit that a machine's gateways use alike",
+        },
         "content-type": {"type": "string", "description": "what the value is", "examples": ["audio/wav", "audio/flac"]},
     }
     frame["ce_source"]["maxLength"] = MAX_SOURCE_CHARS

@@ -17,6 +17,7 @@ from recordings.layout import normals_level
 from recordings.name_times import NoTimestamp
 from recordings.name_words import Label, folder_name
 from recordings.naming import MetadataResolver, Naming, RecordingMetadata
+from schemas.condition import UNKNOWN, Condition
 from schemas.errors import RecordingError
 from schemas.frame import MIN_FRAME_S
 
@@ -40,6 +41,7 @@ class Recording:
         info: All that is known of the file, or None.
         label: What it is labelled, or None.
         onset_s: Where in it a fault begins, seconds, if that is known.
+        condition: How the machine ran, as far as that is known.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Recording:
     info: RecordingInfo | None = None
     label: Label | None = None
     onset_s: float | None = None
+    condition: Condition = UNKNOWN
 
     @property
     def anomalous(self) -> bool:
@@ -355,6 +358,7 @@ def _described(
         start=known.start,
         label=known.label,
         onset_s=known.onset_s,
+        condition=known.condition,
     )
 
 

@@ -12,6 +12,7 @@ from backtest.evaluation.scored_set import Pace, ScoredRecording
 from recordings.cut import frame_bounds
 from recordings.encode import encoded_frames
 from schemas import Band, FrameRecord
+from schemas.frame import condition_headers
 from stream_app.pipeline import Computed, Engine, Model, Router, decode, resample
 from stream_app.pipeline.alert_builder import driving_bands
 from whirr.settings import Route
@@ -63,7 +64,7 @@ def look_into(scored: ScoredRecording, model: Model, pace: Pace) -> Detail:
     recording = scored.recording
     bounds = frame_bounds(recording.samples, recording.rate_hz, pace.frame_s, model.metadata.features.window_s)
     frames = list(encoded_frames(recording.path, bounds, recording.columns))
-    computed = _compute(frames, scored.machine, model)
+    computed = _compute(frames, scored, model)
     mean = np.mean([one.band_error for one in computed], axis=0)
     return Detail(
         scored=scored,
@@ -75,9 +76,10 @@ def look_into(scored: ScoredRecording, model: Model, pace: Pace) -> Detail:
     )
 
 
-def _compute(frames: list[bytes], machine: str, model: Model) -> list[Computed]:
+def _compute(frames: list[bytes], scored: ScoredRecording, model: Model) -> list[Computed]:
     engine = Engine(Router.from_routes([Route(model="model")], {"model": model}))
-    records = [FrameRecord(machine.encode(), frame) for frame in frames]
+    headers = condition_headers(scored.recording.condition)
+    records = [FrameRecord(scored.machine.encode(), frame, headers) for frame in frames]
     return [answer for answer in engine.compute(records) if isinstance(answer, Computed)]
 
 

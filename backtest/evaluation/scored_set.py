@@ -160,6 +160,7 @@ def _place(found: RecordingSet, store: ScoreStore, champions: Champions, pace: P
                 sort_key=f"{place:09}",
                 label=one.label,
                 onset_s=one.onset_s if one is fault else None,
+                **one.condition._asdict(),
                 subtype=kind,
                 rate_hz=info.rate_hz,
                 channels=info.channels,

@@ -17,6 +17,7 @@ from recordings.cut import frame_count, offset_us
 from recordings.find import Problem, checked_folder, sort_key, walk
 from recordings.name_times import NONE, NoTimestamp
 from recordings.naming import MetadataResolver, RecordingMetadata
+from schemas.condition import UNKNOWN
 from schemas.errors import FrameRejected, RecordingError, SettingsError
 from schemas.times import format_rfc3339
 from stream_app.pipeline import Router
@@ -155,6 +156,7 @@ class Finder:
             "sort_key": sort_key(seen.name),
             "label": known.label if known else None,
             "onset_s": known.onset_s if known else None,
+            **(known.condition if known else UNKNOWN)._asdict(),
             "frames": 1,
         }
         if not isinstance(seen.info, str):
@@ -171,10 +173,12 @@ class Finder:
     def _upsert(self, row: dict[str, Any]) -> None:
         db = self._store.db
         known = db.execute(
-            "SELECT id, size, mtime_ns, stream, frame_s, window_s, problem FROM files WHERE name = ?", (row["name"],)
+            "SELECT id, size, mtime_ns, stream, frame_s, window_s, problem, rpm, load FROM files WHERE name = ?",
+            (row["name"],),
         ).fetchone()
         if known is not None:
-            same = tuple(row.get(name) for name in ("size", "mtime_ns", "stream", "frame_s", "window_s", "problem"))
+            told = ("size", "mtime_ns", "stream", "frame_s", "window_s", "problem", "rpm", "load")
+            same = tuple(row.get(name) for name in told)
             if tuple(known[1:]) != same:
                 self._store.forget([known[0]])
         self._store.put_file(**row)

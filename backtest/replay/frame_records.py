@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple
 from recordings import TABLE_SUFFIXES, RecordingInfo
 from recordings.cut import frame_samples, offset_us
 from recordings.encode import encoded_frames
+from schemas.condition import UNKNOWN, Condition
 from schemas.errors import RecordingError
-from schemas.frame import MAX_VALUE_BYTES, FrameRecord
+from schemas.frame import MAX_VALUE_BYTES, FrameRecord, condition_headers
 from schemas.times import format_rfc3339
 
 # How frames are got: the file's own bytes, if it is one frame; samples read where they lie; the file read from its
@@ -42,6 +43,7 @@ class FrameRange(NamedTuple):
         frames: How many frames the recording has.
         first, many: Which of them these are.
         columns: Of a table: the columns to take as channels; empty: those that look like a signal.
+        condition: How the machine ran, as far as that is known.
     """
 
     file: int
@@ -60,6 +62,7 @@ class FrameRange(NamedTuple):
     first: int
     many: int
     columns: tuple[str, ...] = ()
+    condition: Condition = UNKNOWN
 
     @property
     def length(self) -> int:
@@ -114,7 +117,14 @@ def records(part: FrameRange) -> Iterator[CutRecord]:
 
 
 def sent_record(
-    machine: str, source: str | None, span_us: tuple[int, int], value: bytes, *, topic: str = "", offset: int = 0
+    machine: str,
+    source: str | None,
+    span_us: tuple[int, int],
+    value: bytes,
+    *,
+    condition: Condition = UNKNOWN,
+    topic: str = "",
+    offset: int = 0,
 ) -> FrameRecord:
     """Return a frame as the record that a gateway sends at its end, but for ``ce_id``: the core computes it anyway.
 
@@ -123,17 +133,20 @@ def sent_record(
         source: Which sensor's, None or '' for a machine's only one.
         span_us: When it was recorded, from and until, microseconds since the epoch.
         value: The audio file.
+        condition: How the machine ran.
         topic: Where it is from.
         offset: Its number there.
     """
     headers = [("ce_time", format_rfc3339(span_us[0]).encode())]
     if source:
         headers.append(("ce_source", source.encode()))
+    headers += condition_headers(condition)
     return FrameRecord(machine.encode(), value, tuple(headers), -(-span_us[1] // 1000), topic, 0, offset)
 
 
 def _record(part: FrameRange, number: int, value: bytes) -> FrameRecord:
-    return sent_record(part.machine, part.source, part.span_us(number), value, topic=part.name, offset=number)
+    span_us, about = part.span_us(number), part.condition
+    return sent_record(part.machine, part.source, span_us, value, condition=about, topic=part.name, offset=number)
 
 
 def _values(part: FrameRange) -> Iterator[bytes]:

@@ -148,7 +148,7 @@ def _outgoing(due: Due) -> OutgoingFrame:
     value = record.value or b""
     kind = f"audio/{container(value)}"
     begin_us, end_us = part.span_us(due.cut.number)
-    headers = frame_headers(part.machine, part.source or None, begin_us, value, None, kind)
+    headers = frame_headers(part.machine, part.source or None, begin_us, value, None, kind, condition=part.condition)
     return OutgoingFrame(part.machine.encode(), value, tuple(headers), begin_us, end_us)
 
 

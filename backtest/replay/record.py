@@ -2,14 +2,15 @@
 
 The folder suits `whirr train` and `whirr replay`: ``<machine>/<label>_<time>_<frame>.<wav or flac>``, each file exactly
 the frame as it was sent. ``recordings.csv`` beside the machines says when each was recorded, whose it is, by which
-sensor, and how it is labelled; a replay of the folder gives the frames the identities that they had.
+sensor, how it is labelled, and how the machine ran; a replay of the folder gives the frames the identities that they
+had.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +19,13 @@ from recordings import container, decode
 from recordings.layout import path_info
 from recordings.listing import RECORDED
 from recordings.name_words import Label
+from schemas.condition import number_text
 from schemas.errors import FrameRejected, RecordingError
 from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.times import format_rfc3339
 from whirr.outputs import replacing
 
-COLUMNS: Final = ("path", "time", "machine", "source", "label", "frame_id")
+COLUMNS: Final = ("path", "time", "machine", "source", "label", "frame_id", "rpm", "load")
 
 
 async def record(records: AsyncIterator[FrameRecord], out: Path, label: Label | None) -> dict[str, Any]:
@@ -45,9 +47,9 @@ async def record(records: AsyncIterator[FrameRecord], out: Path, label: Label | 
     try:
         out.mkdir(parents=True, exist_ok=True)
         listing = out / RECORDED
-        known = _listed(listing)
+        known, columns = _listed(listing)
         with listing.open("a", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS)
+            table = csv.DictWriter(file, columns, extrasaction="ignore")
             if file.tell() == 0:
                 table.writeheader()
             async for one in records:
@@ -78,11 +80,13 @@ async def record(records: AsyncIterator[FrameRecord], out: Path, label: Label | 
     }
 
 
-def _listed(listing: Path) -> set[str]:
+def _listed(listing: Path) -> tuple[set[str], Sequence[str]]:
+    """Return the files that a list names, and its columns: one that an earlier version began has fewer."""
     if not listing.is_file():
-        return set()
+        return set(), COLUMNS
     with listing.open(newline="", encoding="utf-8") as file:
-        return {row["path"] for row in csv.DictReader(file) if row.get("path")}
+        table = csv.DictReader(file)
+        return {row["path"] for row in table if row.get("path")}, table.fieldnames or COLUMNS
 
 
 def _name(frame: Frame, label: Label | None) -> str:
@@ -112,5 +116,6 @@ def _row(frame: Frame, name: str, label: Label | None) -> dict[str, str]:
         frame.source or "",
         label or "",
         frame.frame_id,
+        *("" if number is None else number_text(number) for number in frame.condition),
     )
     return dict(zip(COLUMNS, values, strict=True))

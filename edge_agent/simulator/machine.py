@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from edge_agent.simulator.faults import make_fault
 from edge_agent.simulator.noise import generator
-from edge_agent.simulator.shaft import Shaft
+from edge_agent.simulator.shaft import Motion, Shaft
 from edge_agent.simulator.sound import Broadband, Hum, NoiseFloor, ShaftLines, amplitude
 from edge_agent.simulator.spec import Floats, MachineSpec
+from schemas.condition import UNKNOWN, Condition
 from schemas.errors import SettingsError
 
 
@@ -26,6 +27,9 @@ class Machine:
         seed: Equal seeds give equal signals.
         rate_hz: Samples a second.
         run: Name of the run; another name gives another run of the same machine (``train`` and ``test``).
+
+    Attributes:
+        condition: Speed, and load in per cent of full load, in the mean over the last second that was made.
     """
 
     def __init__(self, spec: MachineSpec, *, seed: int = 0, rate_hz: int = 16_000, run: str = "test") -> None:
@@ -42,6 +46,7 @@ class Machine:
         self._level = amplitude(spec.level_dbfs)
         self._scale = self._level / math.sqrt(1 + self._lines.power)
         self._left: Floats = np.zeros((spec.axes, 0))
+        self.condition = UNKNOWN
 
     def read(self, samples: int) -> npt.NDArray[np.float32]:
         """Return the next ``samples`` of the signal, ``[axes, samples]``, full scale ±1."""
@@ -56,9 +61,15 @@ class Machine:
     def _block(self) -> Floats:
         """Return the next second, ``[axes, rate_hz]``."""
         motion = self._shaft.block()
+        self.condition = self._condition(motion)
         total = self._scale * (self._lines.block(motion) + self._broadband.block(motion))
         total = total + self._level * amplitude(self.spec.hum_db) * self._hum.block(motion)
         total += amplitude(self.spec.floor_dbfs) * self._floor.block(motion)
         for fault, part in self._faults:
             total += self._level * amplitude(fault.strength_db) * fault.severity(motion.time_s) * part.block(motion)
         return np.clip(total, -1.0, 1.0)  # a converter clips
+
+    def _condition(self, motion: Motion) -> Condition:
+        rpm = float(motion.speed.mean()) * self.spec.nominal_hz * 60
+        load = float(motion.load.mean()) * self.spec.load_mean * 100
+        return Condition(round(rpm, 3), round(load, 3)) if motion.running.all() else UNKNOWN

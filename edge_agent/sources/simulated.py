@@ -39,4 +39,5 @@ class SimulatedSource:
         while left > 0:
             samples = self._machine.read(int(min(left, rate_hz)))
             left -= samples.shape[1]
-            yield Block(np.rint(samples * 32767).astype(np.int16), self._format, ends_recording=left <= 0)
+            pcm = np.rint(samples * 32767).astype(np.int16)
+            yield Block(pcm, self._format, ends_recording=left <= 0, condition=self._machine.condition)

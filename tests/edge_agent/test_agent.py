@@ -52,6 +52,20 @@ async def test_every_frame_is_what_a_worker_expects() -> None:
     assert summary.recorded_until == "2025-06-15T15:06:40.000000Z"
 
 
+async def test_a_frame_says_how_the_machine_ran_as_far_as_is_known() -> None:
+    sink, machine = FakeSink(), make_plant(seconds=20).machine("motor-1")
+    await _agent(SimulatedSource(machine, seconds=3), sink, load=55.5).run()
+    conditions = [frame.condition for frame in sink.parsed()]
+    assert [one.load for one in conditions] == [55.5] * 3  # what the user states counts
+    assert all(one.rpm and abs(one.rpm / 60 / machine.spec.nominal_hz - 1) < 0.02 for one in conditions)
+    assert len({one.rpm for one in conditions}) == 3
+    sink = FakeSink()
+    await _agent(ListSource([noise(1000)]), sink).run()
+    assert [frame.condition for frame in sink.parsed()] == [(None, None)]
+    with pytest.raises(SettingsError, match=r"rpm is '0'; expected a number above 0"):
+        _agent(ListSource([noise(1000)]), sink, rpm=0)
+
+
 async def test_the_same_signal_gives_the_same_identities() -> None:
     identities = []
     for _ in range(2):

@@ -15,6 +15,7 @@ from recordings.find import sort_key, walk
 from recordings.layout import home_machine, path_info
 from recordings.machine_ids import machine_id
 from recordings.naming import MetadataResolver, Naming
+from schemas.condition import Condition
 from schemas.errors import RecordingError
 from schemas.frame import MACHINE_ID, FrameRecord, frame_headers
 from tests.models import encoded, noise
@@ -193,6 +194,36 @@ def test_a_pattern_names_machines_in_its_own_way():
     known = namer.known("hall/Pump 7/x_20260131120000.wav")
     assert (known.machine, known.source, known.start) == ("Pump-7", "x", 1_769_857_200_000_000)
     assert "does not match" in (namer.known("odd.wav").unplaced or "")
+
+
+def test_a_pattern_and_lists_say_how_the_machine_ran(tmp_path: Path):
+    namer = _namer(pattern="{machine}/*_{rpm}rpm_{load}pct*")
+    assert namer.known("m/x_1478.5rpm_-20pct_7.wav").condition == (1478.5, -20.0)
+    assert "does not match" in (namer.known("m/x_0rpm_5pct.wav").unplaced or "")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label,rpm,load\nm/x_1rpm_2pct.wav,normal,,80\nm/y.wav,normal,1500,\n")
+    namer = MetadataResolver(tmp_path, Naming(labels=labels, pattern="{machine}/*_{rpm}rpm_{load}pct*"))
+    assert namer.known("m/x_1rpm_2pct.wav").condition == (1.0, 80.0)
+    assert MetadataResolver(tmp_path, Naming(labels=labels)).known("m/y.wav").condition == (1500.0, None)
+    labels.write_text("path,label,rpm\nm/y.wav,normal,-5\n")
+    with pytest.raises(RecordingError, match=r"line 2: rpm is '-5'; expected a number above 0"):
+        MetadataResolver(tmp_path, Naming(labels=labels))
+
+
+@pytest.mark.parametrize("begun_before", [False, True])
+def test_whirr_record_keeps_how_the_machine_ran(tmp_path: Path, begun_before: bool):
+    if begun_before:  # by a version that knew of no conditions
+        (tmp_path / "recordings.csv").write_text("path,time,machine,source,label,frame_id\n")
+    value = encoded(noise())
+    headers = tuple(frame_headers("pump-1", None, RECORDED_US, value, condition=Condition(1478.5, None)))
+
+    async def records():
+        yield FrameRecord(b"pump-1", value, headers, RECORDED_US // 1000)
+
+    asyncio.run(record(records(), tmp_path, "normal"))
+    (found,) = find_recordings(tmp_path).recordings
+    assert found.condition == Condition(None if begun_before else 1478.5, None)
+    assert found.start == RECORDED_US
 
 
 def test_what_whirr_record_wrote_is_found_again_whatever_the_machines_are_called(tmp_path: Path):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import ERROR_CODES, DeadLetter, FrameRecord, frame_headers, frame_id, parse_frame
+from schemas import ERROR_CODES, Condition, DeadLetter, FrameRecord, frame_headers, frame_id, parse_frame
 from schemas.errors import FrameRejected
+from tests.helpers import validate_headers
 
 NOW_MS = 1_767_225_600_000
 BARE = FrameRecord(b"pump-7", b"RIFF", (), NOW_MS)
@@ -40,13 +41,23 @@ def test_identity_is_a_digest_of_what_the_frame_is():
     st.integers(0, NOW_MS * 1000 + 300_000_000),
     st.binary(min_size=1, max_size=50),
     st.none() | st.integers(0, 10**18 - 1),
+    st.builds(Condition, st.none() | st.floats(1e-9, 1e9), st.none() | st.floats(-1e9, 1e9)),
 )
-def test_own_producers_headers_come_back(machine_id, source, recorded_us, value, sequence):
-    headers = frame_headers(machine_id, source, recorded_us, value, sequence)
+def test_own_producers_headers_come_back(machine_id, source, recorded_us, value, sequence, condition):
+    headers = frame_headers(machine_id, source, recorded_us, value, sequence, condition=condition)
+    validate_headers("frame", headers)
     frame = parse_frame(FrameRecord(machine_id.encode(), value, headers, NOW_MS))
     assert frame.frame_id == frame.foreign_id == frame_id(machine_id, source, recorded_us, value)
     assert (frame.machine_id, frame.source, frame.recorded_us) == (machine_id, source, recorded_us)
     assert frame.sequence == sequence
+    assert frame.condition == condition
+
+
+def test_how_the_machine_ran_is_no_part_of_a_frames_identity():
+    told = parse_frame(replace(BARE, headers=[("ce_rpm", b"1478.5"), ("ce_load", b"-8e1")]))
+    assert told.condition == Condition(1478.5, -80.0)
+    assert told.frame_id == parse_frame(BARE).frame_id
+    assert parse_frame(BARE).condition == Condition(None, None)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +82,14 @@ def test_own_producers_headers_come_back(machine_id, source, recorded_us, value,
         ({"headers": [("ce_sequence", b"-1")]}, "header_invalid", "-1"),
         ({"headers": [("ce_sequence", "٣".encode())]}, "header_invalid", "ce_sequence"),
         ({"headers": [("ce_sequence", b"9" * 19)]}, "header_invalid", "ce_sequence"),
+        ({"headers": [("ce_rpm", b"")]}, "header_invalid", "ce_rpm is ''"),
+        ({"headers": [("ce_rpm", b"0")]}, "header_invalid", "above 0"),
+        ({"headers": [("ce_rpm", b"-1500")]}, "header_invalid", "-1500"),
+        ({"headers": [("ce_rpm", b"1_500")]}, "header_invalid", "1_500"),
+        ({"headers": [("ce_rpm", b"1e10")]}, "header_invalid", "1e10"),
+        ({"headers": [("ce_load", b"nan")]}, "header_invalid", "ce_load is 'nan'"),
+        ({"headers": [("ce_load", b"80%")]}, "header_invalid", "80%"),
+        ({"headers": [("ce_load", "٨".encode())]}, "header_invalid", "ce_load"),
         ({"headers": [("ce_type", b"other.v1")]}, "header_invalid", "other.v1"),
         ({"headers": [("ce_time", b"1969-12-31T23:59:59Z")]}, "time_invalid", "1969"),
         ({"headers": [("ce_time", b"0001-01-01T00:00:00+00:01")]}, "time_invalid", "0001"),
@@ -116,7 +135,7 @@ def test_unknown_repeated_and_empty_headers_do_no_harm():
     st.binary(max_size=50) | st.none(),
     st.lists(
         st.tuples(
-            st.sampled_from(["ce_type", "ce_id", "ce_source", "ce_time", "ce_sequence", "x"]),
+            st.sampled_from(["ce_type", "ce_id", "ce_source", "ce_time", "ce_sequence", "ce_rpm", "ce_load", "x"]),
             st.binary(max_size=40) | st.none(),
         ),
         max_size=8,

@@ -10,7 +10,7 @@ import pytest
 from backtest.replay.frame_records import FrameRange, kind_of, records
 from recordings import recording_info
 from recordings.cut import frame_count
-from schemas import parse_frame
+from schemas import Condition, parse_frame
 from stream_app.pipeline import decode
 from tests.models import START_US, encoded, noise
 
@@ -49,6 +49,14 @@ def test_a_lossy_recording_is_the_same_in_pieces(tmp_path: Path, kind: str, subt
     together = samples_of(part)
     apart = [samples_of(part._replace(first=first, many=1)) for first in range(part.frames)]
     np.testing.assert_array_equal(together, np.concatenate(apart, axis=1))
+
+
+def test_each_frame_says_how_the_machine_ran(tmp_path: Path):
+    path = tmp_path / "long.wav"
+    path.write_bytes(encoded(noise(3.0)))
+    part = range_of(path)._replace(condition=Condition(1478.5, -20))
+    frames = [parse_frame(cut.record) for cut in records(part) if cut.record]
+    assert [frame.condition for frame in frames] == [(1478.5, -20.0)] * 3
 
 
 def test_frames_follow_each_other_in_time(tmp_path: Path):
