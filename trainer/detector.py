@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT: Final = "auto"
 FIRST: Final = "frame_spectrum"  # of those that need no more than the worker does
-CANDIDATES: Final = ("frame_spectrum", "ae_mahalanobis")  # of auto
+CANDIDATES: Final = ("frame_spectrum_ae",)  # of auto
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,6 @@ _MIXTURE = ("sklearn",)
 DETECTORS: Final = MappingProxyType(
     {
         "conv_ae": Home("trainer.conv_ae.detector", "ConvAutoEncoderDetector", _GRADIENT),
-        "ae_mahalanobis": Home("trainer.ae_mahalanobis.detector", "AutoencoderMahalanobisDetector", ("torch",)),
         "pooled": Home("trainer.pooled.detector", "PooledDetector"),
         "pooled_nn": Home("trainer.pooled.detector", "NearestDetector"),
         "pooled_gmm": Home("trainer.pooled.detector", "PooledMixtureDetector", _MIXTURE),
@@ -60,12 +59,13 @@ DETECTORS: Final = MappingProxyType(
         "twfr_gmm": Home("trainer.twfr_gmm.detector", "TimeWeightedDetector", _MIXTURE),
         "contrast": Home("trainer.contrast.detector", "ContrastDetector", ("torch", "lightning")),
         "frame_spectrum": Home("trainer.frame_spectrum.detector", "FrameSpectrumDetector"),
+        "frame_spectrum_ae": Home("trainer.frame_spectrum.detector", "FrameSpectrumAutoencoderDetector", ("torch",)),
         "auto": Home("trainer.auto.detector", "AutoDetector"),
     }
 )
 # Detectors that were never the best of a machine: what takes their place, and since which version.
 RETIRED: Final = MappingProxyType(
-    {"dense_ae": ("ae_mahalanobis", "0.3"), "idnn": ("ae_mahalanobis", "0.3"), "mahalanobis": ("ae_mahalanobis", "0.3")}
+    {"dense_ae": ("frame_spectrum_ae", "0.3"), "idnn": ("frame_spectrum_ae", "0.3"), "mahalanobis": ("pooled", "0.3")}
 )
 
 
@@ -124,14 +124,12 @@ class Detector(ABC):
         sound_rate_hz: The highest rate at which it takes sound, unless the user says otherwise.
         whole_frames: Whether its graph takes a frame of any length, from a window's on, as one window. Such a detector
             is fitted on the held-out normals too, and gives a ``judge`` and ``unseen``.
-        any_length: Whether its graph takes windows of any number of columns, though it is fitted on windows.
     """
 
     name: ClassVar[str]
     by_gradient: ClassVar[bool] = False
     sound_rate_hz: ClassVar[int] = 16_000
     whole_frames: ClassVar[bool] = False
-    any_length: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, data: Prepared, config: TrainConfig, on_epoch: OnEpoch) -> Fitted:

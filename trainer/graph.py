@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import ArrayLike, NDArray
-from onnx import compose, helper, numpy_helper
+from onnx import helper, numpy_helper
 from pydantic import TypeAdapter, ValidationError
 
 from schemas import ModelMetadata
@@ -121,9 +121,12 @@ class Tensor:
         return self._with("Div", other)
 
     def is_as_long_as(self, length: int, axis: int) -> Tensor:
-        """Return float32 [1]: 1 where an axis has this length or more, else 0."""
-        reached = self.builder.add("GreaterOrEqual", self.length(axis), np.array([length]))
-        return self.builder.add("Cast", reached, to=FLOAT)
+        """Return bool [1]: whether an axis has this length or more."""
+        return self.builder.add("GreaterOrEqual", self.length(axis), np.array([length]))
+
+    def choose(self, then: Branch, otherwise: Branch) -> tuple[Tensor, Tensor]:
+        """Return what one of two parts of the graph makes; the other is not computed. This is bool [1]."""
+        return self.builder.choose(self, then, otherwise)
 
     def square(self) -> Tensor:
         """Return each entry's square."""
@@ -236,6 +239,9 @@ class Tensor:
         return self.builder.add(operator, self, other if isinstance(other, Tensor) else np.asarray(other, np.float32))
 
 
+Branch = Callable[[], tuple[Tensor, Tensor]]
+
+
 def concatenated(parts: Sequence[Tensor], axis: int) -> Tensor:
     """Return tensors side by side along an axis."""
     return parts[0].builder.add("Concat", *parts, axis=axis)
@@ -298,10 +304,23 @@ class _Builder:
         self._nodes.append(helper.make_node(operator, names, made, **attributes))
         return [Tensor(self, name) for name in made]
 
+    def choose(self, condition: Tensor, then: Branch, otherwise: Branch) -> tuple[Tensor, Tensor]:
+        """Add two parts of which a condition says which is computed; each makes two tensors of floats."""
+        outer, branches = self._nodes, []
+        for make in (then, otherwise):
+            self._nodes = []
+            outputs = [helper.make_tensor_value_info(one.name, FLOAT, None) for one in make()]
+            branches.append(helper.make_graph(self._nodes, self._name(), [], outputs))
+        self._nodes = outer
+        one, other = self.split("If", 2, condition, then_branch=branches[0], else_branch=branches[1])
+        return one, other
+
     def take(self, proto: onnx.ModelProto, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Add all of another graph, with ``log_mel`` for its input; return its outputs."""
         prefix = f"{self._name()}_"
-        graph = compose.add_prefix_graph(proto.graph, prefix)
+        graph = onnx.GraphProto()
+        graph.CopyFrom(proto.graph)
+        _rename(graph, prefix)
         self._nodes.append(helper.make_node("Identity", [log_mel.name], [prefix + INPUT]))
         self._nodes += graph.node
         self._constants += graph.initializer
@@ -331,6 +350,20 @@ class _Builder:
     def _name(self) -> str:
         self._count += 1
         return f"t{self._count}"
+
+
+def _rename(graph: onnx.GraphProto, prefix: str) -> None:
+    """Put a prefix before every name in a graph, those in its branches too."""
+    # onnx.compose leaves out what a branch takes of the graph's constants.
+    for named in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        named.name = prefix + named.name
+    for node in graph.node:
+        node.name = node.name and prefix + node.name
+        for names in (node.input, node.output):
+            names[:] = [name and prefix + name for name in names]  # an input that is left out has none
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, prefix)
 
 
 def _described(name: str, size: Sequence[int | str]) -> Any:

@@ -72,6 +72,8 @@ class ExtractConfig(RecordingOptions):
         return Naming(machine=self.machine, pattern=self.pattern, zone=self.zone)
 
 
+POOLINGS: Final = ("mean_std", "mean", "max", "shape", "flutter")  # over time: see trainer.pooled.graphs
+POOLING: Final = ("frame_spectrum", "frame_spectrum_ae")  # detectors that take poolings
 EPOCH_OPTIONS: Final = ("epochs", "patience", "min_delta", "batch", "learning_rate", "latent")
 
 
@@ -93,6 +95,14 @@ class TrainConfig(RecordingOptions):
             f"detectors that auto combines, separated by commas; default: {','.join(CANDIDATES)}", "Training", **LISTED
         ),
     ] = CANDIDATES
+    poolings: Annotated[
+        tuple[str, ...],
+        option(
+            f"how {' and '.join(POOLING)} pool a frame over time, separated by commas; default: {','.join(POOLINGS)}",
+            "Training",
+            **LISTED,
+        ),
+    ] = POOLINGS
     labels: Labels = None
     decision_percentile: Annotated[
         float, option("of held-out normals: decision threshold", "Thresholds", name="percentile", gt=0, lt=100)
@@ -183,6 +193,7 @@ class TrainConfig(RecordingOptions):
         if self.resume and self.checkpoints is None:
             raise SettingsError("resume needs the folder of checkpoints to go on from")
         self._check_candidates()
+        self._check_poolings()
         self._check_thresholds()
         if self.register and not self.mlflow:
             raise SettingsError("register needs MLflow, which is off; expected mlflow with it")
@@ -207,6 +218,20 @@ class TrainConfig(RecordingOptions):
             raise SettingsError(
                 f"alert_percentile is {self.alert_percentile:g} and threshold_method is {self.threshold_method!r}; "
                 "expected 'percentile'"
+            )
+
+    def _check_poolings(self) -> None:
+        names = self.poolings
+        if not names or not set(names) <= set(POOLINGS) or len(set(names)) < len(names):
+            raise SettingsError(
+                f"poolings are {', '.join(names) or 'none'}; expected different ones of {', '.join(POOLINGS)}"
+            )
+        if names != POOLINGS and not set(POOLING) & {
+            self.detector,
+            *(self.candidates if self.detector == "auto" else ()),
+        }:
+            raise SettingsError(
+                f"poolings are {', '.join(names)} and detector is {self.detector!r}; expected {' or '.join(POOLING)}"
             )
 
     def _check_candidates(self) -> None:

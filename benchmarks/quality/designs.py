@@ -11,15 +11,21 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from trainer.detector import DETECTORS
+from trainer.train_options import POOLINGS
 
 Design = Mapping[str, Any]
 
 DESIGNS: Final[Mapping[str, Mapping[str, Design]]] = MappingProxyType(
     {
         **{name: {"default": {}} for name in DETECTORS},
+        "frame_spectrum": {
+            "default": {},
+            **{f"without {name}": {"poolings": tuple(one for one in POOLINGS if one != name)} for name in POOLINGS},
+        },
         "auto": {
             "default": {},
-            "with mixture": {"candidates": ("frame_spectrum", "ae_mahalanobis", "twfr_gmm")},
+            "without an autoencoder": {"candidates": ("frame_spectrum",)},
+            "with mixture": {"candidates": ("frame_spectrum_ae", "twfr_gmm")},
             "mixtures": {"candidates": ("pooled_gmm", "flutter_gmm", "flutter_nn", "twfr_gmm")},
         },
     }

@@ -59,7 +59,7 @@ def test_a_detector_of_windows_hears_a_long_frame_window_by_window():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("candidates", [CANDIDATES, ("flutter_nn", "twfr_gmm"), ("contrast",)])
+@pytest.mark.parametrize("candidates", [CANDIDATES, ("flutter_nn", "twfr_gmm"), ("frame_spectrum", "contrast")])
 def test_frames_may_be_longer_than_windows(tmp_path: Path, candidates: tuple[str, ...]):
     for number in range(10):
         (tmp_path / f"{number}.wav").write_bytes(encoded(noise(12.0, seed=number)))

@@ -77,7 +77,7 @@ def test_every_other_detector_says_what_it_needs(answers: dict[str, Any], detect
 
 def test_the_default_detector_says_which_there_are_without(answers: dict[str, Any]):
     expected = (
-        "error: detector 'ae_mahalanobis' needs the extra `train`: in Whirr's checkout, pip install '.[train]'; "
+        "error: detector 'frame_spectrum_ae' needs the extra `train`: in Whirr's checkout, pip install '.[train]'; "
         "without it there are pooled, pooled_nn, flutter_nn, frame_spectrum: --detector frame_spectrum --no-mlflow\n"
     )
     assert answers["default"] == [2, expected]

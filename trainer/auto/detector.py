@@ -59,6 +59,9 @@ class AutoDetector(Detector):
         """Cross-fit each candidate, then fit it on all normals."""
         normals = all_normals(data.train, data.held_out)
         found = [_cross_fit(name, normals, data, config) for name in config.candidates]
+        if len(found) == 1 and found[0].width is None:
+            alone = found[0]
+            return Fitted(alone.graph, f"{alone.name}: {alone.why}", judge=alone.before, unseen=alone.unseen)
         fusion = Fusion(np.stack([one.unseen for one in found]).astype(np.float64))
 
         def fused(graphs: Sequence[Graph]) -> Graph:
@@ -99,8 +102,7 @@ def _cross_fit(name: str, normals: NormalSet, data: Prepared, config: TrainConfi
     for block in others:
         unseen[block] = fit(block).score(normals.windows[block])[0]
     nothing = np.zeros(len(normals.windows), np.bool_)
-    width = None if detector.any_length else normals.width
-    return _Candidate(name, first.why, fit(nothing), first.graph, unseen, width)
+    return _Candidate(name, first.why, fit(nothing), first.graph, unseen, normals.width)
 
 
 def _figures(found: Sequence[_Candidate], fusion: Fusion) -> dict[str, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -65,12 +66,22 @@ class BackEnds:
         return found
 
 
+class Judge(Protocol):
+    """Judges vectors by several distances: see :class:`BackEnds`."""
+
+    def distances(self, vectors: Float32) -> Float64:
+        """Return the distances of vectors, float32 ``[vector, entry]``, as float64 ``[back end, vector]``."""
+
+    def __call__(self, vectors: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return each distance, float32 ``[vector]``, and the entries' shares, float32 ``[vector, entry]``."""
+
+
 class FusedSpectra:
     """Scores a frame by all distances of all poolings, fused; by those of recordings where it is long.
 
     Args:
-        poolings: What makes vectors of a frame.
-        judges: For each length of normals (windows first, then recordings if they are judged as wholes) and pooling.
+        judges: Poolings, each with what judges the vectors that it makes; for each length of normals: windows first,
+            then recordings if they are judged as wholes.
         fusions: For each length.
         from_columns: Frames of so many columns or more are judged by recordings.
         shape: Channels and bands.
@@ -78,32 +89,29 @@ class FusedSpectra:
 
     def __init__(
         self,
-        poolings: Sequence[Pooling],
-        judges: Sequence[Sequence[BackEnds]],
+        judges: Sequence[Sequence[tuple[Pooling, Judge]]],
         fusions: Sequence[Fusion],
         from_columns: int,
         shape: tuple[int, int],
     ) -> None:
-        self._poolings, self._judges, self._fusions = poolings, judges, fusions
+        self._judges, self._fusions = judges, fusions
         self._from_columns, self._shape = from_columns, shape
 
     def __call__(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Score frames: see :mod:`trainer.detector`; all frames of a batch have the same length."""
-        vectors = [pool(log_mel) for pool in self._poolings]
-        by_length = zip(self._judges, self._fusions, strict=True)
-        found = [fusion(self._distances(judges, vectors)) for judges, fusion in by_length]
-        if len(found) == 1:
-            return found[0]
-        long = log_mel.is_as_long_as(self._from_columns, axis=3)
-        (of_window, its_bands), (of_recording, other_bands) = found
-        return of_window + (of_recording - of_window) * long, its_bands + (other_bands - its_bands) * long
+        of_window, *of_recording = (partial(self._scored, log_mel, at) for at in range(len(self._judges)))
+        if not of_recording:
+            return of_window()
+        return log_mel.is_as_long_as(self._from_columns, axis=3).choose(of_recording[0], of_window)
 
-    def _distances(self, judges: Sequence[BackEnds], vectors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        return [
-            (distance, by_band(shares, pool.per_band, self._shape))
-            for pool, judge, vector in zip(self._poolings, judges, vectors, strict=True)
-            for distance, shares in judge(vector)
-        ]
+    def _scored(self, log_mel: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        vectors: dict[Pooling, Tensor] = {}
+        found = []
+        for pool, judge in self._judges[length]:
+            if pool not in vectors:
+                vectors[pool] = pool(log_mel)
+            found += [(one, by_band(shares, pool.per_band, self._shape)) for one, shares in judge(vectors[pool])]
+        return self._fusions[length](found)
 
 
 def _apart(vectors: Float64, others: Float64) -> Float64:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainer.ae_mahalanobis.graphs import Layer
+from trainer.frame_spectrum.autoencoder import Layer
 from trainer.graph import Float64
 
 HIDDEN: Final = 32

@@ -1,1 +1,0 @@
-"""A small autoencoder's code and residual, judged by their covariance: see README.md beside this file."""
