@@ -188,6 +188,7 @@ _UNFAMILIAR = {
     "machine": "of machines that the model was not trained on",
     "rate": "of recordings whose sample rate leaves the model's highest bands empty",
     "length": "of another length than the model's threshold was made for",
+    "condition": "at speeds or loads beyond those that the model learnt from",
 }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 NUMBER: Final = r"[+-]?[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,3})?"
+ConditionName = Literal["rpm", "load"]
 MOST: Final = 1e9  # of either, in size
 _NUMBER = re.compile(NUMBER)
 
@@ -23,6 +24,7 @@ class Condition(NamedTuple):
 
 
 UNKNOWN: Final = Condition()
+CONDITIONS: Final[tuple[ConditionName, ...]] = ("rpm", "load")  # in the order of the fields
 
 
 def parse_condition(name: str, text: str) -> float:

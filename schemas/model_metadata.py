@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.condition import ConditionName
+
 # Bounds far beyond any use keep a damaged file from asking for all the memory.
 Positive = Annotated[int, Field(ge=1, le=1 << 24)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -104,11 +106,16 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenWindow:
-    """A window whose score is known: float32, little-endian, C order, base64; checked when a model is loaded."""
+    """A window whose score is known: float32, little-endian, C order, base64; checked when a model is loaded.
+
+    Attributes:
+        condition: Speed and load of its frame, None for what is not known; None for neither.
+    """
 
     shape: tuple[Positive, Positive, Positive]  # channel, band, time
     log_mel_base64: Annotated[str, Field(max_length=1 << 25)]
     score: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    condition: tuple[Finite | None, Finite | None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +146,8 @@ class ModelMetadata:
         score_percentiles: Held-out normals' score at each percentile, by its number as text ("50", "95", …).
         normal_band_error: The normal mean of ``band_error``, per channel and band.
         statistics_reference: By machine id, what its statistics were while it was well; empty unless asked for.
+        conditions: By condition that the graph takes, the range in which it knows what that does; empty where it has no
+            input for conditions.
     """
 
     schema_version: Literal[1] = 1
@@ -159,6 +168,7 @@ class ModelMetadata:
         default_factory=dict
     )
     machines: Annotated[tuple[Machine, ...], Field(max_length=MAX_MACHINES)] = ()
+    conditions: dict[ConditionName, tuple[Finite, Finite]] = field(default_factory=dict)
 
     def thresholds_for(self, machine_id: str) -> Thresholds:
         """Return the machine's own thresholds, else the pooled ones."""

@@ -11,7 +11,7 @@ SCORE_TYPE = "whirr.score.v1"
 ScoreStatus = Literal["scored", "late", "idle"]
 IdleReason = Literal["quiet", "start_up", "muted"]
 SensorFault = Literal["flat", "clipped", "silent"]
-Unfamiliar = Literal["machine", "rate", "length"]
+Unfamiliar = Literal["machine", "rate", "length", "condition"]
 Timestamp = Annotated[str, Field(description="RFC 3339, UTC, microseconds", json_schema_extra={"format": "date-time"})]
 Identity = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="16 bytes in hex")]
 
@@ -36,7 +36,8 @@ class Score:
         sensor_fault: What is wrong with the signal itself, or None.
         missing_before: Frames that the sensor's sequence says were lost just before this one.
         unfamiliar: In what the frame differs from what the model was trained on, so that its score means little:
-            another ``machine``, a ``rate`` that leaves bands empty, another ``length``.
+            another ``machine``, a ``rate`` that leaves bands empty, another ``length``, a ``condition`` (speed or load)
+            beyond those learnt.
     """
 
     frame_id: Identity

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from schemas import Calibration, FeatureConfig, FrameRecord, ModelMetadata, Thresholds, format_rfc3339, frame_headers
+from schemas.condition import UNKNOWN, Condition
+from schemas.frame import condition_headers
 from stream_app.pipeline.features import Features
 
 SECOND_US = 1_000_000
@@ -46,9 +48,12 @@ def record(
     sequence: int | None = None,
     offset: int = 0,
     partition: int = 0,
+    condition: Condition = UNKNOWN,
 ) -> FrameRecord:
     """A frame's record as Whirr's own producers would send it; bare, without headers, if it has no recording time."""
-    headers = frame_headers(machine_id, source, recorded_us, value or b"", sequence) if recorded_us is not None else []
+    headers = condition_headers(condition)
+    if recorded_us is not None:
+        headers = frame_headers(machine_id, source, recorded_us, value or b"", sequence, condition=condition)
     stamp_ms = (recorded_us if recorded_us is not None else START_US) // 1000
     return FrameRecord(machine_id.encode(), value, tuple(headers), stamp_ms, partition=partition, offset=offset)
 
@@ -153,6 +158,27 @@ def tiny_model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     helper.set_model_props(model, {"whirr": (metadata_json or orjson.dumps(metadata)).decode()})
     onnx.save(model, str(path))
+    return path
+
+
+def conditioned_model(path: Path) -> Path:
+    """Write a model that expects 1 neper more in each band for each 20 of load above 50, where the load is known.
+
+    It knows of loads from 0 to 100. Else it is as :func:`tiny_model`'s.
+    """
+    from trainer.graph import build_conditioned  # trains nothing, but needs onnx
+
+    metadata = tiny_metadata(conditions={"load": (0.0, 100.0)})
+    features = metadata.features
+    reference = Features(features).log_mel(noise(10.0)).mean(axis=-1)[None, :, :, None].astype(np.float32)
+
+    def scorer(log_mel: Any, condition: Any) -> tuple[Any, Any]:
+        load = condition.between(1, 2, 1).squeeze(1)
+        expected = (load.where(load.is_nan().negated(), 50.0).clipped(0.0, 100.0) - 50.0) / 20.0
+        bands = (log_mel - reference - expected.unsqueeze(1, 2, 3)).square().sqrt().mean(3)
+        return bands.mean(2).mean(1), bands
+
+    build_conditioned(scorer, (features.channels, features.bands, features.window_columns)).save(path, metadata)
     return path
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.condition import UNKNOWN, Condition
+from stream_app.pipeline.model import as_array
+
 Float32 = NDArray[np.float32]
 
 _BLOCK = 65_536
@@ -21,12 +24,14 @@ class TrainingSet:
         segments: First column and number of columns of each uninterrupted segment.
         width: Columns of a window.
         machines: Whose each segment is, None where nothing says; empty where it is of no interest.
+        conditions: How the machine ran in each; empty likewise.
     """
 
     columns: Float32
     segments: tuple[tuple[int, int], ...]
     width: int
     machines: tuple[str | None, ...] = ()
+    conditions: tuple[Condition, ...] = ()
 
     def __len__(self) -> int:
         """Windows per epoch: as many as the segments hold side by side."""
@@ -54,6 +59,7 @@ class HeldOutFrame:
     first: int
     signals: int
     windows: int
+    condition: Condition = UNKNOWN
 
     def score(self, scores: NDArray[np.float32]) -> float:
         """Return the frame's score of all held-out windows' scores, float32 [window]: the worst signal's mean."""
@@ -67,6 +73,14 @@ class HeldOutSet:
 
     windows: Float32
     frames: tuple[HeldOutFrame, ...]
+
+    @property
+    def conditions(self) -> Float32:
+        """How the machine ran in each window, float32 [window, condition], NaN for what isn't known."""
+        found = np.full((len(self.windows), len(UNKNOWN)), np.nan, np.float32)
+        for frame in self.frames:
+            found[frame.first : frame.first + frame.signals * frame.windows] = as_array([frame.condition])
+        return found
 
     def frame_scores(self, scores: NDArray[np.float32]) -> dict[str | None, list[NDArray[np.float64]]]:
         """Return the frames' scores per machine, one array a recording, in time order.

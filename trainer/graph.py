@@ -7,7 +7,7 @@ in the training as in the worker. So there is nothing to export, and nothing to 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +19,9 @@ from onnx import helper, numpy_helper
 from pydantic import TypeAdapter, ValidationError
 
 from schemas import ModelMetadata
+from schemas.condition import CONDITIONS
 from schemas.errors import ModelError
-from stream_app.pipeline.model import INPUT, MAX_BATCH, METADATA_KEY, OUTPUTS
+from stream_app.pipeline.model import CONDITION, INPUT, MAX_BATCH, METADATA_KEY, OUTPUTS
 from whirr.options import first_wrong
 from whirr.outputs import replacing
 
@@ -38,25 +39,33 @@ class Graph:
     """A detector's graph without its metadata, ready to score.
 
     Attributes:
+        takes_condition: Whether it has the second input, ``condition``.
         version: The first 12 hex digits of the graph's SHA-256: the same training gives the same version.
     """
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         self._proto = proto
+        self.takes_condition = any(one.name == CONDITION for one in proto.graph.input)
         raw = proto.SerializeToString(deterministic=True)
         self.version = hashlib.sha256(raw).hexdigest()[:12]
         self._session = _session(raw)
 
-    def score(self, windows: Float32) -> tuple[Float32, Float32]:
+    def score(self, windows: Float32, conditions: Float32 | None = None) -> tuple[Float32, Float32]:
         """Score windows as a worker would.
 
         Args:
             windows: float32 [window, channel, band, time].
+            conditions: float32 [window, condition], NaN for what isn't known; None: nothing is. For a graph that takes
+                them.
 
         Returns:
             score float32 [window] and band_error float32 [window, channel, band].
         """
-        score, band_error = _run(self._session, OUTPUTS, windows)
+        inputs = {INPUT: windows}
+        if self.takes_condition:
+            unknown = np.full((len(windows), len(CONDITIONS)), np.nan, np.float32)
+            inputs[CONDITION] = unknown if conditions is None else conditions
+        score, band_error = _run(self._session, OUTPUTS, inputs)
         return score, band_error
 
     def within(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,6 +144,32 @@ class Tensor:
     def sqrt(self) -> Tensor:
         """Return each entry's square root."""
         return self.builder.add("Sqrt", self)
+
+    def is_nan(self) -> Tensor:
+        """Return which entries are no number, as truth values."""
+        return self.builder.add("IsNaN", self)
+
+    def negated(self) -> Tensor:
+        """Return truth values turned round."""
+        return self.builder.add("Not", self)
+
+    def also(self, other: Tensor) -> Tensor:
+        """Return where this and another's truth values hold."""
+        return self.builder.add("And", self, other)
+
+    def any(self) -> Tensor:
+        """Return whether one of these truth values holds, a single one."""
+        greatest = self.builder.add("ReduceMax", self.builder.add("Cast", self, to=FLOAT), keepdims=0)
+        return self.builder.add("Cast", greatest, to=onnx.TensorProto.BOOL)
+
+    def where(self, holds: Tensor, other: Tensor | ArrayLike) -> Tensor:
+        """Return this where a truth value holds, and another's entries elsewhere."""
+        otherwise = other if isinstance(other, Tensor) else np.asarray(other, np.float32)
+        return self.builder.add("Where", holds, self, otherwise)
+
+    def clipped(self, low: float, high: float) -> Tensor:
+        """Return this with its entries held between two numbers."""
+        return self.builder.add("Clip", self, np.float32(low), np.float32(high))
 
     def relu(self) -> Tensor:
         """Return this with 0 in place of what is below it."""
@@ -265,12 +300,7 @@ def build(scorer: Callable[[Tensor], tuple[Tensor, Tensor]], shape: Shape, *, an
         shape: Channels, bands and columns of a window.
         any_length: Whether it takes windows of any number of columns.
     """
-    channels, bands, columns = shape
-    builder = _Builder()
-    outputs = scorer(Tensor(builder, INPUT))
-    sizes: tuple[list[int | str], ...] = (["window"], ["window", channels, bands])
-    named = {name: (tensor, size) for name, tensor, size in zip(OUTPUTS, outputs, sizes, strict=True)}
-    return Graph(builder.model((channels, bands, "time" if any_length else columns), named))
+    return _built(lambda builder: scorer(Tensor(builder, INPUT)), shape, any_length, False)
 
 
 def evaluated(function: Callable[[Tensor], Tensor], windows: Float32) -> Float32:
@@ -279,7 +309,32 @@ def evaluated(function: Callable[[Tensor], Tensor], windows: Float32) -> Float32
     output = function(Tensor(builder, INPUT))
     channels, bands, columns = windows.shape[1:]
     proto = builder.model((channels, bands, columns), {"entries": (output, ["window", "entry"])})
-    return _run(_session(proto.SerializeToString()), ("entries",), windows)[0]
+    return _run(_session(proto.SerializeToString()), ("entries",), {INPUT: windows})[0]
+
+
+def build_conditioned(
+    scorer: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], shape: Shape, *, any_length: bool = False
+) -> Graph:
+    """Return the graph of a detector that takes conditions too.
+
+    Args:
+        scorer: Gives score [window] and band_error [window, channel, band] of log_mel [window, channel, band, time] and
+            condition [window, condition].
+        shape: Channels, bands and columns of a window.
+        any_length: Whether it takes windows of any number of columns.
+    """
+    return _built(lambda builder: scorer(Tensor(builder, INPUT), Tensor(builder, CONDITION)), shape, any_length, True)
+
+
+def _built(
+    scorer: Callable[[_Builder], tuple[Tensor, Tensor]], shape: Shape, any_length: bool, conditioned: bool
+) -> Graph:
+    channels, bands, columns = shape
+    builder = _Builder()
+    outputs = scorer(builder)
+    sizes: tuple[list[int | str], ...] = (["window"], ["window", channels, bands])
+    named = {name: (tensor, size) for name, tensor, size in zip(OUTPUTS, outputs, sizes, strict=True)}
+    return Graph(builder.model((channels, bands, "time" if any_length else columns), named, conditioned=conditioned))
 
 
 class _Builder:
@@ -328,14 +383,23 @@ class _Builder:
         score, band_error = (Tensor(self, prefix + name) for name in OUTPUTS)
         return score, band_error
 
-    def model(self, shape: Sequence[int | str], outputs: dict[str, tuple[Tensor, list[int | str]]]) -> onnx.ModelProto:
-        """Return all that was added as a model of float32 windows with these outputs."""
+    def model(
+        self,
+        shape: Sequence[int | str],
+        outputs: dict[str, tuple[Tensor, list[int | str]]],
+        *,
+        conditioned: bool = False,
+    ) -> onnx.ModelProto:
+        """Return all that was added as a model of float32 windows, and conditions, with these outputs."""
+        inputs = [_described(INPUT, ["window", *shape])]
+        if conditioned:
+            inputs.append(_described(CONDITION, ["window", len(CONDITIONS)]))
         for name, (tensor, _) in outputs.items():
             self._nodes.append(helper.make_node("Identity", [tensor.name], [name]))
         graph = helper.make_graph(
             self._nodes,
             "whirr",
-            [_described(INPUT, ["window", *shape])],
+            inputs,
             [_described(name, size) for name, (_, size) in outputs.items()],
             self._constants,
         )
@@ -377,10 +441,10 @@ def _session(raw: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: ort.InferenceSession, outputs: Sequence[str], windows: Float32) -> list[Float32]:
+def _run(session: ort.InferenceSession, outputs: Sequence[str], inputs: Mapping[str, Float32]) -> list[Float32]:
     """Return each output for all windows, a batch at a time."""
     parts = [
-        session.run(list(outputs), {INPUT: np.ascontiguousarray(windows[at : at + MAX_BATCH])})
-        for at in range(0, len(windows), MAX_BATCH)
+        session.run(list(outputs), {name: np.ascontiguousarray(of[at : at + MAX_BATCH]) for name, of in inputs.items()})
+        for at in range(0, len(inputs[INPUT]), MAX_BATCH)
     ]
     return [np.concatenate(of_output) for of_output in zip(*parts, strict=True)]

@@ -17,10 +17,11 @@ import orjson
 from numpy.typing import NDArray
 
 from schemas import ModelMetadata
+from schemas.condition import CONDITIONS, UNKNOWN, Condition
 from schemas.errors import ServiceUnavailable
 from schemas.model_uri import CHALLENGER, CHAMPION, DIGEST_TAG, MODEL_FILE
 from stream_app.pipeline import golden_array
-from stream_app.pipeline.model import INPUT, Model
+from stream_app.pipeline.model import CONDITION, INPUT, Model, as_array
 from trainer.plots import loss_curve, score_histogram
 from trainer.promotion import FalseAlarmCount, false_alarms
 from trainer.train_result import TrainResult
@@ -191,8 +192,9 @@ def _signature(metadata: ModelMetadata) -> Any:
     f = metadata.features
     columns = f.window_columns if f.time_axis == "fixed" else -1
     single = np.dtype(np.float32)
+    stated = [TensorSpec(single, (-1, len(CONDITIONS)), CONDITION)] if metadata.conditions else []
     return ModelSignature(
-        inputs=Schema([TensorSpec(single, (-1, f.channels, f.bands, columns), INPUT)]),
+        inputs=Schema([TensorSpec(single, (-1, f.channels, f.bands, columns), INPUT), *stated]),
         outputs=Schema(
             [TensorSpec(single, (-1,), "score"), TensorSpec(single, (-1, f.channels, f.bands), "band_error")]
         ),
@@ -202,9 +204,12 @@ def _signature(metadata: ModelMetadata) -> Any:
 def _example(metadata: ModelMetadata) -> dict[str, NDArray[np.float32]]:
     """Return a window that was recorded; one of silence where the file carries none."""
     if metadata.golden:
-        return {INPUT: golden_array(metadata.golden[0])[np.newaxis]}
+        golden = metadata.golden[0]
+        stated = {CONDITION: as_array([Condition(*(golden.condition or UNKNOWN))])} if metadata.conditions else {}
+        return {INPUT: golden_array(golden)[np.newaxis], **stated}
     f = metadata.features
-    return {INPUT: np.full((1, f.channels, f.bands, f.window_columns), np.log(f.floor), np.float32)}
+    stated = {CONDITION: as_array([UNKNOWN])} if metadata.conditions else {}
+    return {INPUT: np.full((1, f.channels, f.bands, f.window_columns), np.log(f.floor), np.float32), **stated}
 
 
 def _summary(metadata: ModelMetadata) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from recordings.cut import frame_bounds
 from recordings.find import Problem
-from schemas import FeatureConfig
+from schemas import Condition, FeatureConfig
 from schemas.errors import RecordingError
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.resample import resample
@@ -110,17 +110,19 @@ def prepare(
 def _training_set(work: Work, config: FeatureConfig, file: BinaryIO) -> TrainingSet | None:
     segments: list[tuple[int, int]] = []
     machines: list[str | None] = []
+    conditions: list[Condition] = []
     columns = 0
     for segment, spectrograms in work:
         for log_mel in spectrograms:
             file.write(np.ascontiguousarray(log_mel.transpose(2, 0, 1)).tobytes())
             segments.append((columns, log_mel.shape[2]))
             machines.append(segment.recording.machine)
+            conditions.append(segment.recording.condition)
             columns += log_mel.shape[2]
     if not segments:
         return None
     mapped = _mapped(file, (columns, config.channels, config.bands))
-    return TrainingSet(mapped, tuple(segments), config.window_columns, tuple(machines))
+    return TrainingSet(mapped, tuple(segments), config.window_columns, tuple(machines), tuple(conditions))
 
 
 def _columns(held_out: Sequence[Segment], config: FeatureConfig, frame_s: float) -> int:
@@ -143,7 +145,8 @@ def _held_out_set(work: Work, config: FeatureConfig, columns: int, file: BinaryI
                 continue
             frame = whole[..., :columns]
             file.write(frame.tobytes())
-            frames.append(HeldOutFrame(segment.recording.machine, segment.recording.name, count, *frame.shape[:2]))
+            about, (signals, each) = segment.recording, frame.shape[:2]
+            frames.append(HeldOutFrame(about.machine, about.name, count, signals, each, about.condition))
             count += frame.shape[0] * frame.shape[1]
     if not frames:
         return None

@@ -17,9 +17,11 @@ import numpy as np
 from feature_repo.store import history_folder
 from recordings.find import checked_folder
 from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, StatisticsReference, format_rfc3339
+from schemas.condition import UNKNOWN, Condition
 from schemas.errors import MissingExtra, ServiceUnavailable
 from stream_app.pipeline.model import Model, golden_window
 from trainer.checkpoints import last_checkpoint
+from trainer.conditions import Ranges, fit_conditioned
 from trainer.detector import Fitted, find_detector
 from trainer.false_alarms import FalseAlarmCheck, check_false_alarms
 from trainer.feature_choice import Choice, choose_features, frame_length
@@ -62,6 +64,7 @@ class _Trained:
     calibrated: Calibrated
     check: FalseAlarmCheck
     percentiles: dict[str, float]
+    ranges: Ranges  # by condition that the graph takes
 
     @property
     def graph(self) -> Graph:
@@ -97,7 +100,7 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     started_at, started = datetime.now(UTC), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="whirr-train-") as folder:
         inputs = _prepare(config, Path(folder), observer, settings, started_at)
-        trained = _train(config, inputs, observer)
+        trained = _train(config, inputs, observer, Path(folder))
         metadata = _metadata(config, inputs, trained, started_at)
     result = _result(config, inputs, trained, metadata, time.perf_counter() - started)
     _save(result, trained)
@@ -183,16 +186,17 @@ def _calibration(config: TrainConfig, found: RecordingSet, features: FeatureConf
     )
 
 
-def _train(config: TrainConfig, inputs: _Inputs, observer: Observer) -> _Trained:
+def _train(config: TrainConfig, inputs: _Inputs, observer: Observer, folder: Path) -> _Trained:
     held_out = inputs.prepared.held_out
-    fitted = find_detector(config.detector).fit(inputs.prepared, config, observer.on_epoch)
-    scores, band_error = (fitted.judge or fitted.graph).score(held_out.windows)
+    detector = find_detector(config.detector)
+    fitted, ranges = fit_conditioned(detector, inputs.prepared, config, folder, observer.on_epoch)
+    scores, band_error = (fitted.judge or fitted.graph).score(held_out.windows, held_out.conditions)
     runs = held_out.frame_scores(scores)
     calibrated = calibrate(runs, inputs.calibration)
     check = check_false_alarms(runs, calibrated, inputs.calibration)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
-    return _Trained(fitted, scores, band_error, calibrated, check, percentiles)
+    return _Trained(fitted, scores, band_error, calibrated, check, percentiles, ranges)
 
 
 def _metadata(config: TrainConfig, inputs: _Inputs, trained: _Trained, started_at: datetime) -> ModelMetadata:
@@ -212,6 +216,7 @@ def _metadata(config: TrainConfig, inputs: _Inputs, trained: _Trained, started_a
         golden=list(_golden(inputs.prepared, trained)),
         statistics_reference=inputs.reference,
         machines=_machines(inputs.screened.found),
+        conditions=trained.ranges,
     )
 
 
@@ -252,8 +257,10 @@ def _golden(prepared: Prepared, trained: _Trained) -> Iterator[GoldenWindow]:
     """Yield held-out windows, from the best-known to the least, with the graph's scores; of long ones the beginning."""
     chosen = thinned(np.argsort(trained.scores, kind="stable"), GOLDEN_WINDOWS)
     windows = prepared.held_out.windows[chosen][..., : GOLDEN_LENGTH * prepared.features.window_columns]
-    for window, score in zip(windows, trained.graph.score(windows)[0], strict=True):
-        yield golden_window(window, float(score))
+    conditions = prepared.held_out.conditions[chosen]
+    for window, score, stated in zip(windows, trained.graph.score(windows, conditions)[0], conditions, strict=True):
+        known = Condition(*(None if np.isnan(number) else float(number) for number in stated))
+        yield golden_window(window, float(score), known if trained.ranges else UNKNOWN)
 
 
 def _save(result: TrainResult, trained: _Trained) -> None:

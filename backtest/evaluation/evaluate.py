@@ -192,4 +192,9 @@ def _unfamiliar(model: Model, machines: Mapping[str, MachineResult]) -> list[str
             f"{counts['length']} of {frames} frames differ by more than {LENGTH_TOLERANCE:.0%} from the "
             f"{model.metadata.calibration.frame_s:g} s that the thresholds were made for, so these may be off"
         )
+    if counts["condition"]:
+        notes.append(
+            f"{counts['condition']} of {frames} frames are at speeds or loads beyond those that the model learnt from, "
+            "so their scores mean little"
+        )
     return notes

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,10 @@ from benchmarks.quality.baseline import BASELINES, baseline_scores
 from benchmarks.quality.designs import Design
 from benchmarks.quality.rows import Split
 from recordings import read_recording
+from recordings.pattern import Pattern
+from schemas.condition import UNKNOWN, Condition
 from stream_app.pipeline import Model, resample, windows
+from stream_app.pipeline.model import as_array
 from trainer.reading import signals_of
 
 MAX_FPR: Final = 0.1
@@ -109,15 +113,18 @@ def measure(split: Split, detector: str, design: Design, seed: int, known: Measu
         normal, out = Path(scratch, "normal"), Path(scratch, "model.onnx")
         normal.mkdir()
         for number, path in enumerate(split.train):  # another condition's names say that it is an anomaly
-            (normal / f"normal_{number:05d}{path.suffix}").symlink_to(path.resolve())
+            name = f"{number:05d}{path.suffix}" if split.told is None else f"{number:05d}_{path.name}"
+            (normal / f"normal_{name}").symlink_to(path.resolve())
+        naming = {} if split.told is None else {"pattern": split.told}
         began_s = time.perf_counter()
-        result = train_model(TrainConfig(normal=normal, out=out, detector=detector, seed=seed, mlflow=False, **design))
+        config = TrainConfig(normal=normal, out=out, detector=detector, seed=seed, mlflow=False, **naming, **design)
+        result = train_model(config)
         training_s = time.perf_counter() - began_s
         model = Model.load(out)
         size_kb = out.stat().st_size / 1024
     if known is not None and known.version == result.metadata.version:
         return known
-    scores = [recording_score(model, path) for path in tested]
+    scores = [recording_score(model, path, _condition(path, split.told)) for path in tested]
     return Measured(
         normal=tuple(scores[: len(split.normal)]),
         anomalous=tuple(scores[len(split.normal) :]),
@@ -129,14 +136,21 @@ def measure(split: Split, detector: str, design: Design, seed: int, known: Measu
     )
 
 
-def recording_score(model: Model, path: Path) -> float:
+def _condition(path: Path, told: str | None) -> Condition:
+    """Return how the machine ran, as a recording's name says it."""
+    named = None if told is None else Pattern(told).read(path.stem, UTC)
+    return UNKNOWN if named is None else named.condition
+
+
+def recording_score(model: Model, path: Path, condition: Condition = UNKNOWN) -> float:
     """Return the score of a whole recording: the mean over its windows, of a one-channel model's signals the worst."""
     config = model.metadata.features
     audio = read_recording(path)
     scores = []
     for signal in signals_of(audio.samples, config):
         log_mel = model.features.log_mel(resample(signal, audio.rate_hz, config.sample_rate_hz))
-        scores.append(model.score(windows(log_mel, config))[0].astype(np.float64).mean())
+        cut = windows(log_mel, config)
+        scores.append(model.score(cut, as_array([condition] * len(cut)))[0].astype(np.float64).mean())
     return float(max(scores))
 
 

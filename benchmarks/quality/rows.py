@@ -1,6 +1,7 @@
 """The rows: which recordings train a detector, which are normal and which anomalous, and the half that a row is in.
 
-A row is ``SET/MACHINE``, or ``SET/MACHINE:CONDITION`` where another condition than the published one counts as normal.
+A row is ``SET/MACHINE``, or ``SET/MACHINE:CONDITION`` where another condition than the published one counts as normal;
+in ``SET/MACHINE:told`` detectors are told how the machine ran.
 Real recordings lie below a folder that is no part of the project, as ``ROOT/SET/MACHINE``; those of ``sim_…`` are made
 at run time (:mod:`benchmarks.quality.simulated`).
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from benchmarks.quality.simulated import MADE, make
+from benchmarks.quality.simulated import MADE, NAMED, make
 from recordings.find import sort_key
 
 HALVES: Final = MappingProxyType(
@@ -35,6 +36,8 @@ HALVES: Final = MappingProxyType(
             "sim_fan/loose_part",
             "sim_conveyor/misalignment",
             "sim_conveyor/loads",
+            "sim_conveyor/drive",
+            "sim_conveyor/drive:told",
         ),
         "B": (
             "fan_high/fan",
@@ -46,6 +49,8 @@ HALVES: Final = MappingProxyType(
             "car_idle/car02",
             "car_idle/car02:coil",
             "sim_motor/outer_race",
+            "sim_motor/drive",
+            "sim_motor/drive:told",
             "sim_gearbox/inner_race",
             "sim_gearbox/loads",
             "sim_compressor/loose_part",
@@ -57,15 +62,20 @@ ROWS: Final = tuple(row for rows in HALVES.values() for row in rows)
 
 
 class Split(NamedTuple):
-    """Recordings to train on, and to test on; each in the order of recording."""
+    """Recordings to train on, and to test on; each in the order of recording.
+
+    Attributes:
+        told: How names say how the machine ran, as a pattern, where detectors are to know it.
+    """
 
     train: Sequence[Path]
     normal: Sequence[Path]
     anomalous: Sequence[Path]
+    told: str | None = None
 
     def digest(self) -> str:
         """Return what tells these recordings from others: a hash of their names and sizes."""
-        lines = [f"{path.name} {path.stat().st_size}" for part in self for path in (*part, Path())]
+        lines = [f"{path.name} {path.stat().st_size}" for part in self[:3] for path in (*part, Path())]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -89,7 +99,8 @@ def split(row: str, root: Path, made: Path) -> Split:
     """
     if row in MADE:
         folder = make(MADE[row], made)
-        return Split(*(_sorted(folder / part) for part in ("train", "normal", "anomalous")))
+        parts = [_sorted(folder / part) for part in ("train", "normal", "anomalous")]
+        return Split(*parts, told=NAMED if row.endswith(":told") else None)
     folder, condition = _folder(row, root), row.partition(":")[2]
     if folder.parent.name == "femto":  # a run to failure: its first fifth is healthy, its last tenth is not
         run = _sorted(folder)

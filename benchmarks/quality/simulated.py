@@ -1,4 +1,7 @@
-"""Rows made with the simulator: one fault a kind of machine, and two machines whose load, and with it speed, changes.
+"""Rows made with the simulator: one fault a kind of machine, machines whose load changes, and machines on drives.
+
+On a drive of variable speed each recording has a speed and a load of its own, and is tested at speeds between and
+beyond those that trained. Detectors are told both in the rows ``…:told``, which have the same recordings.
 
 Each row's severity was set so that the better of the two plain detectors of :mod:`benchmarks.quality.baseline` reaches
 an AUC between 0.8 and 0.97: room above it, and something to find. No detector of Whirr's had a say in it, and a
@@ -8,6 +11,7 @@ severity isn't to be moved because of what one reaches.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,6 +31,10 @@ RECORDING_S: Final = 2
 TRAIN, NORMAL, ANOMALOUS = 60, 40, 40  # recordings
 SEED: Final = 0
 TRAIN_LOADS, TEST_LOADS = (0.4, 0.6, 0.8), (0.5, 0.7, 0.9)  # 1 is full load
+TRAIN_SPEEDS, TEST_SPEEDS = ((0.7, 0.8), (0.9, 1.0)), ((0.8, 0.9), (1.0, 1.05))  # ranges; 1 is the machine's own
+DRIVE_LOADS: Final = (0.4, 0.9)
+NAMED: Final = "*_{rpm}rpm_{load}pct"  # the names of recordings on a drive, as a pattern
+LEVEL_DB_PER_DECADE: Final = 30.0  # of speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,7 @@ class Simulated:
         rate_hz: Sample rate.
         loads: Whether it trains at :data:`TRAIN_LOADS` in turn and is tested at others; else the load drifts about its
             mean.
+        drive: Whether each recording has a speed and a load of its own.
     """
 
     spec: MachineSpec
@@ -47,6 +56,7 @@ class Simulated:
     severity: float
     rate_hz: int = 16_000
     loads: bool = False
+    drive: bool = False
 
 
 def _machine(machine_id: str, plant: str = "default") -> MachineSpec:
@@ -57,6 +67,14 @@ def _driven(machine_id: str) -> MachineSpec:
     """Return a machine on a drive whose speed gives way under load, more than a mains motor's does."""
     return replace(_machine(machine_id), slip=0.08, load_std=0.02)
 
+
+def _steady(machine_id: str) -> MachineSpec:
+    """Return a machine whose load hardly changes within a recording."""
+    return replace(_machine(machine_id), load_std=0.02)
+
+
+_BELT: Final = Simulated(spec=_steady("conveyor-1"), fault="misalignment", severity=1.0, drive=True)
+_DRIVE: Final = Simulated(spec=_steady("motor-1"), fault="outer_race", severity=0.13, drive=True)
 
 MADE: Final = MappingProxyType(
     {
@@ -71,6 +89,10 @@ MADE: Final = MappingProxyType(
         ),
         "sim_gearbox/loads": Simulated(spec=_driven("gearbox-1"), fault="inner_race", severity=0.12, loads=True),
         "sim_conveyor/loads": Simulated(spec=_driven("conveyor-1"), fault="misalignment", severity=0.43, loads=True),
+        "sim_conveyor/drive": _BELT,
+        "sim_conveyor/drive:told": _BELT,
+        "sim_motor/drive": _DRIVE,
+        "sim_motor/drive:told": _DRIVE,
     }
 )
 
@@ -78,7 +100,8 @@ MADE: Final = MappingProxyType(
 def make(row: Simulated, folder: Path) -> Path:
     """Return the folder with a row's recordings, in ``train``, ``normal`` and ``anomalous``; made if it isn't there."""
     simulator = source_hash(["edge_agent.simulator.machine"])
-    told = repr((row, RECORDING_S, TRAIN, NORMAL, ANOMALOUS, TRAIN_LOADS, TEST_LOADS, SEED, simulator))
+    numbers = (TRAIN_LOADS, TEST_LOADS, *((TRAIN_SPEEDS, TEST_SPEEDS, DRIVE_LOADS) if row.drive else ()))
+    told = repr((row, RECORDING_S, TRAIN, NORMAL, ANOMALOUS, *numbers, SEED, simulator))
     out = folder / f"{row.spec.kind.replace(' ', '-')}-{row.fault}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
     if out.is_dir():
         return out
@@ -92,7 +115,10 @@ def make(row: Simulated, folder: Path) -> Path:
     )
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         for run, spec, loads, count in runs:
-            heard = _heard(spec, loads if row.loads else (), run, row.rate_hz)
+            if row.drive:
+                heard = _driven_apart(spec, TRAIN_SPEEDS if run == "train" else TEST_SPEEDS, run, row.rate_hz)
+            else:
+                heard = (("", one) for one in _heard(spec, loads if row.loads else (), run, row.rate_hz))
             _write(Path(scratch, "row", run), heard, count, row.rate_hz)
         try:
             Path(scratch, "row").rename(out)
@@ -111,11 +137,29 @@ def _heard(spec: MachineSpec, loads: Sequence[float], run: str, rate_hz: int) ->
             yield machine.read(RECORDING_S * rate_hz)
 
 
-def _write(folder: Path, heard: Iterator[NDArray[np.float32]], count: int, rate_hz: int) -> None:
+def _driven_apart(
+    spec: MachineSpec, speeds: Sequence[tuple[float, float]], run: str, rate_hz: int
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield what names recordings of a run end in, and the recordings, each at a speed and a load of its own."""
+    random = np.random.default_rng([SEED, len(run)])
+    for number in itertools.count():
+        speed, load = random.uniform(*speeds[number % len(speeds)]), random.uniform(*DRIVE_LOADS)
+        machine = Machine(at_load(at_speed(spec, speed), load), seed=SEED, rate_hz=rate_hz, run=f"{run} {number}")
+        samples = machine.read(RECORDING_S * rate_hz)
+        yield f"_{machine.condition.rpm:.1f}rpm_{machine.condition.load:.1f}pct", samples
+
+
+def _write(folder: Path, heard: Iterator[tuple[str, NDArray[np.float32]]], count: int, rate_hz: int) -> None:
     folder.mkdir(parents=True)
-    for number in range(count):
-        pcm = np.rint(next(heard) * 32767).astype(np.int16).T
-        soundfile.write(folder / f"{number:05d}.flac", pcm, rate_hz, subtype="PCM_16")
+    for number, (about, samples) in zip(range(count), heard, strict=False):
+        pcm = np.rint(samples * 32767).astype(np.int16).T
+        soundfile.write(folder / f"{number:05d}{about}.flac", pcm, rate_hz, subtype="PCM_16")
+
+
+def at_speed(spec: MachineSpec, ratio: float) -> MachineSpec:
+    """Return a machine that a drive turns at another speed: what its shaft makes moves, its resonances stay."""
+    level_dbfs = spec.level_dbfs + LEVEL_DB_PER_DECADE * math.log10(ratio)
+    return replace(spec, shaft_hz=spec.shaft_hz * ratio, level_dbfs=level_dbfs)
 
 
 def at_load(spec: MachineSpec, load: float) -> MachineSpec:

@@ -14,7 +14,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected
 from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.score import SensorFault, Unfamiliar
-from stream_app.pipeline.model import Float32
+from stream_app.pipeline.model import Float32, as_array
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import RoutedModel, Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
@@ -159,9 +159,9 @@ def _decoded(index: int, record: FrameRecord, router: Router) -> Decoded:
             "channels_mismatch",
             f"{audio.samples.shape[0]} channels; model {routed.model.metadata.name!r} takes {config.channels}",
         )
-    strange = unfamiliar(routed.model, frame.machine_id, audio.rate_hz, audio.duration_s)
+    strange = unfamiliar(routed.model, frame, audio.rate_hz, audio.duration_s)
     if refused := [reason for reason in strange if reason in routed.route.refuse_unfamiliar]:
-        why = in_words(refused[0], routed.model, frame.machine_id, audio.rate_hz, audio.duration_s)
+        why = in_words(refused[0], routed.model, frame, audio.rate_hz, audio.duration_s)
         raise FrameRejected("unfamiliar", f"{refused[0]}: model {routed.model.metadata.name!r}: {why}")
     return Decoded(
         index=index,
@@ -237,7 +237,12 @@ def _score_all(prepared: Sequence[FeatureBatch], answers: Answers) -> None:
 def _scored(prepared: Sequence[FeatureBatch]) -> Answers:
     cuts = [one.windows.reshape(-1, *one.windows.shape[3:]) for one in prepared]
     model = prepared[0].frames[0].routed.model
-    scores, band_errors = model.score(np.concatenate(cuts) if len(cuts) > 1 else cuts[0])
+    conditions = None
+    if model.metadata.conditions:
+        of_frames = [as_array([one.frame.condition for one in several.frames]) for several in prepared]
+        repeats = [len(cut) // len(several.frames) for several, cut in zip(prepared, cuts, strict=True)]
+        conditions = np.concatenate([np.repeat(of, n, axis=0) for of, n in zip(of_frames, repeats, strict=True)])
+    scores, band_errors = model.score(np.concatenate(cuts) if len(cuts) > 1 else cuts[0], conditions)
     found: Answers = {}
     at = 0
     for one, cut in zip(prepared, cuts, strict=True):

@@ -206,7 +206,7 @@ class Engine:
         if len(self._warned) >= _MAX_WARNED:
             del self._warned[next(iter(self._warned))]
         self._warned[stream, computed.unfamiliar] = None
-        whys = [in_words(reason, model, stream[0], None, computed.duration_s) for reason in computed.unfamiliar]
+        whys = [in_words(reason, model, computed.frame, None, computed.duration_s) for reason in computed.unfamiliar]
         log.warning(
             "machine %s, source %s: model %s was not trained for this, so its scores and alerts may mean little: %s",
             stream[0],

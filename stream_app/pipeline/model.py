@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from schemas.condition import CONDITIONS, UNKNOWN, Condition
 from schemas.errors import ModelError
 from schemas.model_metadata import GoldenWindow, ModelMetadata
 from stream_app.pipeline.features import Features
@@ -22,6 +24,7 @@ from whirr.options import first_wrong
 
 METADATA_KEY = "whirr"
 INPUT = "log_mel"
+CONDITION = "condition"  # the second input, of a model whose metadata states conditions
 OUTPUTS = ("score", "band_error")
 MAX_BATCH = 64
 _AT_ONCE = 16  # windows in a run: from 8 on a window costs no less, and at 64 conv_ae's cost up to a tenth more
@@ -90,6 +93,7 @@ class Model:
             session = _session(raw, path)
             metadata = _metadata(session, path)
             _check_shapes(session, metadata, path)
+            _check_means(metadata, path)
             model = cls(session, metadata, path, hashlib.sha256(raw).hexdigest())
             model._check_scores()
         except ModelError:
@@ -99,11 +103,13 @@ class Model:
             raise ModelError(f"model {str(path)!r} can't be used: {_brief(error)}") from error
         return model
 
-    def score(self, windows: Float32) -> tuple[Float32, Float32]:
+    def score(self, windows: Float32, conditions: Float32 | None = None) -> tuple[Float32, Float32]:
         """Score windows; the answer for one does not depend on the others.
 
         Args:
             windows: float32 [window, channel, band, time].
+            conditions: How the machine ran, float32 [window, 2]: speed and load, NaN for what isn't known; None:
+                nothing is. Of a model that takes none they are of no account.
 
         Returns:
             Scores, float32 [window], at least 0, larger is worse; and what each band contributed, float32
@@ -111,8 +117,12 @@ class Model:
         """
         if self._session is None:
             raise RuntimeError(f"model {str(self.path)!r} is computed by another process")
+        inputs = {INPUT: windows}
+        if self.metadata.conditions:
+            inputs[CONDITION] = as_array([UNKNOWN] * len(windows)) if conditions is None else conditions
         parts = [
-            self._session.run(OUTPUTS, {INPUT: windows[i : i + _AT_ONCE]}) for i in range(0, len(windows), _AT_ONCE)
+            self._session.run(OUTPUTS, {name: of[i : i + _AT_ONCE] for name, of in inputs.items()})
+            for i in range(0, len(windows), _AT_ONCE)
         ]
         if len(parts) == 1:
             return parts[0][0], parts[0][1]
@@ -131,7 +141,8 @@ class Model:
             self._check_golden(number, window)
 
     def _check_golden(self, number: int, window: GoldenWindow) -> None:
-        found = float(self.score(golden_array(window)[None])[0][0])
+        condition = Condition(*(window.condition or UNKNOWN))
+        found = float(self.score(golden_array(window)[None], as_array([condition]))[0][0])
         if not abs(found - window.score) <= GOLDEN_TOLERANCE * max(1.0, abs(window.score)):
             raise ModelError(
                 f"model {str(self.path)!r}: golden window {number} scores {found:.6g} here; "
@@ -166,11 +177,22 @@ def golden_array(window: GoldenWindow) -> Float32:
     return np.frombuffer(raw, "<f4").reshape(window.shape).astype(np.float32)
 
 
-def golden_window(log_mel: Float32, score: float) -> GoldenWindow:
+def as_array(conditions: Sequence[Condition]) -> Float32:
+    """Return conditions as a model takes them, float32 [window, condition], NaN for what isn't known."""
+    stated = [[math.nan if number is None else number for number in one] for one in conditions]
+    return np.array(stated, np.float32).reshape(len(conditions), len(CONDITIONS))
+
+
+def golden_window(log_mel: Float32, score: float, condition: Condition = UNKNOWN) -> GoldenWindow:
     """Return a window, float32 [channel, band, time], with its score as the metadata carries it."""
     channels, bands, columns = log_mel.shape
     raw = np.ascontiguousarray(log_mel, "<f4").tobytes()
-    return GoldenWindow(shape=(channels, bands, columns), log_mel_base64=base64.b64encode(raw).decode(), score=score)
+    return GoldenWindow(
+        shape=(channels, bands, columns),
+        log_mel_base64=base64.b64encode(raw).decode(),
+        score=score,
+        condition=None if condition == UNKNOWN else (condition.rpm, condition.load),
+    )
 
 
 def _session(raw: bytes, path: Path) -> ort.InferenceSession:
@@ -222,6 +244,10 @@ def _check_shapes(session: ort.InferenceSession, metadata: ModelMetadata, path: 
         "score": [None],
         "band_error": [None, features.channels, features.bands],
     }
+    if metadata.conditions:
+        expected[CONDITION] = [None, len(CONDITIONS)]
+    elif CONDITION in shapes:
+        raise ModelError(f"model {str(path)!r} has the input {CONDITION!r}; its metadata states no conditions")
     for name, want in expected.items():
         got = shapes.get(name)
         if got is None:
@@ -235,6 +261,10 @@ def _check_shapes(session: ort.InferenceSession, metadata: ModelMetadata, path: 
     for node in (*session.get_inputs(), *session.get_outputs()):
         if node.name in expected and node.type != "tensor(float)":
             raise ModelError(f"model {str(path)!r}: {node.name} is a {node.type}; expected tensor(float)")
+
+
+def _check_means(metadata: ModelMetadata, path: Path) -> None:
+    features = metadata.features
     means = np.shape(metadata.normal_band_error)
     if means != (features.channels, features.bands):
         want_means = (features.channels, features.bands)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from schemas.condition import Condition
 from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected, ModelError
 from schemas.frame import KNOWN_HEADERS, MAX_FRAME_S, MIN_FRAME_S, Frame, FrameRecord, check_size
@@ -47,6 +48,7 @@ class ScoredMessage(NamedTuple):
     recorded_us: int
     sequence: int | None
     foreign_id: str | None
+    condition: tuple[float | None, float | None]
     score: float
     band_error: Any
     statistics: Any
@@ -339,5 +341,6 @@ def _unpacked(answer: ScoredMessage | RejectedMessage, record: FrameRecord, rout
         answer.sequence,
         answer.foreign_id,
         record,
+        Condition(*answer.condition),
     )
-    return Computed(frame, router.routed[answer.route], *answer[7:])
+    return Computed(frame, router.routed[answer.route], *answer[8:])

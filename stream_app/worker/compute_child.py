@@ -86,6 +86,7 @@ def _packed(answer: Computed | DeadLetter, places: Mapping[int, int]) -> ScoredM
         frame.recorded_us,
         frame.sequence,
         frame.foreign_id,
+        (frame.condition.rpm, frame.condition.load),
         answer.score,
         answer.band_error,
         answer.statistics,

@@ -60,21 +60,21 @@ def test_there_are_24_rows_and_no_set_is_in_both_halves():
 @pytest.mark.parametrize("row", [row for row in ROWS if row not in MADE])
 def test_no_recording_of_a_row_is_in_two_parts(row: str):
     parts = split(row, SHARED_DATA, Path("nothing is made"))
-    together = [path for part in parts for path in part]
+    together = [path for part in parts[:3] for path in part]
     assert len(set(together)) == len(together)
-    assert all(len(part) >= 8 for part in parts)
+    assert all(len(part) >= 8 for part in parts[:3])
     assert is_here(row, SHARED_DATA)
 
 
 @needs_shared_data
 def test_another_condition_trains_on_every_other_recording_and_published_normals_are_anomalous_then():
-    trains, normal, anomalous = split("motor/motor:c2", SHARED_DATA, Path())
+    trains, normal, anomalous, _ = split("motor/motor:c2", SHARED_DATA, Path())
     assert {path.name[:11] for path in (*trains, *normal)} == {"anomaly_c2_"}
     assert sorted((*trains, *normal))[::2] == list(trains)
     assert {path.name.split("_")[1] for path in anomalous} == {"c0", "c1", "c3", "c4"}
-    trains, normal, anomalous = split("car_idle/car01:coil", SHARED_DATA, Path())
+    trains, normal, anomalous, _ = split("car_idle/car01:coil", SHARED_DATA, Path())
     assert {path.name[:16] for path in trains} == {path.name[:16] for path in normal}  # each session in both
-    trains, normal, _ = split("fan_high/fan:weight", SHARED_DATA, Path())
+    trains, normal, *_ = split("fan_high/fan:weight", SHARED_DATA, Path())
     assert max(path.name for path in trains) < min(path.name for path in normal)
     assert all(path.name.startswith("normal_") for path in anomalous)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backtest.replay.finding import Finder
@@ -21,7 +22,7 @@ from stream_app.pipeline import backtest
 from stream_app.worker.champions import Champions
 from tests.backtest.replay.results import alerts, as_json, lines, score_of, scores, told
 from tests.helpers import validate_message
-from tests.models import START_US, encoded, noise, tiny_metadata, tiny_model
+from tests.models import NORMAL_RMS, START_US, conditioned_model, encoded, noise, tiny_metadata, tiny_model
 from whirr.settings import Route, load_settings
 
 
@@ -196,6 +197,24 @@ def test_recordings_that_overlap_are_late_as_live(tmp_path: Path, champions: Cha
     frames = frames_of(folder, tmp_path / "again", champions)
     expected = [told(a) for a in backtest(frames, champions.router.models, routes) if isinstance(a, Score)]
     assert [score_of(row) for row in scores(tmp_path / "out")] == expected
+
+
+def test_how_the_machine_ran_counts_as_in_the_backtest(tmp_path: Path) -> None:
+    routed = load((Route(model=str(conditioned_model(tmp_path / "conditioned.onnx"))),), load_settings())
+    folder = tmp_path / "recordings" / "fan-1"
+    folder.mkdir(parents=True)
+    for number, load_ in enumerate((50, 80, 100, 130)):
+        samples = noise(2.0, rms=NORMAL_RMS * np.exp((load_ - 50) / 40), seed=number)
+        (folder / f"normal_20260131T1200{3 * number:02}_{load_}pct.wav").write_bytes(encoded(samples))
+    pattern = "{machine}/*_{time}_{load}pct"
+    summary = run(folder.parent, tmp_path / "out", routed, jobs=1, pattern=pattern)
+    found = [row["score"] for row in scores(tmp_path / "out")]
+    assert max(found[:6]) < 1 < min(found[6:])
+    assert summary["machines"]["fan-1"]["unfamiliar"] == {"condition": 2}
+    assert "2 frames are at speeds or loads beyond those that the model learnt from (fan-1)" in " ".join(notes(summary))
+    # Without the pattern nothing is known of the loads.
+    run(folder.parent, tmp_path / "untold", routed, jobs=1)
+    assert [row["score"] < 1 for row in scores(tmp_path / "untold")] == [True] * 2 + [False] * 6
 
 
 def test_what_the_model_was_not_trained_for_is_told(folder: Path, tmp_path: Path) -> None:

@@ -9,11 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import Alert, DeadLetter, FrameRecord, Score, Thresholds, alert_id
+from schemas import Alert, Condition, DeadLetter, FrameRecord, Score, Thresholds, alert_id
 from schemas.errors import SettingsError
 from stream_app.pipeline import Engine, Model, Router, StreamState, backtest
 from tests.helpers import validate_message
-from tests.models import NORMAL_RMS, SECOND_US, START_US, course, encoded, noise, record, tiny_metadata, tiny_model
+from tests.models import (
+    NORMAL_RMS,
+    SECOND_US,
+    START_US,
+    conditioned_model,
+    course,
+    encoded,
+    noise,
+    record,
+    tiny_metadata,
+    tiny_model,
+)
 from whirr.settings import Route
 
 LOUD = 10.0
@@ -200,8 +211,8 @@ def test_an_unexpected_error_is_one_frames_dead_letter(replay, monkeypatch):
     real = Model.score
     loudest = encoded(noise(rms=LOUD * NORMAL_RMS))
 
-    def fails_on_loud(self, windows):
-        found = real(self, windows)
+    def fails_on_loud(self, windows, conditions):
+        found = real(self, windows, conditions)
         if found[0].max() > 3:
             raise RuntimeError("out of order")
         return found
@@ -473,6 +484,31 @@ def test_a_rate_that_leaves_bands_empty_is_told(replay, rate_hz, reasons):
 @pytest.mark.parametrize(("seconds", "reasons"), [(1.0, ()), (1.19, ()), (1.5, ("length",)), (3.0, ("length",))])
 def test_frames_of_another_length_are_told(replay, seconds, reasons):
     assert [s.unfamiliar for s in scores(replay([record(encoded(noise(seconds)))]))] == [reasons]
+
+
+def test_a_frame_is_judged_by_how_the_machine_ran(tmp_path, caplog):
+    model = Model.load(conditioned_model(tmp_path / "conditioned.onnx"))
+    loads = [None, 50.0, 70.0, 100.0, 130.0, -10.0] * 12  # several windows' batches
+    frames = [
+        record(
+            encoded(noise(rms=NORMAL_RMS * np.exp(((load or 50) - 50) / 40), seed=i)), condition=Condition(load=load)
+        )
+        for i, load in enumerate(loads)
+    ]
+    together = scores(unfamiliar(model, frames))
+    alone = [scores(unfamiliar(model, [frame]))[0] for frame in frames]
+    assert [s.score for s in together] == [s.score for s in alone]
+    by_load = dict(zip(loads, together, strict=True))
+    assert max(by_load[load].score for load in (None, 50.0, 70.0, 100.0)) < 1  # as normal as at rest, since it is known
+    assert by_load[130.0].score > 1  # beyond what is learnt, no more than its end is expected
+    assert [by_load[load].unfamiliar for load in (None, 100.0, 130.0, -10.0)] == [(), (), *[("condition",)] * 2]
+    untold = scores(unfamiliar(model, [record(frames[3].value)]))[0]
+    assert untold.score > 2
+    assert "load 130; it knows 0 to 100" in caplog.text
+    for answer in together:
+        validate_message("score", orjson.dumps(answer))
+    refused = unfamiliar(model, frames[:6], refuse_unfamiliar=["condition"])
+    assert codes(refused) == ["unfamiliar"] * 2
 
 
 def test_a_route_can_refuse_what_its_model_was_not_trained_for(tmp_path):

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from schemas import DeadLetter
+from schemas import Condition, DeadLetter
 from schemas.errors import ModelError
 from stream_app.pipeline import Engine
 from stream_app.worker.champions import load_champions
 from stream_app.worker.compute import ComputeFailed, ComputeProcess
 from stream_app.worker.slots import SLOT_BYTES
 from tests.helpers import eventually_async, is_running
-from tests.models import course, encoded, noise, record, tiny_metadata, tiny_model
+from tests.models import conditioned_model, course, encoded, noise, record, tiny_metadata, tiny_model
 from tests.stream_app.worker.crashing_child import DEADLY
 from whirr.settings import Route
 
@@ -46,6 +46,17 @@ async def loaded(compute: ComputeProcess, path: Path) -> Engine:
     champions = load_champions((Route(model=str(path)),))
     await compute.load(champions.router, champions.files)
     return Engine(champions.router)
+
+
+async def test_it_knows_how_the_machine_ran(compute, path):
+    engine = await loaded(compute, conditioned_model(path))
+    value = encoded(noise())
+    records = [record(value, condition=Condition(1500.0, load)) for load in (None, 50.0, 80.0, 120.0)]
+    there, here = await compute(records), engine.compute(records)
+    assert [far.frame for far in there] == [near.frame for near in here]
+    assert [far.score for far in there] == [near.score for near in here]
+    assert len({far.score for far in there}) == 3
+    assert [far.unfamiliar for far in there] == [(), (), (), ("condition",)]
 
 
 async def test_it_answers_as_the_engine_does(compute, path):
