@@ -24,7 +24,8 @@ LABELS: Final = ("none", "normal", "anomaly")
 UNKNOWN, NORMAL, ANOMALY = range(3)
 STATUSES: Final = ("scored", "late", "idle")
 SCORED, LATE, IDLE = range(3)
-OPENING: Final = frozenset({"opened", "anomalous"})  # the states of alerts that begin something
+OPENING: Final = frozenset({"opened", "anomalous"})  # the states of alerts that begin an alarm
+BEGINNING: Final = OPENING | {"changed"}  # and of those that begin an early finding
 _NEEDED: Final = (
     "machine_id",
     "source",
@@ -108,11 +109,18 @@ class ScoredStream:
 
 
 class StreamBuilder:
-    """Takes a stream's frames as they are judged, in order, and what their alerts open and close."""
+    """Takes a stream's frames as they are judged, in order, and what their alerts open and close.
+
+    Attributes:
+        spans: From when to when alarms were open.
+        findings: From when to when incidents were, whatever their level: an alarm, or an early finding.
+    """
 
     def __init__(self) -> None:
         self.spans: list[IncidentSpan] = []
+        self.findings: list[IncidentSpan] = []
         self._opened: int | None = None
+        self._began: int | None = None
         self._whose = ("", "")
         self._threshold = 1.0
         # Of each frame: recorded, onset; duration, ratio; label, status, flat.
@@ -132,7 +140,14 @@ class StreamBuilder:
                 continue
             if alert.state == "anomalous":
                 self.spans.append(IncidentSpan(index, index + 1))
-            elif alert.state == "opened":
+                self.findings.append(IncidentSpan(index, index + 1))
+                continue
+            if self._began is None and alert.level is not None:
+                self._began = index
+            elif self._began is not None and alert.level is None:
+                self.findings.append(IncidentSpan(self._began, index))
+                self._began = None
+            if alert.state == "opened":
                 self._opened = index
             elif alert.state == "closed" and self._opened is not None:
                 self.spans.append(IncidentSpan(self._opened, index))
@@ -143,6 +158,9 @@ class StreamBuilder:
         if self._opened is not None:
             self.spans.append(IncidentSpan(self._opened, len(self._columns[0])))
             self._opened = None
+        if self._began is not None:
+            self.findings.append(IncidentSpan(self._began, len(self._columns[0])))
+            self._began = None
         recorded_us, onset_us, duration_s, ratio, label, status, flat = (
             np.frombuffer(column, {"q": np.int64, "d": np.float64, "b": np.int8}[column.typecode])
             for column in self._columns

@@ -22,9 +22,12 @@ class MachineTally:
         unfamiliar: Frames that the model was not trained for, by why.
         alerts: Alerts of any kind and state.
         incidents, sensor_alerts: Incidents of the machine, and of its sensor, that opened.
+        early, false_early: Early findings, and those of them at frames labelled normal.
         highest: The largest score as a multiple of its threshold.
-        figures: What its incidents amount to.
-        streams, spans: Its streams and incidents where they are kept, as :meth:`LabelledWatch.figures` takes them.
+        figures: What its alarms amount to.
+        findings: The same of incidents from their first level on: alarms and early findings.
+        streams, spans, finding_spans: Its streams and incidents where they are kept, as :meth:`LabelledWatch.figures`
+            takes them.
     """
 
     frames: int = 0
@@ -36,10 +39,14 @@ class MachineTally:
     alerts: int = 0
     incidents: int = 0
     sensor_alerts: int = 0
+    early: int = 0
+    false_early: int = 0
     highest: float = 0.0
     figures: AlertFigures = field(default_factory=AlertFigures)
+    findings: AlertFigures = field(default_factory=AlertFigures)
     streams: list[ScoredStream] = field(default_factory=list)
     spans: list[IncidentSpan] = field(default_factory=list)
+    finding_spans: list[IncidentSpan] = field(default_factory=list)
 
     def add(self, judged: Judged) -> None:
         """Count a frame and its alerts."""
@@ -53,10 +60,13 @@ class MachineTally:
         self.over[label] += ratio > 1
         self.highest = max(self.highest, ratio)
         for alert in judged.alerts:
-            self._count(alert)
+            self._count(alert, label)
 
-    def _count(self, alert: Alert) -> None:
+    def _count(self, alert: Alert, label: str) -> None:
         self.alerts += 1
+        if alert.state == "changed":
+            self.early += 1
+            self.false_early += label == "normal"
         if alert.state in OPENING:
             self.sensor_alerts += alert.kind == "sensor"
             self.incidents += alert.kind == "machine"
@@ -66,12 +76,13 @@ def together(machines: Iterable[MachineTally]) -> MachineTally:
     """Return the sums over machines."""
     summed, listed = MachineTally(), list(machines)
     for one in listed:
-        for name in ("frames", "audio_s", "alerts", "incidents", "sensor_alerts"):
+        for name in ("frames", "audio_s", "alerts", "incidents", "sensor_alerts", "early", "false_early"):
             setattr(summed, name, getattr(summed, name) + getattr(one, name))
         for name in ("status", "labels", "over", "unfamiliar"):
             getattr(summed, name).update(getattr(one, name))
         summed.highest = max(summed.highest, one.highest)
     summed.figures = total(one.figures for one in listed)
+    summed.findings = total(one.findings for one in listed)
     return summed
 
 
@@ -107,9 +118,10 @@ class Tally:
         self._end_stream()
         machine = self._machine
         if machine is not None:
-            machine.figures = LabelledWatch.of(machine.streams, self._every_s).figures(machine.spans)
+            watch = LabelledWatch.of(machine.streams, self._every_s)
+            machine.figures, machine.findings = watch.figures(machine.spans), watch.figures(machine.finding_spans)
             if not self._keep:
-                machine.streams, machine.spans = [], []
+                machine.streams, machine.spans, machine.finding_spans = [], [], []
         self._machine = None
 
     def _end_stream(self) -> None:
@@ -117,5 +129,7 @@ class Tally:
             return
         start = sum(map(len, self._machine.streams))
         self._machine.streams.append(self._builder.build())
-        self._machine.spans += [IncidentSpan(start + first, start + until) for first, until in self._builder.spans]
+        kept = ((self._machine.spans, self._builder.spans), (self._machine.finding_spans, self._builder.findings))
+        for spans, found in kept:
+            spans += [IncidentSpan(start + first, start + until) for first, until in found]
         self._builder = None

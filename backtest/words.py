@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from backtest.alerting import AlertFigures
-from schemas import Band
+from schemas import Band, Thresholds
 from whirr.durations import as_duration
 from whirr.settings import Route
 
@@ -28,6 +28,18 @@ def false_alerts_a_day(figures: AlertFigures) -> str:
 def rule(route: Route) -> str:
     """Return a route's alert rule in few words."""
     return "1 of 1" if route.mode == "every" else f"{route.k} of {route.n}"
+
+
+def early(thresholds: Thresholds) -> str:
+    """Return from when on a lasting shift of the score is an early finding, or why never."""
+    test = thresholds.early
+    if test is None:
+        return f"none: {thresholds.no_early or 'the model was trained by a version that did not look for them'}"
+    above = test.centre + test.reference * test.scale
+    return (
+        f"scores that stay above {above:.3g} in the mean, at most {test.false_findings_per_30_days:.3g} false in "
+        f"30 days, from {test.normals} normals (as good as {test.effective_normals:.0f} independent ones)"
+    )
 
 
 def figure(value: float) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 from backtest.evaluation.evaluate import EvaluationObserver
 from backtest.evaluation.result import Evaluation, MachineResult
 from backtest.recording_metrics import NAMES, RecordingMetrics
-from backtest.words import delay, false_alerts_a_day, rule
+from backtest.words import delay, early, false_alerts_a_day, rule
 from commands._output import WithProgress, cell, print_line, print_notes, print_warning, stdout
 from commands._recording_set import warn_of
 from trainer.recording_set import RecordingSet
@@ -66,7 +66,22 @@ def _head(result: Evaluation) -> list[str]:
         f"data       {metrics.normals} normal and {metrics.anomalies} anomalous recordings of {of}{left_out}",
         f"frames     of {result.pace.frame_s:.3g} s; a recording's score is the mean over its frames",
         f"rule       an incident opens when {' or '.join(rules)} frames exceed the alert threshold",
+        *_early_lines(result),
     ]
+
+
+def _early_lines(result: Evaluation) -> list[str]:
+    """Say from when on machines have changed: once for all that share a model's test."""
+    found: dict[str, list[str]] = {}
+    for machine, one in result.machines.items():
+        on = one.route.early and one.route.mode == "state"
+        told = early(result.model.thresholds_for(machine)) if on else "none: the route wants none"
+        found.setdefault(told, []).append(machine)
+    lines = []
+    for told, machines in found.items():
+        named = "" if len(found) == 1 else f"{', '.join(machines[:3])}{', …' if len(machines) > 3 else ''}: "
+        lines.append(f"early      {named}{told}")
+    return lines
 
 
 def _recordings_table(result: Evaluation) -> Table:
@@ -143,19 +158,23 @@ def _table(title: str, *columns: str | tuple[str, ...]) -> Table:
 
 
 def _alert_cells(one: MachineResult) -> list[Text | str]:
-    figures = one.figures
+    figures, delay_s = one.figures, one.figures.delay_s_median
     if not figures.faults:
         found = Text("no anomaly", "dim")
     elif figures.found:
         found = Text("found", "green")
+    elif one.tally.findings.found:
+        found, delay_s = Text("early", "yellow"), one.tally.findings.delay_s_median
     else:
         found = Text("open before" if figures.already_open else "MISSED", "bold red")
     false = Text(f"{figures.false_alerts} in {as_duration(figures.normal_s)}", "red" if figures.false_alerts else "")
     if figures.normal_open_share:
         false.append(f"\nopen {figures.normal_open_share:.0%} of it", "dim")
+    if one.tally.false_early:
+        false.append(f"\n{one.tally.false_early} early", "yellow")
     return [
         found,
-        delay(figures.delay_s_median),
+        delay(delay_s),
         false,
         false_alerts_a_day(figures),
         _count(one.tally.sensor_alerts),

@@ -135,13 +135,13 @@ def _when(summary: Mapping[str, Any]) -> str:
 def _table(summary: Mapping[str, Any]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("machine", overflow="fold")
-    for name in ("frames", "alerts", "false", "faults", "delay", "AUC", "highest"):
+    for name in ("frames", "alerts", "early", "false", "faults", "delay", "AUC", "highest"):
         table.add_column(name, justify="right", no_wrap=True)
     machines = summary["machines"]
     for machine in list(machines)[:_SHOWN_MACHINES]:
         table.add_row(cell(machine), *_cells(machines[machine]))
     if len(machines) > _SHOWN_MACHINES:
-        table.add_row(f"… and {len(machines) - _SHOWN_MACHINES} more", *[""] * 7)
+        table.add_row(f"… and {len(machines) - _SHOWN_MACHINES} more", *[""] * 8)
     if len(machines) > 1:
         table.add_section()
         table.add_row("all, mean AUC", *_cells({**summary, "auc": summary["auc_mean"]}))
@@ -155,6 +155,7 @@ def _cells(one: Mapping[str, Any]) -> tuple[Text, ...]:
     return (
         Text(str(one["frames"])),
         Text(str(one["incidents"] + one["sensor_alerts"])),
+        Text(str(one["early_findings"]), "cyan" if one["early_findings"] else ""),
         Text(str(one["false_alerts"]) if labelled else "-", "red" if one["false_alerts"] else ""),
         Text(found, style),
         Text(delay(one["delay_s_median"])),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from backtest.words import early
 from commands._output import WithProgress, print_notes, print_warning, stdout
 from commands._recording_set import NAMED, feature_lines, found_lines, print_lines, warn_of, warn_of_screening
 from recordings.find import Problem
@@ -93,6 +94,7 @@ def _result_lines(result: TrainResult) -> list[str]:
         lines.append(f"threshold  {label}: {both}, from {own.normals} held-out frames")
     if len(metadata.machine_thresholds) > NAMED:
         lines.append(f"           and {len(metadata.machine_thresholds) - NAMED} machines more")
+    lines += [f"early      {label}: {early(own)}" for label, own in shown]
     lines += _check_lines(result.check, metadata.calibration)
     lines += _reference_lines(metadata.statistics_reference)
     checkpoint = "" if result.checkpoint is None else f", checkpoint {result.checkpoint}"

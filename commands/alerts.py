@@ -23,8 +23,15 @@ from whirr.terminal import printable
 if TYPE_CHECKING:
     from whirr.alert_reader import ReceivedAlert
 
-_STATE_STYLES = {"opened": "bold red", "anomalous": "red", "updated": "yellow", "closed": "green"}
-_SEVERITY_STYLES = {"critical": "bold red", "warning": "yellow"}
+_STATE_STYLES = {
+    "opened": "bold red",
+    "anomalous": "red",
+    "updated": "yellow",
+    "closed": "green",
+    "changed": "cyan",
+    "settled": "green",
+}
+_SEVERITY_STYLES = {"critical": "bold red", "warning": "yellow", "early": "cyan"}
 _SHOWN_BANDS = 3
 _SHOWN_MACHINES = 5
 
@@ -117,6 +124,8 @@ def alert_line(alert: dict[str, Any]) -> Text:
     )
     if alert["ratio"] is not None:
         line.append(f"  {alert['ratio']:.2f} times the threshold")
+    if isinstance(change := alert.get("change"), dict) and isinstance(since := change.get("since"), str):
+        line.append(f"  since {printable(since.replace('T', ' ')[:19])}")
     if alert["bands"]:
         line.append("  " + ", ".join(_band(band) for band in alert["bands"][:_SHOWN_BANDS]))
     if alert.get("streams") is not None:

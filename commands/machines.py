@@ -32,6 +32,7 @@ _STATES = {
     "warning": "bold yellow",
     "clipped": "yellow",
     "flat": "yellow",
+    "changed": "cyan",
     "silent": "magenta",
     "normal": "green",
     "idle": "dim",

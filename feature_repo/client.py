@@ -70,7 +70,7 @@ class HealthFeatures:
         threshold_ratio: The mean over the alert threshold; above 1 is anomalous.
         frames_seen: Frames since the stream was first seen.
         gaps: Frames that gaps in the sensor's counter say were lost.
-        alert_state: ``normal``, ``warning``, ``critical``, ``flat``, ``clipped`` or ``idle``.
+        alert_state: ``normal``, ``changed``, ``warning``, ``critical``, ``flat``, ``clipped`` or ``idle``.
         model_version: ``NAME/VERSION`` of the model that scored.
     """
 

@@ -1,11 +1,12 @@
 """The contracts: what crosses a process boundary, as Python types, JSON Schema and AsyncAPI."""
 
-from schemas.alert import ALERT_TYPE, Alert, AlertModel, Band, FrameRef, alert_id
+from schemas.alert import ALERT_TYPE, Alert, AlertModel, Band, Change, FrameRef, alert_id
 from schemas.condition import Condition
 from schemas.dead_letter import ERROR_CODES, DeadLetter
 from schemas.frame import FRAME_TYPE, Frame, FrameRecord, frame_headers, frame_id, parse_frame
 from schemas.model_metadata import (
     Calibration,
+    EarlyTest,
     FeatureConfig,
     GoldenWindow,
     ModelMetadata,
@@ -24,8 +25,10 @@ __all__ = [
     "AlertModel",
     "Band",
     "Calibration",
+    "Change",
     "Condition",
     "DeadLetter",
+    "EarlyTest",
     "FeatureConfig",
     "Frame",
     "FrameRecord",

@@ -12,8 +12,8 @@ from schemas.score import Identity, SensorFault, Timestamp, Unfamiliar
 
 ALERT_TYPE = "whirr.alert.v1"
 AlertKind = Literal["machine", "sensor"]
-AlertState = Literal["opened", "updated", "closed", "anomalous"]
-Severity = Literal["warning", "critical"]
+AlertState = Literal["changed", "opened", "updated", "closed", "settled", "anomalous"]
+Severity = Literal["early", "warning", "critical"]
 MANY_MACHINES = "(many)"  # in place of a machine id, none of which has brackets
 MAX_NAMED_MACHINES = 20
 
@@ -56,12 +56,37 @@ class AlertModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A lasting shift of a machine's score, and what it was compared with.
+
+    Attributes:
+        since: Start of the recording of the first frame of the shift.
+        frames: So many have been scored since then.
+        score: Their mean score.
+        normal_score: The median score of the normals that the model was trained on.
+        evidence: As a share of what opens an early finding, 0 to 1.
+        data_hash: Of those normals, as the model's metadata has it.
+    """
+
+    since: Timestamp
+    frames: Annotated[int, Field(ge=1)]
+    score: Annotated[float, Field(ge=0)]
+    normal_score: float
+    evidence: Annotated[float, Field(ge=0, le=1)]
+    data_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """One transition of an incident, or one anomalous frame in mode ``every``.
 
+    The alarm is ``opened``, ``updated`` and ``closed``. An early finding, that the score has shifted and stays so, is
+    ``changed`` and ``settled``, of severity ``early``: look at the machine this week. Both are levels of one incident,
+    which may begin with either and ends when neither holds; ``level`` says what is left after each transition.
+
     Attributes:
         alert_id: The same for every redelivery; deduplicate by it.
-        incident_id: The ``alert_id`` of the transition that opened the incident.
+        incident_id: The ``alert_id`` of the transition that began the incident.
         kind: ``machine``, or ``sensor`` for a signal that is flat, clipped or silent (``sensor_fault`` says which).
         machine_id: The machine; ``(many)`` where one alert reports many streams' silence (then ``source`` is None).
         score, threshold, ratio: Of the frame; None for ``silent``, where no frame came.
@@ -72,6 +97,9 @@ class Alert:
         streams: Of an alert about many machines: how many streams are silent.
         machines: Of such an alert: ids of some of those machines, at most 20.
         unfamiliar: As in the frame's score: in what it differs from what the model was trained on.
+        level: Of the incident from now on; None: it is over. Versions before 0.3 don't say.
+        change: The lasting shift, while there is an early finding; of ``changed`` and ``settled``, bands are the
+            shift's, not the frame's.
     """
 
     alert_id: Identity
@@ -95,6 +123,8 @@ class Alert:
     streams: Annotated[int, Field(ge=0)] | None = None
     machines: tuple[str, ...] = ()
     unfamiliar: tuple[Unfamiliar, ...] = ()
+    level: Severity | None = None
+    change: Change | None = None
 
 
 def alert_id(frame_id: str, transition: str) -> str:

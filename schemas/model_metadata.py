@@ -66,6 +66,32 @@ class FeatureConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyTest:
+    """When a lasting shift of the score is an early finding: a one-sided CUSUM.
+
+    Attributes:
+        centre, scale: A score is standardised by them: the median of normals, and their standard deviation.
+        most: So much of a standardised score counts at most, so that no single frame decides.
+        reference: What is subtracted from it: more than normals have in the mean, on the safe side.
+        threshold: The sum from which a machine has changed.
+        false_findings_per_30_days: At most this many per machine, of frames that lie back to back.
+        normals: Normal frames behind it, none of which the model that scored them was fitted on.
+        correlation: Of successive frames, upper limit.
+        effective_normals: So many independent frames would tell as much.
+    """
+
+    centre: Finite
+    scale: PositiveFloat
+    most: PositiveFloat
+    reference: Finite
+    threshold: PositiveFloat
+    false_findings_per_30_days: PositiveFloat
+    normals: Positive
+    correlation: Annotated[float, Field(ge=0, lt=1)]
+    effective_normals: PositiveFloat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
     """When a score counts.
 
@@ -73,11 +99,15 @@ class Thresholds:
         decision_threshold: Percentile of held-out normals; for evaluation and ``predict_anomaly``.
         alert_threshold: What the worker compares with; tail of held-out normals.
         normals: Held-out normal frames behind both.
+        early: When a lasting shift is an early finding; None: never.
+        no_early: Why never, or ''; models of versions before 0.3 don't say.
     """
 
     decision_threshold: PositiveFloat
     alert_threshold: PositiveFloat
     normals: Positive
+    early: EarlyTest | None = None
+    no_early: Annotated[str, Field(pattern=r"^[ -~]{0,200}$")] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

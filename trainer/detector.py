@@ -14,7 +14,7 @@ The contract's tests run against every detector that :data:`DETECTORS` names.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -101,6 +101,8 @@ class Fitted:
         figures: What was found out about the normals, by name.
         unseen: Scores of all normals' windows, each by a graph that was not fitted on it, float32 ``[window]``, of a
             detector that is fitted on the held-out ones too.
+        unseen_runs: The same per machine (None: not named), one array a recording, in time order; None where windows
+            were left out.
     """
 
     graph: Graph
@@ -113,6 +115,7 @@ class Fitted:
     judge: Graph | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     unseen: NDArray[np.float32] | None = None
+    unseen_runs: Mapping[str | None, Sequence[NDArray[np.float64]]] | None = None
 
 
 class Detector(ABC):

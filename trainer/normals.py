@@ -29,9 +29,11 @@ class NormalRecording:
 
     Attributes:
         parts: Views float32 ``[channel, band, column]`` that follow each other.
+        machine: Whose it is, None where nothing says.
     """
 
     parts: tuple[Float32, ...]
+    machine: str | None = None
 
     @property
     def columns(self) -> int:
@@ -76,6 +78,19 @@ class NormalSet:
         """The numbers of the recordings that are judged as wholes: all, evenly thinned to 2,000."""
         return thinned(np.arange(len(self.recordings)), MAX_RECORDINGS)
 
+    def runs(self, scores: Float32) -> dict[str | None, list[NDArray[np.float64]]] | None:
+        """Return the windows' scores per machine, one array a recording, in time order; None where some were left out.
+
+        Args:
+            scores: float32 ``[window]``.
+        """
+        if len(self.windows) == MAX_WINDOWS:  # successive ones of those that are left are farther apart
+            return None
+        found: dict[str | None, list[NDArray[np.float64]]] = {}
+        for number, recording in enumerate(self.recordings):
+            found.setdefault(recording.machine, []).append(scores[self.owner == number].astype(np.float64))
+        return found
+
     def pooled(self, pool: Pooling) -> Float32:
         """Return the vectors of :attr:`whole` recordings, float32 ``[recording, entry]``."""
         of_length = [self.recordings[number].columns for number in self.whole]
@@ -118,11 +133,12 @@ def _pieces(train: TrainingSet) -> list[NormalRecording]:
     longest = LONGEST * train.width
     wanted = -(-(FOLDS - 1) // len(train.segments))
     found = []
-    for first, columns in train.segments:
+    machines = train.machines or (None,) * len(train.segments)
+    for machine, (first, columns) in zip(machines, train.segments, strict=True):
         pieces = max(-(-columns // longest), min(wanted, columns // train.width))
         length = columns // pieces
         found += [
-            NormalRecording((train.columns[start : start + length].transpose(1, 2, 0),))
+            NormalRecording((train.columns[start : start + length].transpose(1, 2, 0),), machine)
             for start in range(first, first + pieces * length, length)
         ]
     return found
@@ -131,7 +147,7 @@ def _pieces(train: TrainingSet) -> list[NormalRecording]:
 def _joined(held_out: HeldOutSet, width: int) -> list[NormalRecording]:
     """Return held-out frames of one recording and signal side by side, up to ten windows' length."""
     found: list[NormalRecording] = []
-    for _, group in groupby(held_out.frames, key=lambda frame: (frame.machine, frame.recording)):
+    for (machine, _), group in groupby(held_out.frames, key=lambda frame: (frame.machine, frame.recording)):
         frames = list(group)
         for signal in range(frames[0].signals):
             parts = [
@@ -140,5 +156,5 @@ def _joined(held_out: HeldOutSet, width: int) -> list[NormalRecording]:
                 for index in range(frame.first + signal * frame.windows, frame.first + (signal + 1) * frame.windows)
             ]
             each = max(1, LONGEST * width // parts[0].shape[2])
-            found += [NormalRecording(tuple(parts[at : at + each])) for at in range(0, len(parts), each)]
+            found += [NormalRecording(tuple(parts[at : at + each]), machine) for at in range(0, len(parts), each)]
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +23,8 @@ from stream_app.pipeline.model import Model, golden_window
 from trainer.checkpoints import last_checkpoint
 from trainer.conditions import Ranges, fit_conditioned
 from trainer.detector import Fitted, find_detector
+from trainer.early import with_early_tests
+from trainer.exceedance import Runs
 from trainer.false_alarms import FalseAlarmCheck, check_false_alarms
 from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.graph import Float32, Graph
@@ -193,10 +195,18 @@ def _train(config: TrainConfig, inputs: _Inputs, observer: Observer, folder: Pat
     scores, band_error = (fitted.judge or fitted.graph).score(held_out.windows, held_out.conditions)
     runs = held_out.frame_scores(scores)
     calibrated = calibrate(runs, inputs.calibration)
+    calibrated = with_early_tests(calibrated, _unseen_frames(inputs, fitted) or runs, inputs.calibration)
     check = check_false_alarms(runs, calibrated, inputs.calibration)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
     return _Trained(fitted, scores, band_error, calibrated, check, percentiles, ranges)
+
+
+def _unseen_frames(inputs: _Inputs, fitted: Fitted) -> Mapping[str | None, Runs] | None:
+    """Return scores of all normals as frames'; None where a frame is more than a window, or windows were left out."""
+    single = all(frame.signals * frame.windows == 1 for frame in inputs.prepared.held_out.frames)
+    same = inputs.prepared.held_out.windows.shape[-1] == inputs.choice.features.window_columns
+    return fitted.unseen_runs if single and same else None
 
 
 def _metadata(config: TrainConfig, inputs: _Inputs, trained: _Trained, started_at: datetime) -> ModelMetadata:

@@ -126,6 +126,10 @@ class Route(BaseModel):
     m: int = Field(5, ge=1, le=1000, description="frames in a row below the closing threshold that close it")
     hysteresis: Number = Field(0.9, gt=0, le=1, description="closing threshold as a share of the alert threshold")
     threshold: Number | None = Field(None, gt=0, description="alert threshold, in place of the model's")
+    early: bool = Field(True, description="report a lasting shift of the score early, before it is an alarm")
+    early_settle_s: Number = Field(
+        600.0, gt=0, le=1e9, description="seconds of weak evidence after which an early finding has settled"
+    )
     critical_ratio: Number = Field(2.0, gt=1, description="score / threshold from which an alert is critical")
     running_dbfs: Number | None = Field(None, ge=-400, le=0, description="quieter frames (dBFS) are idle")
     start_up_s: Number = Field(

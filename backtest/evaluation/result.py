@@ -151,7 +151,19 @@ def _alerts(one: MachineResult) -> dict[str, Any]:
         "open_share_of_normal": figures.normal_open_share,
         **_false_alerts(figures),
         "sensor_alerts": one.tally.sensor_alerts,
+        **_early(one.tally),
         "rule": {name: getattr(one.route, name) for name in names},
+    }
+
+
+def _early(tally: MachineTally) -> dict[str, Any]:
+    """Return what incidents amount to from their first level on, be it an early finding or an alarm."""
+    figures = tally.findings
+    return {
+        "early_findings": tally.early,
+        "false_early": tally.false_early,
+        "found_early": bool(figures.found) if figures.faults else None,
+        "early_delay_s": _rounded(figures.delays_s[0]) if figures.faults else None,
     }
 
 

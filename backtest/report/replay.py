@@ -21,7 +21,7 @@ from backtest.recording_metrics import auc
 from backtest.report import charts
 from backtest.report.moments import Moment, moment
 from backtest.report.page import Tile, render, write_page
-from backtest.streams import ANOMALY, LABELS, OPENING, SCORED, UNKNOWN, ScoredStream, read_streams
+from backtest.streams import ANOMALY, BEGINNING, LABELS, SCORED, UNKNOWN, ScoredStream, read_streams
 from backtest.words import bands, delay
 from schemas import Band
 from schemas.errors import RecordingError
@@ -104,7 +104,7 @@ def replay_page(replayed: ReplayResults, moments: Sequence[Moment], wanted: int,
         command: What the replay was asked.
     """
     summary, when = replayed.summary, When.of(replayed.summary)
-    opening = [alert for alert in replayed.alerts if alert["state"] in OPENING]
+    opening = [alert for alert in replayed.alerts if alert["state"] in BEGINNING]
     machines: dict[str, list[ScoredStream]] = {}
     for stream in replayed.streams:
         machines.setdefault(stream.machine, []).append(stream)
@@ -167,7 +167,12 @@ def _tiles(summary: Mapping[str, Any]) -> list[Tile]:
     return [
         Tile("files", f"{summary['files']:,}", f"{summary['frames']:,} frames, {as_duration(summary['audio_s'])}"),
         Tile("faults found", faults, told),
-        Tile("false alerts", _count(summary["false_alerts"]), f"of {summary['incidents']} incidents"),
+        Tile(
+            "false alerts",
+            _count(summary["false_alerts"]),
+            f"of {summary['incidents']} incidents; {_count(summary['false_early'])} of "
+            f"{summary['early_findings']} early findings are false",
+        ),
         _auc_tile(summary),
         Tile("highest score", f"{summary['highest_ratio']:.3g} x", "as a multiple of its threshold"),
         Tile("not used", _count(unused), "see dead_letters.jsonl" if unused else "every frame could be used"),
@@ -315,7 +320,7 @@ def moments_wanted(alerts: Iterable[SentAlert], most: int) -> list[dict[str, Any
     """Return the alerts whose signal is shown: of those that opened an incident some of each machine, in turn."""
     by_machine: dict[str, list[dict[str, Any]]] = {}
     for alert in alerts:
-        if alert["state"] in OPENING and alert["frame"]:
+        if alert["state"] in BEGINNING and alert["frame"]:
             by_machine.setdefault(alert["machine_id"], []).append(dict(alert))
     chosen: list[dict[str, Any]] = []
     depth = 0

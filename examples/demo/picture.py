@@ -80,7 +80,7 @@ def _shown(ratio: float) -> float:
 
 
 def _draw_alerts(axes: Axes, machine: DemoMachine, received: Received, start_us: int) -> None:
-    markers: dict[str, Any] = {"opened": "v", "updated": "D", "closed": "^"}
+    markers: dict[str, Any] = {"changed": "o", "opened": "v", "updated": "D", "closed": "^"}
     for alert in received.alerts.values():
         if alert["machine_id"] != machine.machine_id or alert["state"] not in markers:
             continue
@@ -90,7 +90,7 @@ def _draw_alerts(axes: Axes, machine: DemoMachine, received: Received, start_us:
             [_shown(alert["ratio"] or 1.0)],
             markers[alert["state"]],
             ms=8,
-            color=ALERT if alert["state"] != "closed" else "white",
+            color="white" if alert["state"] in {"closed", "changed"} else ALERT,
             markeredgecolor=INK,
             markeredgewidth=0.7,
             zorder=5,
@@ -106,8 +106,9 @@ def _legend(figure: Any) -> None:
         Line2D([], [], color="#b9bec6", marker=".", ls="", label="idle frame"),
         Line2D([], [], color=QUIET, ls="--", lw=0.8, label="threshold"),
         Line2D([], [], color=FAULT, lw=1.2, label="fault begins"),
+        Line2D([], [], color="white", marker="o", ls="", markeredgecolor=INK, label="changed (early)"),
         Line2D([], [], color=ALERT, marker="v", ls="", markeredgecolor=INK, label="alert opened"),
         Line2D([], [], color=ALERT, marker="D", ls="", markeredgecolor=INK, label="severity changed"),
         Line2D([], [], color="white", marker="^", ls="", markeredgecolor=INK, label="alert closed"),
     ]
-    figure.legend(handles=entries, loc="upper center", ncols=7, frameon=False, fontsize=8)
+    figure.legend(handles=entries, loc="upper center", ncols=8, frameon=False, fontsize=8)

@@ -12,7 +12,14 @@ from examples.demo.observer import Received, latency_ms
 from examples.demo.outcome import MachineOutcome
 from schemas import parse_rfc3339
 
-STATE_STYLES = {"opened": "bold red", "updated": "yellow", "closed": "green", "anomalous": "red"}
+STATE_STYLES = {
+    "changed": "cyan",
+    "opened": "bold red",
+    "updated": "yellow",
+    "closed": "green",
+    "settled": "green",
+    "anomalous": "red",
+}
 
 
 def alert_line(alert: dict[str, Any], machine: DemoMachine, start_us: int) -> str:
@@ -43,10 +50,10 @@ def _span(from_hz: float, to_hz: float) -> str:
 
 
 def _since_onset(alert: dict[str, Any], machine: DemoMachine, at_s: float) -> str:
-    if alert["state"] != "opened":
+    if alert["state"] not in {"opened", "changed"}:
         return ""
     if machine.onset_s is None:
-        return "healthy: [bold red]false alert[/]"
+        return f"healthy: [bold red]false {'alert' if alert['state'] == 'opened' else 'early finding'}[/]"
     if at_s < machine.onset_s - machine.frame_s:
         return "[bold red]before the fault[/]"
     return f"{max(0.0, at_s - machine.onset_s):.0f} s after the fault began,"
@@ -70,7 +77,7 @@ def summary_table(found: Sequence[MachineOutcome]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("   machine", no_wrap=True)
     table.add_column("truth", no_wrap=True)
-    for name in ("frames", "idle", "peak ratio", "alerts", "after"):
+    for name in ("frames", "idle", "peak ratio", "early", "alerts", "after"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for one in found:
@@ -80,6 +87,7 @@ def summary_table(found: Sequence[MachineOutcome]) -> Table:
             str(one.frames),
             str(one.idle),
             f"{one.highest_ratio:.2f}",
+            str(one.early + one.false_early),
             str(one.opened + one.false_alerts),
             "" if one.delay_s is None else f"{one.delay_s:.0f} s",
             _in_words(one),
@@ -92,4 +100,6 @@ def _in_words(one: MachineOutcome) -> str:
         return f"[red]{one.false_alerts} false alert{'s' if one.false_alerts > 1 else ''}[/]"
     if one.machine.onset_s is None:
         return "[green]quiet[/]"
+    if not one.opened and one.early:
+        return "[yellow]found early[/]"
     return "[green]found[/]" if one.opened else "[red]missed[/]"

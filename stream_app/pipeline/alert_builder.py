@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.alert import (
     MANY_MACHINES,
@@ -15,6 +16,7 @@ from schemas.alert import (
     AlertModel,
     AlertState,
     Band,
+    Change,
     FrameRef,
     Severity,
     alert_id,
@@ -22,6 +24,7 @@ from schemas.alert import (
 from schemas.score import SensorFault
 from schemas.times import format_rfc3339
 from stream_app.pipeline.analyse import Computed
+from stream_app.pipeline.cusum import Shift, group_starts
 from stream_app.pipeline.model import Model
 from stream_app.pipeline.router import RoutedModel
 from stream_app.pipeline.rule import severity_of
@@ -32,10 +35,27 @@ MAX_BANDS = 5
 
 
 def machine_transition(
-    computed: Computed, state: StreamState, transition: AlertState, severity: Severity, now_us: int
+    computed: Computed,
+    state: StreamState,
+    transition: AlertState,
+    severity: Severity,
+    *,
+    level: Severity | None,
+    shift: Shift,
+    now_us: int,
 ) -> Alert:
-    """Return the alert of a transition of the machine's incident; ``state`` is from before it."""
-    return _of_frame(
+    """Return the alert of a transition of the machine's incident.
+
+    Args:
+        computed: The frame that caused it.
+        state: From before it.
+        transition: What happened.
+        severity: Of what happened.
+        level: Of the incident from then on; None: it is over.
+        shift: The early finding, if there is one.
+        now_us: Wall clock.
+    """
+    alert = _of_frame(
         computed,
         state,
         kind="machine",
@@ -45,6 +65,12 @@ def machine_transition(
         incident_id=state.machine.incident_id,
         now_us=now_us,
     )
+    if not shift.found:
+        return replace(alert, level=level)
+    alert = replace(alert, level=level, change=_change(shift, computed.routed, computed.frame.machine_id))
+    if severity != "early":
+        return alert
+    return replace(alert, bands=_bands_of(shift, computed.routed.model))
 
 
 def anomalous_frame(computed: Computed, state: StreamState, now_us: int) -> Alert:
@@ -108,8 +134,17 @@ def forgotten(routed: RoutedModel, machine_id: str, source: str, state: StreamSt
     """
     closed: list[Alert] = []
     if state.machine.incident_id:
-        alert = _forgotten(routed, (machine_id, source), state, None, state.machine.incident_id, now_us)
-        closed.append(replace(alert, severity=state.machine.severity))
+        alarm = state.machine.alert.on
+        alert = _forgotten(
+            routed,
+            (machine_id, source),
+            state,
+            None,
+            state.machine.incident_id,
+            now_us,
+            transition="closed" if alarm else "settled",
+        )
+        closed.append(replace(alert, severity=state.machine.severity if alarm else "early"))
     if state.sensor.incident_id:
         fault: SensorFault = "clipped" if state.sensor_fault == "clipped" else "flat"
         closed.append(_forgotten(routed, (machine_id, source), state, fault, state.sensor.incident_id, now_us))
@@ -161,6 +196,7 @@ def silence_summary(
         model=_model_ref(routed.model),
         bands=(),
         statistics={},
+        level=None if transition == "closed" else "critical",
         streams=streams,
         machines=tuple(sorted(set(machines))[:MAX_NAMED_MACHINES]),
     )
@@ -177,15 +213,35 @@ def driving_bands(computed: Computed) -> tuple[Band, ...]:
     A band's part is the positive excess of its error over the normal mean. Neighbouring bands whose part is above the
     average are reported as one range: a resonance spans many mel bands, and an engineer reads one.
     """
-    model = computed.routed.model
-    excess = np.maximum(computed.band_error - model.normal_band_error, 0.0).sum(axis=0)
-    total = float(excess.sum())
+    parts = excess(computed)
+    total = float(parts.sum())
     if not total > 0:
         return ()
-    shares = excess / total
+    return _ranges(parts / total, computed.routed.model.features.band_edges_hz)
+
+
+def excess(computed: Computed) -> NDArray[np.float64]:
+    """Return what each band adds to a score beyond the normal mean, at least 0, over all channels; ``[band]``."""
+    normal = computed.routed.model.normal_band_error
+    return np.asarray(np.maximum(computed.band_error - normal, 0.0).sum(axis=0))
+
+
+def _bands_of(shift: Shift, model: Model) -> tuple[Band, ...]:
+    """Return the frequency ranges that drove a shift since it began, by groups of bands, largest share first."""
+    edges_hz = model.features.band_edges_hz
+    starts = group_starts(len(edges_hz))
+    parts = shift.bands[: len(starts)].astype(np.float64)
+    total = float(parts.sum())
+    if not total > 0:
+        return ()
+    ends = np.append(starts[1:], len(edges_hz)) - 1
+    return _ranges(parts / total, np.stack([edges_hz[starts, 0], edges_hz[ends, 1]], axis=1))
+
+
+def _ranges(shares: NDArray[np.float64], edges_hz: NDArray[np.floating]) -> tuple[Band, ...]:
+    """Return runs of bands whose share is above the average, largest first; edges are ``[band, 2]``."""
     above = np.concatenate(([False], shares > 1.0 / len(shares), [False]))
     starts, ends = np.flatnonzero(above[1:] & ~above[:-1]), np.flatnonzero(above[:-1] & ~above[1:])
-    edges_hz = model.features.band_edges_hz
     found = [
         Band(
             from_hz=float(edges_hz[i, 0]),
@@ -197,6 +253,22 @@ def driving_bands(computed: Computed) -> tuple[Band, ...]:
     return tuple(sorted(found, key=lambda band: -band.share)[:MAX_BANDS])
 
 
+def _change(shift: Shift, routed: RoutedModel, machine_id: str) -> Change | None:
+    """Return a shift as an alert tells it; None where the model doesn't know any more what is normal."""
+    metadata = routed.model.metadata
+    test = metadata.thresholds_for(machine_id).early
+    if test is None:
+        return None
+    return Change(
+        since=format_rfc3339(shift.since_us),
+        frames=shift.frames,
+        score=shift.score,
+        normal_score=test.centre,
+        evidence=shift.evidence,
+        data_hash=metadata.data_hash,
+    )
+
+
 def _forgotten(
     routed: RoutedModel,
     stream: tuple[str, str],
@@ -204,9 +276,11 @@ def _forgotten(
     fault: SensorFault | None,
     incident_id: str,
     now_us: int,
+    *,
+    transition: AlertState = "closed",
 ) -> Alert:
     alert = _without_frame(
-        routed, stream, state, fault=fault, transition="closed", incident_id=incident_id, now_us=now_us
+        routed, stream, state, fault=fault, transition=transition, incident_id=incident_id, now_us=now_us
     )
     return replace(alert, reason="forgotten")
 
@@ -240,6 +314,7 @@ def _without_frame(
         model=_model_ref(routed.model),
         bands=(),
         statistics=_statistics(state),
+        level=None if transition in {"closed", "settled"} else "warning",
     )
 
 
@@ -259,7 +334,7 @@ def _of_frame(
     identity = alert_id(frame.frame_id, _transition(kind, fault, transition))
     return Alert(
         alert_id=identity,
-        incident_id=identity if transition in {"opened", "anomalous"} else incident_id,
+        incident_id=incident_id or identity,
         kind=kind,
         sensor_fault=fault,
         machine_id=frame.machine_id,
@@ -285,6 +360,7 @@ def _of_frame(
         bands=driving_bands(computed) if kind == "machine" else (),
         statistics=_statistics(state),
         unfamiliar=computed.unfamiliar,
+        level=None if transition == "closed" else severity,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, NamedTuple
 
-from schemas.alert import Alert
+from schemas.alert import Alert, AlertState, Severity
 from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected
 from schemas.frame import FrameRecord
@@ -17,9 +17,10 @@ from schemas.score import IdleReason, ModelRef, Score, ScoreStatus, Unfamiliar
 from schemas.times import format_rfc3339
 from stream_app.pipeline import alert_builder
 from stream_app.pipeline.analyse import Computed, compute, failed
+from stream_app.pipeline.cusum import NEVER, Shift, moved
 from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step
-from stream_app.pipeline.state import NEVER, StreamState
+from stream_app.pipeline.state import StreamState
 from stream_app.pipeline.unfamiliar import in_words
 from whirr.settings import DEFAULT_FORGET_AFTER_H
 
@@ -119,6 +120,7 @@ class Engine:
             scores=before.scores.updated(computed.score, frame.recorded_us)
             if frame_status.status == "scored"
             else before.scores,
+            shift=before.shift,
         )
         # A silence that was reported together with others' ends with theirs.
         if before.silent.incident_id and not before.silent.alert.on:
@@ -268,25 +270,64 @@ def _apply_sensor(computed: Computed, state: StreamState, now_us: int, raised: l
 
 
 def _apply_machine(computed: Computed, state: StreamState, now_us: int, raised: list[Alert]) -> StreamState:
-    """Move the machine's incident."""
+    """Move the machine's incident: its alarm, and its early finding."""
     if computed.sensor_fault == "flat":
         # A flat signal is not the machine's. A clipped one is: a failing machine may be what clips it.
         return state
     ratio = computed.score / computed.routed.threshold_for(computed.frame.machine_id)
     if computed.routed.route.mode == "every":
-        if state.machine.alert.on:  # from a time when the route's mode was another
-            raised.append(alert_builder.machine_transition(computed, state, "closed", state.machine.severity, now_us))
+        # What is open is from a time when the route's mode was another.
+        transition: AlertState | None = "closed" if state.machine.alert.on else None
+        state = _with_levels(computed, state, Incident(), Shift(), transition, now_us=now_us, raised=raised)
         if ratio > 1.0:
             raised.append(alert_builder.anomalous_frame(computed, state, now_us))
-        return replace(state, machine=Incident())
+        return state
     incident, transition = step(state.machine, ratio, computed.routed.rule)
+    shift = _shift(computed, state.shift)
+    return _with_levels(computed, state, incident, shift, transition, now_us=now_us, raised=raised)
+
+
+def _with_levels(
+    computed: Computed,
+    before: StreamState,
+    incident: Incident,
+    shift: Shift,
+    transition: AlertState | None,
+    *,
+    now_us: int,
+    raised: list[Alert],
+) -> StreamState:
+    """Return the state with the alarm and the shift as they are now, and report what that means for the incident.
+
+    The early finding is a lower level of the same incident: while the alarm is open it comes and goes without a word.
+    """
+    severity: Severity = "early"
     if transition is not None:
-        reported = state.machine if transition == "closed" else incident
-        alert = alert_builder.machine_transition(computed, state, transition, reported.severity, now_us)
+        # The closing alert has the severity that the alarm had.
+        severity = (before.machine if transition == "closed" else incident).severity
+    elif shift.found != before.shift.found and not incident.alert.on:
+        transition = "changed" if shift.found else "settled"
+    level: Severity | None = incident.severity if incident.alert.on else "early" if shift.found else None
+    incident_id = before.machine.incident_id
+    if transition is not None:
+        shown = shift if shift.found else before.shift
+        alert = alert_builder.machine_transition(
+            computed, before, transition, severity, level=level, shift=shown, now_us=now_us
+        )
         raised.append(alert)
-        if transition == "opened":
-            incident = replace(incident, incident_id=alert.alert_id)
-    return replace(state, machine=incident) if incident != state.machine else state
+        incident_id = alert.incident_id
+    return replace(before, machine=replace(incident, incident_id=incident_id if level else ""), shift=shift)
+
+
+def _shift(computed: Computed, shift: Shift) -> Shift:
+    """Return the evidence of a lasting shift after a frame."""
+    test = computed.routed.early_test_for(computed.frame.machine_id)
+    if test is None:
+        return Shift()
+    if computed.unfamiliar:
+        return shift  # its score is no evidence: the test was made for other frames
+    settle_s = computed.routed.route.early_settle_s
+    return moved(shift, computed.score, alert_builder.excess(computed), computed.frame.recorded_us, test, settle_s)
 
 
 def _score(computed: Computed, frame_status: FrameStatus, missing: int, now_us: int) -> Score:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from schemas.errors import FrameRejected, SettingsError
+from schemas.model_metadata import EarlyTest
 from stream_app.pipeline.model import Model
 from stream_app.pipeline.rule import Rule
 from whirr.settings import Route
@@ -36,6 +37,11 @@ class RoutedModel:
     def threshold_for(self, machine_id: str) -> float:
         """Return the alert threshold: the route's, else the model's for the machine."""
         return self.route.threshold or self.model.metadata.thresholds_for(machine_id).alert_threshold
+
+    def early_test_for(self, machine_id: str) -> EarlyTest | None:
+        """Return the test for an early finding: the model's for the machine; None where there is or should be none."""
+        wanted = self.route.early and self.route.mode == "state"
+        return self.model.metadata.thresholds_for(machine_id).early if wanted else None
 
 
 class Router:

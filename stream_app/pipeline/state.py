@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stream_app.pipeline.cusum import GROUPS, NEVER, Shift
 from stream_app.pipeline.rolling import RollingMean, RollingScore
 from stream_app.pipeline.rule import Incident, Latch
 from stream_app.pipeline.statistics import STATISTICS
 
-VERSION = 2
+VERSION = 3
 _BEFORE_SCORES = 1  # had no rolling scores
-NEVER = -(2**63)
+_BEFORE_SHIFT = 2  # had no evidence of a shift
 _HEAD = struct.Struct("<BqqqQQq16s")
 _LATCH = struct.Struct("<QH?")
 _FAULTS = ("", "flat", "clipped")
@@ -22,7 +23,10 @@ _SUMS = len(STATISTICS)
 _INCIDENT = 16 + 2 * _LATCH.size
 _SCORES = struct.Struct("<qddd")
 _SCORES_AT = _HEAD.size + 3 * _INCIDENT + 1 + 8 * (1 + _SUMS)
-_SIZES = {_BEFORE_SCORES: _SCORES_AT, VERSION: _SCORES_AT + _SCORES.size}
+_SHIFT = struct.Struct("<dqqQd?")
+_SHIFT_AT = _SCORES_AT + _SCORES.size
+_BANDS_AT = _SHIFT_AT + _SHIFT.size
+_SIZES = {_BEFORE_SCORES: _SCORES_AT, _BEFORE_SHIFT: _SHIFT_AT, VERSION: _BANDS_AT + 2 * GROUPS}
 _SILENT_AT = _HEAD.size + 2 * _INCIDENT
 _IN_SUMMARY_AT = _SILENT_AT + 16 + _LATCH.size - 1  # the last byte of its first latch
 
@@ -39,12 +43,13 @@ class StreamState:
         missing: Frames that gaps in the sequence say were lost.
         running_since_us: Recording time since which the machine runs, or ``NEVER`` while it does not.
         frame_id: The newest frame's identity; '' before the first.
-        machine: Incident of the machine.
+        machine: Incident of the machine; its alarm is ``machine.alert.on``, its early finding ``shift.found``.
         sensor: Incident of its signal (flat or clipped); ``sensor_fault`` says which opened it.
         silent: Incident of its absence; of its latches only ``alert.on`` is used: whether it was reported together with
             that of many other streams.
         rolling: Rolling mean of the statistics.
         scores: Rolling mean and maximum of the scores.
+        shift: Evidence of a lasting shift of the scores.
     """
 
     newest_us: int = NEVER
@@ -60,6 +65,7 @@ class StreamState:
     sensor_fault: str = ""
     rolling: RollingMean = field(default_factory=lambda: RollingMean(0.0, np.zeros(_SUMS)))
     scores: RollingScore = field(default_factory=RollingScore)
+    shift: Shift = field(default_factory=Shift)
 
     def to_bytes(self) -> bytes:
         """Return the state as bytes of a fixed length that begin with a version."""
@@ -76,18 +82,20 @@ class StreamState:
         incidents = b"".join(map(_pack_incident, (self.machine, self.sensor, self.silent)))
         fault = bytes([_FAULTS.index(self.sensor_fault)])
         rolling = struct.pack("<d", self.rolling.weight) + self.rolling.sums.tobytes()
-        scores = self.scores
+        scores, shift = self.scores, self.shift
         return (
             head
             + incidents
             + fault
             + rolling
             + _SCORES.pack(scores.newest_us, scores.weight, scores.total, scores.peak)
+            + _SHIFT.pack(shift.evidence, shift.since_us, shift.strong_us, shift.frames, shift.total, shift.found)
+            + shift.bands.tobytes()
         )
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> StreamState:
-        """Return the state that :meth:`to_bytes` wrote; version 1 had no scores, which begin anew.
+        """Return the state that :meth:`to_bytes` wrote, also of versions 1 and 2; what they lacked begins anew.
 
         Raises:
             ValueError: Another version wrote it, or it is damaged.
@@ -109,7 +117,8 @@ class StreamState:
             silent=silent,
             sensor_fault=_FAULTS[raw[at]],
             rolling=RollingMean(struct.unpack_from("<d", raw, at + 1)[0], np.frombuffer(raw, "<f8", _SUMS, at + 9)),
-            scores=RollingScore(*_SCORES.unpack_from(raw, _SCORES_AT)) if version == VERSION else RollingScore(),
+            scores=RollingScore() if version == _BEFORE_SCORES else RollingScore(*_SCORES.unpack_from(raw, _SCORES_AT)),
+            shift=_unpack_shift(raw) if version == VERSION else Shift(),
         )
 
 
@@ -187,6 +196,12 @@ def _hex(raw: bytes) -> str:
 def _pack_incident(incident: Incident) -> bytes:
     latches = (_LATCH.pack(x.recent, min(x.below, 0xFFFF), x.on) for x in (incident.alert, incident.critical))
     return bytes.fromhex(incident.incident_id).ljust(16, b"\0") + b"".join(latches)
+
+
+def _unpack_shift(raw: bytes) -> Shift:
+    evidence, since_us, strong_us, frames, total, found = _SHIFT.unpack_from(raw, _SHIFT_AT)
+    bands = np.frombuffer(raw, "<f2", GROUPS, _BANDS_AT)
+    return Shift(evidence, since_us, strong_us, frames, total, bands, found)
 
 
 def _unpack_incident(raw: bytes, at: int) -> Incident:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from feature_repo.fields import AlertState
 from feature_repo.rows import FeatureRow
+from stream_app.pipeline.cusum import NEVER
 from stream_app.pipeline.router import RoutedModel
-from stream_app.pipeline.state import NEVER, StreamState
+from stream_app.pipeline.state import StreamState
 from stream_app.worker.states import stream_of
 
 
@@ -35,11 +36,13 @@ def feature_row(key: bytes, state: StreamState, routed: RoutedModel) -> FeatureR
 def alert_state(state: StreamState) -> AlertState:
     """Return the worst that is known of a stream.
 
-    The machine's incident comes before its sensor's, and both before rest. Silence is left out: a reader sees it from
-    the time of the row. In mode ``every`` there are no incidents.
+    The machine's alarm comes before its sensor's, that before an early finding, and all before rest. Silence is left
+    out: a reader sees it from the time of the row. In mode ``every`` there are no incidents.
     """
-    if state.machine.incident_id:
-        return state.machine.severity
+    if state.machine.alert.on:
+        return "critical" if state.machine.critical.on else "warning"
     if state.sensor.incident_id:
         return "clipped" if state.sensor_fault == "clipped" else "flat"
+    if state.shift.found:
+        return "changed"
     return "idle" if state.running_since_us == NEVER else "normal"

@@ -86,6 +86,17 @@ def test_an_alert_is_judged_by_the_onset(machine, at_s, opened, false_alerts, de
     assert (found.opened, found.false_alerts, found.delay_s) == (opened, false_alerts, delay_s)
 
 
+def test_an_early_finding_finds_a_fault_and_is_no_alarm():
+    received = Received(alerts={"a": alert(FAULTY, 60.0, "changed"), "b": alert(HEALTHY, 5.0, "changed")})
+    found = [machine_outcome(machine, received, START_US) for machine in (FAULTY, HEALTHY)]
+    assert [(one.opened, one.early, one.false_alerts, one.false_early) for one in found] == [(0, 1, 0, 0), (0, 0, 0, 1)]
+    assert found[0].delay_s == 20.0
+    outcome = summarise(10, received, found)
+    assert (outcome.alerted, outcome.early, outcome.missed) == (0, 1, 0)
+    assert (outcome.false_alerts, outcome.false_early) == (0, 1)
+    assert "false early finding" in alert_line(received.alerts["b"], HEALTHY, START_US)
+
+
 def test_a_sensor_alert_finds_no_fault():
     found = machine_outcome(FAULTY, Received(alerts={"a": alert(FAULTY, 60.0, kind="sensor")}), START_US)
     assert (found.opened, found.false_alerts) == (0, 1)
@@ -105,8 +116,10 @@ def test_lost_frames_and_missed_machines_are_counted():
         "lost": 2,
         "faulty": 1,
         "alerted": 0,
+        "early": 0,
         "missed": 1,
         "false_alerts": 1,
+        "false_early": 0,
         "latency_ms_p50": 20.0,
         "latency_ms_p99": 20.0,
     }

@@ -61,8 +61,10 @@ class AutoDetector(Detector):
         found = [_cross_fit(name, normals, data, config) for name in config.candidates]
         if len(found) == 1 and found[0].width is None:
             alone = found[0]
-            return Fitted(alone.graph, f"{alone.name}: {alone.why}", judge=alone.before, unseen=alone.unseen)
-        fusion = Fusion(np.stack([one.unseen for one in found]).astype(np.float64))
+            why, runs = f"{alone.name}: {alone.why}", normals.runs(alone.unseen)
+            return Fitted(alone.graph, why, judge=alone.before, unseen=alone.unseen, unseen_runs=runs)
+        unseen = np.stack([one.unseen for one in found]).astype(np.float64)
+        fusion = Fusion(unseen)
 
         def fused(graphs: Sequence[Graph]) -> Graph:
             widths = [one.width for one in found]
@@ -71,7 +73,8 @@ class AutoDetector(Detector):
 
         graph, judge = fused([one.graph for one in found]), fused([one.before for one in found])
         why = "; ".join(f"{one.name} ({one.why})" for one in found)
-        return Fitted(graph, f"the mean of {why}", judge=judge, figures=_figures(found, fusion))
+        runs = normals.runs(fusion.scores(unseen).astype(np.float32))
+        return Fitted(graph, f"the mean of {why}", judge=judge, figures=_figures(found, fusion), unseen_runs=runs)
 
 
 def _cross_fit(name: str, normals: NormalSet, data: Prepared, config: TrainConfig) -> _Candidate:

@@ -61,7 +61,8 @@ class FrameSpectrumDetector(Detector):
         nothing = np.array([], np.int64)
         graph, judge = (build(scorer(out), data.shape, any_length=True) for out in (nothing, normals.blocks[-1]))
         scores = fusions[0].scores(unseen[0]).astype(np.float32)
-        return Fitted(graph, self._why(normals, from_columns), judge=judge, unseen=scores)
+        why, runs = self._why(normals, from_columns), normals.runs(scores)
+        return Fitted(graph, why, judge=judge, unseen=scores, unseen_runs=runs)
 
     def views(self, config: TrainConfig, count: int) -> list[View]:  # noqa: ARG002
         """Return what judges where there are ``count`` normal vectors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -15,7 +16,8 @@ from backtest.tally import MachineTally
 from recordings.name_words import Label
 from stream_app.pipeline import Model, Router
 from stream_app.worker.champions import Champions, ModelFile
-from tests.models import encoded, noise, tiny_model
+from tests.models import encoded, noise, tiny_metadata, tiny_model
+from tests.stream_app.pipeline.test_levels import EARLY
 from trainer.recording_set import Recording, RecordingSet
 from whirr.rates import per_day, per_day_interval
 from whirr.settings import Route
@@ -99,6 +101,23 @@ def test_every_anomalous_frame_is_an_alert_in_mode_every(tmp_path: Path, model: 
     recordings = [_recording(tmp_path, "normal", 2, 10), _recording(tmp_path, "anomaly", 2, 10)]
     figures = figures_of(_play(model, recordings, Route(model="model", mode="every")))
     assert (figures.false_alerts, figures.delays_s, figures.already_open) == (2, (1.0,), 0)
+
+
+def test_a_fault_that_no_alarm_finds_may_be_found_early(tmp_path: Path) -> None:
+    metadata = tiny_metadata()
+    early = replace(metadata, thresholds=replace(metadata.thresholds, early=EARLY))
+    model = Model.load(tiny_model(tmp_path / "early.onnx", early))
+    weak = [_recording(tmp_path, "normal", 8, 1), _recording(tmp_path, "anomaly", 20, 1.4)]
+    tally = _play(model, weak)
+    assert (tally.figures.faults, tally.figures.found, tally.figures.false_alerts) == (1, 0, 0)
+    assert (tally.early, tally.false_early, tally.findings.found) == (1, 0, 1)
+    (delay_s,) = tally.findings.delays_s
+    assert delay_s is not None
+    assert tally.findings.anomalous_open_share == pytest.approx((20 - delay_s + 1) / 20)
+    off = _play(model, weak, Route(model="model", early=False))
+    assert (off.early, off.findings.found) == (0, 0)
+    false = _play(model, [_recording(tmp_path, "normal_2", 20, 1.4), weak[1]])
+    assert (false.early, false.false_early, false.findings.false_alerts, false.findings.found) == (1, 1, 1, 0)
 
 
 def test_a_dead_sensor_is_no_fault_of_the_machine(tmp_path: Path, model: Model) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_app.pipeline.cusum import GROUPS, Shift
 from stream_app.pipeline.rolling import HALF_LIFE_US, RollingMean, RollingScore
 from stream_app.pipeline.rule import Incident, Latch
 from stream_app.pipeline.state import StreamState, newest_of, silent_in_summary, state_header
@@ -17,6 +18,8 @@ LATCHES = st.builds(Latch, st.integers(0, 2**64 - 1), st.integers(0, 1000), st.b
 INCIDENTS = st.builds(Incident, IDENTITIES, LATCHES, LATCHES)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 ROLLING = st.builds(RollingMean, FINITE, st.lists(FINITE, min_size=13, max_size=13).map(np.array))
+BANDS = st.lists(st.floats(0, 1, width=16), min_size=GROUPS, max_size=GROUPS).map(lambda x: np.array(x, np.float16))
+SHIFTS = st.builds(Shift, FINITE, INT64, INT64, st.integers(0, 2**64 - 1), FINITE, BANDS, st.booleans())
 STATES = st.builds(
     StreamState,
     INT64,
@@ -32,6 +35,7 @@ STATES = st.builds(
     st.sampled_from(["", "flat", "clipped"]),
     ROLLING,
     st.builds(RollingScore, INT64, FINITE, FINITE, FINITE),
+    SHIFTS,
 )
 
 
@@ -64,7 +68,7 @@ def test_silence_told_together_is_noted_in_the_bytes(state, incident_id):
         assert state_header(raw) == state_header(replace(state, silent=silent))
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x03" + StreamState().to_bytes()[1:], StreamState().to_bytes()[:-1]])
+@pytest.mark.parametrize("raw", [b"", b"\x04" + StreamState().to_bytes()[1:], StreamState().to_bytes()[:-1]])
 def test_another_version_is_refused(raw):
     with pytest.raises(ValueError, match="expected"):
         StreamState.from_bytes(raw)
@@ -75,8 +79,15 @@ def test_another_version_is_refused(raw):
 @given(STATES)
 def test_a_state_from_before_scores_were_kept_is_read_with_scores_that_begin_anew(state):
     raw = b"\x01" + state.to_bytes()[1:292]
-    assert same(StreamState.from_bytes(raw), replace(state, scores=RollingScore()))
+    assert same(StreamState.from_bytes(raw), replace(state, scores=RollingScore(), shift=Shift()))
     assert newest_of(raw) == state.newest_us
+
+
+@given(STATES)
+def test_a_state_from_before_shifts_were_looked_for_is_read_without_any_evidence(state):
+    raw = b"\x02" + state.to_bytes()[1:324]
+    assert same(StreamState.from_bytes(raw), replace(state, shift=Shift()))
+    assert state_header(raw) == state_header(state)
 
 
 def test_rolling_mean_weighs_a_half_life_as_half():

@@ -1,0 +1,140 @@
+"""Tests for early findings: what a CUSUM of normal scores needs, so that it finds something at most so often.
+
+Scores are standardised by the normals' median and deviation, and at most four deviations count. The test's numbers come
+from normals that the scoring graph was not fitted on, each on the safe side of what so few can tell:
+
+- the **correlation** of successive frames is its upper limit, corrected for the bias of short series; the sum of
+  correlated scores has the variance of independent ones times (1 + r) / (1 - r), and so few *effective* normals there
+  are;
+- the **variance** is the upper limit that so many effective normals leave;
+- the **reference value** lies one deviation above the larger of two means: the upper limit of that of all normals, and
+  that of the last fifth, since what is recorded next resembles what was recorded last;
+- the **threshold** is such that a Brownian motion of this variance, which falls by one deviation a frame, reaches it
+  once in the promised time. Its increments are bounded above, which the motion's are not.
+
+Where successive normals resemble each other so much that they are worth a handful, they drift: then no threshold that
+holds what it promises finds anything, and there is no test.
+
+Sources: M. R. Reynolds, "Approximations to the average run length in cumulative sum control charts" (1975), for the
+Brownian motion's run length; F. H. C. Marriott and J. A. Pope, "Bias in the estimation of autocorrelations" (1954).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import exp, sqrt
+from typing import Final
+
+import numpy as np
+from scipy import optimize, stats
+
+from schemas import Calibration, EarlyTest, Thresholds
+from trainer.exceedance import Runs, dependence
+from trainer.thresholds import Calibrated
+
+ALLOWANCE: Final = 1.0  # deviations
+MOST: Final = 4.0  # deviations
+CONFIDENCE: Final = 0.95  # of the mean
+VARIANCE_CONFIDENCE: Final = 0.8
+LAGS: Final = 5
+LAST: Final = 5  # the last fifth
+LEAST_EFFECTIVE: Final = 5.0
+_LEAST_VARIANCE: Final = 0.8  # of a standardised score: what lies closer together has not shown its tails
+_SECONDS_IN_30_DAYS: Final = 30 * 86_400
+
+
+def with_early_tests(
+    calibrated: Calibrated, runs_by_machine: Mapping[str | None, Runs], calibration: Calibration
+) -> Calibrated:
+    """Return thresholds with tests for early findings, or with why there are none.
+
+    Args:
+        calibrated: Without them.
+        runs_by_machine: Scores of normal frames that the scoring graph was not fitted on, per machine (None: not
+            named), one array a recording, in time order.
+        calibration: Frame length, and the allowed false findings.
+    """
+    everything = [run for runs in runs_by_machine.values() for run in runs]
+    by_machine = {
+        machine: _with_test(own, runs_by_machine.get(machine, ()), calibration)
+        for machine, own in calibrated.by_machine.items()
+    }
+    return Calibrated(_with_test(calibrated.pooled, everything, calibration), by_machine)
+
+
+def _with_test(thresholds: Thresholds, runs: Runs, calibration: Calibration) -> Thresholds:
+    test = early_test(runs, calibration)
+    if isinstance(test, str):
+        return replace(thresholds, no_early=test)
+    reaches = test.centre + test.reference * test.scale
+    if reaches >= thresholds.alert_threshold:
+        why = f"normals alone reach {reaches:.3g} in the mean, the alert threshold is {thresholds.alert_threshold:.3g}"
+        return replace(thresholds, no_early=why)
+    return replace(thresholds, early=test)
+
+
+def early_test(runs: Runs, calibration: Calibration) -> EarlyTest | str:
+    """Return the test that normals give, or why they give none; see the module's text.
+
+    Args:
+        runs: Scores of normal frames, one array a recording, in time order.
+        calibration: Frame length, and the allowed false findings.
+    """
+    scores = np.concatenate([np.zeros(0), *(np.asarray(run, np.float64) for run in runs)])
+    count = len(scores)
+    if count < LEAST_EFFECTIVE:
+        return f"{count} normal frames; expected {LEAST_EFFECTIVE:g} or more"
+    correlation = _correlation(runs, count)
+    inflation = (1 + correlation) / (1 - correlation)
+    effective = count / inflation
+    if effective < LEAST_EFFECTIVE:
+        return (
+            f"normals drift: {count} frames with a correlation of {correlation:.2f} tell as much as "
+            f"{effective:.1f} independent ones; expected {LEAST_EFFECTIVE:g} or more"
+        )
+    centre = float(np.median(scores))
+    deviation = 1.4826 * float(np.median(np.abs(scores - centre)))
+    scale = max(deviation, _LEAST_VARIANCE * float(scores.std(ddof=1)), 0.02 * centre, 1e-12)
+    standard = np.minimum((scores - centre) / scale, MOST)
+    mean = float(standard.mean())
+    freedom = effective - 1
+    upper = mean + float(stats.t.ppf(CONFIDENCE, freedom)) * float(standard.std(ddof=1)) / sqrt(effective)
+    last = float(standard[-max(1, count // LAST) :].mean())
+    reference = max(upper, last) + ALLOWANCE
+    looseness = freedom / float(stats.chi2.ppf(1 - VARIANCE_CONFIDENCE, freedom))
+    variance = max(float(standard.var(ddof=1)), _LEAST_VARIANCE) * looseness * inflation
+    frames = _SECONDS_IN_30_DAYS / calibration.frame_s / calibration.false_alerts_per_30_days
+    return EarlyTest(
+        centre=centre,
+        scale=scale,
+        most=max(MOST, reference + 2 * ALLOWANCE),
+        reference=reference,
+        threshold=run_length_threshold(frames, ALLOWANCE, variance),
+        false_findings_per_30_days=calibration.false_alerts_per_30_days,
+        normals=count,
+        correlation=correlation,
+        effective_normals=effective,
+    )
+
+
+def run_length_threshold(frames: float, drift: float, variance: float) -> float:
+    """Return the threshold that a CUSUM reaches once in so many frames, at least its smallest sensible value.
+
+    Args:
+        frames: Mean run length wanted, at least 1.
+        drift: By so much the sum falls a frame, in the mean.
+        variance: Of its increments, a frame; of correlated ones that of long sums.
+    """
+
+    def surplus(u: float) -> float:
+        return variance / (2 * drift**2) * (exp(u) - 1 - u) - frames
+
+    exponent = optimize.brentq(surplus, 0.0, 100.0)
+    return max(float(exponent) * variance / (2 * drift), drift)
+
+
+def _correlation(runs: Runs, count: int) -> float:
+    """Return the upper limit of the correlation of successive frames: a standard error more, and the bias."""
+    found = dependence(runs, LAGS)  # half a standard error is in it
+    return min(found + 0.5 / sqrt(count) + (1 + 3 * found) / count, 0.99)
