@@ -52,10 +52,7 @@ DETECTORS: Final = MappingProxyType(
     {
         "conv_ae": Home("trainer.conv_ae.detector", "ConvAutoEncoderDetector", _GRADIENT),
         "pooled": Home("trainer.pooled.detector", "PooledDetector"),
-        "pooled_nn": Home("trainer.pooled.detector", "NearestDetector"),
         "pooled_gmm": Home("trainer.pooled.detector", "PooledMixtureDetector", _MIXTURE),
-        "flutter_nn": Home("trainer.pooled.detector", "FlutterDetector"),
-        "flutter_gmm": Home("trainer.pooled.detector", "FlutterMixtureDetector", _MIXTURE),
         "twfr_gmm": Home("trainer.twfr_gmm.detector", "TimeWeightedDetector", _MIXTURE),
         "contrast": Home("trainer.contrast.detector", "ContrastDetector", ("torch", "lightning")),
         "frame_spectrum": Home("trainer.frame_spectrum.detector", "FrameSpectrumDetector"),
@@ -63,9 +60,16 @@ DETECTORS: Final = MappingProxyType(
         "auto": Home("trainer.auto.detector", "AutoDetector"),
     }
 )
-# Detectors that were never the best of a machine: what takes their place, and since which version.
+# Detectors that were the best of no machine: what takes their place, and since which version.
 RETIRED: Final = MappingProxyType(
-    {"dense_ae": ("frame_spectrum_ae", "0.3"), "idnn": ("frame_spectrum_ae", "0.3"), "mahalanobis": ("pooled", "0.3")}
+    {
+        "dense_ae": ("frame_spectrum_ae", "0.3"),
+        "idnn": ("frame_spectrum_ae", "0.3"),
+        "mahalanobis": ("pooled", "0.3"),
+        "pooled_nn": ("frame_spectrum", "0.3"),
+        "flutter_nn": ("frame_spectrum", "0.3"),
+        "flutter_gmm": ("frame_spectrum", "0.3"),
+    }
 )
 
 

@@ -26,7 +26,6 @@ DESIGNS: Final[Mapping[str, Mapping[str, Design]]] = MappingProxyType(
             "default": {},
             "without an autoencoder": {"candidates": ("frame_spectrum",)},
             "with mixture": {"candidates": ("frame_spectrum_ae", "twfr_gmm")},
-            "mixtures": {"candidates": ("pooled_gmm", "flutter_gmm", "flutter_nn", "twfr_gmm")},
         },
     }
 )

@@ -20,7 +20,7 @@ from trainer.train import train_model
 from trainer.train_options import FeatureOptions
 from trainer.twfr_gmm.graphs import MAX_NETWORK, TimeWeighted, sorting_network
 
-CHEAP = ("flutter_nn", "pooled")
+CHEAP = ("pooled_gmm", "pooled")
 
 
 def ignore(_: object) -> None:
@@ -29,10 +29,10 @@ def ignore(_: object) -> None:
 
 def test_the_held_out_normals_are_learnt_but_judged_unseen():
     data = prepared(SHAPES["sound"])
-    fitted = AutoDetector().fit(data, replace(CONFIG, detector="auto", candidates=("flutter_nn",)), ignore)
+    fitted = AutoDetector().fit(data, replace(CONFIG, detector="auto", candidates=("pooled",)), ignore)
     known, unseen = (graph.score(data.held_out.windows)[0] for graph in (fitted.graph, fitted.judge))
     fresh = fitted.graph.score(normals(SHAPES["sound"], 80, 9))[0]
-    assert known.max() < unseen.min()  # each is its own nearest neighbour
+    assert np.median(known) < np.median(unseen)  # a covariance fits what it was made from
     assert np.median(unseen) == pytest.approx(np.median(fresh), rel=0.25)
 
 
@@ -47,7 +47,7 @@ def test_it_says_what_each_candidate_made_of_normals_that_it_had_not_seen():
 
 def test_a_detector_of_windows_hears_a_long_frame_window_by_window():
     data = prepared(SHAPES["sound"])
-    own = find_detector("flutter_nn").fit(data, CONFIG, ignore).graph
+    own = find_detector("pooled").fit(data, CONFIG, ignore).graph
     member = build(Member(own, data.shape[:2], SHAPES["sound"][2]), data.shape, any_length=True)
     windows = normals(SHAPES["sound"], 6, 7)
     frames = np.concatenate([windows[:3], windows[3:]], axis=3)
@@ -59,7 +59,7 @@ def test_a_detector_of_windows_hears_a_long_frame_window_by_window():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("candidates", [CANDIDATES, ("flutter_nn", "twfr_gmm"), ("frame_spectrum", "contrast")])
+@pytest.mark.parametrize("candidates", [CANDIDATES, ("pooled", "twfr_gmm"), ("frame_spectrum", "contrast")])
 def test_frames_may_be_longer_than_windows(tmp_path: Path, candidates: tuple[str, ...]):
     for number in range(10):
         (tmp_path / f"{number}.wav").write_bytes(encoded(noise(12.0, seed=number)))

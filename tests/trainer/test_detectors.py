@@ -177,7 +177,7 @@ def test_a_retired_detector_is_named_with_what_took_its_place(name: str):
     with pytest.raises(SettingsError, match=f"{name!r}, which there is no more since version {version}; .*{instead!r}"):
         replace(CONFIG, detector=name).check()
     with pytest.raises(SettingsError, match=f"{name!r}, which there is no more"):
-        replace(CONFIG, detector="auto", candidates=("pooled_nn", name)).check()
+        replace(CONFIG, detector="auto", candidates=("pooled", name)).check()
 
 
 def test_what_a_retired_detector_trained_is_used_as_before():

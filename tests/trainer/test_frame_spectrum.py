@@ -16,7 +16,7 @@ from tests.trainer.test_normals import clips, of_clips
 from trainer.frame_spectrum.detector import FrameSpectrumDetector
 from trainer.frame_spectrum.graphs import BackEnds
 from trainer.graph import Tensor, evaluated
-from trainer.pooled.graphs import FlutterOnlyPool, MaxPool, ShapePool
+from trainer.pooled.graphs import FlutterPool, MaxPool, ShapePool
 from trainer.train import train_model
 from trainer.train_options import FeatureOptions
 
@@ -74,7 +74,7 @@ def test_a_loose_normal_excuses_more_than_one_of_a_crowd():
     assert crowd_s > 3 * loose_s
 
 
-@pytest.mark.parametrize("pool", [ShapePool(), FlutterOnlyPool()])
+@pytest.mark.parametrize("pool", [ShapePool(), FlutterPool()])
 def test_poolings_that_do_not_hear_the_level(pool):
     windows = normals((3, 16, 9), 4, 0)
     np.testing.assert_allclose(evaluated(pool, windows), evaluated(pool, windows + 3), atol=1e-5)
@@ -83,9 +83,9 @@ def test_poolings_that_do_not_hear_the_level(pool):
 def test_a_fixed_filter_does_not_move_the_flutter_and_one_column_has_none():
     windows = normals((1, 16, 9), 4, 0)
     tilted = windows + np.linspace(0, 5, 16)[:, None].astype(np.float32)
-    flat_one, tilted_one = (evaluated(FlutterOnlyPool(), one) for one in (windows, tilted))
+    flat_one, tilted_one = (evaluated(FlutterPool(), one) for one in (windows, tilted))
     np.testing.assert_allclose(flat_one, tilted_one, atol=1e-5)
-    assert not evaluated(FlutterOnlyPool(), windows[..., :1]).any()
+    assert not evaluated(FlutterPool(), windows[..., :1]).any()
 
 
 def test_the_maximum_hears_what_comes_now_and_then():

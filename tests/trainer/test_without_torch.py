@@ -21,7 +21,7 @@ from trainer.gaussian import shrunk_covariance
 pytestmark = pytest.mark.slow  # each runs a Python without some of its packages
 
 TRAINING_ONLY = ("alembic", "lightning", "matplotlib", "mlflow", "onnxscript", "sklearn", "torch")
-HERE = ("pooled", "pooled_nn", "flutter_nn", "frame_spectrum")
+HERE = ("pooled", "frame_spectrum")
 # As on a machine without them: not found, by whoever looks. One process for all commands, since its imports take time.
 PROGRAM = f"""
 import contextlib, io, json, sys
@@ -78,7 +78,7 @@ def test_every_other_detector_says_what_it_needs(answers: dict[str, Any], detect
 def test_the_default_detector_says_which_there_are_without(answers: dict[str, Any]):
     expected = (
         "error: detector 'frame_spectrum_ae' needs the extra `train`: in Whirr's checkout, pip install '.[train]'; "
-        "without it there are pooled, pooled_nn, flutter_nn, frame_spectrum: --detector frame_spectrum --no-mlflow\n"
+        "without it there are pooled, frame_spectrum: --detector frame_spectrum --no-mlflow\n"
     )
     assert answers["default"] == [2, expected]
 

@@ -15,12 +15,12 @@ from trainer.frame_spectrum.graphs import BACK_ENDS, BackEnds, FusedSpectra, Jud
 from trainer.fusion import Fusion
 from trainer.graph import Float32, Float64, build, evaluated
 from trainer.normals import NormalSet, all_normals
-from trainer.pooled.graphs import FlutterOnlyPool, MaxPool, MeanPool, Pool, Pooling, ShapePool
+from trainer.pooled.graphs import FlutterPool, MaxPool, MeanPool, Pool, Pooling, ShapePool
 from trainer.spectrograms import Prepared
 from trainer.train_options import POOLINGS, TrainConfig
 
 _BY_NAME: Final[dict[str, Pooling]] = dict(
-    zip(POOLINGS, (Pool(), MeanPool(), MaxPool(), ShapePool(), FlutterOnlyPool()), strict=True)
+    zip(POOLINGS, (Pool(), MeanPool(), MaxPool(), ShapePool(), FlutterPool()), strict=True)
 )
 # For an autoencoder: without each of the five blocks some fifty are left, and fewer are learnt by heart.
 LEAST_VECTORS: Final = 50

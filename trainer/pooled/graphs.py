@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-
 from trainer.gaussian import Mahalanobis, Standardise, by_band
 from trainer.graph import Float32, Tensor, concatenated, evaluated
 
-MAX_REFERENCES = 2_000
 END = 2**31 - 1  # of an axis, however long
 
 
@@ -66,27 +63,6 @@ class ShapePool:
 
 
 class FlutterPool:
-    """Mean over time and flutter: the mean square difference of neighbouring columns, its root.
-
-    A level that drifts or steps within a window moves the deviation, and hardly moves the flutter.
-
-    Args:
-        columns: Of a window.
-    """
-
-    per_band = 2
-
-    def __init__(self, columns: int) -> None:
-        self._columns = columns
-
-    def __call__(self, log_mel: Tensor) -> Tensor:
-        """Return means, then flutters, each channel by channel."""
-        mean = log_mel.mean(3)
-        flutter = _flutter(log_mel) if self._columns > 1 else mean * 0.0
-        return concatenated([mean.flatten(), flutter.flatten()], axis=1)
-
-
-class FlutterOnlyPool:
     """Flutter alone: a filter that stays the same (gain, where a microphone stands) doesn't move it.
 
     A frame of a single column has none; 0 is taken.
@@ -123,34 +99,3 @@ class PooledMahalanobis:
         """Score windows: see :mod:`trainer.detector`."""
         score, shares = self.distance(self._standardise(self._pool(log_mel)))
         return score, by_band(shares, self._pool.per_band, self._shape)
-
-
-class NearestNeighbour:
-    """Scores a window by its pooled vector's mean squared difference to the nearest training window's.
-
-    The matrix product finds the nearest; the difference is then taken exactly, so that rounding in large sums does not
-    enter the score.
-
-    Args:
-        windows: Training windows, float32 ``[window, channel, band, time]``; evenly thinned to 2,000.
-        pool: What makes a vector of a window.
-
-    Attributes:
-        references: Their vectors, float32 ``[reference, entry]``.
-    """
-
-    def __init__(self, windows: Float32, pool: Pooling) -> None:
-        self._shape = (windows.shape[1], windows.shape[2])
-        self._pool = pool
-        self._standardise = Standardise(evaluated(pool, windows))
-        vectors = self._standardise.vectors
-        chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), MAX_REFERENCES)).round().astype(np.int64)
-        self.references: Float32 = vectors[chosen].astype(np.float32)
-
-    def __call__(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Score windows: see :mod:`trainer.detector`."""
-        vectors = self._standardise(self._pool(log_mel))
-        squares = np.square(self.references).sum(axis=1)
-        nearest = (vectors.times(-2 * self.references.T) + squares).argmin(1)
-        shares = (vectors - nearest.of(self.references)).square() / self.references.shape[1]
-        return shares.sum(1), by_band(shares, self._pool.per_band, self._shape)
