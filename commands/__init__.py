@@ -38,6 +38,8 @@ COMMANDS: Final = MappingProxyType(
         "edge": _Command("commands.edge:app", "Publish frames from audio files, stdin, a sound card or the simulator."),
         "worker": _Command("commands.worker:worker", "Score frames and publish alerts.", "stream"),
         "alerts": _Command("commands.alerts:app", "Print alerts as they come, or fetch the audio behind one."),
+        "verdict": _Command("commands.verdict:verdict", "Say what an incident was: a false alarm, a fault, repaired …"),
+        "verdicts": _Command("commands.verdicts:verdicts", "List what people said of incidents, or the log of it."),
         "dlq": _Command("commands.dlq:app", "List, show and replay frames that could not be used."),
         "machines": _Command("commands.machines:machines", "Show every machine: state, score, last heard.", "stream"),
         "feast": _Command("commands.feast:app", "Apply, fill and check the feature store.", "stream"),

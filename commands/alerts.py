@@ -136,6 +136,8 @@ def alert_line(alert: dict[str, Any]) -> Text:
         line.append(f"  the model was not trained for this {' and '.join(unfamiliar)}", "yellow")
     if alert.get("reason"):
         line.append(f"  ({alert['reason']})")
+    if isinstance(incident := alert.get("incident_id"), str):
+        line.append(f"  incident {printable(incident[:12])}", "dim")
     if alert["frame"]:
         line.append(f"  frame {printable(alert['frame']['frame_id'][:12])}", "dim")
     return line

@@ -15,12 +15,14 @@ from schemas.model_metadata import (
 )
 from schemas.score import SCORE_TYPE, ModelRef, Score
 from schemas.times import format_rfc3339, parse_rfc3339
+from schemas.verdict import VERDICT_TYPE, Verdict, VerdictWord, parse_verdict, verdict_id
 
 __all__ = [
     "ALERT_TYPE",
     "ERROR_CODES",
     "FRAME_TYPE",
     "SCORE_TYPE",
+    "VERDICT_TYPE",
     "Alert",
     "AlertModel",
     "Band",
@@ -39,10 +41,14 @@ __all__ = [
     "Score",
     "StatisticsReference",
     "Thresholds",
+    "Verdict",
+    "VerdictWord",
     "alert_id",
     "format_rfc3339",
     "frame_headers",
     "frame_id",
     "parse_frame",
     "parse_rfc3339",
+    "parse_verdict",
+    "verdict_id",
 ]

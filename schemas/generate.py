@@ -17,10 +17,16 @@ from schemas.dead_letter import ERROR_CODES
 from schemas.frame import FRAME_TYPE, MAX_SOURCE_CHARS
 from schemas.model_metadata import ModelMetadata
 from schemas.score import SCORE_TYPE, Score
+from schemas.verdict import VERDICT_TYPE, Verdict
 
 FOLDER: Final = Path(__file__).parent / "json"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-_MESSAGES: Final[dict[str, type]] = {"alert": Alert, "model_metadata": ModelMetadata, "score": Score}
+_MESSAGES: Final[dict[str, type]] = {
+    "alert": Alert,
+    "model_metadata": ModelMetadata,
+    "score": Score,
+    "verdict": Verdict,
+}
 _ATTRIBUTE = re.compile(r"^ {4}(?P<names>[a-z_]\w*(?:, \w+)*): (?P<text>.*)$")
 _DIGITS = r"^[0-9]{1,18}$"
 
@@ -111,6 +117,12 @@ def _headers() -> dict[str, dict[str, Any]]:
             "score_headers",
             "Headers of a score: CloudEvents, binary mode; ce_id is the frame_id.",
             {**_cloud_event(SCORE_TYPE, "who scored the frame"), **event},
+            required,
+        ),
+        "verdict_headers": _header_map(
+            "verdict_headers",
+            "Headers of a verdict: CloudEvents, binary mode; ce_id is the verdict_id.",
+            {**_cloud_event(VERDICT_TYPE, "the program that it was given to"), **event},
             required,
         ),
         "dead_letter_headers": _header_map(

@@ -21,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from jsonschema import Draft202012Validator, FormatChecker
 
 from schemas.frame import FrameRecord
-from whirr.settings import Settings, load_settings
+from whirr.settings import Settings, load_settings, verdict_log_topic
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -105,6 +105,8 @@ def validate_record(kind: str, record: ConsumerRecord) -> None:
     if kind in ("alert", "score"):
         message = validate_message(kind, record.value)
         assert record.key == message["machine_id"].encode()
+    if kind == "verdict":
+        assert record.key == validate_message(kind, record.value)["incident_id"].encode()
 
 
 # Kafka
@@ -135,6 +137,7 @@ class KafkaUnderTest:
             "alerts_topic": f"alerts-{self.suffix}",
             "scores_topic": f"scores-{self.suffix}",
             "dead_letter_topic": f"dead-letters-{self.suffix}",
+            "verdicts_topic": f"verdicts-{self.suffix}",
             "topic_partitions": 4,
             "worker_id": f"worker-{self.suffix}",
             "worker_dir": self._folder / "worker",
@@ -144,7 +147,7 @@ class KafkaUnderTest:
         return load_settings(**{**values, **overrides})
 
     async def create_topics(self, *names: str, partitions: int = 4, config: Mapping[str, str] | None = None) -> None:
-        """Create topics (by default this test's four) that take records of 2 MiB."""
+        """Create topics (by default this test's own) that take records of 2 MiB."""
         settings = self.settings()
         wanted = names or tuple(self.kinds)
         assert settings.frames_topic in self.kinds
@@ -165,6 +168,8 @@ class KafkaUnderTest:
             settings.alerts_topic: "alert",
             settings.scores_topic: "score",
             settings.dead_letter_topic: "dead_letter",
+            settings.verdicts_topic: "verdict",
+            verdict_log_topic(settings.verdicts_topic): "verdict",
         }
 
     async def produce(self, topic: str, records: Iterable[FrameRecord]) -> None:

@@ -89,7 +89,7 @@ def test_the_sites_menu_leads_to_every_page():
 
 def test_topics_are_told_right():
     fields = Settings.model_fields
-    for name in ("frames_topic", "alerts_topic", "scores_topic", "dead_letter_topic"):
+    for name in ("frames_topic", "alerts_topic", "scores_topic", "dead_letter_topic", "verdicts_topic"):
         assert f"`{fields[name].default}`" in ARCHITECTURE
 
 

@@ -114,7 +114,20 @@ SAME_NAMES = {
     "__init__": "Python's own",
     **dict.fromkeys(("detector", "graphs", "lightning_model", "torch_model"), "each detector's folder has one"),
     **dict.fromkeys(
-        ("broker", "compare", "evaluate", "features", "publish", "record", "replay", "settings", "topics", "train"),
+        (
+            "broker",
+            "compare",
+            "evaluate",
+            "features",
+            "publish",
+            "record",
+            "replay",
+            "settings",
+            "topics",
+            "train",
+            "verdict",
+            "verdicts",
+        ),
         "a command, and what it runs, reads or reports",
     ),
 }

@@ -218,6 +218,9 @@ class Settings(BaseSettings):
     alerts_topic: Topic = Field("anomalies", description="topic that alerts go to")
     scores_topic: Topic = Field("vibration-scores", description="topic that scores go to")
     dead_letter_topic: Topic = Field("vibration-frames.dlq", description="topic of frames that could not be used")
+    verdicts_topic: Topic = Field(
+        "verdicts", description="topic of people's verdicts on incidents; its audit log is this name and .log"
+    )
     publish_scores: bool = Field(True, description="send every frame's score")
     topic_partitions: int = Field(8, ge=1, le=100_000, description="partitions of topics that Whirr creates")
     topic_replication: int = Field(1, ge=1, le=1000, description="replicas of topics that Whirr creates")
@@ -380,6 +383,8 @@ class Settings(BaseSettings):
             "scores_topic": self.scores_topic,
             "dead_letter_topic": self.dead_letter_topic,
             "the topic of notes that dead_letter_topic makes": notes_topic(self.dead_letter_topic),
+            "verdicts_topic": self.verdicts_topic,
+            "the audit log that verdicts_topic makes": verdict_log_topic(self.verdicts_topic),
             "the changelog that worker_id makes": changelog_topic(self.worker_id),
         }
         for purpose, name in named.items():
@@ -444,6 +449,11 @@ def changelog_topic(worker_id: str) -> str:
 def notes_topic(dead_letter_topic: str) -> str:
     """Return the name of the topic that says which dead letters were replayed."""
     return f"{dead_letter_topic}.replayed"
+
+
+def verdict_log_topic(verdicts_topic: str) -> str:
+    """Return the name of the topic that keeps every verdict that was ever given."""
+    return f"{verdicts_topic}.log"
 
 
 def settings_file() -> Path:

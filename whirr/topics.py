@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExists
 from schemas.errors import ServiceUnavailable
 from schemas.frame import MAX_AHEAD_US
 from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
-from whirr.settings import Settings, changelog_topic
+from whirr.settings import Settings, changelog_topic, verdict_log_topic
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,24 @@ class Difference:
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """Return every topic that the settings name, the frames topic first and the changelog last."""
+    *others, changelog = worker_topic_specs(settings)
+    return [*others, *verdict_topic_specs(settings), changelog]
+
+
+def verdict_topic_specs(settings: Settings) -> list[TopicSpec]:
+    """Return the topic of verdicts, and that of their audit log, which keeps all for ever.
+
+    They have one partition: they are few, and so all have one order, in whatever client a person spoke.
+    """
+    for_ever = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+    return [
+        _spec(settings, settings.verdicts_topic, 1, {"cleanup.policy": "compact"}),
+        _spec(settings, verdict_log_topic(settings.verdicts_topic), 1, for_ever),
+    ]
+
+
+def worker_topic_specs(settings: Settings) -> list[TopicSpec]:
+    """Return the topics that a worker reads and writes, the frames topic first and the changelog last."""
     # A gateway whose clock is ahead would mute its machines once the clock is put right, so the broker refuses it.
     ahead = {"message.timestamp.after.max.ms": str(MAX_AHEAD_US // 1000)}
     specs = [
@@ -75,8 +93,15 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     return [*specs, _spec(settings, changelog_topic(settings.worker_id), None, compacted)]
 
 
-async def create_topics(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
+async def create_topics(
+    admin: AIOKafkaAdminClient, settings: Settings, specs: Sequence[TopicSpec] | None = None
+) -> list[str]:
     """Make the topics that are missing; return their names once they can be used. Others stay as they are.
+
+    Args:
+        admin: A connected client.
+        settings: Which topics.
+        specs: These alone; None: all.
 
     Raises:
         AccessRefused: This user may not make a topic that is missing.
@@ -84,7 +109,7 @@ async def create_topics(admin: AIOKafkaAdminClient, settings: Settings) -> list[
     """
     known = set(await admin.list_topics())
     made = []
-    for spec in topic_specs(settings):
+    for spec in topic_specs(settings) if specs is None else specs:
         if spec.name in known:
             continue
         partitions = spec.partitions or await partitions_of(admin, settings.frames_topic)

@@ -25,3 +25,6 @@ acls --allow-principal User:consumer --operation Read --topic anomalies
 # Operators read everything, and send dead letters again.
 acls --allow-principal User:operator --operation Read --topic vibration-frames --topic anomalies --topic vibration-scores --topic vibration-frames.dlq
 acls --allow-principal User:operator --operation Write --topic vibration-frames
+
+# They give verdicts, and see who gave which.
+acls --allow-principal User:operator --operation Read --operation Write --topic verdicts --topic verdicts.log

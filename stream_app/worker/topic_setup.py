@@ -11,7 +11,7 @@ from schemas.errors import ServiceUnavailable, SettingsError
 from whirr.kafka_clients import refusal
 from whirr.retries import retrying
 from whirr.settings import Settings, changelog_topic
-from whirr.topics import admin_client, create_topics, partitions_of
+from whirr.topics import admin_client, create_topics, partitions_of, worker_topic_specs
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ async def ensure_topics(settings: Settings) -> int:
 
 async def _ensure_topics(settings: Settings) -> int:
     async with admin_client(settings) as admin:
-        await create_topics(admin, settings)
+        await create_topics(admin, settings, worker_topic_specs(settings))
         await _check_group(admin, settings)
         partitions = await partitions_of(admin, settings.frames_topic)
         states = await partitions_of(admin, changelog_topic(settings.worker_id))

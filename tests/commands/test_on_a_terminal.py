@@ -61,6 +61,8 @@ class Run:
 RUNS = {
     "alerts": Run("alerts", SHOWN),
     "alerts audio": Run("alerts audio {alert}", "has no frame", code=1),
+    "verdict": Run("verdict {alert} confirmed --by ana --fault bearing", "is confirmed, bearing"),
+    "verdicts": Run("verdicts --all", "verdict"),
     "broker": Run("broker --port 0", "Stop it with Ctrl-C", interrupt_at="Stop it with Ctrl-C"),
     "dlq list": Run("dlq list", "\\x1b[2J"),
     "dlq replay": Run("dlq replay", "to send: ", code=1, keys=b"n\n"),

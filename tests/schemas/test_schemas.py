@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -23,12 +24,15 @@ from schemas import (
     FrameRef,
     ModelRef,
     Score,
+    Verdict,
     frame_headers,
+    parse_verdict,
 )
 from schemas.frame import MACHINE_ID
 from schemas.generate import FOLDER, schemas, text
 from tests.helpers import MAX_RECORD_BYTES, schema, validate_headers, validate_message
 from whirr.settings import Settings
+from whirr.topics import topic_specs
 
 FRAME_ID = "6c8b3f0f5d1c4a7e9b2d8f6a1e3c5b70"
 NOW = "2026-01-31T12:00:00.000000Z"
@@ -78,6 +82,19 @@ ALERT = Alert(
     model=AlertModel(name="pumps", version="12", run_id=None),
     bands=(Band(from_hz=2840.0, to_hz=3120.0, share=0.61),),
     statistics={"rms_mean": 0.031},
+)
+
+VERDICT = Verdict(
+    verdict_id=FRAME_ID,
+    incident_id=FRAME_ID,
+    machine_id="pump-7",
+    source=None,
+    kind="machine",
+    verdict="confirmed",
+    by="m.weber",
+    time=NOW,
+    began_at=NOW,
+    fault="bearing",
 )
 
 
@@ -133,6 +150,40 @@ def test_a_wrong_score_is_refused(field: str, value: Any):
     wrong = {**orjson.loads(orjson.dumps(SCORE)), field: value}
     with pytest.raises(jsonschema.ValidationError):
         validate_message("score", json.dumps(wrong).encode())
+
+
+def test_a_verdict_is_read_as_it_was_written():
+    assert validate_message("verdict", orjson.dumps(VERDICT))["fault"] == "bearing"
+    assert parse_verdict(orjson.dumps(VERDICT)) == VERDICT
+
+
+def test_a_verdict_of_another_version_is_read():
+    """A later one adds properties; an earlier one has those alone that are required."""
+    later = {**orjson.loads(orjson.dumps(VERDICT)), "urgency": 3}
+    assert parse_verdict(orjson.dumps(later)) == VERDICT
+    required = {name: later[name] for name in schema("verdict")["required"]}
+    assert parse_verdict(orjson.dumps(required)) == replace(VERDICT, fault=None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("verdict", "wrong"),
+        ("incident_id", "0f1e"),
+        ("machine_id", "(many)"),
+        ("by", ""),
+        ("by", None),
+        ("time", "yesterday"),
+        ("since", "2026-01-31"),
+        ("note", "x" * 2001),
+    ],
+)
+def test_a_wrong_verdict_is_refused(field: str, value: Any):
+    wrong = orjson.dumps({**orjson.loads(orjson.dumps(VERDICT)), field: value})
+    with pytest.raises(jsonschema.ValidationError):
+        validate_message("verdict", wrong)
+    with pytest.raises(ValueError, match=r"."):
+        parse_verdict(wrong)
 
 
 def test_a_number_that_json_lacks_is_refused():
@@ -217,16 +268,12 @@ def test_every_reference_leads_somewhere():
 def test_channels_are_the_topics_of_the_default_settings():
     defaults = Settings()
     channels = document()["channels"].values()
-    assert {channel["address"] for channel in channels} == {
-        defaults.frames_topic,
-        defaults.alerts_topic,
-        defaults.scores_topic,
-        defaults.dead_letter_topic,
-    }
+    specs = {spec.name: spec for spec in topic_specs(defaults)[:-1]}  # the changelog is nobody else's business
+    assert {channel["address"] for channel in channels} == specs.keys()
     for channel in channels:
         kafka = channel["bindings"]["kafka"]
         assert kafka["bindingVersion"]
-        assert kafka["partitions"] == defaults.topic_partitions
+        assert kafka["partitions"] == specs[channel["address"]].partitions
         assert kafka["topicConfiguration"]["max.message.bytes"] == MAX_RECORD_BYTES
         for message in channel["messages"].values():
             assert follow(message) in document()["components"]["messages"].values()

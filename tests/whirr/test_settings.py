@@ -198,6 +198,7 @@ _TOPICS = {
     "alerts_topic": "b",
     "scores_topic": "c",
     "dead_letter_topic": "d",
+    "verdicts_topic": "e",
 }
 
 

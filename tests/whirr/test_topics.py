@@ -22,7 +22,7 @@ def environment(kafka: KafkaUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Name the test's own broker and topics in the environment."""
     settings = kafka.settings()
     names = ("kafka_bootstrap_servers", "frames_topic", "alerts_topic", "scores_topic")
-    for name in (*names, "dead_letter_topic", "worker_id", "topic_partitions"):
+    for name in (*names, "dead_letter_topic", "verdicts_topic", "worker_id", "topic_partitions"):
         monkeypatch.setenv(f"WHIRR_{name.upper()}", str(getattr(settings, name)))
 
 

@@ -37,8 +37,10 @@ async def test_missing_topics_are_made(kafka: KafkaUnderTest) -> None:
     settings = kafka.settings(topic_partitions=3)
     assert await ensure_topics(settings) == 3
     assert await ensure_topics(settings) == 3, "a second worker finds them"
-    names = [*kafka.kinds, changelog_topic(settings.worker_id)]
+    names = [name for name, kind in kafka.kinds.items() if kind != "verdict"] + [changelog_topic(settings.worker_id)]
     assert await described(kafka, *names) == dict.fromkeys(names, 3)
+    async with admin_of(kafka) as admin:
+        assert settings.verdicts_topic not in await admin.list_topics(), "which it has no use for, nor a right to"
 
 
 async def test_the_changelog_is_as_wide_as_a_frames_topic_that_was_there(kafka: KafkaUnderTest) -> None:
