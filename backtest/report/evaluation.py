@@ -147,11 +147,15 @@ def _interval(metrics: RecordingMetrics, name: str) -> str:
 
 def _alerts(one: MachineResult) -> Row:
     figures = one.figures
+    findings = one.tally.findings
     found = "no anomaly" if not figures.faults else "found" if figures.found else "missed"
+    if found == "missed" and findings.found:
+        found = f"found early, after {delay(findings.delay_s_median)}; no alarm"
     before = ", was open before" if figures.already_open else ""
     return {
         "fault": Cell(found + before, kind="bad" if found == "missed" else ""),
         "delay": delay(figures.delay_s_median),
+        "early findings": Cell(str(one.tally.early), f"{one.tally.false_early} false" if one.tally.false_early else ""),
         "false alerts": f"{figures.false_alerts} in {as_duration(figures.normal_s)}",
         "a day (95 %)": Cell(false_alerts_a_day(figures), "" if figures.enough else "too short to tell"),
         "incident open": Cell(

@@ -238,7 +238,8 @@ def course(stream: ScoredStream, alerts: Sequence[SentAlert], *, elapsed: bool =
         "o": [None if np.isnan(one) else round(one, 3) for one in stream.offset_s[chosen].tolist()],
         "files": [printable(name) for name in stream.files],
         "faults": [(int(ms[first]), int(until[last + 1])) for first, last in runs(stream.label == ANOMALY)],
-        "incidents": _incidents(own, end),
+        "incidents": _spans(own, end, {"opened"}, {"closed"}),
+        "findings": _spans(own, end, {"opened", "changed"}, {"closed", "settled"}),
         "alerts": [
             {"ms": parse_rfc3339(one["recorded_at"]) // _MS, "state": one["state"], "severity": one["severity"]}
             for one in own
@@ -246,15 +247,19 @@ def course(stream: ScoredStream, alerts: Sequence[SentAlert], *, elapsed: bool =
     }
 
 
-def _incidents(alerts: Sequence[SentAlert], end: int) -> list[tuple[int, int]]:
-    """Return from when to when incidents were open; sensors' and machines' are drawn alike."""
+def _spans(alerts: Sequence[SentAlert], end: int, begins: set[str], ends: set[str]) -> list[tuple[int, int]]:
+    """Return from when to when incidents were open, by the states that begin and end that; sensors' and machines'.
+
+    What ends in a level that is still early goes on where that counts.
+    """
     opened: dict[str, int] = {}
     spans = []
     for alert in alerts:
         at = parse_rfc3339(alert["recorded_at"]) // _MS
-        if alert["state"] == "opened":
-            opened[alert["incident_id"]] = at
-        elif alert["state"] == "closed" and alert["incident_id"] in opened:
+        lasts = "changed" in begins and alert.get("level") is not None
+        if alert["state"] in begins:
+            opened.setdefault(alert["incident_id"], at)
+        elif alert["state"] in ends and alert["incident_id"] in opened and not lasts:
             spans.append((opened.pop(alert["incident_id"]), at))
     return spans + [(since, end) for since in opened.values()]
 

@@ -61,10 +61,13 @@
 
     spans(c) {
       for (const [from, to] of this.data.faults) this.span(c, from, to, "#fdecea");
-      for (const [from, to] of this.data.incidents) {
-        c.fillStyle = "#e07b00";
-        c.fillRect(this.x(from), HEIGHT - BOTTOM - 4, Math.max(2, this.x(Math.min(to, this.end)) - this.x(from)), 4);
-      }
+      for (const [from, to] of this.data.findings) this.bar(c, from, to, "#0a7d8c");
+      for (const [from, to] of this.data.incidents) this.bar(c, from, to, "#e07b00");
+    }
+
+    bar(c, from, to, colour) {
+      c.fillStyle = colour;
+      c.fillRect(this.x(from), HEIGHT - BOTTOM - 4, Math.max(2, this.x(Math.min(to, this.end)) - this.x(from)), 4);
     }
 
     span(c, from, to, colour) {
@@ -108,7 +111,8 @@
     alerts(c) {
       for (const alert of this.data.alerts) {
         const x = this.x(alert.ms);
-        c.fillStyle = alert.state === "closed" ? "#2da44e" : "#e07b00";
+        const over = alert.state === "closed" || alert.state === "settled";
+        c.fillStyle = over ? "#2da44e" : alert.severity === "early" ? "#0a7d8c" : "#e07b00";
         c.beginPath(); c.moveTo(x - 5, 2); c.lineTo(x + 5, 2); c.lineTo(x, 12); c.fill();
       }
     }

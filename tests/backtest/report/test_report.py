@@ -16,7 +16,16 @@ from backtest.replay.replay_options import ReplayConfig
 from backtest.replay.routing import load, routes_of
 from backtest.replay.run import ReplayObserver, replay
 from backtest.report.moments import moment
-from backtest.report.replay import SHOWN_POINTS, When, _auc_tile, course, moments_wanted, read_results, write_report
+from backtest.report.replay import (
+    SHOWN_POINTS,
+    When,
+    _auc_tile,
+    _spans,
+    course,
+    moments_wanted,
+    read_results,
+    write_report,
+)
 from backtest.streams import NORMAL, ScoredStream
 from schemas.errors import RecordingError, SettingsError
 from stream_app.worker.champions import Champions
@@ -138,6 +147,23 @@ def test_a_long_stream_is_thinned_out_but_for_its_peaks() -> None:
     assert drawn["t"][drawn["r"].index(7.0)] == 12_345_000
     assert drawn["t"][0] == 0
     assert drawn["t"][-1] == 19_999_000
+
+
+def test_an_early_finding_lasts_on_the_page_while_its_alarm_comes_and_goes() -> None:
+    told = [(10, "changed", "early"), (20, "opened", "warning"), (30, "closed", "early"), (40, "settled", None)]
+    alerts = [
+        {
+            "kind": "machine",
+            "incident_id": "a",
+            "state": state,
+            "level": level,
+            "recorded_at": f"1970-01-01T00:00:{at}.000000Z",
+        }
+        for at, state, level in told
+    ]
+    assert _spans(alerts, 60_000, {"opened"}, {"closed"}) == [(20_000, 30_000)]
+    assert _spans(alerts, 60_000, {"opened", "changed"}, {"closed", "settled"}) == [(10_000, 40_000)]
+    assert _spans(alerts[:3], 60_000, {"opened", "changed"}, {"closed", "settled"}) == [(10_000, 60_000)]
 
 
 def test_every_machine_has_its_turn_before_one_has_a_second() -> None:
