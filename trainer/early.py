@@ -12,8 +12,8 @@ from normals that the scoring graph was not fitted on, each on the safe side of 
 - the **threshold** is such that a Brownian motion of this variance, which falls by one deviation a frame, reaches it
   once in the promised time. Its increments are bounded above, which the motion's are not.
 
-Where successive normals resemble each other so much that they are worth a handful, they drift: then no threshold that
-holds what it promises finds anything, and there is no test.
+Where successive normals resemble each other so much that they are worth less than ten, they drift: no threshold would
+both hold its promise and find anything, so there is no test.
 
 Sources: M. R. Reynolds, "Approximations to the average run length in cumulative sum control charts" (1975), for the
 Brownian motion's run length; F. H. C. Marriott and J. A. Pope, "Bias in the estimation of autocorrelations" (1954).
@@ -39,7 +39,7 @@ CONFIDENCE: Final = 0.95  # of the mean
 VARIANCE_CONFIDENCE: Final = 0.8
 LAGS: Final = 5
 LAST: Final = 5  # the last fifth
-LEAST_EFFECTIVE: Final = 5.0
+LEAST_EFFECTIVE: Final = 10.0
 _LEAST_VARIANCE: Final = 0.8  # of a standardised score: what lies closer together has not shown its tails
 _SECONDS_IN_30_DAYS: Final = 30 * 86_400
 
