@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,10 @@ from rich.text import Text
 
 from commands._options import AsJson, Bootstrap, MachinePattern, Since
 from commands._output import cell, print_json, print_line, stdout
+from schemas.errors import SettingsError
 from schemas.times import parse_rfc3339
-from whirr.settings import load_settings
+from whirr.outputs import check_file
+from whirr.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from schemas.verdict import Verdict
@@ -33,6 +36,13 @@ def verdicts(
     everything: Annotated[
         bool, typer.Option("--all", help="Every verdict ever given (the audit log), not each incident's newest alone.")
     ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write what they say of recordings to this CSV file, for --labels of train, evaluate and replay.",
+            show_default=False,
+        ),
+    ] = None,
     machine: MachinePattern = "*",
     since: Since = None,
     bootstrap: Bootstrap = None,
@@ -45,6 +55,10 @@ def verdicts(
     from whirr.alert_reader import parse_since
     from whirr.verdicts import audit_log, newest
 
+    if labels is not None:
+        if everything or since is not None:
+            raise SettingsError("--labels is of each incident's newest verdict; expected no --all or --since with it")
+        check_file(labels, "--labels")
     settings = load_settings(kafka_bootstrap_servers=bootstrap)
     since_us = None if since is None else parse_since(since, time.time_ns() // 1000)
     found = asyncio.run(audit_log(settings)) if everything else list(asyncio.run(newest(settings)).values())
@@ -53,13 +67,32 @@ def verdicts(
         for one in found
         if fnmatchcase(one.machine_id, machine) and (since_us is None or parse_rfc3339(one.time) >= since_us)
     ]
-    if as_json:
+    if labels is not None:
+        _write(settings, labels, shown, as_json)
+    elif as_json:
         for one in shown:
             print_json(one)
     elif not shown:
         print_line(f"no verdicts on {settings.verdicts_topic}" + (" that fit" if found else ""))
     else:
         _print(shown)
+
+
+def _write(settings: Settings, file: Path, found: Sequence[Verdict], as_json: bool) -> None:
+    from whirr.label_spans import spans_of, write_spans
+    from whirr.verdicts import incidents
+
+    ended = {name: one.ended_at for name, one in asyncio.run(incidents(settings)).items()}
+    spans = spans_of(found, ended)
+    try:
+        write_spans(file, spans)
+    except OSError as error:
+        raise SettingsError(f"--labels: {str(file)!r} can't be written ({error.strerror})") from None
+    faults = [span for span in spans if span.label == "anomaly"]
+    if as_json:
+        print_json({"file": str(file), "anomalies": len(faults), "normals": len(spans) - len(faults)})
+    else:
+        print_line(f"{file}: {len(faults)} times of faults, {len(spans) - len(faults)} of normals")
 
 
 def _print(found: Sequence[Verdict]) -> None:

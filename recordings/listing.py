@@ -2,23 +2,27 @@
 
 The first line names the columns: ``path`` and whatever else is known of ``label``, ``onset_s``, ``time``, ``machine``,
 ``source``, ``rpm`` and ``load``; other columns are ignored, so that one file can hold everything.
+
+A list of labels may name times of machines in place of recordings: see :mod:`whirr.label_spans`.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from math import inf
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import IO, Final, Literal
 
 from recordings.name_times import NoTimestamp, time_in
 from recordings.name_words import LABEL_OF_WORD, Label
 from schemas.condition import UNKNOWN, Condition, parse_condition
 from schemas.errors import RecordingError
 from schemas.frame import MACHINE_ID, MAX_SOURCE_CHARS
+from whirr.label_spans import COLUMNS, LabelSpan
 
 RECORDED: Final = "recordings.csv"  # what `whirr record` leaves in a folder: times, machines, sensors and labels
 LABELS: Final[Mapping[str, Label]] = {**LABEL_OF_WORD, "0": "normal", "1": "anomaly"}
@@ -64,20 +68,37 @@ def read_list(file: Path, folder: Path, needed: Needed, zone: tzinfo = UTC) -> d
     """
     what = f"{needed}s {str(file)!r}"
     rows: dict[str, Row] = {}
+    with _open(file, what) as lines:
+        for row in _Reader(what, folder, needed, zone).rows(lines):
+            if row.name in rows:
+                before = f"has a {needed} already, on line {rows[row.name].line}"
+                raise RecordingError(f"{what}, line {row.line}: {row.name!r} {before}")
+            rows[row.name] = row
+    if not rows:
+        raise RecordingError(f"{what} hold no row; expected one for each recording")
+    return rows
+
+
+def read_spans(file: Path, zone: tzinfo = UTC) -> list[LabelSpan]:
+    """Return the label spans of a CSV file; none are fine: nobody has said anything yet.
+
+    Raises:
+        RecordingError: The file can't be read, or says something that can't be; the message names file and line.
+    """
+    what = f"labels {str(file)!r}"
+    with _open(file, what) as lines:
+        return list(_Reader(what, file.parent, "label", zone).spans(lines))
+
+
+@contextmanager
+def _open(file: Path, what: str) -> Iterator[IO[str]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
-            for row in _Reader(what, folder, needed, zone).rows(lines):
-                if row.name in rows:
-                    before = f"has a {needed} already, on line {rows[row.name].line}"
-                    raise RecordingError(f"{what}, line {row.line}: {row.name!r} {before}")
-                rows[row.name] = row
+            yield lines
     except OSError as error:
         raise RecordingError(f"{what} can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise RecordingError(f"{what}: byte {error.start} is no UTF-8; expected a CSV file") from None
-    if not rows:
-        raise RecordingError(f"{what} hold no row; expected one for each recording")
-    return rows
 
 
 class _Reader:
@@ -101,6 +122,35 @@ class _Reader:
         except csv.Error as error:
             self._line = table.reader.line_num
             raise self._wrong(str(error)) from None
+
+    def spans(self, lines: Iterator[str]) -> Iterator[LabelSpan]:
+        table = csv.DictReader(lines, strict=True)
+        try:
+            for fields in table:
+                self._line = table.line_num
+                yield self._span({name: (fields.get(name) or "").strip() for name in COLUMNS})
+        except csv.Error as error:
+            self._line = table.reader.line_num
+            raise self._wrong(str(error)) from None
+
+    def _span(self, fields: Mapping[str, str]) -> LabelSpan:
+        label, machine = self._label(fields["label"]), self._machine(fields["machine"])
+        if machine is None:
+            raise self._wrong("machine is ''; expected whose frames they are")
+        from_us = self._start_us(fields["from"], "from")
+        until_us = self._start_us(fields["until"], "until") if fields["until"] else None
+        if label == "normal" and until_us is None:
+            raise self._wrong("until is '' of a normal time; expected its end: nobody knows of tomorrow")
+        if until_us is not None and until_us <= from_us:
+            raise self._wrong(f"until is {fields['until']!r}; expected a time after {fields['from']}")
+        return LabelSpan(
+            machine=machine,
+            source=self._source(fields["source"]),
+            label=label,
+            from_us=from_us,
+            until_us=until_us,
+            fault=fields["fault"] or None,
+        )
 
     def _row(self, fields: Mapping[str, str]) -> Row:
         label = self._label(fields["label"]) if self._needed == "label" else None
@@ -148,10 +198,10 @@ class _Reader:
             raise self._wrong(f"onset_s is {text!r} for a normal recording; expected it for an anomaly only")
         return onset_s
 
-    def _start_us(self, text: str) -> int:
+    def _start_us(self, text: str, column: str = "time") -> int:
         start_us = time_in(text, self._zone)
         if isinstance(start_us, NoTimestamp):
-            raise self._wrong(f"time is {text!r} ({start_us.reason}); expected such as 2026-01-31T12:00:00Z")
+            raise self._wrong(f"{column} is {text!r} ({start_us.reason}); expected such as 2026-01-31T12:00:00Z")
         return start_us
 
     def _machine(self, text: str) -> str | None:

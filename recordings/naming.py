@@ -16,7 +16,7 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from recordings.layout import NOBODY, home_machine, label_of, path_info
-from recordings.listing import RECORDED, Row, read_list
+from recordings.listing import RECORDED, Row, read_list, read_spans
 from recordings.machine_ids import machine_id
 from recordings.name_times import NoTimestamp, before_time, time_in
 from recordings.name_words import AmbiguousLabel, Label, Split, unlabelled
@@ -24,6 +24,8 @@ from recordings.pattern import Named, Pattern
 from schemas.condition import UNKNOWN, Condition
 from schemas.errors import RecordingError, SettingsError
 from schemas.frame import check_stream
+from schemas.times import MICROSECONDS
+from whirr.label_spans import LabelSpan
 
 _SETTLE: Final = "rename it, or say so in --labels"
 _SEPARATORS: Final = "_- ."
@@ -40,7 +42,8 @@ class Naming:
         machine: Whose they all are.
         source: Which sensor they all are of.
         pattern: A template of relative paths without suffix: see :class:`recordings.pattern.Pattern`.
-        labels: CSV file of labels in place of those in paths: see :mod:`recordings.listing`.
+        labels: CSV file of labels in place of those in paths: see :mod:`recordings.listing`. One of label spans counts
+            where they lie; elsewhere paths do.
         times: CSV file of times in place of those in names.
         recorded_times: Whether the times that `whirr record` left in the folder's ``recordings.csv`` count.
         zone: Time zone of times that state no offset.
@@ -70,6 +73,8 @@ class RecordingMetadata:
         start: When it began, microseconds since the epoch, or why that can't be told.
         unplaced: Why it can't be used: its path doesn't match the template; or None.
         condition: How the machine ran, as far as a list or the path says it.
+        spans: Those label spans that may hold it; :meth:`dated` says whether they do.
+        span: The one that its label is of, or None.
     """
 
     name: str
@@ -82,6 +87,39 @@ class RecordingMetadata:
     start: int | NoTimestamp
     unplaced: str | None
     condition: Condition = UNKNOWN
+    spans: tuple[LabelSpan, ...] = ()
+    span: LabelSpan | None = None
+
+    @property
+    def untold(self) -> str | None:
+        """Why it can't be told whether it is of a confirmed fault, or None if it can."""
+        if isinstance(self.start, NoTimestamp) and any(span.label == "anomaly" for span in self.spans):
+            return f"no time ({self.start.reason}), so it may be of a fault that the labels' times tell of"
+        return None
+
+    def dated(self, duration_s: float, start_us: int | None = None) -> RecordingMetadata:
+        """Return what is known once its length is, too: labelled by the label spans that hold it.
+
+        An anomaly in any part of it counts before all else; where one ends within it, the rest is taken for its own.
+        It is normal if a normal time holds all of it. Elsewhere its path's label stays.
+
+        Args:
+            duration_s: Its length.
+            start_us: When it began, in place of ``start``.
+        """
+        start = self.start if start_us is None else start_us
+        if not self.spans or isinstance(start, NoTimestamp):
+            return self
+        stop_us = start + max(1, round(duration_s * MICROSECONDS))
+        faults = [span for span in self.spans if span.label == "anomaly" and span.overlaps(start, stop_us)]
+        if faults:
+            first = min(faults, key=lambda span: span.from_us)
+            onset_s = (first.from_us - start) / MICROSECONDS
+            return replace(self, label="anomaly", onset_s=onset_s if onset_s > 0 else None, unclear=None, span=first)
+        normal = next((span for span in self.spans if span.label == "normal" and span.holds(start, stop_us)), None)
+        if normal is not None:
+            return replace(self, label="normal", onset_s=None, unclear=None, span=normal)
+        return self
 
 
 def zone_of(name: str) -> tzinfo:
@@ -105,6 +143,7 @@ class MetadataResolver:
 
     Attributes:
         labels: The list of labels by name, or None.
+        spans: The label spans; empty where there are none.
         timed_by: The list that times come from, or None where names tell them.
 
     Raises:
@@ -118,7 +157,7 @@ class MetadataResolver:
         check_stream(naming.machine, naming.source)
         self._zone = zone_of(naming.zone)
         self._pattern = Pattern(naming.pattern) if naming.pattern else None
-        self.labels = None if naming.labels is None else read_list(naming.labels, folder, "label", self._zone)
+        self.labels, self.spans = self._labels(naming.labels)
         recorded = folder / RECORDED
         columns = _columns(recorded)
         self._recorded = read_list(recorded, folder, "time", self._zone) if {"path", "time"} <= columns else {}
@@ -160,12 +199,13 @@ class MetadataResolver:
         else:
             start = time_in(PurePosixPath(name).stem, self._zone)
         machine = self._machine(rows, named, found.named, found.folders)
+        source = self._naming.source or next((one.source for one in (*rows, named) if one and one.source), None)
         if machine is None and unplaced is None:
             self._nobody(name)
         return RecordingMetadata(
             name=name,
             machine=machine,
-            source=self._naming.source or next((one.source for one in (*rows, named) if one and one.source), None),
+            source=source,
             label=None if isinstance(label, AmbiguousLabel) else label,
             unclear=unclear,
             onset_s=labelled.onset_s if labelled else None,
@@ -173,6 +213,26 @@ class MetadataResolver:
             start=start,
             unplaced=unplaced,
             condition=_condition([one.condition for one in (*rows, named) if one]),
+            spans=self._spans(machine, source),
+        )
+
+    def _labels(self, file: Path | None) -> tuple[dict[str, Row] | None, list[LabelSpan]]:
+        if file is None:
+            return None, []
+        if {"machine", "label", "from"} <= (columns := _columns(file)) and "path" not in columns:
+            return None, read_spans(file, self._zone)
+        return read_list(file, self._folder, "label", self._zone), []
+
+    def _spans(self, machine: str | None, source: str | None) -> tuple[LabelSpan, ...]:
+        """Return the label spans of a stream; of what nobody knows whose it is, every fault: it may be that."""
+        own = (machine, source)
+        return tuple(
+            span
+            for span in self.spans
+            if all(
+                named is None or named == known or (known is None and span.label == "anomaly")
+                for named, known in zip((span.machine, span.source), own, strict=True)
+            )
         )
 
     def home(self) -> str:

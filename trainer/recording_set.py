@@ -20,6 +20,7 @@ from recordings.naming import MetadataResolver, Naming, RecordingMetadata
 from schemas.condition import UNKNOWN, Condition
 from schemas.errors import RecordingError
 from schemas.frame import MIN_FRAME_S
+from whirr.label_spans import LabelSpan
 
 NOT_LOOKED = NoTimestamp("nobody looked")
 STRAY_SHARE = 0.25  # a recording shorter than this share of the median one doesn't set the window's length
@@ -42,6 +43,7 @@ class Recording:
         label: What it is labelled, or None.
         onset_s: Where in it a fault begins, seconds, if that is known.
         condition: How the machine ran, as far as that is known.
+        fault: Of an anomaly: what it was, as far as that is known.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class Recording:
     label: Label | None = None
     onset_s: float | None = None
     condition: Condition = UNKNOWN
+    fault: str | None = None
 
     @property
     def anomalous(self) -> bool:
@@ -81,6 +84,7 @@ class RecordingSet:
         left_out: How many can't be trained on and why, where only normal recordings are wanted.
         machine_notes: What a person should know of the machines.
         in_train: How many were left out because they belong to a training set, where labelled ones are wanted.
+        faults: The label spans of anomalies, whatever is known of recordings then.
     """
 
     folder: Path
@@ -89,6 +93,7 @@ class RecordingSet:
     left_out: tuple[tuple[str, int], ...] = ()
     machine_notes: tuple[str, ...] = ()
     in_train: int = 0
+    faults: tuple[LabelSpan, ...] = ()
 
     @property
     def rates_hz(self) -> Counter[int]:
@@ -189,10 +194,10 @@ def find_recordings(
     """
     names, problems = listed(folder, "normal recordings" if normal_only else "recordings")
     namer = MetadataResolver(folder, naming)
-    known = [namer.known(name) for name in names]
+    known = dated(folder, [namer.known(name) for name in names], columns)
     left_out: Counter[str] = Counter()
     if normal_only:
-        known = _normal(known, namer, left_out, problems)
+        known = _normal(_undisputed(known, left_out, problems), namer, left_out, problems)
         if any(one.machine is None for one in known) and (mixed := namer.mixed()):
             raise RecordingError(f"{str(folder)!r}: {mixed}")
     looked_at = describe(folder, known, None, columns)
@@ -202,8 +207,26 @@ def find_recordings(
         why = f" but {_counted(left_out)}, which are left out" if left_out else ""
         looked = f"no audio in {str(folder)!r}{why}; looked for {' '.join(SUFFIXES)}, in sub-folders too"
         raise RecordingError(looked)
-    found = RecordingSet(folder, recordings, tuple(problems), tuple(left_out.items()), tuple(namer.notes()))
+    faults = tuple(span for span in namer.spans if span.label == "anomaly")
+    found = RecordingSet(
+        folder, recordings, tuple(problems), tuple(left_out.items()), tuple(namer.notes()), faults=faults
+    )
     return found.checked(on_error)
+
+
+def _undisputed(
+    known: Sequence[RecordingMetadata], left_out: Counter[str], problems: list[Problem]
+) -> list[RecordingMetadata]:
+    """Return the recordings that are not of a confirmed fault, nor may be of one for all that is known."""
+    kept = []
+    for one in known:
+        if one.span is not None and one.label == "anomaly":
+            left_out["of a confirmed fault"] += 1
+        elif one.untold:
+            problems.append(Problem(one.name, one.untold))
+        else:
+            kept.append(one)
+    return kept
 
 
 def _normal(
@@ -243,7 +266,7 @@ def _all_labelled_or_none(kept: Sequence[RecordingMetadata]) -> None:
     Raises:
         RecordingError: There are some.
     """
-    levels = {normals_level(one.name): one.name for one in reversed(kept) if one.label == "normal"}
+    levels = {normals_level(one.name): one.name for one in reversed(kept) if one.label == "normal" and one.span is None}
     bare: list[str] = []
     beside = ""
     for one in kept:
@@ -315,6 +338,22 @@ def data_hash(recordings: Sequence[Recording]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def dated(folder: Path, known: Sequence[RecordingMetadata], columns: Sequence[str] = ()) -> list[RecordingMetadata]:
+    """Return recordings labelled by the label spans that hold them; those that can't be read stay as they are."""
+
+    def look(one: RecordingMetadata) -> RecordingMetadata:
+        if not one.spans:
+            return one
+        try:
+            info = recording_info(folder / one.name, columns)
+        except RecordingError:
+            return one
+        return one.dated(info.samples / info.rate_hz)
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(look, known))
+
+
 def describe(
     folder: Path, known: Sequence[RecordingMetadata], machine: str | None = None, columns: Sequence[str] = ()
 ) -> list[Recording | Problem]:
@@ -359,6 +398,7 @@ def _described(
         label=known.label,
         onset_s=known.onset_s,
         condition=known.condition,
+        fault=None if known.span is None else known.span.fault,
     )
 
 

@@ -172,7 +172,7 @@ def _reference(
     from trainer.reference import reference_statistics
 
     machines = [machine for machine in found.machines if machine is not None]
-    return reference_statistics(history_folder(settings), machines, now, config.reference_s)
+    return reference_statistics(history_folder(settings), machines, now, config.reference_s, found.faults)
 
 
 def _calibration(config: TrainConfig, found: RecordingSet, features: FeatureConfig) -> Calibration:

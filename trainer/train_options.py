@@ -104,6 +104,7 @@ class TrainConfig(RecordingOptions):
         ),
     ] = POOLINGS
     labels: Labels = None
+    zone: Zone = "UTC"
     decision_percentile: Annotated[
         float, option("of held-out normals: decision threshold", "Thresholds", name="percentile", gt=0, lt=100)
     ] = 95.0
@@ -165,7 +166,7 @@ class TrainConfig(RecordingOptions):
     @property
     def naming(self) -> Naming:
         """How the recordings are to be understood."""
-        return Naming(machine=self.machine, pattern=self.pattern, labels=self.labels)
+        return Naming(machine=self.machine, pattern=self.pattern, labels=self.labels, zone=self.zone)
 
     @property
     def model_name(self) -> str:

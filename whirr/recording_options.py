@@ -28,7 +28,10 @@ LISTED: Final[dict[str, Any]] = {
 }
 Machine = Annotated[str | None, option("the machine that all recordings are of", "Data")]
 PathPattern = Annotated[str | None, option("where paths name machine and time: '*/{machine}/{time}*'", "Data")]
-Labels = Annotated[Path | None, option("CSV of labels (path,label[,machine][,onset_s]) in place of names", "Data")]
+Labels = Annotated[
+    Path | None,
+    option("CSV of labels (path,label[,machine][,onset_s], or machine,label,from,until) in place of names", "Data"),
+]
 Zone = Annotated[str, option("time zone of times without one, such as Europe/Berlin", "Data")]
 OnError = Annotated[Literal["skip", "fail"], option("what to do with files that can't be used", "Data")]
 Columns = Annotated[

@@ -10,7 +10,7 @@ from recordings import KINDS
 from recordings.naming import Naming
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 from whirr.options import option
-from whirr.recording_options import Columns, Labels, Machine, OnError, PathPattern
+from whirr.recording_options import Columns, Labels, Machine, OnError, PathPattern, Zone
 
 _RULE, _OUTPUT = "Alert rule", "Output"
 
@@ -24,6 +24,7 @@ class EvaluateConfig:
     ]
     model: Annotated[Path, option("the model file")]
     labels: Labels = None
+    zone: Zone = "UTC"
     machine: Machine = None
     pattern: PathPattern = None
     columns: Columns = ()
@@ -52,4 +53,4 @@ class EvaluateConfig:
     @property
     def naming(self) -> Naming:
         """How the recordings are to be understood."""
-        return Naming(machine=self.machine, pattern=self.pattern, labels=self.labels)
+        return Naming(machine=self.machine, pattern=self.pattern, labels=self.labels, zone=self.zone)

@@ -10,7 +10,7 @@ from recordings import SUFFIXES
 from recordings.find import Problem, listed, sort_key
 from recordings.naming import MetadataResolver, Naming
 from schemas.errors import RecordingError
-from trainer.recording_set import OnError, Recording, RecordingSet, describe
+from trainer.recording_set import OnError, Recording, RecordingSet, dated, describe
 
 _NO_LABEL: Final = "no label: neither its name nor a folder's says normal, anomaly or the like; say so in --labels"
 
@@ -38,7 +38,7 @@ def find_labelled(
     names, problems = listed(folder, "labelled recordings")
     namer = MetadataResolver(folder, naming)
     labels = namer.labels or {}
-    known = [namer.known(name) for name in names]
+    known = dated(folder, [namer.known(name) for name in names], columns)
     in_train = sum(one.split == "train" for one in known)
     wanted = [one for one in known if one.split != "train" or one.name in labels]
     for one in wanted:

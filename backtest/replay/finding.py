@@ -142,6 +142,7 @@ class Finder:
 
     def _note(self, seen: _Seen) -> None:
         """Write a recording into the store; what is there of it stays if nothing has changed."""
+        seen = seen._replace(known=self._dated(seen))
         known, problem = seen.known, self._problem(seen)
         machine = (known and known.machine) or self._config.machine or self._namer.home()
         source = known.source if known else self._config.source
@@ -169,6 +170,12 @@ class Finder:
             row |= {"subtype": kind, "rate_hz": rate_hz, "channels": channels, "samples": samples}
             row |= {"frame_s": frame_s, "window_s": window_s, "frames": frames if problem is None else 1}
         self._upsert(row)
+
+    def _dated(self, seen: _Seen) -> RecordingMetadata | None:
+        """Return what is known of a recording, labelled by the label spans that hold it."""
+        if seen.known is None or isinstance(seen.info, str):
+            return seen.known
+        return seen.known.dated(seen.info.samples / seen.info.rate_hz, self._start_us(seen))
 
     def _upsert(self, row: dict[str, Any]) -> None:
         db = self._store.db

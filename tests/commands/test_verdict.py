@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from commands import run
+from recordings.listing import read_spans
 from schemas import Alert, FrameRecord, Verdict, format_rfc3339
 from schemas.errors import ServiceUnavailable, SettingsError, WhirrError
 from tests.helpers import KafkaUnderTest
@@ -188,6 +190,24 @@ async def test_the_commands(kafka: KafkaUnderTest, whirr: Whirr) -> None:
     assert (code, out) == (0, f"incident {INCIDENT[:12]} of pump-7/mic is withdrawn (by ana)\n")
     _, out, _ = await whirr("verdicts", "--json", "--machine", "pump-*")
     assert [json.loads(line)["verdict"] for line in out.splitlines()] == ["withdrawn"]
+
+
+async def test_verdicts_become_a_file_of_labels(kafka: KafkaUnderTest, whirr: Whirr, tmp_path: Path) -> None:
+    """The incident's end is known by an alert that came after the verdict."""
+    await publish(kafka, OPENED)
+    await whirr("verdict", INCIDENT, "confirmed", "--by", "ana", "--fault", "bearing")
+    await publish(kafka, CLOSED)
+    file = tmp_path / "labels.csv"
+    code, out, err = await whirr("verdicts", "--labels", str(file))
+    assert (code, out, err) == (0, f"{file}: 1 times of faults, 0 of normals\n", "")
+    (span,) = read_spans(file)
+    assert (span.machine, span.label, span.fault) == ("pump-7", "anomaly", "bearing")
+    assert (span.from_us, span.until_us) == (NOW_US, NOW_US + 5 * MINUTE_US + 1)
+    _, out, _ = await whirr("verdicts", "--labels", str(file), "--machine", "fan-*", "--json")
+    assert json.loads(out) == {"file": str(file), "anomalies": 0, "normals": 0}
+    assert read_spans(file) == []
+    code, _, err = await whirr("verdicts", "--labels", str(file), "--all")
+    assert (code, "expected no --all" in err) == (2, True)
 
 
 async def test_without_verdicts_there_is_nothing_to_list(kafka: KafkaUnderTest, whirr: Whirr) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from stream_app.pipeline.statistics import STATISTICS
 from tests.trainer.conftest import vibration, write
 from trainer.reference import reference_statistics
 from trainer.train import TrainConfig, train_model
+from whirr.label_spans import LabelSpan
 
 NOW = datetime.now(UTC)
 NOW_US = int(NOW.timestamp() * 1e6)
@@ -58,6 +60,16 @@ def test_machines_can_be_chosen_and_none_that_was_normal_is_an_error(history: Pa
         reference_statistics(history, ["quiet"], NOW, DAY_S)
     with pytest.raises(FeatureStoreError, match="has 0 rows since"):
         reference_statistics(history, [], NOW - timedelta(days=30), DAY_S)
+
+
+def test_what_was_heard_of_a_fault_is_no_reference(history: Path):
+    """Its rows say normal: before the alarm, and after it, until the repair."""
+    span = LabelSpan(machine="pump-1", label="anomaly", from_us=NOW_US - 60_500_000, until_us=NOW_US - 20_500_000)
+    found = reference_statistics(history, [], NOW, DAY_S, [span])
+    assert found["pump-1"].rows == 101 - 40
+    assert found["pump-2"].rows == 1, "another machine's"
+    with pytest.raises(FeatureStoreError, match="none with the alert state 'normal'"):
+        reference_statistics(history, ["pump-1"], NOW, DAY_S, [replace(span, from_us=0, until_us=None)])
 
 
 @pytest.mark.slow

@@ -1,0 +1,217 @@
+"""Label spans: what verdicts say of the frames of a time, and what that does to training, evaluation and replay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backtest.evaluation.evaluate import evaluate
+from backtest.evaluation.evaluate_options import EvaluateConfig
+from backtest.evaluation.labelled import find_labelled
+from backtest.replay.finding import Finder
+from backtest.replay.replay_options import ReplayConfig
+from backtest.replay.routing import load, routes_of
+from backtest.score_store import opened
+from recordings.listing import read_spans
+from recordings.naming import Naming, RecordingMetadata
+from schemas import Verdict, VerdictWord
+from schemas.errors import RecordingError
+from tests.models import encoded, noise
+from tests.registered_models import sound_model
+from trainer.recording_set import data_hash, find_recordings
+from trainer.train import TrainConfig, train_model
+from whirr.label_spans import LabelSpan, spans_of, write_spans
+from whirr.settings import Settings
+
+HEADER = "machine,source,label,from,until,fault\n"
+
+
+def at(minute: int) -> str:
+    return f"2026-01-31T12:{minute:02}:00.000000Z"
+
+
+def verdict(word: VerdictWord, number: int = 1, **more: str | None) -> Verdict:
+    """Of an incident from 12:10 to 12:20; said at 12:40."""
+    told = {"began_at": at(10), "ended_at": at(20), "time": at(40), "machine_id": "pump-7", "source": "mic"}
+    return Verdict(
+        verdict_id=f"{number:032x}",
+        incident_id=f"{number:032x}",
+        verdict=word,
+        by="ana",
+        **{"kind": "machine", **told, **more},  # type: ignore[arg-type]
+    )
+
+
+def rows(tmp_path: Path, *verdicts: Verdict, ended: dict[str, str | None] | None = None) -> list[str]:
+    """Return the lines of the file that verdicts become, which is read as it was written."""
+    spans = spans_of(verdicts, ended or {})
+    write_spans(tmp_path / "verdicts.csv", spans)
+    assert read_spans(tmp_path / "verdicts.csv") == spans
+    lines = (tmp_path / "verdicts.csv").read_text().splitlines()
+    assert lines[0] + "\n" == HEADER
+    return [line.replace("2026-01-31T12:", "").replace("00.000000Z", "") for line in lines[1:]]
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (verdict("confirmed", fault="bearing, outer"), 'pump-7,,anomaly,10:,20:00.000001Z,"bearing, outer"'),
+        (verdict("confirmed", ended_at=None), "pump-7,,anomaly,10:,,"),  # it lasts
+        (verdict("confirmed", kind="sensor"), "pump-7,mic,anomaly,10:,20:00.000001Z,"),
+        (verdict("repaired", since=at(30), fault="belt"), "pump-7,,anomaly,10:,30:,belt"),
+        (verdict("false_alarm"), "pump-7,mic,normal,10:,20:00.000001Z,"),
+        (verdict("false_alarm", ended_at=None), "pump-7,mic,normal,10:,40:,"),  # nobody knows of tomorrow
+        (verdict("new_normal", since=at(15)), "pump-7,mic,normal,15:,40:,"),
+    ],
+)
+def test_what_a_verdict_says_of_frames(tmp_path: Path, said: Verdict, line: str) -> None:
+    assert rows(tmp_path, said) == [line]
+
+
+def test_what_says_nothing_of_frames(tmp_path: Path) -> None:
+    assert rows(tmp_path, verdict("seen"), verdict("withdrawn"), verdict("repaired", since=at(5))) == []
+
+
+def test_an_incident_that_ended_after_the_verdict_is_known_by_its_alerts(tmp_path: Path) -> None:
+    said = verdict("confirmed", ended_at=None)
+    assert rows(tmp_path, said, ended={said.incident_id: at(50)}) == ["pump-7,,anomaly,10:,50:00.000001Z,"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (",,anomaly,2026-01-31T12:00:00Z,,", "machine is ''"),
+        ("pump 7,,anomaly,2026-01-31T12:00:00Z,,", "machine is 'pump 7'"),
+        ("p,,perhaps,2026-01-31T12:00:00Z,,", "label is 'perhaps'"),
+        ("p,,anomaly,noon,,", "from is 'noon'"),
+        (
+            "p,,anomaly,2026-01-31T12:00:00Z,2026-01-31T11:00:00Z,",
+            "until is '2026-01-31T11:00:00Z'; expected a time after",
+        ),
+        ("p,,normal,2026-01-31T12:00:00Z,,", "until is '' of a normal time"),
+    ],
+)
+def test_a_wrong_span_is_named_with_its_line(tmp_path: Path, line: str, told: str) -> None:
+    file = tmp_path / "verdicts.csv"
+    file.write_text(HEADER + line + "\n")
+    with pytest.raises(RecordingError, match=rf"verdicts\.csv', line 2: {told}"):
+        read_spans(file)
+
+
+# A machine's frames, one a minute, as `whirr record` leaves them; at 12:10 something happens
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for minute in range(30):
+        path = tmp_path / "data" / "pump-7" / f"20260131T12{minute:02}00Z.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(noise(1.0, 0.02, seed=minute)))
+    return tmp_path / "data"
+
+
+def labels(tmp_path: Path, *verdicts: Verdict) -> Path:
+    write_spans(tmp_path / "verdicts.csv", spans_of(verdicts, {}))
+    return tmp_path / "verdicts.csv"
+
+
+def minutes(names: list[str]) -> list[int]:
+    return [int(name.split("T12")[1][:2]) for name in names]
+
+
+def test_a_confirmed_faults_frames_never_train(folder: Path, tmp_path: Path) -> None:
+    file = labels(
+        tmp_path, verdict("confirmed", fault="bearing"), verdict("false_alarm", 2, began_at=at(19), ended_at=at(25))
+    )
+    found = find_recordings(folder, Naming(labels=file))
+    assert minutes([one.name for one in found.recordings]) == [*range(10), *range(21, 30)], (
+        "what is disputed is a fault"
+    )
+    assert found.left_out == (("of a confirmed fault", 11),)
+    assert minutes([one.name for one in find_recordings(folder, Naming()).recordings]) == list(range(30))
+
+
+def test_a_frame_that_a_fault_begins_in_does_not_train(folder: Path, tmp_path: Path) -> None:
+    began = at(10).replace("00.0", "00.5")
+    found = find_recordings(folder, Naming(labels=labels(tmp_path, verdict("confirmed", began_at=began))))
+    assert 10 not in minutes([one.name for one in found.recordings])
+
+
+def test_a_recording_of_no_time_or_no_machine_never_trains_beside_a_fault(folder: Path, tmp_path: Path) -> None:
+    for name in (
+        "pump-7/normal_later.wav",
+        "20260131T121500Z.wav",
+        "20260131T123000Z.wav",
+        "fan-1/20260131T121500Z.wav",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(encoded(noise(1.0, 0.02, seed=99)))
+    found = find_recordings(folder, Naming(labels=labels(tmp_path, verdict("confirmed"))))
+    trains = {one.name for one in found.recordings}
+    assert {"20260131T123000Z.wav", "fan-1/20260131T121500Z.wav"} <= trains
+    assert "20260131T121500Z.wav" not in trains, "nothing says whose it is"
+    reasons = {problem.name: problem.reason for problem in found.problems}
+    assert "it may be of a fault" in reasons["pump-7/normal_later.wav"]
+
+
+def test_a_false_alarm_trains_whatever_its_name_says(folder: Path, tmp_path: Path) -> None:
+    name = "pump-7/anomaly_20260131T121000Z.wav"
+    (folder / "pump-7" / "20260131T121000Z.wav").rename(folder / name)
+    assert name not in {one.name for one in find_recordings(folder).recordings}
+    found = find_recordings(folder, Naming(labels=labels(tmp_path, verdict("false_alarm", source=None))))
+    assert name in {one.name for one in found.recordings}
+
+
+def test_the_model_is_that_of_the_folder_without_the_fault(folder: Path, tmp_path: Path) -> None:
+    """All the way through a training: what it learnt from is as if the fault had never been recorded."""
+    file = labels(tmp_path, verdict("confirmed"))
+    options = {"detector": "pooled", "mlflow": False, "frame_s": 1.0}
+    with_labels = train_model(TrainConfig(normal=folder, out=tmp_path / "a.onnx", labels=file, **options))  # type: ignore[arg-type]
+    whole = data_hash(find_recordings(folder).recordings)
+    for minute in range(10, 21):
+        (folder / "pump-7" / f"20260131T12{minute}00Z.wav").unlink()
+    assert with_labels.metadata.data_hash == data_hash(find_recordings(folder).recordings) != whole
+
+
+def test_an_evaluation_is_scored_by_verdicts(folder: Path, tmp_path: Path) -> None:
+    for minute in range(10, 21):
+        (folder / "pump-7" / f"20260131T12{minute}00Z.wav").write_bytes(encoded(noise(1.0, 0.5, seed=minute)))
+    good = verdict("new_normal", 2, began_at=at(0), since=at(0), time=at(10), source=None)
+    file = labels(tmp_path, verdict("confirmed", fault="bearing"), good)
+    found = find_labelled(folder, Naming(labels=file))
+    assert minutes([one.name for one in found.recordings if one.anomalous]) == list(range(10, 21))
+    assert minutes([one.name for one in found.recordings if not one.anomalous]) == list(range(10))
+    assert {one.fault for one in found.recordings} == {None, "bearing"}
+    assert {problem.reason.partition(":")[0] for problem in found.problems} == {"no label"}, "of what nobody has said"
+    model = sound_model(tmp_path / "m.onnx", "tiny")
+    result = evaluate(EvaluateConfig(folder=folder, model=model, labels=file, resamples=0))
+    assert (result.overall.normals, result.overall.anomalies) == (10, 11)
+    assert result.overall.values["auc"] == 1.0
+
+
+def test_a_replay_is_scored_by_verdicts(folder: Path, tmp_path: Path) -> None:
+    model = sound_model(tmp_path / "m.onnx", "tiny")
+    champions = load(routes_of(Settings(), str(model), use_routes=False), Settings())
+    file = labels(
+        tmp_path, verdict("confirmed"), verdict("false_alarm", 2, began_at=at(25), ended_at=at(27), source=None)
+    )
+    config = ReplayConfig(folder=folder, out=tmp_path / "out", labels=file)
+    with opened(tmp_path / "out", {}) as store:
+        Finder(config, store, champions.router, lambda _: None).find()
+        found = store.db.execute("SELECT name, label FROM files ORDER BY start_us").fetchall()
+    known = ["anomaly" if 10 <= i <= 20 else "normal" if 25 <= i < 27 else None for i in range(30)]
+    assert [label for _, label in found] == known
+
+
+def test_a_fault_that_begins_within_a_recording_is_its_onset() -> None:
+    span = LabelSpan(machine="p", label="anomaly", from_us=5_000_000, until_us=None, fault="belt")
+    known = RecordingMetadata(
+        name="a.wav", machine="p", source=None, label="normal", unclear="?", onset_s=None, split=None, start=0,
+        unplaced=None, spans=(span,),
+    )  # fmt: skip
+    dated = known.dated(10.0)
+    assert (dated.label, dated.onset_s, dated.unclear, dated.span) == ("anomaly", 5.0, None, span)
+    assert known.dated(5.0) == known, "it ended before"
+    assert replace(known, start=6_000_000).dated(1.0).onset_s is None
