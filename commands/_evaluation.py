@@ -51,6 +51,8 @@ def print_evaluation(result: Evaluation) -> None:
     for line in _head(result):
         print_line(line)
     stdout.print(_recordings_table(result))
+    if result.by_fault:
+        stdout.print(_faults_table(result))
     stdout.print(_alerts_table(result))
     for note in result.notes:
         print_line(f"note       {note}", style="dim")
@@ -93,6 +95,15 @@ def _recordings_table(result: Evaluation) -> Table:
         for label, means in (("mean", result.arithmetic), ("harmonic mean", result.harmonic)):
             table.add_row(label, *(_value(means[name]) for name in NAMES), "")
         table.add_row(Text("all in one", "bold"), *_metric_cells(result.overall))
+    return table
+
+
+def _faults_table(result: Evaluation) -> Table:
+    table = _table(
+        "The same by fault, each against the normals of its machines", NAMES, "flagged\nnormals", first="fault"
+    )
+    for fault, metrics in result.by_fault.items():
+        table.add_row(cell(fault), *_metric_cells(metrics))
     return table
 
 
@@ -147,10 +158,10 @@ def _alerts_table(result: Evaluation) -> Table:
     return table
 
 
-def _table(title: str, *columns: str | tuple[str, ...]) -> Table:
-    """Return an empty table that fits 80 columns, the first one for the machine."""
+def _table(title: str, *columns: str | tuple[str, ...], first: str = "machine") -> Table:
+    """Return an empty table that fits 80 columns; its first column is for names."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0)
-    table.add_column("machine", overflow="fold")
+    table.add_column(first, overflow="fold")
     for column in columns:
         for name in (column,) if isinstance(column, str) else column:
             table.add_column(name, justify="right", no_wrap=True)

@@ -1,7 +1,7 @@
 """Lists of recordings: CSV files that say whose recordings are, when they began, and how they are labelled.
 
-The first line names the columns: ``path`` and whatever else is known of ``label``, ``onset_s``, ``time``, ``machine``,
-``source``, ``rpm`` and ``load``; other columns are ignored, so that one file can hold everything.
+The first line names the columns: ``path`` and whatever else is known of ``label``, ``onset_s``, ``fault``, ``time``,
+``machine``, ``source``, ``rpm`` and ``load``; other columns are ignored, so that one file can hold everything.
 
 A list of labels may name times of machines in place of recordings: see :mod:`whirr.label_spans`.
 """
@@ -22,11 +22,12 @@ from recordings.name_words import LABEL_OF_WORD, Label
 from schemas.condition import UNKNOWN, Condition, parse_condition
 from schemas.errors import RecordingError
 from schemas.frame import MACHINE_ID, MAX_SOURCE_CHARS
+from schemas.verdict import MAX_NAME_CHARS
 from whirr.label_spans import COLUMNS, LabelSpan
 
 RECORDED: Final = "recordings.csv"  # what `whirr record` leaves in a folder: times, machines, sensors and labels
 LABELS: Final[Mapping[str, Label]] = {**LABEL_OF_WORD, "0": "normal", "1": "anomaly"}
-_COLUMNS: Final = ("path", "label", "onset_s", "time", "machine", "source", *Condition._fields)
+_COLUMNS: Final = ("path", "label", "onset_s", "fault", "time", "machine", "source", *Condition._fields)
 Needed = Literal["label", "time"]
 
 
@@ -39,6 +40,7 @@ class Row:
         machine, source: Whose it is, and which sensor's.
         label: What it is labelled.
         onset_s: Seconds into the recording at which the fault begins.
+        fault: What it is.
         start_us: When it began, microseconds since the epoch.
         condition: How the machine ran.
         line: Where it stands in the file; the header is line 1.
@@ -49,6 +51,7 @@ class Row:
     source: str | None = None
     label: Label | None = None
     onset_s: float | None = None
+    fault: str | None = None
     start_us: int | None = None
     condition: Condition = UNKNOWN
     line: int = 0
@@ -149,7 +152,7 @@ class _Reader:
             label=label,
             from_us=from_us,
             until_us=until_us,
-            fault=fields["fault"] or None,
+            fault=self._fault(fields["fault"], label),
         )
 
     def _row(self, fields: Mapping[str, str]) -> Row:
@@ -160,6 +163,7 @@ class _Reader:
             source=self._source(fields["source"]),
             label=label,
             onset_s=self._onset_s(fields["onset_s"], label) if label is not None else None,
+            fault=self._fault(fields["fault"], label) if label is not None else None,
             start_us=self._start_us(fields["time"]) if self._needed == "time" else None,
             condition=Condition(*(self._condition(name, fields[name]) for name in Condition._fields)),
             line=self._line,
@@ -197,6 +201,13 @@ class _Reader:
         if label == "normal":
             raise self._wrong(f"onset_s is {text!r} for a normal recording; expected it for an anomaly only")
         return onset_s
+
+    def _fault(self, text: str, label: Label) -> str | None:
+        if text and label == "normal":
+            raise self._wrong(f"fault is {text!r} for what is normal; expected it for an anomaly only")
+        if len(text) > MAX_NAME_CHARS:
+            raise self._wrong(f"fault is {text[:64]!r}…; expected at most {MAX_NAME_CHARS} characters")
+        return text or None
 
     def _start_us(self, text: str, column: str = "time") -> int:
         start_us = time_in(text, self._zone)

@@ -69,6 +69,7 @@ class RecordingMetadata:
         label: What it is labelled, or None.
         unclear: Why its label can't be told, and what would tell it; or None.
         onset_s: Seconds into it at which a fault begins, or None.
+        fault: Of an anomaly: what it is, or None.
         split: Which split of a data set it belongs to, or None.
         start: When it began, microseconds since the epoch, or why that can't be told.
         unplaced: Why it can't be used: its path doesn't match the template; or None.
@@ -87,6 +88,7 @@ class RecordingMetadata:
     start: int | NoTimestamp
     unplaced: str | None
     condition: Condition = UNKNOWN
+    fault: str | None = None
     spans: tuple[LabelSpan, ...] = ()
     span: LabelSpan | None = None
 
@@ -115,10 +117,11 @@ class RecordingMetadata:
         if faults:
             first = min(faults, key=lambda span: span.from_us)
             onset_s = (first.from_us - start) / MICROSECONDS
-            return replace(self, label="anomaly", onset_s=onset_s if onset_s > 0 else None, unclear=None, span=first)
+            onset = onset_s if onset_s > 0 else None
+            return replace(self, label="anomaly", onset_s=onset, fault=first.fault, unclear=None, span=first)
         normal = next((span for span in self.spans if span.label == "normal" and span.holds(start, stop_us)), None)
         if normal is not None:
-            return replace(self, label="normal", onset_s=None, unclear=None, span=normal)
+            return replace(self, label="normal", onset_s=None, fault=None, unclear=None, span=normal)
         return self
 
 
@@ -209,6 +212,7 @@ class MetadataResolver:
             label=None if isinstance(label, AmbiguousLabel) else label,
             unclear=unclear,
             onset_s=labelled.onset_s if labelled else None,
+            fault=labelled.fault if labelled else None,
             split=found.split,
             start=start,
             unplaced=unplaced,

@@ -398,7 +398,7 @@ def _described(
         label=known.label,
         onset_s=known.onset_s,
         condition=known.condition,
-        fault=None if known.span is None else known.span.fault,
+        fault=known.fault,
     )
 
 

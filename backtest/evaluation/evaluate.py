@@ -84,6 +84,7 @@ def evaluate(
         overall=overall,
         machines=machines,
         arithmetic=arithmetic_mean(one.metrics for one in machines.values()),
+        by_fault=_by_fault(played.recordings),
         harmonic=harmonic_mean(one.metrics for one in machines.values()),
         figures=total(one.figures for one in machines.values()),
         sensor_alerts=sum(one.tally.sensor_alerts for one in machines.values()),
@@ -136,6 +137,17 @@ def _route(machine: str, model: Model, config: EvaluateConfig, settings: Setting
 def _measured(recordings: Sequence[ScoredRecording], config: EvaluateConfig) -> RecordingMetrics:
     sample = sample_of(recordings)
     return measure(sample, intervals(sample, config.resamples, config.seed))
+
+
+def _by_fault(recordings: Mapping[str, Sequence[ScoredRecording]]) -> dict[str, RecordingMetrics]:
+    """Return metrics of each fault that has a name, against the normals of the machines that had it."""
+    names = {one.recording.fault for own in recordings.values() for one in own if one.recording.anomalous}
+    found = {}
+    for name in sorted(name for name in names if name is not None):
+        having = [own for own in recordings.values() if any(one.recording.fault == name for one in own)]
+        compared = [one for own in having for one in own if not one.recording.anomalous or one.recording.fault == name]
+        found[name] = measure(sample_of(compared))
+    return found
 
 
 def _optimistic(config: EvaluateConfig, found: RecordingSet, model: Model, used_hash: str) -> list[str]:

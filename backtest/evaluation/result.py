@@ -47,6 +47,7 @@ class Evaluation:
         data_hash: Over names and contents of the recordings that were used.
         pace: How recordings became streams.
         overall: Metrics of all recordings together.
+        by_fault: Metrics of each fault that has a name, against the normals of the machines that had it.
         arithmetic, harmonic: Means over the machines, by metric.
         optimistic: Why figures may be better than on unseen data; empty where nothing is known to be.
         notes: What else to know when reading the figures.
@@ -60,6 +61,7 @@ class Evaluation:
     pace: Pace
     overall: RecordingMetrics
     machines: Mapping[str, MachineResult]
+    by_fault: Mapping[str, RecordingMetrics]
     arithmetic: Mapping[str, float | None]
     harmonic: Mapping[str, float | None]
     figures: AlertFigures
@@ -77,6 +79,7 @@ class Evaluation:
             "alerts": _totals(self.figures, self.sensor_alerts),
             "arithmetic_mean": dict(self.arithmetic),
             "harmonic_mean": dict(self.harmonic),
+            "by_fault": {name: _metrics(one) for name, one in self.by_fault.items()},
             "machines": {name: _machine(one) for name, one in self.machines.items()},
             "model": self._model(),
             "data": self._data(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from trainer.mlflow_run import MlflowRun
 from whirr.settings import Settings
 
 FOLDER = "evaluation"
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_ .:-]")  # of figures in MLflow
 
 
 class EvaluationRun(MlflowRun):
@@ -126,6 +128,8 @@ def figures(result: Evaluation) -> Iterator[tuple[str, float]]:
     for machine, one in result.machines.items():
         yield from _metrics(one.metrics, f"/{machine}")
         yield from _alerts(one.figures, f"/{machine}")
+    for fault, metrics in result.by_fault.items():
+        yield from _metrics(metrics, f"/fault {_NOT_IN_NAMES.sub('_', fault)}")
     yield from _alerts(result.figures, "")
     yield f"{FOLDER}/faults", float(result.figures.faults)
     yield f"{FOLDER}/faults_found", float(result.figures.found)

@@ -10,6 +10,7 @@ import pytest
 from backtest.evaluation.evaluate import evaluate
 from backtest.evaluation.evaluate_options import EvaluateConfig
 from backtest.evaluation.labelled import find_labelled
+from backtest.evaluation.tracking import figures
 from backtest.replay.finding import Finder
 from backtest.replay.replay_options import ReplayConfig
 from backtest.replay.routing import load, routes_of
@@ -189,6 +190,8 @@ def test_an_evaluation_is_scored_by_verdicts(folder: Path, tmp_path: Path) -> No
     result = evaluate(EvaluateConfig(folder=folder, model=model, labels=file, resamples=0))
     assert (result.overall.normals, result.overall.anomalies) == (10, 11)
     assert result.overall.values["auc"] == 1.0
+    assert result.by_fault["bearing"].anomalies == 11
+    assert dict(figures(result))["evaluation/auc/fault bearing"] == 1.0
 
 
 def test_a_replay_is_scored_by_verdicts(folder: Path, tmp_path: Path) -> None:

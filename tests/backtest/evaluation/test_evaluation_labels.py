@@ -10,6 +10,7 @@ from backtest.evaluation.challenger_auc import recording_auc
 from backtest.evaluation.evaluate import evaluate
 from backtest.evaluation.evaluate_options import EvaluateConfig
 from backtest.evaluation.labelled import find_labelled
+from backtest.evaluation.tracking import figures
 from recordings.listing import read_list
 from recordings.naming import Naming
 from schemas.errors import RecordingError, SettingsError
@@ -149,3 +150,34 @@ def test_the_judge_scores_labelled_recordings(tmp_path: Path) -> None:
     (tmp_path / "not_normal_7.wav").write_bytes(encoded(noise(2.0)))
     with pytest.raises(RecordingError, match=r"1 recordings .* may be normal or not: not_normal_7\.wav"):
         recording_auc(tmp_path)
+
+
+def test_each_fault_is_judged_against_the_normals_of_its_machines(tmp_path: Path) -> None:
+    """A belt that hums loudly is found, a bearing that sounds like a normal is not."""
+    lines = ["path,label,fault"]
+    levels = {"a/1": (1, ""), "a/2": (1.1, ""), "a/3": (30, "belt"), "a/4": (1, "bearing, dry"), "b/1": (50, "")}
+    for seed, (stem, (level, fault)) in zip((1, 2, 3, 1, 4), levels.items(), strict=True):
+        path = tmp_path / "set" / f"{stem}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(noise(2.0, 0.02 * level, seed=seed)))
+        lines.append(f'{stem}.wav,{"anomaly" if fault else "normal"},"{fault}"')
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    file = sound_model(tmp_path / "m.onnx", "tiny")
+    labels = tmp_path / "labels.csv"
+    result = evaluate(EvaluateConfig(folder=tmp_path / "set", model=file, labels=labels, resamples=0))
+    assert list(result.by_fault) == ["bearing, dry", "belt"]
+    assert {name: (one.normals, one.anomalies) for name, one in result.by_fault.items()} == {
+        "bearing, dry": (2, 1),
+        "belt": (2, 1),
+    }
+    assert result.by_fault["belt"].values["auc"] == 1.0
+    dry = result.by_fault["bearing, dry"].values["auc"]
+    assert dry in (0.25, 0.75), "as the one normal, and above or below the other"
+    assert result.as_dict()["by_fault"]["belt"]["auc"] == 1.0
+    assert dict(figures(result))["evaluation/auc/fault bearing_ dry"] == dry
+
+
+def test_a_fault_of_a_normal_recording_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,label,fault\na.wav,normal,belt\n")
+    with pytest.raises(RecordingError, match="line 2: fault is 'belt' for what is normal"):
+        read_list(tmp_path / "labels.csv", tmp_path, "label")
