@@ -23,12 +23,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.quality.rows import HALVES, ROWS, is_here, split
+from benchmarks.quality.protocol import condition_of, link_normals
+from benchmarks.quality.rows import HALVES, ROWS, Split, is_here, split
 from recordings import read_recording
 from recordings.cut import frame_bounds
 from recordings.encode import encoded_frames
 from recordings.find import sort_key
-from schemas import Alert, FrameRecord, Score, frame_headers
+from schemas import Alert, Condition, FrameRecord, Score, frame_headers
+from schemas.condition import UNKNOWN
 from schemas.times import MICROSECONDS
 from stream_app.pipeline import Model, backtest
 from whirr.settings import Route
@@ -41,10 +43,11 @@ CLEAR_AUC = 0.9
 
 
 class Played(NamedTuple):
-    """A recording, and what its frames count as."""
+    """A recording, what its frames count as, and how the machine ran, where frames state that."""
 
     path: Path
     kind: int
+    condition: Condition = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,33 +84,28 @@ class Seen:
         return bool(self.found) and self.covered >= COVERED and self.false_early <= 1 and not self.false_alarms
 
 
-def recordings_of(row: str, root: Path, made: Path) -> tuple[Sequence[Path], list[Played]]:
-    """Return what a row trains on, and what is played after it, in order."""
+def recordings_of(row: str, root: Path, made: Path) -> tuple[Split, list[Played]]:
+    """Return a row's recordings, and those that are played after it has trained, in order."""
     parts = split(row, root, made)
-    if not row.startswith(LIVES):
-        return parts.train, [Played(path, NORMAL) for path in parts.normal] + [
-            Played(path, FAULTY) for path in parts.anomalous
-        ]
-    run = sorted((root / row).iterdir(), key=lambda path: sort_key(path.name))
     normal, faulty = set(parts.normal), set(parts.anomalous)
-    kinds = (NORMAL if path in normal else FAULTY if path in faulty else NEITHER for path in run)
-    return parts.train, [Played(*one) for one in zip(run, kinds, strict=True)][len(parts.train) :]
+    if row.startswith(LIVES):
+        played = sorted((root / row).iterdir(), key=lambda path: sort_key(path.name))[len(parts.train) :]
+    else:
+        played = [*parts.normal, *parts.anomalous]
+    kinds = (NORMAL if path in normal else FAULTY if path in faulty else NEITHER for path in played)
+    return parts, [Played(*one, condition_of(one[0], parts.told)) for one in zip(played, kinds, strict=True)]
 
 
 def live(row: str, root: Path, made: Path, detector: str) -> Seen:
     """Train on a row's normals, and play the rest."""
     from trainer.train import TrainConfig, train_model
 
-    train, played = recordings_of(row, root, made)
+    parts, played = recordings_of(row, root, made)
     machine = row.partition("/")[2].replace(":", "-")
     with tempfile.TemporaryDirectory(prefix="whirr-operator-") as scratch:
-        normal = Path(scratch, "normal")
-        normal.mkdir()
-        for number, path in enumerate(train):  # another condition's names say that it is an anomaly
-            (normal / f"normal_{number:05d}{path.suffix}").symlink_to(path.resolve())
-        order = TrainConfig(
-            normal=normal, out=Path(scratch, "model.onnx"), machine=machine, detector=detector, mlflow=False
-        )
+        normal, out = Path(scratch, "normal"), Path(scratch, "model.onnx")
+        naming = link_normals(parts, normal)
+        order = TrainConfig(normal=normal, out=out, machine=machine, detector=detector, mlflow=False, **naming)
         model = Model.load(train_model(order).out)
     route = Route(model="models:/operator@champion")
     kinds: list[int] = []
@@ -168,13 +166,13 @@ def _frames(
     played: Sequence[Played], machine: str, frame_s: float, every_s: float | None, kinds: list[int]
 ) -> Iterator[FrameRecord]:
     """Yield what a gateway would have sent, and note what each frame counts as."""
-    for path, kind in played:
+    for path, kind, condition in played:
         audio = read_recording(path)
         bounds = frame_bounds(audio.samples.shape[1], audio.rate_hz, frame_s, frame_s / 2)
         for value in encoded_frames(path, bounds):
             recorded_us = round(len(kinds) * (every_s or frame_s) * MICROSECONDS)
             kinds.append(kind)
-            headers = tuple(frame_headers(machine, None, recorded_us, value))
+            headers = tuple(frame_headers(machine, None, recorded_us, value, condition=condition))
             yield FrameRecord(machine.encode(), value, headers, timestamp_ms=recorded_us // 1000)
 
 

@@ -124,8 +124,7 @@ def alert_line(alert: dict[str, Any]) -> Text:
     )
     if alert["ratio"] is not None:
         line.append(f"  {alert['ratio']:.2f} times the threshold")
-    if isinstance(change := alert.get("change"), dict) and isinstance(since := change.get("since"), str):
-        line.append(f"  since {printable(since.replace('T', ' ')[:19])}")
+    line.append(_changed(alert))
     if alert["bands"]:
         line.append("  " + ", ".join(_band(band) for band in alert["bands"][:_SHOWN_BANDS]))
     if alert.get("streams") is not None:
@@ -141,6 +140,16 @@ def alert_line(alert: dict[str, Any]) -> Text:
     if alert["frame"]:
         line.append(f"  frame {printable(alert['frame']['frame_id'][:12])}", "dim")
     return line
+
+
+def _changed(alert: dict[str, Any]) -> Text:
+    """Return since when a machine has changed, and that it stays so although its alarm is over."""
+    found = Text()
+    if alert["state"] == "closed" and alert.get("level") == "early":
+        found.append("  it stays changed", "cyan")
+    if isinstance(change := alert.get("change"), dict) and isinstance(since := change.get("since"), str):
+        found.append(f"  since {printable(since.replace('T', ' ')[:19])}")
+    return found
 
 
 def _band(band: dict[str, float]) -> str:

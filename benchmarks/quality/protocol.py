@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,11 +111,7 @@ def measure(split: Split, detector: str, design: Design, seed: int, known: Measu
 
     with tempfile.TemporaryDirectory(prefix="whirr-quality-") as scratch:
         normal, out = Path(scratch, "normal"), Path(scratch, "model.onnx")
-        normal.mkdir()
-        for number, path in enumerate(split.train):  # another condition's names say that it is an anomaly
-            name = f"{number:05d}{path.suffix}" if split.told is None else f"{number:05d}_{path.name}"
-            (normal / f"normal_{name}").symlink_to(path.resolve())
-        naming = {} if split.told is None else {"pattern": split.told}
+        naming = link_normals(split, normal)
         began_s = time.perf_counter()
         config = TrainConfig(normal=normal, out=out, detector=detector, seed=seed, mlflow=False, **naming, **design)
         result = train_model(config)
@@ -124,7 +120,7 @@ def measure(split: Split, detector: str, design: Design, seed: int, known: Measu
         size_kb = out.stat().st_size / 1024
     if known is not None and known.version == result.metadata.version:
         return known
-    scores = [recording_score(model, path, _condition(path, split.told)) for path in tested]
+    scores = [recording_score(model, path, condition_of(path, split.told)) for path in tested]
     return Measured(
         normal=tuple(scores[: len(split.normal)]),
         anomalous=tuple(scores[len(split.normal) :]),
@@ -136,7 +132,16 @@ def measure(split: Split, detector: str, design: Design, seed: int, known: Measu
     )
 
 
-def _condition(path: Path, told: str | None) -> Condition:
+def link_normals(split: Split, folder: Path) -> dict[str, Any]:
+    """Make a folder of links to what a row trains on; return how its names are read, as options of a training."""
+    folder.mkdir()
+    for number, path in enumerate(split.train):  # another condition's names say that it is an anomaly
+        name = f"{number:05d}{path.suffix}" if split.told is None else f"{number:05d}_{path.name}"
+        (folder / f"normal_{name}").symlink_to(path.resolve())
+    return {} if split.told is None else {"pattern": split.told}
+
+
+def condition_of(path: Path, told: str | None) -> Condition:
     """Return how the machine ran, as a recording's name says it."""
     named = None if told is None else Pattern(told).read(path.stem, UTC)
     return UNKNOWN if named is None else named.condition

@@ -68,7 +68,8 @@ def test_nothing_is_nothing() -> None:
 @needs_shared_data
 @pytest.mark.parametrize("row", ["femto/Bearing3_1", "motor/motor"])
 def test_all_that_does_not_train_is_played_in_order(row: str) -> None:
-    train, played = recordings_of(row, SHARED_DATA, SHARED_DATA)
+    parts, played = recordings_of(row, SHARED_DATA, SHARED_DATA)
+    train = parts.train
     assert not set(train) & {one.path for one in played}
     kinds = [one.kind for one in played]
     assert kinds == sorted(kinds)

@@ -224,6 +224,16 @@ def test_a_line_says_what_one_wants_to_know() -> None:
         assert part in line
 
 
+def test_a_line_says_since_when_a_machine_has_changed_and_that_it_stays_so() -> None:
+    alert = orjson.loads(orjson.dumps(alerts(1)[0]))
+    since = {"since": "2025-12-31T23:00:00.000000Z"}
+    early = alert_line({**alert, "state": "changed", "severity": "early", "level": "early", "change": since}).plain
+    assert "machine changed  early" in early
+    assert "since 2025-12-31 23:00:00" in early
+    assert "it stays changed" in alert_line({**alert, "state": "closed", "level": "early", "change": since}).plain
+    assert "it stays changed" not in alert_line({**alert, "state": "closed", "level": None}).plain
+
+
 @pytest.mark.slow
 def test_the_reader_needs_no_worker_installed() -> None:
     code = (
