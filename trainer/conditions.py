@@ -140,7 +140,9 @@ def fit_conditioned(
     graph = both(adjusted.graph, plain.graph)
     judge = graph if adjusted.judge is None else both(_judge(adjusted), _judge(plain))
     figures = {**plain.figures, **{f"{name} adjusted": value for name, value in adjusted.figures.items()}}
-    fitted = Fitted(graph, f"{learnt.why}; {adjusted.why}", judge=judge, figures=figures)
+    fitted = replace(
+        adjusted, graph=graph, why=f"{learnt.why}; {adjusted.why}", judge=judge, figures=figures, refit=None
+    )
     return fitted, learnt.adjustment.ranges
 
 

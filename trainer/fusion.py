@@ -11,6 +11,8 @@ from trainer.graph import Float64, Tensor
 
 SOFTNESS: Final = 4.0
 NORMAL_MAD: Final = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
+UPPER: Final = 0.95  # quantile of a distance whose place tells how heavy its upper tail is
+NORMAL_UPPER: Final = 1.645  # its place in a standard normal distribution
 LEAST: Final = 1e-12  # of a distance that is divided by
 
 
@@ -18,7 +20,9 @@ class Fusion:
     """The mean of standardised distances, standardised once more, as a score of at least 0.
 
     The eighth root of a distance is standardised: as a logarithm would, it lets no single one drown the others, but
-    roots are exact, where a logarithm's last bit depends on the place of a window in its batch. The score is
+    roots are exact, where a logarithm's last bit depends on the place of a window in its batch. A distance counts the
+    less the heavier its upper tail is: where normals of another block are far away by it, since the level or the place
+    of a microphone drifts, it says less of a fault than one by which they are not. The score is
     (z + sqrt(z² + 4)) / 2, which is in the same order as z (J. T. Barron, "Squareplus: a softplus-like algebraic
     rectifier", 2021).
 
@@ -31,7 +35,9 @@ class Fusion:
 
     def __init__(self, unseen: Float64) -> None:
         roots = eighth_root(unseen)
-        self.medians, self.deviations = standards(roots)
+        self.medians, deviations = standards(roots)
+        upper = (np.quantile(roots, UPPER, axis=-1) - self.medians) / NORMAL_UPPER
+        self.deviations = np.maximum(deviations, upper)
         middle, spread = standards(self._mean(roots))
         self._middle, self._spread = float(middle), float(spread)
 
