@@ -23,9 +23,10 @@ from tests.models import course, tiny_model
 from tests.services import NotInstalled, SecuredKafka
 from tests.services.acls import ACLS_FILE, grant, rights
 from tests.services.secured import make_certificates
+from tests.stream_app.worker.fakes import ENCODER, alert_of
 from tests.stream_app.worker.worker_process import WorkerProcess, environment
 from whirr.kafka_clients import client_options
-from whirr.settings import Route, Settings, load_settings
+from whirr.settings import Route, Settings, load_settings, verdict_log_topic
 from whirr.topics import admin_client, create_topics, topic_specs
 
 pytestmark = [pytest.mark.real_services, pytest.mark.xdist_group("secured")]
@@ -134,6 +135,28 @@ async def test_a_consumer_reads_alerts_only_and_writes_nothing(plant: Plant) -> 
     for topic in (settings.frames_topic, settings.scores_topic, settings.dead_letter_topic):
         assert isinstance(await read_error(settings, topic), TopicAuthorizationFailedError)
     assert isinstance(await write_error(settings, settings.alerts_topic), TopicAuthorizationFailedError)
+
+
+@pytest.mark.slow
+async def test_an_operator_gives_verdicts_and_nobody_else(plant: Plant, tmp_path: Path) -> None:
+    alert = alert_of("pump-7", None, f"{7:032x}", "machine::opened")
+    message, topic = ENCODER.alert(alert), plant.settings("worker").alerts_topic
+    async with AIOKafkaProducer(acks="all", **client_options(plant.settings("worker"))) as worker:
+        await worker.send_and_wait(topic, message.value, key=message.key, headers=list(message.headers))
+    said = ("verdict", alert.incident_id, "confirmed", "--by", "ana")
+    done = run_whirr(*said, env=plant.env("operator"))
+    assert done.returncode == 0, done.stderr
+    listed = run_whirr("verdicts", "--all", "--json", env=plant.env("operator"))
+    assert json.loads(listed.stdout)["by"] == "ana"
+    # Who may not see verdicts must not take it for none: a fault would be labelled by nobody.
+    labels = tmp_path / "labels.csv"
+    refused(run_whirr("verdicts", "--labels", str(labels), env=plant.env("consumer")), plant, "see topic 'verdicts'")
+    assert not labels.exists()
+    refused(run_whirr(*said, env=plant.env("consumer")), plant, "user 'consumer'", "see topic 'verdicts'")
+    for user in ("gateway", "worker", "consumer"):
+        settings = plant.settings(user)
+        for name in (settings.verdicts_topic, verdict_log_topic(settings.verdicts_topic)):
+            assert isinstance(await write_error(settings, name), TopicAuthorizationFailedError), (user, name)
 
 
 async def test_a_worker_cannot_write_frames_nor_read_alerts(plant: Plant) -> None:

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.errors import ServiceUnavailable, SettingsError, WhirrError
 from whirr.fetching import UnreadableRecord
-from whirr.kafka_clients import consumer_options, quiet_aiokafka, refusal, why_not_connected
+from whirr.kafka_clients import check_visible, consumer_options, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings
 
 REQUEST_TIMEOUT_S = 10.0
@@ -27,6 +27,7 @@ async def read_topic(
     since_us: int | None = None,
     until_us: int | None = None,
     missing_ok: bool = False,
+    hidden_ok: bool = True,
     unreadable: bool = False,
 ) -> AsyncIterator[ConsumerRecord]:
     """Yield the records that a topic holds now, those of one partition in the order of their offsets.
@@ -40,6 +41,7 @@ async def read_topic(
         until_us: Leave out records whose timestamp is this or later. Timestamps need not grow with the offsets, so the
             topic is read to its end all the same.
         missing_ok: Take a topic that isn't there for an empty one.
+        hidden_ok: Take a topic that this user may not see for one that isn't there; Kafka says so of both.
         unreadable: Yield an :class:`~whirr.fetching.UnreadableRecord` for records that can't be read, too, of whatever
             time; without, they are left out. In either case the log has them.
 
@@ -51,6 +53,8 @@ async def read_topic(
     async with _consumer(settings, topic) as consumer:
         places = await _places(consumer, topic)
         if not places:
+            if not hidden_ok:
+                await check_visible(consumer._client, settings, topic)
             if missing_ok:
                 return
             raise SettingsError(f"Kafka at {settings.bootstrap} has no topic {topic!r}, or does not show it")

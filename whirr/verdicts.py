@@ -146,7 +146,7 @@ async def newest(settings: Settings) -> dict[str, Verdict]:
         AccessRefused: Kafka refuses this user.
     """
     found: dict[str, Verdict] = {}
-    async for record in read_topic(settings, settings.verdicts_topic, missing_ok=True):
+    async for record in read_topic(settings, settings.verdicts_topic, missing_ok=True, hidden_ok=False):
         found.pop((record.key or b"").decode(errors="replace"), None)  # also if this version can't read the newer one
         if (verdict := _read(record)) is not None:
             found[verdict.incident_id] = verdict
@@ -160,7 +160,7 @@ async def audit_log(settings: Settings) -> list[Verdict]:
         ServiceUnavailable: Kafka can't be reached.
         AccessRefused: Kafka refuses this user.
     """
-    records = read_topic(settings, verdict_log_topic(settings.verdicts_topic), missing_ok=True)
+    records = read_topic(settings, verdict_log_topic(settings.verdicts_topic), missing_ok=True, hidden_ok=False)
     return [verdict async for record in records if (verdict := _read(record)) is not None]
 
 
@@ -176,7 +176,7 @@ async def incidents(settings: Settings, begins: str = "") -> dict[str, ReportedI
         AccessRefused: Kafka refuses this user.
     """
     alerts: dict[str, list[Mapping[str, Any]]] = {}
-    async for record in read_topic(settings, settings.alerts_topic, missing_ok=True):
+    async for record in read_topic(settings, settings.alerts_topic, missing_ok=True, hidden_ok=False):
         try:
             alert = orjson.loads(record.value or b"")
         except orjson.JSONDecodeError:
