@@ -18,6 +18,7 @@ from trainer.recording_set import RecordingSet
 from trainer.screening import LeftOut
 from trainer.train_options import TrainConfig
 from trainer.train_result import Observer, TrainResult
+from trainer.trimming import Stray
 from whirr.durations import as_duration
 
 
@@ -61,6 +62,10 @@ class PrintingTrainingObserver(WithProgress, Observer):
         """Name what is left out of files that are used, and what sets some apart."""
         warn_of_screening(left_out, remarks)
 
+    def on_trimmed(self, strays: Sequence[Stray], judged: int) -> None:
+        """Name what is not learnt for being unlike its neighbours: someone should hear it."""
+        print_lines(_stray_lines(strays, judged))
+
     def on_windows(self, windows: int, held_out: int) -> None:
         """Say how much there is to train on, and start the progress bar anew."""
         print_lines([f"windows    {windows} to train on, {held_out} held out for thresholds"])
@@ -83,6 +88,20 @@ class PrintingTrainingObserver(WithProgress, Observer):
             print_warning(
                 "more false alarms on left-out normals than allowed: the held-out normals change over time; record more"
             )
+
+
+def _stray_lines(strays: Sequence[Stray], judged: int) -> list[str]:
+    if not strays:
+        return []
+    held_out = sum(stray.for_thresholds for stray in strays)
+    counted = f", {held_out} of them used for thresholds all the same" if held_out else ""
+    named = [f"{one.name} from {one.start_s:.4g} to {one.stop_s:.4g} s ({one.surprise:.1f})" for one in strays[:NAMED]]
+    return [
+        f"not learnt {len(strays)} of {judged} recordings or parts of them, unlike those before and after{counted}:",
+        *(f"           {name}" for name in named),
+        *(["           and more: --json names all, and so does the model"] if len(strays) > NAMED else []),
+        "           (in standard deviations.) Listen to them; if they are normal, --trim 0 learns them too",
+    ]
 
 
 def _result_lines(result: TrainResult) -> list[str]:

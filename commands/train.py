@@ -91,6 +91,7 @@ def _summary(result: TrainResult) -> dict[str, Any]:
         "left_out": dict(result.left_out),
         "notes": list(result.notes),
         "segments_left_out": result.segments_left_out,
+        "not_learnt": result.strays,
         "remarks": [{"name": remark.name, "reason": remark.reason} for remark in result.remarks],
         "warnings": result.warnings,
         "windows": result.windows,

@@ -14,6 +14,8 @@ Positive = Annotated[int, Field(ge=1, le=1 << 24)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 MAX_MACHINES = 100_000
+MAX_NAME = 1_024  # characters of a recording's name
+MAX_NOT_LEARNT = 1_000
 # Answers carry some of these, and logs and pages all.
 Text = Annotated[str, Field(pattern=r"^[ -~]{1,128}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
@@ -165,6 +167,22 @@ class StatisticsReference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotLearnt:
+    """A recording, or a part of one, that the model was not trained on, being unlike those before and after it.
+
+    Attributes:
+        recording: Its name.
+        start_s, stop_s: Which part of it, in seconds.
+        surprise: How unlike its neighbours it is, in standard deviations of what is usual between neighbours.
+    """
+
+    recording: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+    start_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    stop_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    surprise: Finite
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelMetadata:
     """Everything that a worker must know of a model, besides its graph.
 
@@ -178,6 +196,7 @@ class ModelMetadata:
         statistics_reference: By machine id, what its statistics were while it was well; empty unless asked for.
         conditions: By condition that the graph takes, the range in which it knows what that does; empty where it has no
             input for conditions.
+        not_learnt: Recordings that were left out of the training, the least usual first; at most 1,000.
     """
 
     schema_version: Literal[1] = 1
@@ -199,6 +218,7 @@ class ModelMetadata:
     )
     machines: Annotated[tuple[Machine, ...], Field(max_length=MAX_MACHINES)] = ()
     conditions: dict[ConditionName, tuple[Finite, Finite]] = field(default_factory=dict)
+    not_learnt: Annotated[list[NotLearnt], Field(max_length=MAX_NOT_LEARNT)] = field(default_factory=list)
 
     def thresholds_for(self, machine_id: str) -> Thresholds:
         """Return the machine's own thresholds, else the pooled ones."""

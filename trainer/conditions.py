@@ -254,6 +254,14 @@ class _Regression:
         return found
 
 
+def without_conditions(data: Prepared, folder: Path) -> Prepared:
+    """Return normals without what their conditions add, in files in ``folder``; where that isn't known, as they are."""
+    learnt = learn(data)
+    if learnt.adjustment is None or learnt.unseen is None:
+        return data
+    return _adjusted(data, learnt.adjustment, learnt.unseen, folder)
+
+
 def _adjusted(data: Prepared, adjustment: Adjustment, unseen: Float32, folder: Path) -> Prepared:
     """Return data without what conditions add, in files like those that it came in."""
     train, held_out = data.train, data.held_out

@@ -16,6 +16,14 @@ _BLOCK = 65_536
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a segment was cut from: a recording's name, and the second of it that the segment begins at."""
+
+    recording: str
+    start_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingSet:
     """Spectrograms to draw windows from.
 
@@ -25,6 +33,7 @@ class TrainingSet:
         width: Columns of a window.
         machines: Whose each segment is, None where nothing says; empty where it is of no interest.
         conditions: How the machine ran in each; empty likewise.
+        places: Where each segment is from; empty where it is of no interest.
     """
 
     columns: Float32
@@ -32,6 +41,7 @@ class TrainingSet:
     width: int
     machines: tuple[str | None, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    places: tuple[Place, ...] = ()
 
     def __len__(self) -> int:
         """Windows per epoch: as many as the segments hold side by side."""
@@ -52,7 +62,12 @@ class TrainingSet:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutFrame:
-    """One frame's place among the held-out windows: ``signals`` times ``windows`` of them from ``first`` on."""
+    """One frame's place among the held-out windows: ``signals`` times ``windows`` of them from ``first`` on.
+
+    Attributes:
+        start_s: Where it begins in its recording.
+        learnt: Whether a detector that is fitted on held-out normals too may be fitted on it.
+    """
 
     machine: str | None
     recording: str
@@ -60,6 +75,8 @@ class HeldOutFrame:
     signals: int
     windows: int
     condition: Condition = UNKNOWN
+    start_s: float = 0.0
+    learnt: bool = True
 
     def score(self, scores: NDArray[np.float32]) -> float:
         """Return the frame's score of all held-out windows' scores, float32 [window]: the worst signal's mean."""

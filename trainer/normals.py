@@ -93,19 +93,24 @@ class NormalSet:
 
     def pooled(self, pool: Pooling) -> Float32:
         """Return the vectors of :attr:`whole` recordings, float32 ``[recording, entry]``."""
-        of_length = [self.recordings[number].columns for number in self.whole]
-        order = np.argsort(of_length, kind="stable")
-        found: list[Float32] = []
-        for _, group in groupby(order, key=lambda place: of_length[place]):
-            places = list(group)
-            for at in range(0, len(places), _AT_ONCE):
-                numbers = self.whole[places[at : at + _AT_ONCE]]
-                found.append(evaluated(pool, np.stack([self.recordings[number].spectrogram() for number in numbers])))
-        return np.concatenate(found)[np.argsort(order)]
+        return pooled([self.recordings[number] for number in self.whole], pool)
+
+
+def pooled(recordings: Sequence[NormalRecording], pool: Pooling) -> Float32:
+    """Return recordings' vectors, float32 ``[recording, entry]``; few at once are in memory."""
+    of_length = [one.columns for one in recordings]
+    order = np.argsort(of_length, kind="stable")
+    found: list[Float32] = []
+    for _, group in groupby(order, key=lambda place: of_length[place]):
+        places = list(group)
+        for at in range(0, len(places), _AT_ONCE):
+            some = [recordings[place].spectrogram() for place in places[at : at + _AT_ONCE]]
+            found.append(evaluated(pool, np.stack(some)))
+    return np.concatenate(found)[np.argsort(order)]
 
 
 def all_normals(train: TrainingSet, held_out: HeldOutSet) -> NormalSet:
-    """Return the normals of a training set and the held-out ones."""
+    """Return the normals of a training set and the held-out ones that may be learnt."""
     known = _pieces(train)
     recordings = [*known, *_joined(held_out, train.width)]
     blocks = np.array_split(np.arange(len(known)), min(FOLDS - 1, len(known)))
@@ -147,7 +152,8 @@ def _pieces(train: TrainingSet) -> list[NormalRecording]:
 def _joined(held_out: HeldOutSet, width: int) -> list[NormalRecording]:
     """Return held-out frames of one recording and signal side by side, up to ten windows' length."""
     found: list[NormalRecording] = []
-    for (machine, _), group in groupby(held_out.frames, key=lambda frame: (frame.machine, frame.recording)):
+    learnt = (frame for frame in held_out.frames if frame.learnt)
+    for (machine, _), group in groupby(learnt, key=lambda frame: (frame.machine, frame.recording)):
         frames = list(group)
         for signal in range(frames[0].signals):
             parts = [

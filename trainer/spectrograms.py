@@ -22,7 +22,7 @@ from schemas.errors import RecordingError
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.windowing import windows
-from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
+from trainer.dataset import HeldOutFrame, HeldOutSet, Place, TrainingSet
 from trainer.reading import computed, samples_of, signals_of
 from trainer.recording_set import Segment
 
@@ -99,7 +99,7 @@ def prepare(
         training_set = _training_set(work, features.config, file)
     with (folder / "held_out.f32").open("w+b") as file:
         work = read(held_out, lambda segment: _frames(segment, features, frame_s))
-        held_out_set = _held_out_set(work, features.config, _columns(held_out, features.config, frame_s), file)
+        held_out_set = _held_out_set(work, features.config, _columns(held_out, features.config, frame_s), frame_s, file)
     if not problems and held_out_set is None:
         raise RecordingError(f"no held-out recording makes a frame of {frame_s:g} s; expected at least two")
     if problems or training_set is None or held_out_set is None:
@@ -111,9 +111,12 @@ def _training_set(work: Work, config: FeatureConfig, file: BinaryIO) -> Training
     segments: list[tuple[int, int]] = []
     machines: list[str | None] = []
     conditions: list[Condition] = []
+    places: list[Place] = []
     columns = 0
     for segment, spectrograms in work:
+        starts_s = itertools.cycle(_starts_s(segment, config))
         for log_mel in spectrograms:
+            places.append(Place(segment.recording.name, next(starts_s)))
             file.write(np.ascontiguousarray(log_mel.transpose(2, 0, 1)).tobytes())
             segments.append((columns, log_mel.shape[2]))
             machines.append(segment.recording.machine)
@@ -122,7 +125,8 @@ def _training_set(work: Work, config: FeatureConfig, file: BinaryIO) -> Training
     if not segments:
         return None
     mapped = _mapped(file, (columns, config.channels, config.bands))
-    return TrainingSet(mapped, tuple(segments), config.window_columns, tuple(machines), tuple(conditions))
+    found = tuple(segments), config.window_columns, tuple(machines), tuple(conditions), tuple(places)
+    return TrainingSet(mapped, *found)
 
 
 def _columns(held_out: Sequence[Segment], config: FeatureConfig, frame_s: float) -> int:
@@ -135,19 +139,20 @@ def _columns(held_out: Sequence[Segment], config: FeatureConfig, frame_s: float)
     return max(config.window_columns, 1 + (samples - config.n_fft) // config.hop)
 
 
-def _held_out_set(work: Work, config: FeatureConfig, columns: int, file: BinaryIO) -> HeldOutSet | None:
+def _held_out_set(work: Work, config: FeatureConfig, columns: int, frame_s: float, file: BinaryIO) -> HeldOutSet | None:
     """Return the frames' windows; where a frame is one window, a shorter one at a recording's end is left out."""
     frames: list[HeldOutFrame] = []
     count = 0
     for segment, frames_of in work:
-        for whole in frames_of:
+        for number, whole in enumerate(frames_of):
             if whole.shape[-1] < columns:
                 continue
             frame = whole[..., :columns]
             file.write(frame.tobytes())
             about, (signals, each) = segment.recording, frame.shape[:2]
-            frames.append(HeldOutFrame(about.machine, about.name, count, signals, each, about.condition))
-            count += frame.shape[0] * frame.shape[1]
+            start_s = segment.start / about.rate_hz + number * frame_s
+            frames.append(HeldOutFrame(about.machine, about.name, count, signals, each, about.condition, start_s))
+            count += signals * each
     if not frames:
         return None
     mapped = _mapped(file, (count, config.channels, config.bands, columns))
@@ -165,6 +170,13 @@ def _spectrograms(segment: Segment, features: Features) -> list[Float32]:
             windows(log_mel, config)  # raises where not even one fits
             spectrograms.append(log_mel)
     return spectrograms
+
+
+def _starts_s(segment: Segment, config: FeatureConfig) -> list[float]:
+    """Return where in its recording each chunk of a signal of :func:`_spectrograms` begins, in seconds."""
+    rate_hz = segment.recording.rate_hz
+    pieces = _pieces(segment.stop - segment.start, MAX_CHUNK_S * rate_hz, config.window_s * rate_hz)
+    return [(segment.start + start) / rate_hz for start, _ in pieces]
 
 
 def _frames(segment: Segment, features: Features, frame_s: float) -> list[FrameWindows]:

@@ -19,9 +19,10 @@ from recordings.find import checked_folder
 from schemas import Calibration, FeatureConfig, GoldenWindow, ModelMetadata, StatisticsReference, format_rfc3339
 from schemas.condition import UNKNOWN, Condition
 from schemas.errors import MissingExtra, ServiceUnavailable
+from schemas.model_metadata import MAX_NAME, MAX_NOT_LEARNT, NotLearnt
 from stream_app.pipeline.model import Model, golden_window
 from trainer.checkpoints import last_checkpoint
-from trainer.conditions import Ranges, fit_conditioned
+from trainer.conditions import Ranges, fit_conditioned, without_conditions
 from trainer.detector import Fitted, find_detector
 from trainer.early import with_early_tests
 from trainer.exceedance import Runs
@@ -34,6 +35,7 @@ from trainer.spectrograms import Prepared, prepare
 from trainer.thresholds import Calibrated, calibrate
 from trainer.train_options import TrainConfig
 from trainer.train_result import Observer, TrainResult
+from trainer.trimming import Stray, trim
 from trainer.windows import thinned
 from whirr.outputs import check_file, check_folder
 from whirr.settings import Settings, load_settings
@@ -53,6 +55,7 @@ class _Inputs:
     choice: Choice
     calibration: Calibration
     prepared: Prepared
+    strays: tuple[Stray, ...]
     reference: dict[str, StatisticsReference]
 
 
@@ -159,9 +162,11 @@ def _prepare(
     observer.on_problems(screened.found.problems)
     observer.on_screened(screened.left_out, screened.remarks)
     check_enough(len(prepared.train), len(prepared.held_out.frames), screened.found, calibration.frame_s)
-    observer.on_windows(len(prepared.train), len(prepared.held_out.windows))
     prepared = replace(prepared, data_hash=data_hash(screened.found.recordings))
-    return _Inputs(screened, choice, calibration, prepared, reference)
+    trimmed = trim(prepared, config.trim, folder, without_conditions(prepared, folder))
+    observer.on_trimmed(trimmed.strays, trimmed.judged)
+    observer.on_windows(len(trimmed.prepared.train), len(trimmed.prepared.held_out.windows))
+    return _Inputs(screened, choice, calibration, trimmed.prepared, trimmed.strays, reference)
 
 
 def _reference(
@@ -227,6 +232,10 @@ def _metadata(config: TrainConfig, inputs: _Inputs, trained: _Trained, started_a
         statistics_reference=inputs.reference,
         machines=_machines(inputs.screened.found),
         conditions=trained.ranges,
+        not_learnt=[
+            NotLearnt(recording=one.name[:MAX_NAME], start_s=one.start_s, stop_s=one.stop_s, surprise=one.surprise)
+            for one in inputs.strays[:MAX_NOT_LEARNT]
+        ],
     )
 
 
@@ -251,6 +260,7 @@ def _result(
         left_out=inputs.screened.found.left_out,
         notes=tuple(inputs.screened.found.notes),
         segments_left_out=inputs.screened.left_out,
+        strays=inputs.strays,
         remarks=inputs.screened.remarks,
         warnings=warnings(trained.calibrated, prepared.held_out, trained.scores),
         windows=len(prepared.train),

@@ -130,6 +130,15 @@ class TrainConfig(RecordingOptions):
     held_out_share: Annotated[
         float, option("of each machine's recordings, for thresholds and the held-out loss", "Training", gt=0, lt=1)
     ] = 0.2
+    trim: Annotated[
+        float,
+        option(
+            "share of a machine's recordings to leave out at most, for being unlike those before and after; 0: none",
+            "Training",
+            ge=0,
+            le=0.5,
+        ),
+    ] = 0.1
     epochs: Annotated[int, option("passes over the data, at most", "Training", ge=1)] = 50
     patience: Annotated[
         int,

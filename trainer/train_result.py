@@ -13,6 +13,7 @@ from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
 from trainer.recording_set import RecordingSet
 from trainer.screening import LeftOut
+from trainer.trimming import Stray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class TrainResult:
         check: What the thresholds let through, expected and observed.
         seconds: From the first look at the folder to the model file.
         segments_left_out: Segments of recordings that were not used, and why.
+        strays: Recordings that were not learnt, for they are unlike those before and after them.
         remarks: Recordings that were used and differ from the others in something.
         warnings: What makes a threshold hard to believe.
         registered: The version's number in the registry, or None.
@@ -57,6 +59,7 @@ class TrainResult:
     check: FalseAlarmCheck
     seconds: float
     segments_left_out: tuple[LeftOut, ...] = ()
+    strays: tuple[Stray, ...] = ()
     remarks: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
     registered: int | None = None
@@ -80,6 +83,9 @@ class Observer:
 
     def on_screened(self, left_out: Sequence[LeftOut], remarks: Sequence[Problem]) -> None:
         """All files have been listened to; these segments are not used, and these files differ from the others."""
+
+    def on_trimmed(self, strays: Sequence[Stray], judged: int) -> None:
+        """Of so many recordings, or parts of them, these are not learnt: they are unlike their neighbours."""
 
     def on_windows(self, windows: int, held_out: int) -> None:
         """Spectrograms are ready: so many training windows an epoch, so many held out."""

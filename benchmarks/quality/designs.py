@@ -20,10 +20,12 @@ DESIGNS: Final[Mapping[str, Mapping[str, Design]]] = MappingProxyType(
         **{name: {"default": {}} for name in DETECTORS},
         "frame_spectrum": {
             "default": {},
+            "untrimmed": {"trim": 0.0},
             **{f"without {name}": {"poolings": tuple(one for one in POOLINGS if one != name)} for name in POOLINGS},
         },
         "auto": {
             "default": {},
+            "untrimmed": {"trim": 0.0},
             "without an autoencoder": {"candidates": ("frame_spectrum",)},
             "with mixture": {"candidates": ("frame_spectrum_ae", "twfr_gmm")},
         },

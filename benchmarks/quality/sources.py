@@ -17,7 +17,13 @@ FOLLOWED: Final = ("trainer", "stream_app.pipeline", "edge_agent.simulator")
 # The table of detectors and the declarations of options: what they say of one is kept beside its figures.
 TABLES: Final = ("trainer.detector", "trainer.train_options")
 # How any detector's windows come about.
-SHARED: Final = ("trainer.feature_choice", "trainer.screening", "trainer.spectrograms", "trainer.recording_set")
+SHARED: Final = (
+    "trainer.feature_choice",
+    "trainer.screening",
+    "trainer.spectrograms",
+    "trainer.recording_set",
+    "trainer.trimming",
+)
 
 
 def detector_hash(names: Iterable[str]) -> str:
