@@ -6,16 +6,18 @@ line for each band is all: with the 60 recordings of a simulated machine, curves
 normals and judge worse at speeds that were not trained (docs/training.md has the figures).
 
 What a detector learns from is adjusted by a regression that has not seen it (cross-fitting), so that it is as
-scattered as what will be scored. A frame whose condition isn't known is judged by a second graph that was fitted
-without conditions.
+scattered as what will be scored. Only how far a machine is off its own mean of conditions is cross-fitted: what that
+mean itself adds is one offset a machine, which the served graph takes off by its one slope, and so does the training.
+A frame whose condition isn't known is judged by a second graph that was fitted without conditions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import numpy as np
@@ -31,7 +33,8 @@ from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
 
 FOLDS: Final = 5
-RIDGE: Final = 1e-3  # of the standardised conditions' variance
+FAR: Final = 5.0  # times the others' range: so far off lies no recording of the same machine
+RIDGE: Final = 1e-3  # of the conditions' variance within machines
 EXPLAINED: Final = 0.1  # of the normals' variance: less is not worth a second graph
 BEYOND: Final = 0.1  # of the range learnt, at either end: so far a straight line is followed
 SERVED: Final = 95.0  # percentile of held-out normals at which both graphs' scores are made the same
@@ -39,6 +42,7 @@ LEAST: Final = 1e-6
 _AT_ONCE: Final = 4096
 
 Ranges = dict[ConditionName, tuple[float, float]]
+ByRecording = Mapping[str, tuple[str, Condition]]  # whose a recording is ('' where nothing says), and how that ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,9 @@ class Learnt:
 
     Attributes:
         adjustment: From the training set.
-        unseen: What the conditions add to each of its segments, float32 ``[segment, channel, band]``, each by a
-            regression that has not seen it.
-        why: A line on what the conditions explain; '' where no recording states any.
+        unseen: What the conditions add to each of its segments, float32 ``[segment, channel, band]``: at their
+            machine's mean by the adjustment, and from there on by a regression that has not seen the segment.
+        why: A line on what the conditions explain, and on those that are not used; '' where no recording states any.
     """
 
     adjustment: Adjustment | None = None
@@ -121,7 +125,8 @@ def fit_conditioned(
     plain = detector.fit(data, config, on_epoch)
     learnt = learn(data)
     if detector.by_gradient:
-        learnt = replace(learnt, adjustment=None, why="")  # a checkpoint is of one training
+        unused = "" if learnt.adjustment is None else f"speed and load are not used: {detector.name} learns in epochs"
+        learnt = replace(learnt, adjustment=None, why=unused)  # a checkpoint is of one training
     if learnt.adjustment is None or learnt.unseen is None:
         return replace(plain, why="; ".join(filter(None, (plain.why, learnt.why)))), {}
     adjusted_data = _adjusted(data, learnt.adjustment, learnt.unseen, folder)
@@ -182,16 +187,25 @@ class _Conditioned:
 def learn(data: Prepared) -> Learnt:
     """Learn what the conditions of the training set's recordings do, if all state them and they explain something."""
     train = data.train
-    of_all = [*train.conditions, *(frame.condition for frame in data.held_out.frames)]
+    if not train.conditions:
+        return Learnt()
     stated = as_array(train.conditions)
-    used = [at for at, name in enumerate(CONDITIONS) if all(getattr(one, name) is not None for one in of_all)]
-    used = [at for at in used if len(np.unique(stated[:, at])) > 1]
-    if not (train.conditions and used):
-        return Learnt(why=_unused(of_all))
+    trained = _by_recording(train)
+    every = trained | {one.recording: (one.machine or "", one.condition) for one in data.held_out.frames}
+    unused = {name: _unused(name, trained, every) for name in CONDITIONS}
+    used = [at for at, name in enumerate(CONDITIONS) if unused[name] is None]
+    off = [_far_off(CONDITIONS[at], every) for at in used]
+
+    def why(of_used: str) -> str:
+        return "; ".join(filter(None, (of_used, *unused.values(), *off)))
+
+    if not used:
+        return Learnt(why=why(""))
     runs = _runs(train)
     named = " and ".join(CONDITIONS[at] for at in used)
+    explain, are, change = ("explain", "are", "change") if len(used) > 1 else ("explains", "is", "changes")
     if runs[-1] + 1 < FOLDS:
-        return Learnt(why=f"{named} change too seldom to learn from")
+        return Learnt(why=why(f"{named} {change} too seldom to learn from"))
     regression = _Regression(train, stated[:, used].astype(np.float64))
     folds = runs % FOLDS
     unseen = np.zeros((len(stated), *data.shape[:2]), np.float32)
@@ -199,13 +213,14 @@ def learn(data: Prepared) -> Learnt:
         unseen[folds == fold] = regression.leaving_out(folds == fold)
     left = regression.share_left(unseen)
     if left > 1 - EXPLAINED:
-        return Learnt(why=f"{named} explain {max(0, 1 - left):.0%} of the normals' spectra and are not used")
+        share = f"{max(0, 1 - left):.0%} of the normals' spectra"
+        return Learnt(why=why(f"{named} {explain} {share} and {are} not used"))
     slopes = np.zeros((len(CONDITIONS), *data.shape[:2]), np.float32)
     centres = np.zeros(len(CONDITIONS), np.float32)
     slopes[used], centres[used] = regression.slopes(), regression.centres
     ranges = {CONDITIONS[at]: _range(stated[:, at]) for at in used}
-    why = f"{named} explain {1 - left:.0%} of the normals' spectra and are taken off"
-    return Learnt(Adjustment(ranges, centres, slopes), unseen, why)
+    taken = f"{named} {explain} {1 - left:.0%} of the normals' spectra and {are} taken off"
+    return Learnt(Adjustment(ranges, centres, slopes), unseen, why(taken))
 
 
 class _Regression:
@@ -221,22 +236,27 @@ class _Regression:
         machines = train.machines or (None,) * len(stated)
         self._owner = np.unique([machine or "" for machine in machines], return_inverse=True)[1]
         self.centres = stated.mean(axis=0)
-        self._scales = stated.std(axis=0)
-        self._standard = (stated - self.centres) / self._scales
+        self._moved = self._within(stated, self._owner)
+        self._scales = self._moved.std(axis=0)
+        self._at_mean = _times(stated - self._moved - self.centres, self.slopes())
 
     def slopes(self, left_out: NDArray[np.bool_] | None = None) -> Float64:
         """Return slopes, float64 ``[condition, channel, band]``, nat a unit, of all segments but some."""
         kept = np.ones(len(self._owner), np.bool_) if left_out is None else ~left_out
-        of, levels = (self._within(values[kept], self._owner[kept]) for values in (self._standard, self._means))
+        values = self._moved / self._scales, self._means
+        of, levels = (self._within(one[kept], self._owner[kept]) for one in values)
         flat = levels.reshape(len(levels), -1)
         gram = of.T @ of + RIDGE * len(of) * np.eye(of.shape[1])
         solved = np.linalg.solve(gram, of.T @ flat).reshape(-1, *levels.shape[1:])
         return np.asarray(solved / self._scales[:, np.newaxis, np.newaxis])
 
     def leaving_out(self, left_out: NDArray[np.bool_]) -> Float32:
-        """Return what their conditions add to segments that are left out, float32 ``[segment, channel, band]``."""
-        moved = (self._standard * self._scales)[left_out]
-        return _times(moved, self.slopes(left_out))
+        """Return what their conditions add to segments that are left out, float32 ``[segment, channel, band]``.
+
+        The slope that has not seen them counts from their machine's own mean on: far from the centre of all machines,
+        the slopes' differences would be offsets that differ by fold, which no served frame has.
+        """
+        return self._at_mean[left_out] + _times(self._moved[left_out], self.slopes(left_out))
 
     def share_left(self, explained: Float32) -> float:
         """Return the share of the normals' variance, within machines, that an explanation leaves."""
@@ -303,9 +323,36 @@ def _range(stated: Float32) -> tuple[float, float]:
     return low - more, high + more
 
 
-def _unused(of_all: Sequence[Condition]) -> str:
-    for name in CONDITIONS:
-        count = sum(getattr(one, name) is not None for one in of_all)
-        if 0 < count < len(of_all):
-            return f"{name} is known of {count} of {len(of_all)} pieces of the recordings, and so not used"
-    return ""
+def _by_recording(train: TrainingSet) -> dict[str, tuple[str, Condition]]:
+    machines = train.machines or (None,) * len(train.segments)
+    found = zip(train.places, machines, train.conditions, strict=True)
+    return {place.recording: (machine or "", condition) for place, machine, condition in found}
+
+
+def _unused(name: ConditionName, trained: ByRecording, every: ByRecording) -> str | None:
+    """Return why a condition can't be used, '' where no recording states it; None where it can."""
+    without = [recording for recording, (_, one) in every.items() if getattr(one, name) is None]
+    if len(without) == len(every):
+        return ""
+    if without:
+        states = "1 recording does" if len(without) == 1 else f"{len(without)} recordings do"
+        return f"{name} is not used: of {len(every)}, {states} not state it, first {without[0]!r}"
+    values = {getattr(one, name) for _, one in trained.values()}
+    if len(values) == 1:
+        return f"{name} is not used: it does not vary, it is {next(iter(values)):g} in all that trains"
+    by_machine = {(machine, getattr(one, name)) for machine, one in trained.values()}
+    if len(by_machine) == len({machine for machine, _ in trained.values()}):
+        return f"{name} is not used: it varies between machines, and within none"
+    return None
+
+
+def _far_off(name: ConditionName, every: ByRecording) -> str:
+    """Return a word on the recording that states something far from what all others do; '' where none does."""
+    values = {recording: float(getattr(one, name)) for recording, (_, one) in every.items()}
+    middle = median(values.values())
+    farthest = max(values, key=lambda recording: abs(values[recording] - middle))
+    others = [value for recording, value in values.items() if recording != farthest]
+    low, high = min(others), max(others)
+    if max(low - values[farthest], values[farthest] - high) <= FAR * (high - low):
+        return ""
+    return f"{name} is {values[farthest]:g} in {farthest!r}, far off the others' {low:g} to {high:g}: is that right?"

@@ -13,8 +13,8 @@ from schemas import Condition
 from schemas.errors import ModelError
 from stream_app.pipeline.model import Model, as_array
 from stream_app.pipeline.windowing import windows
-from trainer.conditions import fit_conditioned, learn
-from trainer.dataset import HeldOutFrame, HeldOutSet, TrainingSet
+from trainer.conditions import fit_conditioned, learn, without_conditions
+from trainer.dataset import HeldOutFrame, HeldOutSet, Place, TrainingSet
 from trainer.detector import find_detector
 from trainer.graph import build
 from trainer.spectrograms import Prepared
@@ -41,7 +41,8 @@ def prepared(loads: np.ndarray, stated: list[Condition] | None = None, slopes: n
     columns = found[:upto].transpose(0, 3, 1, 2).reshape(-1, *SHAPE[:2])
     segments = tuple((i * SHAPE[2], SHAPE[2]) for i in range(upto))
     frames = tuple(HeldOutFrame(None, f"{i}.wav", i, 1, 1, one) for i, one in enumerate(stated[upto:]))
-    train = TrainingSet(columns, segments, SHAPE[2], conditions=tuple(stated[:upto]))
+    places = tuple(Place(f"t{i}.wav", 0.0) for i in range(upto))
+    train = TrainingSet(columns, segments, SHAPE[2], conditions=tuple(stated[:upto]), places=places)
     return Prepared(train, HeldOutSet(found[upto:], frames))
 
 
@@ -71,12 +72,19 @@ def test_what_trains_is_adjusted_by_a_regression_that_has_not_seen_it():
     ("data", "why"),
     [
         (prepared(LOADS, [Condition()] * 100), ""),
-        (prepared(LOADS, [Condition(load=50.0)] * 100), ""),
-        (prepared(LOADS, [*[Condition(load=50.0)] * 40, *[Condition(load=70.0)] * 60]), "change too seldom"),
-        (prepared(LOADS, [Condition(), *(Condition(load=float(one)) for one in LOADS[1:])]), "known of 99 of 100"),
-        (prepared(LOADS, slopes=np.zeros(16)), "not used"),
+        (prepared(LOADS, [Condition(load=50.0)] * 100), "load is not used: it does not vary, it is 50 in all"),
+        (prepared(LOADS, [*[Condition(load=50.0)] * 40, *[Condition(load=70.0)] * 60]), "load changes too seldom"),
+        (
+            prepared(LOADS, [Condition(), *(Condition(load=float(one)) for one in LOADS[1:])]),
+            "load is not used: of 100, 1 recording does not state it, first 't0.wav'",
+        ),
+        (prepared(LOADS, slopes=np.zeros(16)), "load explains 0% of the normals' spectra and is not used"),
+        (
+            prepared(LOADS, [Condition(load=1e9 if i == 7 else float(one)) for i, one in enumerate(LOADS)]),
+            "load is 1e+09 in 't7.wav', far off the others' 40.",
+        ),
     ],
-    ids=["unknown", "constant", "seldom", "partly", "irrelevant"],
+    ids=["unknown", "constant", "seldom", "partly", "irrelevant", "outlier"],
 )
 def test_where_nothing_can_be_learnt_the_model_is_what_it_was(data: Prepared, why: str, tmp_path: Path):
     fitted, ranges = fit_conditioned(find_detector("frame_spectrum"), data, CONFIG, tmp_path, lambda _: None)
@@ -96,6 +104,45 @@ def test_machines_that_differ_do_not_pass_for_what_load_does():
     learnt = learn(replace(data, train=train))
     assert learnt.adjustment is not None
     assert np.abs(learnt.adjustment.slopes[1, 0] - SLOPES).max() < 0.01
+
+
+def two_machines(gap: float, seed: int) -> Prepared:
+    """Two machines of the same law, each within 100 of its own mean speed."""
+    rng = np.random.default_rng(seed)
+    off, noise = rng.uniform(-100, 100, 60), rng.normal(0, 0.12, (60, 1)) + rng.normal(0, 0.06, (60, 32))
+    centres = 1000.0 + gap * (np.arange(60) >= 30)
+    levels = (0.004 * off[:, np.newaxis] + noise).astype(np.float32)[:, np.newaxis]
+    stated = tuple(Condition(rpm=float(speed)) for speed in centres + off)
+    places = tuple(Place(f"{i}.wav", 0.0) for i in range(60))
+    machines = ("a",) * 30 + ("b",) * 30
+    train = TrainingSet(levels, tuple((i, 1) for i in range(60)), 1, machines, stated, places)
+    frames = tuple(HeldOutFrame("ab"[i >= 30], f"{i}.wav", i, 1, 1, stated[i]) for i in range(60))
+    return Prepared(train, HeldOutSet(levels[..., np.newaxis], frames))
+
+
+@pytest.mark.parametrize("gap", [0, 2000, 6000])
+def test_machines_at_different_speeds_are_adjusted_each_about_its_own_mean(gap: float, tmp_path: Path):
+    for seed in range(3):
+        data = two_machines(gap, seed)
+        learnt = learn(data)
+        assert learnt.adjustment is not None
+        assert "rpm explains" in learnt.why
+        # What trains lies where the served graph puts the very same frames, but for the slope that has not seen them.
+        served = learnt.adjustment.of(as_array(list(data.train.conditions)))
+        assert learnt.unseen is not None
+        assert np.abs(served - learnt.unseen).max() < 0.1
+        left = without_conditions(data, tmp_path).train.columns
+        for own in (slice(0, 30), slice(30, 60)):
+            assert left[own].std(axis=0).mean() < 0.18  # 0.13 is the noise
+
+
+def test_of_two_conditions_the_one_that_is_not_used_is_named():
+    stated = [Condition(rpm=None if i % 10 == 3 else 1500.0 + i, load=float(one)) for i, one in enumerate(LOADS)]
+    learnt = learn(prepared(LOADS, stated))
+    assert learnt.adjustment is not None
+    assert set(learnt.adjustment.ranges) == {"load"}
+    assert learnt.why.startswith("load explains ")
+    assert learnt.why.endswith("; rpm is not used: of 100, 10 recordings do not state it, first 't3.wav'")
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +202,7 @@ def test_names_tell_a_training_how_the_machine_ran(tmp_path: Path):
         normal=tmp_path, out=out, mlflow=False, detector="frame_spectrum", pattern="{machine}/*_{load}pct"
     )
     result = train_model(config)
-    assert "load explain" in result.detector_why
+    assert "load explains" in result.detector_why
     model = Model.load(out)  # its golden windows too
     low, high = model.metadata.conditions["load"]
     assert low < 45
