@@ -19,6 +19,7 @@ from schemas.times import MICROSECONDS
 from stream_app.pipeline import Computed, Engine, Router, StreamState
 from stream_app.pipeline.alert_builder import driving_bands
 from stream_app.pipeline.statistics import STATISTICS
+from stream_app.pipeline.unfamiliar import unstated
 
 SHOWN_BANDS: Final = 3
 _INSTANT_S: Final = 1e-6  # lengths of frames are floats
@@ -36,6 +37,7 @@ class Judged(NamedTuple):
         score: As a worker would publish it.
         alerts: As a worker would publish them, in order.
         bands: What drove the score, largest share first; empty below the threshold.
+        untold: Whether its model judges by speed or load, and its recording doesn't state them.
     """
 
     ordered: OrderedFrame
@@ -45,6 +47,7 @@ class Judged(NamedTuple):
     score: Score
     alerts: tuple[Alert, ...]
     bands: tuple[Band, ...]
+    untold: bool = False
 
 
 def judge(
@@ -84,7 +87,8 @@ def _advance(
     over = outcome.score.score > outcome.score.threshold
     bands = driving_bands(computed)[:SHOWN_BANDS] if over else ()
     label, onset_us = _label(ordered, offset_s), _onset_us(ordered)
-    return Judged(ordered, offset_s, label, onset_us, outcome.score, outcome.alerts, bands), state
+    untold = ordered.condition is not None and bool(unstated(computed.routed.model, ordered.condition))
+    return Judged(ordered, offset_s, label, onset_us, outcome.score, outcome.alerts, bands, untold), state
 
 
 def rebuilt(ordered: OrderedFrame, router: Router) -> Computed:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from schemas.condition import Condition
 from schemas.errors import SettingsError
 
 FILE_NAME = "replay.db"
@@ -104,6 +105,7 @@ class OrderedFrame(NamedTuple):
     start_us: int | None
     label: str | None
     onset_s: float | None
+    condition: Condition | None  # None: of a topic's frames it isn't kept
 
 
 class RecordingScore(NamedTuple):
@@ -228,12 +230,15 @@ class ScoreStore:
             "SELECT machine, source, id FROM streams ORDER BY machine, source"
         ).fetchall():
             query = (
-                f"SELECT {columns}, r.name, r.part, r.start_us, r.label, r.onset_s FROM frames f "  # noqa: S608
+                f"SELECT {columns}, r.name, r.part, r.start_us, r.label, r.onset_s, r.rpm, r.load, r.samples "  # noqa: S608
+                "FROM frames f "
                 "JOIN files r ON r.id = f.file WHERE f.stream = ? ORDER BY f.position, r.sort_key, r.name, f.number"
             )
             for page in self.pages(query, stream):
                 for row in page:
-                    yield OrderedFrame(StoredFrame(*row[:width]), machine, source, *row[width:])
+                    *about, rpm, load, samples = row[width:]
+                    condition = None if samples is None else Condition(rpm, load)
+                    yield OrderedFrame(StoredFrame(*row[:width]), machine, source, *about, condition)
 
 
 @contextmanager

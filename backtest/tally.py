@@ -20,6 +20,7 @@ class MachineTally:
         frames, audio_s: Frames, and seconds of signal in them.
         status, labels, over: Frames by status, by label, and by label those above the threshold.
         unfamiliar: Frames that the model was not trained for, by why.
+        untold: Frames without the speed or load that their model judges by.
         alerts: Alerts of any kind and state.
         incidents, sensor_alerts: Incidents of the machine, and of its sensor, that opened.
         early, false_early: Early findings, and those of them at frames labelled normal.
@@ -36,6 +37,7 @@ class MachineTally:
     labels: Counter[str] = field(default_factory=Counter)
     over: Counter[str] = field(default_factory=Counter)
     unfamiliar: Counter[str] = field(default_factory=Counter)
+    untold: int = 0
     alerts: int = 0
     incidents: int = 0
     sensor_alerts: int = 0
@@ -56,6 +58,7 @@ class MachineTally:
         self.status[score.status] += 1
         self.labels[label] += 1
         self.unfamiliar.update(score.unfamiliar)
+        self.untold += judged.untold
         ratio = score.score / score.threshold
         self.over[label] += ratio > 1
         self.highest = max(self.highest, ratio)
@@ -76,7 +79,7 @@ def together(machines: Iterable[MachineTally]) -> MachineTally:
     """Return the sums over machines."""
     summed, listed = MachineTally(), list(machines)
     for one in listed:
-        for name in ("frames", "audio_s", "alerts", "incidents", "sensor_alerts", "early", "false_early"):
+        for name in ("frames", "audio_s", "untold", "alerts", "incidents", "sensor_alerts", "early", "false_early"):
             setattr(summed, name, getattr(summed, name) + getattr(one, name))
         for name in ("status", "labels", "over", "unfamiliar"):
             getattr(summed, name).update(getattr(one, name))

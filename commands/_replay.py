@@ -178,6 +178,11 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     if summary["idle"]:
         found.append(f"{summary['idle']} frames are idle (quiet, starting up or muted by their route)")
     found += [_unfamiliar(reason, summary) for reason in summary.get("unfamiliar", {})]
+    if untold := summary.get("condition_not_stated"):
+        found.append(
+            f"{untold} of {summary['frames']} frames don't state the speed or load that their model judges by: "
+            "judged without"
+        )
     if summary.get("in_train"):
         found.append(f"{summary['in_train']} recordings in folders named train are left out; --include-train has them")
     if not summary["normal_frames"] and not summary["anomalous_frames"] and summary["frames"]:

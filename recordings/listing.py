@@ -1,7 +1,8 @@
 """Lists of recordings: CSV files that say whose recordings are, when they began, and how they are labelled.
 
 The first line names the columns: ``path`` and whatever else is known of ``label``, ``onset_s``, ``fault``, ``time``,
-``machine``, ``source``, ``rpm`` and ``load``; other columns are ignored, so that one file can hold everything.
+``machine``, ``source``, ``rpm`` and ``load``, in capitals or not; other columns are ignored, so that one file can hold
+everything.
 
 A list of labels may name times of machines in place of recordings: see :mod:`whirr.label_spans`.
 """
@@ -9,7 +10,8 @@ A list of labels may name times of machines in place of recordings: see :mod:`wh
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
@@ -93,6 +95,11 @@ def read_spans(file: Path, zone: tzinfo = UTC) -> list[LabelSpan]:
         return list(_Reader(what, file.parent, "label", zone).spans(lines))
 
 
+def column_names(header: Iterable[str]) -> list[str]:
+    """Return the names of columns as they are known here: without regard to case and blanks around them."""
+    return [name.strip().lower() for name in header]
+
+
 @contextmanager
 def _open(file: Path, what: str) -> Iterator[IO[str]]:
     try:
@@ -114,6 +121,7 @@ class _Reader:
     def rows(self, lines: Iterator[str]) -> Iterator[Row]:
         table = csv.DictReader(lines, strict=True)
         try:
+            self._check_header(table)
             missing = [name for name in ("path", self._needed) if name not in (table.fieldnames or ())]
             if missing:
                 found = ", ".join(table.fieldnames or ()) or "nothing"
@@ -129,12 +137,19 @@ class _Reader:
     def spans(self, lines: Iterator[str]) -> Iterator[LabelSpan]:
         table = csv.DictReader(lines, strict=True)
         try:
+            self._check_header(table)
             for fields in table:
                 self._line = table.line_num
                 yield self._span({name: (fields.get(name) or "").strip() for name in COLUMNS})
         except csv.Error as error:
             self._line = table.reader.line_num
             raise self._wrong(str(error)) from None
+
+    def _check_header(self, table: csv.DictReader[str]) -> None:
+        table.fieldnames = names = column_names(table.fieldnames or ())
+        known = {*_COLUMNS, *COLUMNS}
+        if twice := [name for name, times in Counter(names).items() if times > 1 and name in known]:
+            raise self._wrong(f"column {twice[0]!r} stands there {names.count(twice[0])} times; expected once")
 
     def _span(self, fields: Mapping[str, str]) -> LabelSpan:
         label, machine = self._label(fields["label"]), self._machine(fields["machine"])

@@ -16,7 +16,7 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from recordings.layout import NOBODY, home_machine, label_of, path_info
-from recordings.listing import RECORDED, Row, read_list, read_spans
+from recordings.listing import RECORDED, Row, column_names, read_list, read_spans
 from recordings.machine_ids import machine_id
 from recordings.name_times import NoTimestamp, before_time, time_in
 from recordings.name_words import AmbiguousLabel, Label, Split, unlabelled
@@ -345,6 +345,6 @@ def _columns(file: Path) -> set[str]:
         if not file.is_file():
             return set()
         with file.open(newline="", encoding="utf-8-sig") as lines:
-            return set(next(csv.reader(lines), ()))
+            return set(column_names(next(csv.reader(lines), ())))
     except (OSError, UnicodeDecodeError, csv.Error):
         return set()

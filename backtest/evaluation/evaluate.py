@@ -209,4 +209,7 @@ def _unfamiliar(model: Model, machines: Mapping[str, MachineResult]) -> list[str
             f"{counts['condition']} of {frames} frames are at speeds or loads beyond those that the model learnt from, "
             "so their scores mean little"
         )
+    if untold := sum(one.tally.untold for one in machines.values()):
+        needed = " and ".join(model.metadata.conditions)
+        notes.append(f"{untold} of {frames} frames don't state the {needed} that the model judges by: judged without")
     return notes

@@ -87,6 +87,7 @@ def _figures(one: MachineTally, ranked: float | None) -> dict[str, Any]:
         "late": one.status["late"],
         "idle": one.status["idle"],
         "unfamiliar": dict(one.unfamiliar),
+        "condition_not_stated": one.untold,
         "alerts": one.alerts,
         "incidents": one.incidents,
         "sensor_alerts": one.sensor_alerts,

@@ -10,10 +10,11 @@ from math import inf
 from typing import Any, NamedTuple
 
 from schemas.alert import Alert, AlertState, Severity
+from schemas.condition import ConditionName
 from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected
 from schemas.frame import FrameRecord
-from schemas.score import IdleReason, ModelRef, Score, ScoreStatus, Unfamiliar
+from schemas.score import IdleReason, ModelRef, Score, ScoreStatus
 from schemas.times import format_rfc3339
 from stream_app.pipeline import alert_builder
 from stream_app.pipeline.analyse import Computed, compute, failed
@@ -21,7 +22,7 @@ from stream_app.pipeline.cusum import NEVER, Shift, moved
 from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step
 from stream_app.pipeline.state import StreamState
-from stream_app.pipeline.unfamiliar import in_words
+from stream_app.pipeline.unfamiliar import in_words, unstated
 from whirr.settings import DEFAULT_FORGET_AFTER_H
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Engine:
 
     def __init__(self, router: Router) -> None:
         self.router = router
-        self._warned: dict[tuple[tuple[str, str], tuple[Unfamiliar, ...]], None] = {}
+        self._warned: dict[tuple[tuple[str, str], tuple[str, ...]], None] = {}
 
     def compute(self, records: Sequence[FrameRecord]) -> list[Computed | DeadLetter]:
         """Return one answer for each record, in order. Pure: may run in another thread."""
@@ -91,6 +92,8 @@ class Engine:
         if computed.unfamiliar:
             self._warn_of_unfamiliar(computed)
         frame = computed.frame
+        if untold := unstated(computed.routed.model, frame.condition):
+            self._warn_of_untold(computed, untold)
         if frame.recorded_us <= before.newest_us:
             return Outcome(_score(computed, FrameStatus("late", None), 0, now_us), (), None)
         raised: list[Alert] = []
@@ -203,11 +206,8 @@ class Engine:
     def _warn_of_unfamiliar(self, computed: Computed) -> None:
         """Say once for each stream in what its frames differ from what the model was trained on."""
         stream, model = computed.frame.stream, computed.routed.model
-        if (stream, computed.unfamiliar) in self._warned:
+        if self._is_said(stream, computed.unfamiliar):
             return
-        if len(self._warned) >= _MAX_WARNED:
-            del self._warned[next(iter(self._warned))]
-        self._warned[stream, computed.unfamiliar] = None
         whys = [in_words(reason, model, computed.frame, None, computed.duration_s) for reason in computed.unfamiliar]
         log.warning(
             "machine %s, source %s: model %s was not trained for this, so its scores and alerts may mean little: %s",
@@ -216,6 +216,27 @@ class Engine:
             model.metadata.name,
             "; ".join(whys),
         )
+
+    def _warn_of_untold(self, computed: Computed, untold: tuple[ConditionName, ...]) -> None:
+        """Say once for each stream that its frames lack what the model judges by."""
+        stream = computed.frame.stream
+        if not self._is_said(stream, ("untold", *untold)):
+            log.warning(
+                "machine %s, source %s: frames don't state the %s that model %s judges by; they are judged without",
+                stream[0],
+                stream[1] or "-",
+                " and ".join(untold),
+                computed.routed.model.metadata.name,
+            )
+
+    def _is_said(self, stream: tuple[str, str], what: tuple[str, ...]) -> bool:
+        """Whether something was said of a stream before; from now on it was."""
+        if (stream, what) in self._warned:
+            return True
+        if len(self._warned) >= _MAX_WARNED:
+            del self._warned[next(iter(self._warned))]
+        self._warned[stream, what] = None
+        return False
 
 
 def _silence_due_us(routed: RoutedModel, seen_us: int, watched_since_us: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.condition import Condition
+from schemas.condition import Condition, ConditionName
 from schemas.frame import Frame
 from schemas.score import Unfamiliar
 from stream_app.pipeline.model import Model
@@ -49,6 +49,11 @@ def in_words(reason: Unfamiliar, model: Model, frame: Frame, rate_hz: int | None
         beyond = _beyond(model, frame.condition)
         return ", ".join(f"{name} {stated:g}; it knows {low:g} to {high:g}" for name, stated, low, high in beyond)
     return f"frames of {duration_s:.3g} s; it was calibrated for {metadata.calibration.frame_s:.3g} s"
+
+
+def unstated(model: Model, condition: Condition) -> tuple[ConditionName, ...]:
+    """Return what a model judges by and a condition doesn't tell; then the model judges without any."""
+    return tuple(name for name in model.metadata.conditions if getattr(condition, name) is None)
 
 
 def _beyond(model: Model, condition: Condition) -> list[tuple[str, float, float, float]]:

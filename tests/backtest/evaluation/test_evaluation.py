@@ -24,8 +24,8 @@ from schemas.errors import RecordingError, SettingsError
 from stream_app.pipeline import Model, read_recording
 from stream_app.pipeline.windowing import windows
 from tests.helpers import REPOSITORY, SHARED_DATA, needs_shared_data
-from tests.models import NORMAL_RMS, noise, tiny_metadata, tiny_model
-from tests.trainer.conftest import write
+from tests.models import NORMAL_RMS, conditioned_model, noise, tiny_metadata, tiny_model
+from tests.trainer.conftest import vibration, write
 from trainer import TrainConfig, train_model
 from trainer.recording_set import data_hash, find_recordings
 from whirr.settings import load_settings
@@ -309,3 +309,18 @@ def test_the_page_explains_every_figure_and_option(labelled: Path, tiny: Path) -
         assert f"`{name.removesuffix('_interval')}`" in page, name
     for option in (option for parameter in load_command("evaluate").params for option in parameter.opts):
         assert option in page or not option.startswith("--") or option == "--help", option
+
+
+def test_recordings_that_lack_what_the_model_judges_by_are_remarked_on(tmp_path: Path) -> None:
+    model = conditioned_model(tmp_path / "conditioned.onnx")
+    rows = ["path,label,load"]
+    for number, label in enumerate(("normal", "normal", "anomaly", "anomaly")):
+        write(tmp_path / "sound" / f"{number}.wav", vibration(2, number))
+        rows.append(f"{number}.wav,{label},{50 if number else ''}")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(rows))
+    config = EvaluateConfig(folder=tmp_path / "sound", model=model, labels=labels, frame_s=1.0, resamples=0)
+    remark = "2 of 8 frames don't state the load that the model judges by: judged without"
+    assert remark in evaluate(config).notes
+    labels.write_text("\n".join(rows).replace(",normal,\n", ",normal,50\n"))
+    assert not [note for note in evaluate(config).notes if "judged without" in note]

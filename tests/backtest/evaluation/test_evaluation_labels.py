@@ -12,7 +12,7 @@ from backtest.evaluation.evaluate_options import EvaluateConfig
 from backtest.evaluation.labelled import find_labelled
 from backtest.evaluation.tracking import figures
 from recordings.listing import read_list
-from recordings.naming import Naming
+from recordings.naming import MetadataResolver, Naming
 from schemas.errors import RecordingError, SettingsError
 from tests.models import encoded, noise
 from tests.registered_models import sound_model
@@ -92,6 +92,16 @@ def test_a_csv_gives_labels_machines_and_onsets(tmp_path: Path) -> None:
     assert "no such file; line 5" in reasons["c/5.wav"]
 
 
+def test_names_of_columns_may_be_in_capitals_and_have_blanks_around_them(tmp_path: Path) -> None:
+    _recordings(tmp_path, "1.wav")
+    file = _csv(tmp_path, "Path, LABEL,RPM , Load,Machine", "1.wav,normal,1500,60,pump-1")
+    (found,) = find_labelled(tmp_path, Naming(labels=file)).recordings
+    assert (found.machine, found.condition) == ("pump-1", (1500.0, 60.0))
+    spans = _csv(tmp_path, "Machine,Label, From ,UNTIL", "pump-1,anomaly,2026-01-31T12:00:00Z,")
+    (span,) = MetadataResolver(tmp_path, Naming(labels=spans)).spans
+    assert (span.machine, span.label) == ("pump-1", "anomaly")
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -112,6 +122,7 @@ def test_a_csv_gives_labels_machines_and_onsets(tmp_path: Path) -> None:
         (("path,label,onset_s", "1.wav,normal,1"), r"labels\.csv', line 2: onset_s is '1' for a normal recording"),
         (("path,label", '"1.wav,normal'), r"labels\.csv', line 2: unexpected end of data"),
         (("path,label",), r"labels\.csv' hold no row"),
+        (("path,label,rpm,RPM", "1.wav,normal,1,2"), r"labels\.csv', line 1: column 'rpm' stands there 2 times"),
     ],
     ids=str,
 )

@@ -212,8 +212,10 @@ def test_how_the_machine_ran_counts_as_in_the_backtest(tmp_path: Path) -> None:
     assert max(found[:6]) < 1 < min(found[6:])
     assert summary["machines"]["fan-1"]["unfamiliar"] == {"condition": 2}
     assert "2 frames are at speeds or loads beyond those that the model learnt from (fan-1)" in " ".join(notes(summary))
+    assert not [note for note in notes(summary) if "judged without" in note]
     # Without the pattern nothing is known of the loads.
-    run(folder.parent, tmp_path / "untold", routed, jobs=1)
+    untold = run(folder.parent, tmp_path / "untold", routed, jobs=1)
+    assert "8 of 8 frames don't state the speed or load that their model judges by: judged without" in notes(untold)
     assert [row["score"] < 1 for row in scores(tmp_path / "untold")] == [True] * 2 + [False] * 6
 
 

@@ -505,6 +505,9 @@ def test_a_frame_is_judged_by_how_the_machine_ran(tmp_path, caplog):
     untold = scores(unfamiliar(model, [record(frames[3].value)]))[0]
     assert untold.score > 2
     assert "load 130; it knows 0 to 100" in caplog.text
+    caplog.clear()
+    unfamiliar(model, frames[:1] * 3 + frames[1:3])
+    assert caplog.text.count("frames don't state the load that model tiny judges by; they are judged without") == 1
     for answer in together:
         validate_message("score", orjson.dumps(answer))
     refused = unfamiliar(model, frames[:6], refuse_unfamiliar=["condition"])
