@@ -159,6 +159,25 @@ async def test_an_operator_gives_verdicts_and_nobody_else(plant: Plant, tmp_path
             assert isinstance(await write_error(settings, name), TopicAuthorizationFailedError), (user, name)
 
 
+@pytest.mark.slow
+async def test_an_operator_sends_dead_letters_again_once_and_nobody_else_sees_them(plant: Plant) -> None:
+    settings = plant.settings("worker")
+    frame = course([1.0], "pump-8", "mic")[0]
+    about = {"whirr_error": "no_route", "whirr_topic": settings.frames_topic, "whirr_partition": "0"}
+    headers = [*frame.headers, *((name, text.encode()) for name, text in about.items())]
+    async with AIOKafkaProducer(acks="all", **client_options(settings)) as worker:
+        await worker.send_and_wait(settings.dead_letter_topic, frame.value, key=frame.key, headers=headers)
+    replay = ("dlq", "replay", "--machine", "pump-8", "--yes", "--json")
+    for sent, before in ((1, 0), (0, 1)):
+        done = run_whirr(*replay, env=plant.env("operator"))
+        assert done.returncode == 0, done.stderr
+        counts = json.loads(done.stdout)
+        assert (counts["sent"], counts["replayed_before"]) == (sent, before)
+    hidden = f"see topic {settings.dead_letter_topic!r}"
+    for command in (("dlq", "list"), ("dlq", "show", "0:0"), replay):
+        refused(run_whirr(*command, env=plant.env("consumer")), plant, "user 'consumer'", hidden)
+
+
 async def test_a_worker_cannot_write_frames_nor_read_alerts(plant: Plant) -> None:
     settings = plant.settings("worker")
     assert isinstance(await write_error(settings, settings.frames_topic), TopicAuthorizationFailedError)

@@ -70,6 +70,7 @@ async def plan(settings: Settings, letters: Sequence[StoredDeadLetter], *, again
 
     Raises:
         ServiceUnavailable: Kafka can't be reached.
+        AccessRefused: This user may not see what was replayed before.
     """
     replayed = set() if again else await replayed_before(settings)
     ordered = sorted(letters, key=lambda one: (one.topic or "", one.original_partition or 0, one.original_offset or 0))
@@ -85,7 +86,8 @@ async def plan(settings: Settings, letters: Sequence[StoredDeadLetter], *, again
 
 async def replayed_before(settings: Settings) -> set[str]:
     """Return the names of the dead letters that were replayed."""
-    notes = read_topic(settings, notes_topic(settings), missing_ok=True)
+    # Who may not see it must not take it for empty: what was sent would be sent again.
+    notes = read_topic(settings, notes_topic(settings), missing_ok=True, hidden_ok=False)
     return {note.key.decode(errors="replace") async for note in notes if note.key}
 
 

@@ -157,8 +157,10 @@ async def read_letters(
 
     Raises:
         ServiceUnavailable: Kafka can't be reached.
+        AccessRefused: This user may not see the topic.
     """
-    async for record in read_topic(settings, settings.dead_letter_topic, since_us=since_us, missing_ok=True):
+    letters = read_topic(settings, settings.dead_letter_topic, since_us=since_us, missing_ok=True, hidden_ok=False)
+    async for record in letters:
         letter = letter_of(record)
         if fnmatchcase(letter.machine, machine) and reason in (None, letter.code):
             yield letter
@@ -170,6 +172,7 @@ async def read_letter(settings: Settings, place: str) -> StoredDeadLetter:
     Raises:
         SettingsError: There is none.
         ServiceUnavailable: Kafka can't be reached.
+        AccessRefused: This user may not see the topic.
     """
     partition, offset = parse_place(place)
     record = await read_record(settings, settings.dead_letter_topic, partition, offset)

@@ -80,6 +80,7 @@ async def read_record(settings: Settings, topic: str, partition: int, offset: in
     async with _consumer(settings, topic) as consumer:
         place = TopicPartition(topic, partition)
         if place not in await _places(consumer, topic):
+            await check_visible(consumer._client, settings, topic)
             raise SettingsError(f"Kafka at {settings.bootstrap} has no partition {partition} of topic {topic!r}")
         consumer.assign([place])
         first, end = (await consumer.beginning_offsets([place]))[place], (await consumer.end_offsets([place]))[place]

@@ -22,9 +22,10 @@ acls --allow-principal User:worker --operation Read --operation Write --topic wh
 # Consumers read alerts.
 acls --allow-principal User:consumer --operation Read --topic anomalies
 
-# Operators read everything, and send dead letters again.
+# Operators read everything, and send dead letters again; the first who does makes the topic that says which were sent.
 acls --allow-principal User:operator --operation Read --topic vibration-frames --topic anomalies --topic vibration-scores --topic vibration-frames.dlq
 acls --allow-principal User:operator --operation Write --topic vibration-frames
+acls --allow-principal User:operator --operation Read --operation Write --operation Create --topic vibration-frames.dlq.replayed
 
 # They give verdicts, and see who gave which.
 acls --allow-principal User:operator --operation Read --operation Write --topic verdicts --topic verdicts.log
