@@ -133,9 +133,10 @@ def _when(summary: Mapping[str, Any]) -> str:
 
 
 def _table(summary: Mapping[str, Any]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    # One space between columns: the ids of machines get what is left of 80 columns.
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=0)
     table.add_column("machine", overflow="fold")
-    for name in ("frames", "alerts", "early", "false", "faults", "delay", "AUC", "highest"):
+    for name in ("frames", "opened", "early", "false", "faults", "delay", "AUC", "highest"):
         table.add_column(name, justify="right", no_wrap=True)
     machines = summary["machines"]
     for machine in list(machines)[:_SHOWN_MACHINES]:
@@ -160,7 +161,7 @@ def _cells(one: Mapping[str, Any]) -> tuple[Text, ...]:
         Text(found, style),
         Text(delay(one["delay_s_median"])),
         Text("-" if one["auc"] is None else f"{one['auc']:.3f}"),
-        Text(f"{one['highest_ratio']:.2f}"),
+        Text(f"{one['highest_ratio']:.0f}" if one["highest_ratio"] >= 100 else f"{one['highest_ratio']:.2f}"),
     )
 
 

@@ -46,6 +46,7 @@ _MAX_TICKS: Final = 7
 _LOWEST: Final = 1e-3  # ratios below are drawn there: the axis is logarithmic
 _MAX_COLUMNS: Final = 1200  # of a spectrogram; more than its picture is wide
 _SHOWN_BANDS: Final = 3
+_LABELS: Final = 18  # so many lines of text are as high as a spectrogram
 _SQUARE: Final = (4.2, 3.6)  # inches
 _MICROSECONDS: Final = 1e6
 
@@ -180,6 +181,7 @@ def _spectrogram(axes: Axes, log_mel: NDArray[np.float32], seconds: float, edges
 def _mark_bands(axes: Axes, shown: Moment) -> None:
     """Frame each driving band beside the alert's frame, its share at the right."""
     start_s, end_s = shown.at_s
+    labels: list[tuple[float, str]] = []
     for band in shown.alert["bands"][:_SHOWN_BANDS]:
         inside = np.flatnonzero((shown.edges_hz[:, 1] > band["from_hz"]) & (shown.edges_hz[:, 0] < band["to_hz"]))
         if not len(inside):
@@ -187,10 +189,21 @@ def _mark_bands(axes: Axes, shown: Moment) -> None:
         low, high = inside[0] - 0.5, inside[-1] + 0.5
         axes.fill_between([start_s, end_s], low, high, facecolor="none", edgecolor="#7ee787", lw=1.6)
         axes.axhspan(low, high, xmin=0.985, color="#2da44e")
+        labels.append(((low + high) / 2, f"{band['share']:.0%}"))
+    labels.sort()
+    for at, (_, text) in zip(apart([at for at, _ in labels], len(shown.edges_hz) / _LABELS), labels, strict=True):
         axes.annotate(
-            f"{band['share']:.0%}", (1.0, (low + high) / 2), xycoords=("axes fraction", "data"),
+            text, (1.0, at), xycoords=("axes fraction", "data"),
             xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, annotation_clip=False,
         )  # fmt: skip
+
+
+def apart(places: Sequence[float], least: float) -> list[float]:
+    """Return places, which are sorted, moved up so far that each is ``least`` above the one below it."""
+    found: list[float] = []
+    for place in places:
+        found.append(place if not found else max(place, found[-1] + least))
+    return found
 
 
 def _hz(value: float) -> str:

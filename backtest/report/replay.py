@@ -104,7 +104,10 @@ def replay_page(replayed: ReplayResults, moments: Sequence[Moment], wanted: int,
         command: What the replay was asked.
     """
     summary, when = replayed.summary, When.of(replayed.summary)
-    opening = [alert for alert in replayed.alerts if alert["state"] in BEGINNING]
+    opening = sorted(
+        (alert for alert in replayed.alerts if alert["state"] in BEGINNING),
+        key=lambda alert: parse_rfc3339(alert["recorded_at"]),
+    )
     machines: dict[str, list[ScoredStream]] = {}
     for stream in replayed.streams:
         machines.setdefault(stream.machine, []).append(stream)
@@ -170,13 +173,21 @@ def _tiles(summary: Mapping[str, Any]) -> list[Tile]:
         Tile(
             "false alerts",
             _count(summary["false_alerts"]),
-            f"of {summary['incidents']} incidents; {_count(summary['false_early'])} of "
-            f"{summary['early_findings']} early findings are false",
+            _incidents(summary),
         ),
         _auc_tile(summary),
         Tile("highest score", f"{summary['highest_ratio']:.3g} x", "as a multiple of its threshold"),
         Tile("not used", _count(unused), "see dead_letters.jsonl" if unused else "every frame could be used"),
     ]
+
+
+def _incidents(summary: Mapping[str, Any]) -> str:
+    """Return what the false alerts are of, and how many early findings are false, where there are any."""
+    incidents, early = summary["incidents"], summary["early_findings"]
+    told = f"of {incidents:,} incident{'s' * (incidents != 1)}"
+    if not early or summary["false_early"] is None:
+        return f"{told}; {early:,} early finding{'s' * (early != 1)}" if early else told
+    return f"{told}; false early findings: {summary['false_early']:,} of {early:,}"
 
 
 def _auc_tile(summary: Mapping[str, Any]) -> Tile:

@@ -15,15 +15,19 @@ import soundfile
 from backtest.replay.replay_options import ReplayConfig
 from backtest.replay.routing import load, routes_of
 from backtest.replay.run import ReplayObserver, replay
+from backtest.report.charts import apart
 from backtest.report.moments import moment
 from backtest.report.replay import (
     SHOWN_POINTS,
+    ReplayResults,
     When,
     _auc_tile,
+    _incidents,
     _spans,
     course,
     moments_wanted,
     read_results,
+    replay_page,
     write_report,
 )
 from backtest.streams import NORMAL, ScoredStream
@@ -88,6 +92,29 @@ def test_the_page_holds_everything_and_fetches_nothing(replayed: tuple[Path, Cha
     assert summary["data_hash"] in text
     assert summary["routes"][0]["sha256"] in text
     assert "1 of 1" in text  # faults found
+
+
+def test_incidents_and_early_findings_are_told_in_words_that_fit_their_number() -> None:
+    told = {"incidents": 1, "early_findings": 0, "false_early": 0}
+    assert _incidents(told) == "of 1 incident"
+    assert _incidents({**told, "early_findings": 1, "false_early": None}) == "of 1 incident; 1 early finding"
+    assert _incidents({"incidents": 2, "early_findings": 3, "false_early": 1}) == (
+        "of 2 incidents; false early findings: 1 of 3"
+    )
+
+
+def test_alerts_of_all_machines_are_listed_in_order_of_time(replayed: tuple[Path, Champions]) -> None:
+    read = read_results(replayed[0] / "out")
+    (first,) = (alert for alert in read.alerts if alert["state"] == "opened")
+    sooner = {**first, "alert_id": "sooner", "recorded_at": "2020-01-01T00:00:00Z", "severity": "warning"}
+    page = replay_page(ReplayResults(read.streams, [first, sooner], read.summary), [], 0, [])
+    listed = re.findall(r"<b>pump-1</b>, (\w+)", page)
+    assert listed == ["warning", "critical"]
+
+
+def test_shares_of_bands_that_lie_close_do_not_overprint() -> None:
+    assert apart([1.0, 1.5, 9.0], 2.0) == [1.0, 3.0, 9.0]
+    assert apart([], 2.0) == []
 
 
 def test_the_moment_of_an_alert_is_the_signal_around_it(replayed: tuple[Path, Champions]) -> None:
