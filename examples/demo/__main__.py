@@ -69,6 +69,8 @@ def _machines(wav_dir: Path | None, out: Path, seconds: float, train_seconds: fl
         plant = machines_module.recorded(wav_dir)
         marked.print(f"[bold]1[/]  {len(plant)} machines recorded in {wav_dir}")
     else:
+        if not marked.is_terminal:
+            marked.print("[bold]1[/]  simulating")
         with marked.status("1  simulating") as status:
             plant = machines_module.simulated(
                 out / "plant", seconds, train_seconds, seed, lambda name: status.update(f"1  simulating {name}")
@@ -156,7 +158,9 @@ def _report(plant: list[DemoMachine], played: Played, start_us: int, out: Path) 
     draw(plant, played.received, start_us, picture)
     found = [machine_outcome(machine, played.received, start_us) for machine in plant]
     marked.print(f"\n[bold]5[/]  what happened; the picture is {picture}\n")
-    marked.print(summary_table(found))
+    table = summary_table(found)
+    if not marked.print_table(table):
+        marked.print(table)
     if played.damaged:
         marked.print(f"   [yellow]{played.damaged} recordings could not be read to their end; see {out}/edge-*.log[/]")
     for reason in sorted({letter.reason for letter in played.received.dead_letters.values()})[:5]:

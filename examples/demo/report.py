@@ -73,13 +73,13 @@ def lost_lines(published: Mapping[str, int], received: Received, start_us: int) 
 
 
 def summary_table(found: Sequence[MachineOutcome]) -> Table:
-    """Return a table with one row a machine."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    """Return a table with one row a machine, of at most 80 columns where machines have short names."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("   machine", no_wrap=True)
     table.add_column("truth", no_wrap=True)
-    for name in ("frames", "idle", "peak ratio", "early", "alerts", "after"):
+    for name in ("frames", "idle", "peak", "early", "alerts", "after"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    table.add_column("result", no_wrap=True)
     for one in found:
         table.add_row(
             f"   {one.machine.machine_id}",

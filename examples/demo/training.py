@@ -17,6 +17,8 @@ def train_models(machines: Sequence[DemoMachine], out: Path, seed: int) -> dict[
     folder = out / "models"
     folder.mkdir()
     began_s = time.monotonic()
+    if not marked.is_terminal:  # where a status line is not shown, minutes would pass without a word
+        marked.print(f"[bold]2[/]  training {len(machines)} models; this takes most of the time")
     with marked.status("2  training: loading torch") as status:
         from trainer.train import TrainConfig, train_model
 
