@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from errno import ENOSPC
 from importlib import import_module
+from inspect import cleandoc
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final
@@ -136,7 +137,15 @@ def load_command(name: str) -> Any:
     command = typer.main.get_command(target)
     for part in (command, *getattr(command, "commands", {}).values()):
         _bound_values(part)
+        part.help = _unwrapped(part.help)
     return command
+
+
+def _unwrapped(text: str | None) -> str | None:
+    """Return a help with one line a paragraph: Typer breaks lines anew, and keeps the breaks of the source too."""
+    if text is None:
+        return None
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in cleandoc(text).split("\n\n"))
 
 
 def _bound_values(command: Any) -> None:

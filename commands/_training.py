@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -10,7 +10,7 @@ from backtest.words import early
 from commands._output import WithProgress, print_notes, print_warning, stdout
 from commands._recording_set import NAMED, feature_lines, found_lines, print_lines, warn_of, warn_of_screening
 from recordings.find import Problem
-from schemas import Calibration, StatisticsReference
+from schemas import Calibration, StatisticsReference, Thresholds
 from trainer.detector import EpochLoss, find_detector
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
@@ -107,18 +107,24 @@ def _stray_lines(strays: Sequence[Stray], judged: int) -> list[str]:
 def _result_lines(result: TrainResult) -> list[str]:
     metadata = result.metadata
     lines = [_fitted_line(result)]
-    shown = [("pooled", metadata.thresholds), *list(metadata.machine_thresholds.items())[:NAMED]]
-    for label, own in shown:
-        both = f"alert {own.alert_threshold:.3g}, decision {own.decision_threshold:.3g}"
-        lines.append(f"threshold  {label}: {both}, from {own.normals} held-out frames")
-    if len(metadata.machine_thresholds) > NAMED:
-        lines.append(f"           and {len(metadata.machine_thresholds) - NAMED} machines more")
-    lines += [f"early      {label}: {early(own)}" for label, own in shown]
+    lines += _threshold_lines(metadata.thresholds, metadata.machine_thresholds)
     lines += _check_lines(result.check, metadata.calibration)
     lines += _reference_lines(metadata.statistics_reference)
     checkpoint = "" if result.checkpoint is None else f", checkpoint {result.checkpoint}"
     lines.append(f"model      {result.out} ({metadata.name} {metadata.version}){checkpoint}")
     return lines
+
+
+def _threshold_lines(pooled: Thresholds, machines: Mapping[str, Thresholds]) -> list[str]:
+    of_all = [] if list(machines.values()) == [pooled] else [("pooled", pooled)]  # one machine's are the same
+    shown = [*of_all, *list(machines.items())[:NAMED]]
+    more = len(machines) - NAMED
+    others = [f"           and {more} machine{'s' * (more != 1)} more"] if more > 0 else []
+    lines = []
+    for label, own in shown:
+        both = f"alert {own.alert_threshold:.3g}, decision {own.decision_threshold:.3g}"
+        lines.append(f"threshold  {label}: {both}, from {own.normals} held-out frames")
+    return [*lines, *others, *(f"early      {label}: {early(own)}" for label, own in shown), *others]
 
 
 def _reference_lines(reference: dict[str, StatisticsReference]) -> list[str]:

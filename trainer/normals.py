@@ -55,6 +55,7 @@ class NormalSet:
         owner: The number of each window's recording, int64 ``[window]``.
         blocks: Numbers of recordings, in up to five blocks in time order, the last of them the held-out ones.
         width: Columns of a window.
+        pieces: Whether recordings were cut into pieces.
     """
 
     recordings: Sequence[NormalRecording]
@@ -62,6 +63,7 @@ class NormalSet:
     owner: NDArray[np.int64]
     blocks: Sequence[NDArray[np.int64]]
     width: int
+    pieces: bool
 
     @property
     def mean_columns(self) -> float:
@@ -116,7 +118,7 @@ def all_normals(train: TrainingSet, held_out: HeldOutSet) -> NormalSet:
     blocks = np.array_split(np.arange(len(known)), min(FOLDS - 1, len(known)))
     blocks.append(np.arange(len(known), len(recordings)))
     windows, owner = _windows(recordings, train.width)
-    return NormalSet(recordings, windows, owner, blocks, train.width)
+    return NormalSet(recordings, windows, owner, blocks, train.width, len(known) > len(train.segments))
 
 
 def _windows(recordings: Sequence[NormalRecording], width: int) -> tuple[Float32, NDArray[np.int64]]:

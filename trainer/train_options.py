@@ -98,7 +98,7 @@ class TrainConfig(RecordingOptions):
     poolings: Annotated[
         tuple[str, ...],
         option(
-            f"how {' and '.join(POOLING)} pool a frame over time, separated by commas; default: {','.join(POOLINGS)}",
+            f"how {' and '.join(POOLING)} pool a frame over time, separated by commas; default: {', '.join(POOLINGS)}",
             "Training",
             **LISTED,
         ),
@@ -120,7 +120,12 @@ class TrainConfig(RecordingOptions):
         option("of held-out normals: alert threshold by percentile; default: 99", "Thresholds", ge=90, le=99),
     ] = None
     false_alerts: Annotated[
-        float | None, option("allowed false alerts per machine and 30 days; default: 1", "Thresholds", gt=0)
+        float | None,
+        option(
+            "allowed false alerts per machine and 30 days, and as many false early findings; default: 1",
+            "Thresholds",
+            gt=0,
+        ),
     ] = None
     false_alarms_per_day: Annotated[
         float | None, option("the same per machine and day, in place of --false-alerts", "Thresholds", gt=0)
@@ -139,21 +144,25 @@ class TrainConfig(RecordingOptions):
             le=0.5,
         ),
     ] = 0.1
-    epochs: Annotated[int, option("passes over the data, at most", "Training", ge=1)] = 50
+    epochs: Annotated[int, option("conv_ae alone: passes over the data, at most", "Training", ge=1)] = 50
     patience: Annotated[
         int,
-        option("epochs without a better held-out loss after which to stop; 0: never before the last", "Training", ge=0),
+        option(
+            "conv_ae alone: epochs without a better held-out loss after which to stop; 0: never before the last",
+            "Training",
+            ge=0,
+        ),
     ] = 10
     min_delta: Annotated[
-        float, option("how much lower a held-out loss must be to count as better", "Training", ge=0)
+        float, option("conv_ae alone: how much lower a held-out loss must be to count as better", "Training", ge=0)
     ] = 0.0
-    batch: Annotated[int, option("windows in a batch", "Training", ge=1)] = 32
-    learning_rate: Annotated[float, option("of Adam", "Training", gt=0, le=1)] = 1e-3
-    latent: Annotated[int, option("maps of conv_ae's innermost layer (z)", "Training", ge=1, le=4096)] = 40
+    batch: Annotated[int, option("conv_ae alone: windows in a batch", "Training", ge=1)] = 32
+    learning_rate: Annotated[float, option("conv_ae alone: of Adam", "Training", gt=0, le=1)] = 1e-3
+    latent: Annotated[int, option("conv_ae alone: maps of its innermost layer (z)", "Training", ge=1, le=4096)] = 40
     accelerator: Annotated[str, option("what computes: cpu, gpu, mps … as Lightning names them", "Training")] = "auto"
     seed: Annotated[int, option("same seed, same model", "Training", ge=0, le=2**32 - 1)] = 0
     checkpoints: Annotated[
-        Path | None, option("folder for last.ckpt and best.ckpt, written after each epoch", "Training")
+        Path | None, option("conv_ae alone: folder for last.ckpt and best.ckpt, written after each epoch", "Training")
     ] = None
     resume: Annotated[bool, option("go on from last.ckpt in the folder --checkpoints", "Training")] = False
     reference_s: Annotated[

@@ -20,6 +20,12 @@ def clips(count: int, windows: int, seed: int) -> np.ndarray:
     return np.concatenate(parts, axis=3)
 
 
+def test_it_knows_whether_recordings_were_cut() -> None:
+    for windows, cut in ((4, False), (LONGEST, False), (LONGEST + 1, True)):
+        data = of_clips(20, windows)
+        assert all_normals(data.train, data.held_out).pieces == cut
+
+
 def of_clips(count: int = 20, windows: int = 4, unseen: int = 5) -> Prepared:
     train, held_out = clips(count, windows, 0), clips(unseen, windows, 1)
     columns = train.transpose(0, 3, 1, 2).reshape(-1, 1, 24)

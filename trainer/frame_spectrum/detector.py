@@ -71,7 +71,8 @@ class FrameSpectrumDetector(Detector):
     def _why(self, normals: NormalSet, from_columns: int) -> str:
         why = f"{' and '.join(BACK_ENDS)} on {len(normals.windows)} windows"
         if normals.several:
-            why += f"; frames of {from_columns} columns or more on {len(normals.whole)} whole recordings"
+            what = "pieces of recordings" if normals.pieces else "whole recordings"
+            why += f"; frames of {from_columns} columns or more on {len(normals.whole)} {what}"
         return why
 
 
@@ -91,7 +92,8 @@ class FrameSpectrumAutoencoderDetector(FrameSpectrumDetector):
         return [*views, View(_BY_NAME["mean_std"], partial(AutoencoderBackEnds, train=train))]
 
     def _why(self, normals: NormalSet, from_columns: int) -> str:
-        lengths = {"windows": len(normals.windows), **({"recordings": len(normals.whole)} if normals.several else {})}
+        wholes = {"pieces" if normals.pieces else "recordings": len(normals.whole)} if normals.several else {}
+        lengths = {"windows": len(normals.windows), **wholes}
         with_one = [f"{count} {name}" for name, count in lengths.items() if count >= LEAST_VECTORS]
         trained = f"an autoencoder on {' and '.join(with_one)}" if with_one else "too few for an autoencoder"
         return f"{super()._why(normals, from_columns)}; {trained}"
