@@ -236,9 +236,10 @@ class ScoreStore:
             )
             for page in self.pages(query, stream):
                 for row in page:
-                    *about, rpm, load, samples = row[width:]
+                    name, part, start_us, label, onset_s, rpm, load, samples = row[width:]
                     condition = None if samples is None else Condition(rpm, load)
-                    yield OrderedFrame(StoredFrame(*row[:width]), machine, source, *about, condition)
+                    about = (machine, source, name, part, start_us, label, onset_s)
+                    yield OrderedFrame(StoredFrame(*row[:width]), *about, condition)
 
 
 @contextmanager
