@@ -27,7 +27,8 @@ def found_lines(found: RecordingSet) -> list[str]:
     machines = [f"{machine} {count}" for machine, count in found.machines.items() if machine is not None]
     named = f": {', '.join(machines[:NAMED])}{', …' if len(machines) > NAMED else ''}" if machines else ""
     whose = f" of {len(machines)} machine{'s' * (len(machines) != 1)}" if machines else ""
-    lines = [f"data       {len(found.recordings)} recordings{whose}, {as_duration(found.duration_s)}{named}"]
+    count = len(found.recordings)
+    lines = [f"data       {count} recording{'s' * (count != 1)}{whose}, {as_duration(found.duration_s)}{named}"]
     if found.left_out:
         lines.append(f"           left out: {', '.join(f'{count} {what}' for what, count in found.left_out)}")
     if len(found.rates_hz) > 1:

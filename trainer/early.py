@@ -13,7 +13,8 @@ from normals that the scoring graph was not fitted on, each on the safe side of 
   once in the promised time. Its increments are bounded above, which the motion's are not.
 
 Where successive normals resemble each other so much that they are worth less than ten, they drift: no threshold would
-both hold its promise and find anything, so there is no test.
+both hold its promise and find anything, so there is no test. Where so few in random order would be worth no more, it is
+not their drift: there are too few of them.
 
 Sources: M. R. Reynolds, "Approximations to the average run length in cumulative sum control charts" (1975), for the
 Brownian motion's run length; F. H. C. Marriott and J. A. Pope, "Bias in the estimation of autocorrelations" (1954).
@@ -27,11 +28,14 @@ from math import exp, sqrt
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from schemas import Calibration, EarlyTest, Thresholds
 from trainer.exceedance import Runs, dependence
 from trainer.thresholds import Calibrated
+
+Float64 = NDArray[np.float64]
 
 ALLOWANCE: Final = 1.0  # deviations
 MOST: Final = 4.0  # deviations
@@ -40,6 +44,8 @@ VARIANCE_CONFIDENCE: Final = 0.8
 LAGS: Final = 5
 LAST: Final = 5  # the last fifth
 LEAST_EFFECTIVE: Final = 10.0
+ORDERS: Final = 50
+OFTEN: Final = 0.1  # of the orders
 _LEAST_VARIANCE: Final = 0.8  # of a standardised score: what lies closer together has not shown its tails
 _SECONDS_IN_30_DAYS: Final = 30 * 86_400
 
@@ -86,9 +92,11 @@ def early_test(runs: Runs, calibration: Calibration) -> EarlyTest | str:
     if count < LEAST_EFFECTIVE:
         return f"{count} normal frames; expected {LEAST_EFFECTIVE:g} or more"
     correlation = _correlation(runs, count)
-    inflation = (1 + correlation) / (1 - correlation)
+    inflation = _inflation(correlation)
     effective = count / inflation
     if effective < LEAST_EFFECTIVE:
+        if _few_in_any_order(runs, scores):
+            return f"too few normals: {count} frames don't tell how alike successive ones are; record more"
         return (
             f"normals drift: {count} frames with a correlation of {correlation:.2f} tell as much as "
             f"{effective:.1f} independent ones; expected {LEAST_EFFECTIVE:g} or more"
@@ -132,6 +140,19 @@ def run_length_threshold(frames: float, drift: float, variance: float) -> float:
 
     exponent = optimize.brentq(surplus, 0.0, 100.0)
     return max(float(exponent) * variance / (2 * drift), drift)
+
+
+def _inflation(correlation: float) -> float:
+    return (1 + correlation) / (1 - correlation)
+
+
+def _few_in_any_order(runs: Runs, scores: Float64) -> bool:
+    """Whether scores that are known not to drift, these in random order, would often be worth too little as well."""
+    rng = np.random.default_rng(0)
+    borders = np.cumsum([len(run) for run in runs])[:-1]
+    orders = [np.split(rng.permutation(scores), borders) for _ in range(ORDERS)]
+    worth = [len(scores) / _inflation(_correlation(order, len(scores))) for order in orders]
+    return float(np.mean(np.array(worth) < LEAST_EFFECTIVE)) > OFTEN
 
 
 def _correlation(runs: Runs, count: int) -> float:

@@ -24,6 +24,7 @@ from trainer.dataset import HeldOutSet
 from trainer.reading import Float32, computed, samples_of
 from trainer.recording_set import OnError, Recording, RecordingSet, Segment
 from trainer.thresholds import Calibrated
+from trainer.train_options import HELD_OUT_SHARE
 
 MAX_FAULTY: Final = 0.5  # of all frames; beyond it the sensor is what is wrong, and not some recordings
 ALIKE: Final = 0.999  # correlation of two recordings' steps from sample to sample, beyond which one is a copy
@@ -132,7 +133,9 @@ def screen(found: RecordingSet, config: FeatureConfig, frame_s: float, on_error:
     return Screened(used, tuple(left_out), tuple(_remarks(used, scans)), good)
 
 
-def check_enough(windows: int, held_out: int, found: RecordingSet, frame_s: float) -> None:
+def check_enough(
+    windows: int, held_out: int, found: RecordingSet, frame_s: float, held_out_share: float = HELD_OUT_SHARE
+) -> None:
     """Refuse to make a detector from next to nothing.
 
     Args:
@@ -140,6 +143,7 @@ def check_enough(windows: int, held_out: int, found: RecordingSet, frame_s: floa
         held_out: Frames held out for thresholds.
         found: The recordings that they are from.
         frame_s: Length of a frame in seconds.
+        held_out_share: What was asked to be held out.
 
     Raises:
         RecordingError: There are too few; the message says how many are needed.
@@ -149,6 +153,12 @@ def check_enough(windows: int, held_out: int, found: RecordingSet, frame_s: floa
     copies = [problem for problem in found.problems if "copy of" in problem.reason]
     apart = f" ({len(copies)} copies of them count once)" if copies else ""
     count = len(found.recordings)
+    if held_out_share != HELD_OUT_SHARE and found.duration_s >= (LEAST_TRAIN + LEAST_HELD_OUT) * frame_s:
+        raise RecordingError(
+            f"held_out_share is {held_out_share:g}: it leaves too little of {count} recording{'s' * (count != 1)}"
+            f"{apart} of {found.duration_s:.3g} s; expected one that leaves {LEAST_TRAIN} windows to train on and "
+            f"{LEAST_HELD_OUT} frames for thresholds, such as {HELD_OUT_SHARE}"
+        )
     raise RecordingError(
         f"too few: {count} different recording{'s' * (count != 1)}{apart} of {found.duration_s:.3g} s give {windows} "
         f"windows to train on and {held_out} frames for thresholds; expected at least {LEAST_TRAIN} and "

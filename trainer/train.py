@@ -151,9 +151,9 @@ def _prepare(
     screened = screen(found, choice.features, calibration.frame_s, config.on_error)
     while True:
         train, held_out = split(screened.found.recordings, calibration.frame_s, config.held_out_share)
-        if not held_out:
-            check_enough(0, 0, screened.found, calibration.frame_s)
         parts = screened.of(train), screened.of(held_out)
+        if not all(parts):
+            check_enough(0, 0, screened.found, calibration.frame_s, config.held_out_share)
         prepared = prepare(*parts, choice.features, calibration.frame_s, folder, observer.on_recording)
         if isinstance(prepared, Prepared):
             break
@@ -161,7 +161,8 @@ def _prepare(
         screened = screened.without(prepared, config.on_error)
     observer.on_problems(screened.found.problems)
     observer.on_screened(screened.left_out, screened.remarks)
-    check_enough(len(prepared.train), len(prepared.held_out.frames), screened.found, calibration.frame_s)
+    counts = len(prepared.train), len(prepared.held_out.frames)
+    check_enough(*counts, screened.found, calibration.frame_s, config.held_out_share)
     prepared = replace(prepared, data_hash=data_hash(screened.found.recordings))
     trimmed = trim(prepared, config.trim, folder, without_conditions(prepared, folder))
     observer.on_trimmed(trimmed.strays, trimmed.judged)

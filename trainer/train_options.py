@@ -15,7 +15,7 @@ from trainer.detector import CANDIDATES, DEFAULT, DETECTORS, find_detector
 from whirr import options
 from whirr.durations import seconds_of
 from whirr.options import option
-from whirr.recording_options import LISTED, Columns, Labels, Machine, OnError, PathPattern, Zone
+from whirr.recording_options import LISTED, Columns, Labels, Machine, OnError, PathPattern, Zone, names_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +73,7 @@ class ExtractConfig(RecordingOptions):
 
 
 POOLINGS: Final = ("mean_std", "mean", "max", "shape", "flutter")  # over time: see trainer.pooled.graphs
+HELD_OUT_SHARE: Final = 0.2
 POOLING: Final = ("frame_spectrum", "frame_spectrum_ae")  # detectors that take poolings
 EPOCH_OPTIONS: Final = ("epochs", "patience", "min_delta", "batch", "learning_rate", "latent")
 
@@ -134,7 +135,7 @@ class TrainConfig(RecordingOptions):
     n: Annotated[int, option("frames that the alert rule looks at", "Thresholds", ge=1, le=64)] = 5
     held_out_share: Annotated[
         float, option("of each machine's recordings, for thresholds and the held-out loss", "Training", gt=0, lt=1)
-    ] = 0.2
+    ] = HELD_OUT_SHARE
     trim: Annotated[
         float,
         option(
@@ -264,7 +265,10 @@ class TrainConfig(RecordingOptions):
         if not names or "auto" in names or len(set(names)) < len(names):
             raise SettingsError(f"candidates are {', '.join(names) or 'none'}; expected different ones, without auto")
         for name in names:
-            find_detector(name)
+            try:
+                find_detector(name)
+            except SettingsError as error:
+                raise SettingsError(f"candidates are {', '.join(names)}: {error}") from None
 
 
 def options_of(config: TrainConfig) -> dict[str, Any]:
@@ -292,7 +296,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return what a YAML file says, by name, dashes in names as underscores; names without a value are left out.
 
     Raises:
-        SettingsError: The file can't be read, or isn't a mapping of names to single values.
+        SettingsError: The file can't be read, or isn't a mapping of names to single values (or lists of names, where
+            an option takes several).
     """
     import yaml
 
@@ -314,7 +319,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     written = Counter(str(key.value).replace("-", "_") for key, _ in names.value)
     if twice := [name for name, times in written.items() if times > 1]:
         raise SettingsError(f"{str(path)!r}: {twice[0]} stands there {written[twice[0]]} times; expected once")
-    for name, value in document.items():
-        if isinstance(value, dict | list):
+    values = {str(name).replace("-", "_"): value for name, value in document.items() if value is not None}
+    lists = {one.name for one in options.declared(TrainConfig) if one.shown.parse is names_of}
+    for name, value in values.items():
+        if name in lists and isinstance(value, list) and all(isinstance(one, str) for one in value):
+            values[name] = ",".join(value)
+        elif isinstance(value, dict | list):
             raise SettingsError(f"{str(path)!r}: {name} is {value!r}; expected a single value")
-    return {str(name).replace("-", "_"): value for name, value in document.items() if value is not None}
+    return values

@@ -82,7 +82,14 @@ def test_normals_that_drift_apart_give_no_test_and_say_so() -> None:
     blocks = [np.full(25, level) + 0.01 * scores(25, 0.0, seed) for seed, level in enumerate([1.0, 3.0, 1.5, 4.0, 2.0])]
     why = early_test(blocks, CALIBRATION)
     assert isinstance(why, str)
-    assert "drift" in why
+    assert "normals drift" in why
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_normals_that_do_not_drift_are_called_few(seed: int) -> None:
+    why = early_test(np.split(scores(16, 0.0, seed), 4), CALIBRATION)
+    assert isinstance(why, str)
+    assert why.startswith("too few normals: 16 frames")
 
 
 @pytest.mark.parametrize("runs", [[], [np.array([1.0, 2.0])]])

@@ -188,6 +188,20 @@ def test_too_few_different_recordings_are_refused_with_the_number_needed(
     assert not (tmp_path / "m.onnx").exists()
 
 
+def test_too_little_left_names_the_share_or_the_copies(tmp_path: Path):
+    (tmp_path / "one").mkdir()
+    put(tmp_path / "one" / "a.wav", normal(0, 30.0))
+    config = TrainConfig(normal=tmp_path / "one", out=tmp_path / "m.onnx", mlflow=False, held_out_share=0.99)
+    with pytest.raises(RecordingError, match=r"^held_out_share is 0\.99: it leaves too little of 1 recording of 30 s"):
+        train_model(config)
+    (tmp_path / "same").mkdir()
+    hum = (0.1 * np.sin(2 * np.pi * 1000 * np.arange(2 * RATE_HZ) / RATE_HZ)).astype(np.float32)
+    for number in range(20):
+        put(tmp_path / "same" / f"{number:02d}.wav", hum)
+    with pytest.raises(RecordingError, match=r"^too few: 1 different recording \(19 copies of them count once\)"):
+        train_model(replace(config, normal=tmp_path / "same", held_out_share=0.2))
+
+
 def test_a_threshold_that_rests_on_one_odd_recording_is_told(folder: Path, tmp_path: Path):
     loud = np.random.default_rng(0).standard_normal(3 * RATE_HZ).astype(np.float32)
     put(folder / "99.wav", 0.2 * loud)

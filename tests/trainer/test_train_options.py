@@ -79,6 +79,19 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, capfd: pytest.Captu
     }
 
 
+def test_options_that_are_lists_may_be_lists(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        "normal: n\nout: m.onnx\ncandidates: [frame_spectrum, pooled]\ncolumns: [x, y]\npoolings:\n- max\n- mean\n"
+    )
+    document = printed(capfd, "--config", str(path))
+    assert [document[name] for name in ("candidates", "columns", "poolings")] == [
+        "frame_spectrum,pooled",
+        "x,y",
+        "max,mean",
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -89,6 +102,8 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path, capfd: pytest.Captu
         ("epochs: 2.5", "epochs is '2.5'; expected a whole number, at least 1"),
         ("epochs: 0", "epochs is '0'; expected at least 1"),
         ("epochs: [1, 2]", "epochs is [1, 2]; expected a single value"),
+        ("candidates: [1, 2]", "candidates is [1, 2]; expected a single value"),
+        ("candidates: [idnn]", "candidates are idnn: detector is 'idnn'"),
         ("scale: bark", "scale is 'bark'; expected one of 'mel', 'linear'"),
         ("mlflow: perhaps", "mlflow is 'perhaps'; expected true or false"),
         ("- epochs", "holds ['epochs']; expected lines such as 'epochs: 50'"),

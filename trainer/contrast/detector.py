@@ -34,7 +34,9 @@ class ContrastDetector(Detector):
         fewest = int(np.bincount(machines).min())
         if fewest < LEAST_WINDOWS:
             whose = names[int(np.bincount(machines).argmin())] or "the machine"
-            why = f"pooled alone: {fewest} windows of {whose}, expected at least {LEAST_WINDOWS}"
+            counted = f"{fewest} window{'s' * (fewest != 1)} of {whose}, expected at least {LEAST_WINDOWS}"
+            others = "" if len(names) == 1 else "; leave it out, and the others are learnt"
+            why = f"the whole model is pooled alone: {counted}{others}"
             return Fitted(build(PooledMahalanobis(windows), data.shape), why)
         spectra = windows.mean(axis=3)
         embeddings = [trained(spectra, machines, EMBEDDINGS * config.seed + number) for number in range(EMBEDDINGS)]
