@@ -34,6 +34,7 @@ from trainer.train_options import TrainConfig
 
 FOLDS: Final = 5
 FAR: Final = 5.0  # times the others' range: so far off lies no recording of the same machine
+NARROW: Final = 0.1  # of what they state in the middle: a narrower range counts as this
 RIDGE: Final = 1e-3  # of the conditions' variance within machines
 EXPLAINED: Final = 0.1  # of the normals' variance: less is not worth a second graph
 BEYOND: Final = 0.1  # of the range learnt, at either end: so far a straight line is followed
@@ -335,8 +336,8 @@ def _unused(name: ConditionName, trained: ByRecording, every: ByRecording) -> st
     if len(without) == len(every):
         return ""
     if without:
-        states = "1 recording does" if len(without) == 1 else f"{len(without)} recordings do"
-        return f"{name} is not used: of {len(every)}, {states} not state it, first {without[0]!r}"
+        lack = f"{len(without)} of {len(every)} recordings that are learnt"
+        return f"{name} is not used: {lack} {'does' if len(without) == 1 else 'do'} not state it, first {without[0]!r}"
     values = {getattr(one, name) for _, one in trained.values()}
     if len(values) == 1:
         return f"{name} is not used: it does not vary, it is {next(iter(values)):g} in all that trains"
@@ -353,6 +354,6 @@ def _far_off(name: ConditionName, every: ByRecording) -> str:
     farthest = max(values, key=lambda recording: abs(values[recording] - middle))
     others = [value for recording, value in values.items() if recording != farthest]
     low, high = min(others), max(others)
-    if max(low - values[farthest], values[farthest] - high) <= FAR * (high - low):
+    if max(low - values[farthest], values[farthest] - high) <= FAR * max(high - low, NARROW * abs(middle)):
         return ""
     return f"{name} is {values[farthest]:g} in {farthest!r}, far off the others' {low:g} to {high:g}: is that right?"

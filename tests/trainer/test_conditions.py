@@ -76,7 +76,7 @@ def test_what_trains_is_adjusted_by_a_regression_that_has_not_seen_it():
         (prepared(LOADS, [*[Condition(load=50.0)] * 40, *[Condition(load=70.0)] * 60]), "load changes too seldom"),
         (
             prepared(LOADS, [Condition(), *(Condition(load=float(one)) for one in LOADS[1:])]),
-            "load is not used: of 100, 1 recording does not state it, first 't0.wav'",
+            "load is not used: 1 of 100 recordings that are learnt does not state it, first 't0.wav'",
         ),
         (prepared(LOADS, slopes=np.zeros(16)), "load explains 0% of the normals' spectra and is not used"),
         (
@@ -142,7 +142,7 @@ def test_of_two_conditions_the_one_that_is_not_used_is_named():
     assert learnt.adjustment is not None
     assert set(learnt.adjustment.ranges) == {"load"}
     assert learnt.why.startswith("load explains ")
-    assert learnt.why.endswith("; rpm is not used: of 100, 10 recordings do not state it, first 't3.wav'")
+    assert learnt.why.endswith("rpm is not used: 10 of 100 recordings that are learnt do not state it, first 't3.wav'")
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +228,11 @@ def test_a_graph_with_conditions_needs_metadata_that_state_them(fitted, tmp_path
     plain.save(tmp_path / "model.onnx", replace(metadata, conditions={"rpm": (1.0, 2.0)}))
     with pytest.raises(ModelError, match="no input or output 'condition'"):
         Model.load(tmp_path / "model.onnx")
+
+
+def test_a_small_step_of_what_hardly_varies_is_not_called_far_off():
+    stated = [Condition(rpm=1501.0 if i % 20 == 3 else 1500.0, load=float(one)) for i, one in enumerate(LOADS)]
+    stated[3] = Condition(rpm=1502.0, load=float(LOADS[3]))
+    assert "far off" not in learn(prepared(LOADS, stated)).why
+    one = [Condition(rpm=1501.0 if i == 3 else 1500.0) for i in range(100)]
+    assert "far off" not in learn(prepared(LOADS, one)).why
