@@ -196,6 +196,7 @@ class ModelMetadata:
         statistics_reference: By machine id, what its statistics were while it was well; empty unless asked for.
         conditions: By condition that the graph takes, the range in which it knows what that does; empty where it has no
             input for conditions.
+        frame_score: What a frame's score is of its windows' (of the worst signal): their mean, or their median.
         not_learnt: Recordings that were left out of the training, the least usual first; at most 1,000.
     """
 
@@ -218,6 +219,7 @@ class ModelMetadata:
     )
     machines: Annotated[tuple[Machine, ...], Field(max_length=MAX_MACHINES)] = ()
     conditions: dict[ConditionName, tuple[Finite, Finite]] = field(default_factory=dict)
+    frame_score: Literal["mean", "median"] = "mean"
     not_learnt: Annotated[list[NotLearnt], Field(max_length=MAX_NOT_LEARNT)] = field(default_factory=list)
 
     def thresholds_for(self, machine_id: str) -> Thresholds:

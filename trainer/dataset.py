@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.condition import UNKNOWN, Condition
+from stream_app.pipeline.frame_score import FrameScore, frame_scores
 from stream_app.pipeline.model import as_array
 
 Float32 = NDArray[np.float32]
@@ -78,18 +79,23 @@ class HeldOutFrame:
     start_s: float = 0.0
     learnt: bool = True
 
-    def score(self, scores: NDArray[np.float32]) -> float:
-        """Return the frame's score of all held-out windows' scores, float32 [window]: the worst signal's mean."""
-        own = scores[self.first : self.first + self.signals * self.windows].astype(np.float64)
-        return float(own.reshape(self.signals, self.windows).mean(axis=1).max())
+    def score(self, scores: NDArray[np.float32], how: FrameScore = "mean") -> float:
+        """Return the frame's score of all held-out windows' scores, float32 [window]: the worst signal's."""
+        own = scores[self.first : self.first + self.signals * self.windows]
+        return float(frame_scores(own.reshape(self.signals, self.windows), how).max())
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutSet:
-    """Held-out windows, float32 [window, channel, band, time], memory-mapped, and the frames they make up."""
+    """Held-out windows, float32 [window, channel, band, time], memory-mapped, and the frames they make up.
+
+    Attributes:
+        frame_score: What a frame's score is of its windows'.
+    """
 
     windows: Float32
     frames: tuple[HeldOutFrame, ...]
+    frame_score: FrameScore = "mean"
 
     @property
     def conditions(self) -> Float32:
@@ -107,5 +113,7 @@ class HeldOutSet:
         """
         runs: dict[str | None, dict[str, list[float]]] = {}
         for frame in self.frames:
-            runs.setdefault(frame.machine, {}).setdefault(frame.recording, []).append(frame.score(scores))
+            runs.setdefault(frame.machine, {}).setdefault(frame.recording, []).append(
+                frame.score(scores, self.frame_score)
+            )
         return {machine: [np.array(run) for run in by_name.values()] for machine, by_name in runs.items()}

@@ -23,6 +23,7 @@ from schemas.model_metadata import MAX_NAME, MAX_NOT_LEARNT, NotLearnt
 from stream_app.pipeline.model import Model, golden_window
 from trainer.checkpoints import last_checkpoint
 from trainer.conditions import Ranges, fit_conditioned, without_conditions
+from trainer.dataset import HeldOutSet
 from trainer.detector import Fitted, find_detector
 from trainer.early import with_early_tests
 from trainer.exceedance import Runs
@@ -36,6 +37,7 @@ from trainer.thresholds import Calibrated, calibrate
 from trainer.train_options import TrainConfig
 from trainer.train_result import Observer, TrainResult
 from trainer.trimming import Stray, trim
+from trainer.window_bursts import steadier
 from trainer.windows import thinned
 from whirr.outputs import check_file, check_folder
 from whirr.settings import Settings, load_settings
@@ -65,6 +67,7 @@ class _Trained:
 
     fitted: Fitted
     scores: Float32  # [window], by a graph that has not seen them
+    held_out: HeldOutSet  # which those are, with the frame score that was chosen
     band_error: Float32  # [window, channel, band], likewise
     calibrated: Calibrated
     check: FalseAlarmCheck
@@ -115,7 +118,7 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     result = _track(config, result, trained, started_at, settings)
     from trainer.registration import publish
 
-    return publish(result, inputs.prepared.held_out.frame_scores(trained.scores), config.register, settings)
+    return publish(result, trained.held_out.frame_scores(trained.scores), config.register, settings)
 
 
 def _check_ends(config: TrainConfig, settings: Settings) -> None:
@@ -199,13 +202,15 @@ def _train(config: TrainConfig, inputs: _Inputs, observer: Observer, folder: Pat
     detector = find_detector(config.detector)
     fitted, ranges = fit_conditioned(detector, inputs.prepared, config, folder, observer.on_epoch)
     scores, band_error = (fitted.judge or fitted.graph).score(held_out.windows, held_out.conditions)
+    how = steadier(held_out, scores) if config.frame_score == "auto" else config.frame_score
+    held_out = replace(held_out, frame_score=how)
     runs = held_out.frame_scores(scores)
     calibrated = calibrate(runs, inputs.calibration)
     calibrated = with_early_tests(calibrated, _unseen_frames(inputs, fitted) or runs, inputs.calibration)
     check = check_false_alarms(runs, calibrated, inputs.calibration)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
-    return _Trained(fitted, scores, band_error, calibrated, check, percentiles, ranges)
+    return _Trained(fitted, scores, held_out, band_error, calibrated, check, percentiles, ranges)
 
 
 def _unseen_frames(inputs: _Inputs, fitted: Fitted) -> Mapping[str | None, Runs] | None:
@@ -233,6 +238,7 @@ def _metadata(config: TrainConfig, inputs: _Inputs, trained: _Trained, started_a
         statistics_reference=inputs.reference,
         machines=_machines(inputs.screened.found),
         conditions=trained.ranges,
+        frame_score=trained.held_out.frame_score,
         not_learnt=[
             NotLearnt(recording=one.name[:MAX_NAME], start_s=one.start_s, stop_s=one.stop_s, surprise=one.surprise)
             for one in inputs.strays[:MAX_NOT_LEARNT]
@@ -263,7 +269,7 @@ def _result(
         segments_left_out=inputs.screened.left_out,
         strays=inputs.strays,
         remarks=inputs.screened.remarks,
-        warnings=warnings(trained.calibrated, prepared.held_out, trained.scores),
+        warnings=warnings(trained.calibrated, trained.held_out, trained.scores),
         windows=len(prepared.train),
         held_out_windows=len(prepared.held_out.windows),
         history=trained.fitted.history,

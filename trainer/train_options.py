@@ -133,6 +133,13 @@ class TrainConfig(RecordingOptions):
     ] = None
     k: Annotated[int, option("frames that must exceed, of the last n", "Thresholds", ge=1, le=64)] = 3
     n: Annotated[int, option("frames that the alert rule looks at", "Thresholds", ge=1, le=64)] = 5
+    frame_score: Annotated[
+        Literal["mean", "median", "auto"],
+        option(
+            "a frame's score, of its windows': mean, median, or auto (median where windows of normals hold bursts)",
+            "Thresholds",
+        ),
+    ] = "mean"
     held_out_share: Annotated[
         float, option("of each machine's recordings, for thresholds and the held-out loss", "Training", gt=0, lt=1)
     ] = HELD_OUT_SHARE
@@ -214,6 +221,11 @@ class TrainConfig(RecordingOptions):
             raise SettingsError("resume needs the folder of checkpoints to go on from")
         self._check_candidates()
         self._check_poolings()
+        if self.frame_score == "median" and find_detector(self.detector).whole_frames:
+            raise SettingsError(
+                f"frame_score is 'median' and detector {self.detector!r} takes a frame as one window; "
+                "expected 'mean', or a detector that cuts frames into windows"
+            )
         self._check_thresholds()
         if self.register and not self.mlflow:
             raise SettingsError("register needs MLflow, which is off; expected mlflow with it")

@@ -1,6 +1,7 @@
 """One measurement: train on a row's normal recordings alone, and give each tested recording one score.
 
-A recording's score is the mean over its windows, of a one-channel model's signals the worst. Nothing is chosen by
+A recording's score is that of its windows (their mean, unless the model says median), of a one-channel model's signals
+the worst. Nothing is chosen by
 looking at labels.
 """
 
@@ -24,6 +25,7 @@ from recordings import read_recording
 from recordings.pattern import Pattern
 from schemas.condition import UNKNOWN, Condition
 from stream_app.pipeline import Model, resample, windows
+from stream_app.pipeline.frame_score import frame_scores
 from stream_app.pipeline.model import as_array
 from trainer.reading import signals_of
 
@@ -148,14 +150,15 @@ def condition_of(path: Path, told: str | None) -> Condition:
 
 
 def recording_score(model: Model, path: Path, condition: Condition = UNKNOWN) -> float:
-    """Return the score of a whole recording: the mean over its windows, of a one-channel model's signals the worst."""
+    """Return a whole recording's score, as the model takes a frame's; of a one-channel model's signals the worst."""
     config = model.metadata.features
     audio = read_recording(path)
     scores = []
     for signal in signals_of(audio.samples, config):
         log_mel = model.features.log_mel(resample(signal, audio.rate_hz, config.sample_rate_hz))
         cut = windows(log_mel, config)
-        scores.append(model.score(cut, as_array([condition] * len(cut)))[0].astype(np.float64).mean())
+        of_windows = model.score(cut, as_array([condition] * len(cut)))[0]
+        scores.append(frame_scores(of_windows, model.metadata.frame_score))
     return float(max(scores))
 
 

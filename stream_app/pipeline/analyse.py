@@ -14,6 +14,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected
 from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.score import SensorFault, Unfamiliar
+from stream_app.pipeline.frame_score import frame_scores, middle_bands
 from stream_app.pipeline.model import Float32, as_array
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import RoutedModel, Router
@@ -77,8 +78,8 @@ class Computed:
 
     Attributes:
         frame, routed, level_dbfs, sensor_fault, duration_s, unfamiliar: As in :class:`Decoded`.
-        score: Mean over the windows of the worst signal.
-        band_error: float32 [channel, band], mean over the same windows.
+        score: Of the windows of the worst signal: their mean, or median, as the model's metadata says.
+        band_error: float32 [channel, band], mean over the windows that make the score.
         statistics: float64 [13].
     """
 
@@ -255,12 +256,16 @@ def _scored(prepared: Sequence[FeatureBatch]) -> Answers:
 def _worst(prepared: FeatureBatch, scores: Float32, band_errors: Float32) -> Answers:
     """Return each frame scored as its worst signal."""
     shape = prepared.windows.shape[:3]
-    means = scores.astype(np.float64).reshape(shape).mean(axis=-1)
-    worst = np.arange(len(means)), means.argmax(axis=1)
-    bands = band_errors.reshape(*shape, *band_errors.shape[1:])[worst].mean(axis=1)
+    how = prepared.frames[0].routed.model.metadata.frame_score
+    of_windows = scores.astype(np.float64).reshape(shape)
+    of_signals = frame_scores(of_windows, how)
+    worst = np.arange(len(of_signals)), of_signals.argmax(axis=1)
+    bands = band_errors.reshape(*shape, *band_errors.shape[1:])[worst]
+    # The bands are those of what the score was taken from.
+    bands = bands.mean(axis=1) if how == "mean" else middle_bands(of_windows[worst], bands)
     found: Answers = {}
-    for row, (one, score) in enumerate(zip(prepared.frames, means[worst].tolist(), strict=True)):
-        if not (np.isfinite(means[row]).all() and score >= 0):
+    for row, (one, score) in enumerate(zip(prepared.frames, of_signals[worst].tolist(), strict=True)):
+        if not (np.isfinite(of_signals[row]).all() and score >= 0):
             name = one.routed.model.metadata.name
             raise ValueError(f"model {name!r} gave the score {score}; expected finite, at least 0")
         found[one.index] = Computed(

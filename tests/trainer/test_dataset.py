@@ -121,5 +121,11 @@ def test_a_frames_score_is_the_mean_over_windows_of_the_worst_signal() -> None:
     }
 
 
+def test_a_frames_score_may_be_the_median_over_windows_of_the_worst_signal() -> None:
+    frames = (HeldOutFrame("a", "1", 0, 2, 3),)
+    held_out = HeldOutSet(np.zeros((6, 1, 1, 1), np.float32), frames, "median")
+    assert held_out.frame_scores(np.array([1, 9, 2, 3, 2, 4], np.float32))["a"][0].tolist() == [3.0]
+
+
 def _as_dict(config: FeatureConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in config.__dataclass_fields__}
