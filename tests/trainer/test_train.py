@@ -342,6 +342,8 @@ def test_the_bar_does_not_stand_at_nothing_of_the_recordings_while_a_detector_is
 def test_a_real_motor_trains(tmp_path: Path) -> None:
     result = train_model(_config(SHARED_DATA / "motor", tmp_path / "motor.onnx"))
     assert result.metadata.features.sample_rate_hz == 16_000
-    assert (result.recordings, result.windows, result.problems) == (21, 102, ())
+    assert (result.recordings, result.problems) == (21, ())
+    seconds = round(sum(one.stop_s - one.start_s for one in result.strays))  # unlike their neighbours
+    assert result.windows == 102 - seconds < 102
     assert set(result.metadata.machine_thresholds) == {"motor"}
     assert result.history[-1].train_loss < 1.1
