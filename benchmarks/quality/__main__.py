@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks.quality import report
 from benchmarks.quality.baseline import BASELINES
-from benchmarks.quality.designs import DESIGNS
+from benchmarks.quality.designs import ABLATIONS, DESIGNS
 from benchmarks.quality.protocol import Measured, contaminants
 from benchmarks.quality.rows import ROWS, is_here, split
 from benchmarks.quality.runs import Places, Task, run
@@ -78,7 +78,8 @@ def _rows(wanted: Sequence[str] | None, root: Path) -> list[str]:
 def _designs(name: str, wanted: Sequence[str] | None) -> list[str]:
     """Return the designs of a detector to measure: of those that have none of the wanted names, the default."""
     own = [] if name in BASELINES else list(DESIGNS[name])
-    return [one for one in own if not wanted or one in wanted] or own[:1] or ["default"]
+    tried = [one for one in own if one in wanted] if wanted else [one for one in own if one not in ABLATIONS]
+    return tried or own[:1] or ["default"]
 
 
 def _by_design(name: str, measured: Results) -> dict[str, dict[str, tuple[Measured, ...]]]:

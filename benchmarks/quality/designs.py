@@ -31,3 +31,5 @@ DESIGNS: Final[Mapping[str, Mapping[str, Design]]] = MappingProxyType(
         },
     }
 )
+# Measured where they are named, and never chosen: what they leave out earns nothing on the clean normals of the rows.
+ABLATIONS: Final = frozenset({"untrimmed"})

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from benchmarks.quality import report
+from benchmarks.quality.__main__ import _designs
 from benchmarks.quality.baseline import BASELINES
 from benchmarks.quality.choosing import choose, design_of, harmonic_mean
 from benchmarks.quality.designs import DESIGNS
@@ -271,3 +272,10 @@ def test_every_design_is_one_that_can_be_trained():
     for detector, designs in DESIGNS.items():
         for design in designs.values():
             TrainConfig(normal=Path(), out=Path("m.onnx"), detector=detector, **design).check()
+
+
+def test_an_ablation_is_measured_where_it_is_named_alone():
+    assert "untrimmed" not in _designs("frame_spectrum", None)
+    assert _designs("frame_spectrum", None)[0] == "default"
+    assert _designs("frame_spectrum", ["untrimmed"]) == ["untrimmed"]
+    assert _designs("pooled", ["untrimmed"]) == ["default"]
