@@ -8,11 +8,9 @@ one that is forgotten. The dead letters themselves stay as they are, and no cons
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import orjson
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
@@ -20,7 +18,7 @@ from schemas.errors import ServiceUnavailable
 from schemas.frame import MAX_TIMESTAMP_MS
 from schemas.times import format_rfc3339
 from whirr.dead_letters import StoredDeadLetter
-from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
+from whirr.kafka_clients import client_options, commands_producer, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings
 from whirr.settings import notes_topic as name_of_notes
 from whirr.topic_reader import read_topic
@@ -102,7 +100,7 @@ async def replay(settings: Settings, letters: Sequence[StoredDeadLetter]) -> Asy
         AccessRefused: Kafka refuses this user.
     """
     await _make_notes_topic(settings)
-    async with _producer(settings) as producer:
+    async with commands_producer(settings, "whirr-dlq-replay", max_request_size=MAX_REQUEST_BYTES) as producer:
         for letter in letters:
             assert letter.topic is not None
             try:
@@ -151,25 +149,3 @@ async def _make_notes_topic(settings: Settings) -> None:
             raise refused or await why_not_connected(settings) from None
         finally:
             await admin.close()
-
-
-@asynccontextmanager
-async def _producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(
-        **client_options(settings),
-        client_id="whirr-dlq-replay",
-        acks="all",
-        enable_idempotence=True,
-        max_request_size=MAX_REQUEST_BYTES,
-        request_timeout_ms=_REQUEST_TIMEOUT_MS,
-    )
-    with quiet_aiokafka():
-        try:
-            await producer.start()
-        except (KafkaError, OSError, TimeoutError) as error:
-            await producer.stop()
-            raise refusal(error, settings, "write", "to it") or await why_not_connected(settings) from None
-        try:
-            yield producer
-        finally:
-            await producer.stop()

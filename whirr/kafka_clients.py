@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
@@ -38,6 +39,7 @@ NOT_AUTHORIZED = (
 )
 NOT_AUTHENTICATED = (SaslAuthenticationFailed, UnsupportedSaslMechanismError, IllegalSaslStateError)
 _PROBE_TIMEOUT_MS = 5_000
+_REQUEST_TIMEOUT_MS = 10_000
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -180,6 +182,39 @@ def quiet_aiokafka() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@asynccontextmanager
+async def commands_producer(settings: Settings, client_id: str, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
+    """Yield a command's producer: it waits for all replicas, gives up after 10 s and leaves the words to its caller.
+
+    Args:
+        settings: Where Kafka is.
+        client_id: As the broker's log shows it.
+        options: More of :class:`aiokafka.AIOKafkaProducer`'s.
+
+    Raises:
+        ServiceUnavailable: Kafka can't be reached.
+        AccessRefused: Kafka refuses this user.
+    """
+    producer = AIOKafkaProducer(
+        **client_options(settings),
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=True,
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        **options,
+    )
+    with quiet_aiokafka():
+        try:
+            await producer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await producer.stop()
+            raise refusal(error, settings, "write", "to it") or await why_not_connected(settings) from None
+        try:
+            yield producer
+        finally:
+            await producer.stop()
 
 
 async def _why_refused_by(host: str, port: int, settings: Settings, options: dict[str, Any]) -> AccessRefused | str:

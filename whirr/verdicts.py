@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,7 +24,7 @@ from schemas.alert import MANY_MACHINES
 from schemas.errors import ServiceUnavailable, SettingsError, WhirrError
 from schemas.times import format_rfc3339, parse_rfc3339
 from schemas.verdict import VERDICT_TYPE, Verdict, VerdictWord, parse_verdict, verdict_id
-from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
+from whirr.kafka_clients import commands_producer, refusal
 from whirr.options import first_wrong
 from whirr.settings import Settings, verdict_log_topic
 from whirr.topic_reader import read_topic
@@ -36,7 +36,6 @@ WORDS: Final[tuple[VerdictWord, ...]] = ("seen", "false_alarm", "confirmed", "re
 _OF_A_FAULT: Final = ("confirmed", "repaired")
 _WITH_SINCE: Final = ("repaired", "new_normal")
 _SHORTEST_ID: Final = 6
-_REQUEST_TIMEOUT_MS: Final = 10_000
 _CHECKED: Final = TypeAdapter(Verdict)
 
 
@@ -294,21 +293,9 @@ async def _say(
 async def _write(settings: Settings, said: Verdict) -> None:
     async with admin_client(settings) as admin:
         await create_topics(admin, settings, verdict_topic_specs(settings))
-    producer = AIOKafkaProducer(
-        **client_options(settings),
-        client_id="whirr-verdict",
-        acks="all",
-        enable_idempotence=True,
-        request_timeout_ms=_REQUEST_TIMEOUT_MS,
-    )
     key, value = said.incident_id.encode(), orjson.dumps(said)
     headers = [(name, text.encode()) for name, text in _headers(said).items()]
-    with quiet_aiokafka():
-        try:
-            await producer.start()
-        except (KafkaError, OSError, TimeoutError) as error:
-            await producer.stop()
-            raise refusal(error, settings, "write", "to it") or await why_not_connected(settings) from None
+    async with commands_producer(settings, "whirr-verdict") as producer:
         topic = verdict_log_topic(settings.verdicts_topic)
         try:
             await producer.send_and_wait(topic, value, key=key, headers=headers)
@@ -320,8 +307,6 @@ async def _write(settings: Settings, said: Verdict) -> None:
                 f"the verdict on incident {said.incident_id[:12]} was not acknowledged on {topic!r} by Kafka at "
                 f"{settings.bootstrap} ({shown}) and may not count; give it again"
             ) from None
-        finally:
-            await producer.stop()
 
 
 def _headers(said: Verdict) -> dict[str, str]:
