@@ -39,7 +39,6 @@ NORMAL, NEITHER, FAULTY = range(3)
 LIVES = "femto"  # runs to failure
 LIFE_EVERY_S = 10.0
 COVERED = 0.8
-CLEAR_AUC = 0.9
 
 
 class Played(NamedTuple):
@@ -215,8 +214,10 @@ def operator(
         print(f"no row {', '.join(sorted(unknown))}; expected some of {', '.join(ROWS)}", file=sys.stderr)
         raise typer.Exit(2)
     rows = [one for one in ROWS if (not row or one in row) and is_here(one, root)]
-    if not rows:
-        print(f"no recordings in {root}", file=sys.stderr)
+    missing = [one for one in row or ROWS if one not in rows]
+    if missing:
+        print(f"no recordings in {root} for {', '.join(missing)}", file=sys.stderr)
+    if not rows or (row and missing):
         raise typer.Exit(2)
     found: dict[str, Seen] = {}
     for one in rows:

@@ -62,9 +62,9 @@ class PrintingTrainingObserver(WithProgress, Observer):
         """Name what is left out of files that are used, and what sets some apart."""
         warn_of_screening(left_out, remarks)
 
-    def on_trimmed(self, strays: Sequence[Stray], judged: int) -> None:
+    def on_trimmed(self, strays: Sequence[Stray], judged: int, learnt: int) -> None:
         """Name what is not learnt for being unlike its neighbours: someone should hear it."""
-        print_lines(_stray_lines(strays, judged))
+        print_lines(_stray_lines(strays, judged, learnt))
 
     def on_windows(self, windows: int, held_out: int) -> None:
         """Say how much there is to train on, and start the progress bar anew."""
@@ -90,9 +90,10 @@ class PrintingTrainingObserver(WithProgress, Observer):
             )
 
 
-def _stray_lines(strays: Sequence[Stray], judged: int) -> list[str]:
+def _stray_lines(strays: Sequence[Stray], judged: int, learnt: int) -> list[str]:
+    more = f"{learnt} as unlike those before and after them are learnt: no more may be left out (--trim)"
     if not strays:
-        return []
+        return [f"learnt     {judged} recordings or parts of them; {more}"] if learnt else []
     held_out = sum(stray.for_thresholds for stray in strays)
     counted = f", {held_out} of them used for thresholds all the same" if held_out else ""
     named = [f"{one.name} from {one.start_s:.4g} to {one.stop_s:.4g} s ({one.surprise:.1f})" for one in strays[:NAMED]]
@@ -100,6 +101,7 @@ def _stray_lines(strays: Sequence[Stray], judged: int) -> list[str]:
         f"not learnt {len(strays)} of {judged} recordings or parts of them, unlike those before and after{counted}:",
         *(f"           {name}" for name in named),
         *(["           and more: --json names all, and so does the model"] if len(strays) > NAMED else []),
+        *([f"           {more}"] if learnt else []),
         "           (in standard deviations.) Listen to them; if they are normal, --trim 0 learns them too",
     ]
 

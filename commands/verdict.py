@@ -48,8 +48,8 @@ def verdict(
 ) -> None:
     """Say what an incident was; a later verdict replaces an earlier one, and nothing is ever deleted from the log.
 
-    Exit codes: 1 there is no such incident, 2 the verdict makes no sense, 3 Kafka can't be reached (nothing was stored:
-    give it again), 5 it refuses this user.
+    Exit codes: 1 there is no such incident, 2 the verdict makes no sense, 3 Kafka can't be reached (it may not
+    count: give it again), 5 it refuses this user.
     """
     from whirr import verdicts
     from whirr.alert_reader import parse_since

@@ -129,7 +129,7 @@ class _Reader:
                 raise self._wrong(f"no column {missing[0]!r} among {found}; expected path,{self._needed}{more}")
             for fields in table:
                 self._line = table.line_num
-                yield self._row({name: (fields.get(name) or "").strip() for name in _COLUMNS})
+                yield self._row(self._named(fields, _COLUMNS))
         except csv.Error as error:
             self._line = table.reader.line_num
             raise self._wrong(str(error)) from None
@@ -140,10 +140,20 @@ class _Reader:
             self._check_header(table)
             for fields in table:
                 self._line = table.line_num
-                yield self._span({name: (fields.get(name) or "").strip() for name in COLUMNS})
+                yield self._span(self._named(fields, COLUMNS))
         except csv.Error as error:
             self._line = table.reader.line_num
             raise self._wrong(str(error)) from None
+
+    def _named(self, fields: Mapping[str | None, str | list[str] | None], wanted: Iterable[str]) -> dict[str, str]:
+        """Return a line's fields by column, '' for what isn't there.
+
+        Raises:
+            RecordingError: It has more than there are columns: a comma in one of them would move the others.
+        """
+        if any(one.strip() for one in fields.get(None) or ()):
+            raise self._wrong("has more fields than the header; expected quotes around one that holds a comma")
+        return {name: str(fields.get(name) or "").strip() for name in wanted}
 
     def _check_header(self, table: csv.DictReader[str]) -> None:
         table.fieldnames = names = column_names(table.fieldnames or ())

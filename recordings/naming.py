@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from pathlib import Path, PurePosixPath
@@ -175,11 +176,13 @@ class MetadataResolver:
         self._timed: Counter[str] = Counter()  # of those: what stands before the time in their names
         self._counted: Counter[str] = Counter()  # or before a counter
 
-    def known(self, name: str) -> RecordingMetadata:
+    def known(self, name: str, nobodys: Callable[[], str] | None = None) -> RecordingMetadata:
         """Return what is known of a recording.
 
         Args:
             name: Path relative to the folder, with forward slashes.
+            nobodys: Gives the machine that recordings are taken for which nothing says it of, to choose their label
+                spans by; without it they have those of every fault.
 
         Raises:
             RecordingError: A folder's name can't be a machine's, or two folders' names would be one machine's.
@@ -217,7 +220,7 @@ class MetadataResolver:
             start=start,
             unplaced=unplaced,
             condition=_condition([one.condition for one in (*rows, named) if one]),
-            spans=self._spans(machine, source),
+            spans=self._spans(nobodys() if machine is None and nobodys and self.spans else machine, source),
         )
 
     def _labels(self, file: Path | None) -> tuple[dict[str, Row] | None, list[LabelSpan]]:
@@ -296,6 +299,9 @@ class MetadataResolver:
         if self._nobodys and self._within:
             shown = ", ".join(self._first_nobodys) + (", …" if self._nobodys > _NAMED else "")
             notes.append(f"{self._nobodys} recordings have no machine, others have one: {shown}")
+        if strangers := sorted({span.machine for span in self.spans} - self._within.keys() - {self._home}):
+            shown = ", ".join(strangers[:_NAMED]) + (", …" if len(strangers) > _NAMED else "")
+            notes.append(f"the labels name machines of which no recording is here: {shown}")
         notes += [one for one in [self.mixed() or self._several(self._counted, "{machine}_*")] if one]
         alike = defaultdict(list)
         for machine in self._within:

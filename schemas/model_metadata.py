@@ -22,6 +22,7 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 Moment = Annotated[str, Field(pattern=r"^[0-9TtZz:.+-]{1,40}$")]
 Machine = Annotated[str, Field(min_length=1, max_length=128)]
 Percentile = Annotated[str, Field(pattern=r"^[0-9.]{1,16}$")]
+FrameScore = Literal["mean", "median"]
 Percentiles = Annotated[dict[Percentile, Finite], Field(max_length=1_000)]
 
 
@@ -219,7 +220,7 @@ class ModelMetadata:
     )
     machines: Annotated[tuple[Machine, ...], Field(max_length=MAX_MACHINES)] = ()
     conditions: dict[ConditionName, tuple[Finite, Finite]] = field(default_factory=dict)
-    frame_score: Literal["mean", "median"] = "mean"
+    frame_score: FrameScore = "mean"
     not_learnt: Annotated[list[NotLearnt], Field(max_length=MAX_NOT_LEARNT)] = field(default_factory=list)
 
     def thresholds_for(self, machine_id: str) -> Thresholds:

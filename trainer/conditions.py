@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from schemas import Condition
 from schemas.condition import CONDITIONS, ConditionName
 from stream_app.pipeline.model import as_array
-from trainer.dataset import HeldOutSet, TrainingSet
+from trainer.dataset import TrainingSet
 from trainer.detector import Detector, Fitted, OnEpoch
 from trainer.graph import Float32, Float64, Graph, Tensor, build_conditioned
 from trainer.spectrograms import Prepared
@@ -298,7 +298,7 @@ def _adjusted(data: Prepared, adjustment: Adjustment, unseen: Float32, folder: P
             file.write((held_out.windows[here] - of_windows[here, :, :, np.newaxis]).tobytes())
         file.flush()
         windows = np.memmap(file, np.float32, mode="r", shape=held_out.windows.shape)
-    return replace(data, train=replace(train, columns=columns), held_out=HeldOutSet(windows, held_out.frames))
+    return replace(data, train=replace(train, columns=columns), held_out=replace(held_out, windows=windows))
 
 
 def _times(moved: NDArray[Any], slopes: NDArray[Any]) -> Float32:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.condition import UNKNOWN, Condition
-from stream_app.pipeline.frame_score import FrameScore, frame_scores
+from schemas.model_metadata import FrameScore
+from stream_app.pipeline.frame_score import frame_scores
 from stream_app.pipeline.model import as_array
 
 Float32 = NDArray[np.float32]

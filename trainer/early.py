@@ -33,7 +33,8 @@ from scipy import optimize, stats
 
 from schemas import Calibration, EarlyTest, Thresholds
 from trainer.exceedance import Runs, dependence
-from trainer.thresholds import Calibrated
+from trainer.fusion import NORMAL_MAD
+from trainer.thresholds import SECONDS_IN_30_DAYS, Calibrated
 
 Float64 = NDArray[np.float64]
 
@@ -47,7 +48,6 @@ LEAST_EFFECTIVE: Final = 10.0
 ORDERS: Final = 50
 OFTEN: Final = 0.1  # of the orders
 _LEAST_VARIANCE: Final = 0.8  # of a standardised score: what lies closer together has not shown its tails
-_SECONDS_IN_30_DAYS: Final = 30 * 86_400
 
 
 def with_early_tests(
@@ -102,7 +102,7 @@ def early_test(runs: Runs, calibration: Calibration) -> EarlyTest | str:
             f"{effective:.1f} independent ones; expected {LEAST_EFFECTIVE:g} or more"
         )
     centre = float(np.median(scores))
-    deviation = 1.4826 * float(np.median(np.abs(scores - centre)))
+    deviation = NORMAL_MAD * float(np.median(np.abs(scores - centre)))
     scale = max(deviation, _LEAST_VARIANCE * float(scores.std(ddof=1)), 0.02 * centre, 1e-12)
     standard = np.minimum((scores - centre) / scale, MOST)
     mean = float(standard.mean())
@@ -112,7 +112,7 @@ def early_test(runs: Runs, calibration: Calibration) -> EarlyTest | str:
     reference = max(upper, last) + ALLOWANCE
     looseness = freedom / float(stats.chi2.ppf(1 - VARIANCE_CONFIDENCE, freedom))
     variance = max(float(standard.var(ddof=1)), _LEAST_VARIANCE) * looseness * inflation
-    frames = _SECONDS_IN_30_DAYS / calibration.frame_s / calibration.false_alerts_per_30_days
+    frames = SECONDS_IN_30_DAYS / calibration.frame_s / calibration.false_alerts_per_30_days
     return EarlyTest(
         centre=centre,
         scale=scale,

@@ -167,8 +167,8 @@ def _prepare(
     counts = len(prepared.train), len(prepared.held_out.frames)
     check_enough(*counts, screened.found, calibration.frame_s, config.held_out_share)
     prepared = replace(prepared, data_hash=data_hash(screened.found.recordings))
-    trimmed = trim(prepared, config.trim, folder, without_conditions(prepared, folder))
-    observer.on_trimmed(trimmed.strays, trimmed.judged)
+    trimmed = trim(prepared, config.trim, folder, without_conditions(prepared, folder) if config.trim else None)
+    observer.on_trimmed(trimmed.strays, trimmed.judged, trimmed.learnt)
     observer.on_windows(len(trimmed.prepared.train), len(trimmed.prepared.held_out.windows))
     return _Inputs(screened, choice, calibration, trimmed.prepared, trimmed.strays, reference)
 

@@ -84,8 +84,11 @@ class Observer:
     def on_screened(self, left_out: Sequence[LeftOut], remarks: Sequence[Problem]) -> None:
         """All files have been listened to; these segments are not used, and these files differ from the others."""
 
-    def on_trimmed(self, strays: Sequence[Stray], judged: int) -> None:
-        """Of so many recordings, or parts of them, these are not learnt: they are unlike their neighbours."""
+    def on_trimmed(self, strays: Sequence[Stray], judged: int, learnt: int) -> None:
+        """Of so many recordings, or parts of them, these are not learnt: they are unlike their neighbours.
+
+        So many more are as unlike, and learnt, since no more may be left out.
+        """
 
     def on_windows(self, windows: int, held_out: int) -> None:
         """Spectrograms are ready: so many training windows an epoch, so many held out."""

@@ -83,11 +83,13 @@ class Trimmed:
         prepared: What is left.
         strays: The most surprising first.
         judged: How many recordings, or parts, were looked at.
+        learnt: How many of those are as unlike their neighbours, and learnt since no more may be left out.
     """
 
     prepared: Prepared
     strays: tuple[Stray, ...]
     judged: int
+    learnt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def trim(prepared: Prepared, share: float, folder: Path, heard: Prepared | None 
     for part in (*_trained(train, features), *_held_out(held_out, train.width, features)):
         parts.setdefault(part.machine, []).append(part)
     strays: list[tuple[_Part, float]] = []
-    judged = 0
+    judged = learnt = 0
     for pieces in parts.values():
         own = _whole(pieces)
         if len(own) < LEAST:
@@ -139,12 +141,13 @@ def trim(prepared: Prepared, share: float, folder: Path, heard: Prepared | None 
         found[[0, -1]] = 0.0
         worst = np.argsort(-found, kind="stable")[:most]
         strays += [(own[index], float(found[index])) for index in worst if found[index] > STRAY]
+        learnt += max(0, int((found > STRAY).sum()) - most)
     strays.sort(key=lambda stray: -stray[1])
     told = tuple(
         Stray(part.name, part.start_s, part.stop_s, surprise, bool(part.frames) and surprise <= CLEAR)
         for part, surprise in strays
     )
-    return Trimmed(_without(prepared, strays, folder), told, judged)
+    return Trimmed(_without(prepared, strays, folder), told, judged, learnt)
 
 
 def surprises(vectors: Sequence[Float32]) -> Float64:
@@ -276,15 +279,14 @@ def _whole(parts: Sequence[_Part]) -> list[_Part]:
 
 
 def _without(prepared: Prepared, strays: Sequence[tuple[_Part, float]], folder: Path) -> Prepared:
-    """Return what is left; where all that is held out strays, that is kept."""
+    """Return what is left: something of what is held out always is, since a machine's last recording is no stray."""
     doubtful = {number for part, _ in strays for number in part.frames}
     clear = {number for part, surprise in strays if surprise > CLEAR for number in part.frames}
     held_out = prepared.held_out
-    if len(doubtful) < len(held_out.frames):
-        kept = [replace(frame, learnt=number not in doubtful) for number, frame in enumerate(held_out.frames)]
-        held_out = replace(held_out, frames=tuple(kept))
-        if clear:
-            held_out = _copied(held_out, clear, folder / "trimmed.f32")
+    kept = [replace(frame, learnt=number not in doubtful) for number, frame in enumerate(held_out.frames)]
+    held_out = replace(held_out, frames=tuple(kept))
+    if clear:
+        held_out = _copied(held_out, clear, folder / "trimmed.f32")
     gone = [columns for part, _ in strays for columns in part.columns]
     train = _cut(prepared, gone, folder / "trimmed_train.f32") if gone else prepared.train
     return replace(prepared, train=train, held_out=held_out)

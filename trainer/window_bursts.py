@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_app.pipeline.frame_score import FrameScore
+from schemas.model_metadata import FrameScore
 from trainer.dataset import HeldOutSet
 
 FEWEST: Final = 3  # windows of a frame, of which two may outvote the third

@@ -87,10 +87,13 @@ def parse_since(text: str, now_us: int) -> int:
     """Return the time, in microseconds since the epoch, that ``10m`` (s, m, h, d ago) or an RFC 3339 time means.
 
     Raises:
-        SettingsError: It is neither.
+        SettingsError: It is neither, or a duration that reaches back beyond 1970.
     """
     if (duration_s := parse_duration_s(text)) is not None:
-        return now_us - duration_s * 1_000_000
+        found = now_us - duration_s * 1_000_000
+        if found < 0:
+            raise SettingsError(f"since is {text!r}, which is before 1970; expected less")
+        return found
     try:
         return parse_rfc3339(text)
     except ValueError:

@@ -182,8 +182,8 @@ def expectation(error: ErrorDetails, limits: str = "") -> str:
         return "expected, but not there"
     if passed := {name: limit for name, limit in context.items() if name in _LIMITS}:
         return f"expected {limits or range_of(passed)}"
-    if "expected" in context:
-        return f"expected {context['expected']}"
+    if wanted := context.get("expected") or ("max_length" in context and f"at most {context['max_length']} of them"):
+        return f"expected {wanted}"
     kind = error["type"].partition("_")[0]
     if kind not in _KINDS or "mismatch" in error["type"]:
         return re.sub(r"^\w+ should (be )?", lambda found: "expected " if found[1] else "expected to ", error["msg"])

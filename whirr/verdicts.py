@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -108,6 +108,11 @@ async def give(settings: Settings, incident_id: str, word: Word, *, now_us: int 
         since_us = now_us if word.verdict == "repaired" else parse_rfc3339(incident.began_at)
     if since_us is not None and since_us > now_us:
         raise SettingsError(f"since is {format_rfc3339(since_us)}, which is yet to come; expected a time until now")
+    if word.verdict == "repaired" and since_us is not None and since_us <= parse_rfc3339(incident.began_at):
+        raise SettingsError(
+            f"since is {format_rfc3339(since_us)} of repaired, and the incident began at {incident.began_at}; "
+            "expected a time after that: until then the fault was there"
+        )
     fault = word.fault
     if fault is None and given is not None and word.verdict in _OF_A_FAULT:
         fault = given.fault  # who repairs it need not say again what it was
@@ -219,7 +224,10 @@ async def _found(settings: Settings, incident_id: str) -> tuple[ReportedIncident
     verdicts = await newest(settings)
     # Alerts are kept for weeks, verdicts for ever: they tell of older incidents.
     known = {one: _of_verdict(verdict) for one, verdict in verdicts.items() if one.startswith(wanted)}
-    known |= await incidents(settings, wanted)
+    for one, incident in (await incidents(settings, wanted)).items():
+        # Of an incident whose first alerts are gone, the verdict still knows when it began.
+        began = min((incident.began_at, known.get(one, incident).began_at), key=parse_rfc3339)
+        known[one] = replace(incident, began_at=began)
     if not known:
         raise WhirrError(
             f"no incident {incident_id!r} on topic {settings.alerts_topic!r}, nor a verdict on one; "

@@ -38,7 +38,7 @@ def find_labelled(
     names, problems = listed(folder, "labelled recordings")
     namer = MetadataResolver(folder, naming)
     labels = namer.labels or {}
-    known = dated(folder, [namer.known(name) for name in names], columns)
+    known = dated(folder, [namer.known(name, namer.home) for name in names], columns)
     in_train = sum(one.split == "train" for one in known)
     wanted = [one for one in known if one.split != "train" or one.name in labels]
     for one in wanted:

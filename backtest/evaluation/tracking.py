@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,8 +129,10 @@ def figures(result: Evaluation) -> Iterator[tuple[str, float]]:
     for machine, one in result.machines.items():
         yield from _metrics(one.metrics, f"/{machine}")
         yield from _alerts(one.figures, f"/{machine}")
+    names: Counter[str] = Counter()
     for fault, metrics in result.by_fault.items():
-        yield from _metrics(metrics, f"/fault {_NOT_IN_NAMES.sub('_', fault)}")
+        names[name := _NOT_IN_NAMES.sub("_", fault)] += 1  # two faults may differ in what MLflow doesn't take
+        yield from _metrics(metrics, f"/fault {name}" + (f" {names[name]}" if names[name] > 1 else ""))
     yield from _alerts(result.figures, "")
     yield f"{FOLDER}/faults", float(result.figures.faults)
     yield f"{FOLDER}/faults_found", float(result.figures.found)

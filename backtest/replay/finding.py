@@ -119,7 +119,7 @@ class Finder:
             self._grouped += found.count - 1
             self._first_unseen = self._first_unseen or f"{found.name}: {found.reason}"
             return found
-        known = self._namer.known(found)
+        known = self._namer.known(found, lambda: self._config.machine or self._namer.home())
         listed = self._namer.labels is not None and known.name in self._namer.labels
         if known.split == "train" and not self._config.include_train and not listed:
             self._in_train += 1

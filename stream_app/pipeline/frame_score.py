@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
-FrameScore = Literal["mean", "median"]
+from schemas.model_metadata import FrameScore
 
 
 def frame_scores(scores: NDArray[np.floating], how: FrameScore) -> NDArray[np.float64]:

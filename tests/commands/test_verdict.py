@@ -17,6 +17,7 @@ from commands import run
 from recordings.listing import read_spans
 from schemas import Alert, FrameRecord, Verdict, format_rfc3339
 from schemas.errors import ServiceUnavailable, SettingsError, WhirrError
+from schemas.times import parse_rfc3339
 from tests.helpers import KafkaUnderTest
 from tests.stream_app.worker.fakes import ENCODER, NOW_US, alert_of
 from whirr import process, verdicts
@@ -92,8 +93,28 @@ async def test_an_incident_whose_alerts_are_gone_is_known_by_its_verdict(kafka: 
     settings = await publish(kafka, OPENED, CLOSED)
     await verdicts.give(settings, INCIDENT, Word(verdict="confirmed", by="ana", fault="bearing"))
     later = kafka.settings(alerts_topic=f"new-{kafka.suffix}")
-    mended = await verdicts.give(later, INCIDENT, Word(verdict="repaired", by="ana", since_us=NOW_US))
+    mended = await verdicts.give(later, INCIDENT, Word(verdict="repaired", by="ana", since_us=NOW_US + MINUTE_US))
     assert (mended.machine_id, mended.ended_at) == ("pump-7", CLOSED.recorded_at)
+
+
+async def test_a_verdict_keeps_when_an_incident_began_whose_first_alerts_are_gone(kafka: KafkaUnderTest) -> None:
+    settings = await publish(kafka, OPENED)
+    await verdicts.give(settings, INCIDENT, Word(verdict="seen", by="ana"))
+    later = kafka.settings(alerts_topic=f"left-{kafka.suffix}")
+    await kafka.create_topics(later.alerts_topic)
+    message = ENCODER.alert(CLOSED)
+    await kafka.produce(later.alerts_topic, [FrameRecord(message.key, message.value, message.headers)])
+    confirmed = await verdicts.give(later, INCIDENT, Word(verdict="confirmed", by="ana"))
+    assert (confirmed.began_at, confirmed.ended_at) == (OPENED.recorded_at, CLOSED.recorded_at)
+
+
+async def test_what_was_repaired_was_broken_before(kafka: KafkaUnderTest) -> None:
+    """Otherwise the fault's frames would have no label, and train."""
+    settings = await publish(kafka, OPENED)
+    before = parse_rfc3339(OPENED.recorded_at) - MINUTE_US
+    with pytest.raises(SettingsError, match=r"of repaired, and the incident began at .*expected a time after that"):
+        await verdicts.give(settings, INCIDENT, Word(verdict="repaired", by="ana", since_us=before))
+    assert await verdicts.audit_log(settings) == []
 
 
 async def test_an_incident_lasts_while_a_level_is_left(kafka: KafkaUnderTest) -> None:

@@ -142,14 +142,14 @@ def test_thresholds_lose_only_what_strays_clearly(tmp_path: Path, monkeypatch: p
     assert fitted.judge.score(held_out.windows)[0].shape == (9,)
 
 
-def test_where_all_that_is_held_out_strays_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_not_be_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     surprise = np.zeros(40)
-    surprise[[37, 38]] = CLEAR + 1
+    surprise[10:18] = CLEAR + 1
     monkeypatch.setattr("trainer.trimming.surprises", lambda _: surprise.copy())
     data = of(normals(SHAPE, 37, 0), normals(SHAPE, 3, 1))
-    frames = tuple(replace(frame, learnt=True) for frame in data.held_out.frames[:2])
-    found = trim(replace(data, held_out=HeldOutSet(data.held_out.windows[:2], frames)), 0.1, tmp_path)
-    assert len(found.prepared.held_out.frames) == 2
+    found = trim(data, 0.1, tmp_path)
+    assert (len(found.strays), found.learnt) == (4, 4)
+    assert trim(data, 0.01, tmp_path).learnt == 8
 
 
 def _folder(tmp_path: Path) -> Path:

@@ -53,6 +53,11 @@ def test_since_takes_times() -> None:
     assert parse_since("2026-01-01T01:00:00+01:00", 0) == NOW_US
 
 
+def test_a_duration_that_reaches_beyond_the_clock_is_refused():
+    with pytest.raises(SettingsError, match="'999999999d', which is before 1970"):
+        parse_since("999999999d", NOW_US)
+
+
 @pytest.mark.parametrize("text", ["", "10", "m", "-5m", "yesterday", "2026-01-01"])
 def test_since_refuses_the_rest_with_examples(text: str) -> None:
     with pytest.raises(SettingsError, match=r"10m or a time such as 2026-"):

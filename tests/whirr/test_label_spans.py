@@ -208,6 +208,34 @@ def test_a_replay_is_scored_by_verdicts(folder: Path, tmp_path: Path) -> None:
     assert [label for _, label in found] == known
 
 
+def test_what_only_the_folder_names_the_machine_of_has_that_machines_labels(tmp_path: Path) -> None:
+    """Another machine's fault is none of its, and its own normal time is."""
+    folder = tmp_path / "pump-7"
+    folder.mkdir()
+    for minute in range(30):
+        (folder / f"20260131T12{minute:02}00Z.wav").write_bytes(encoded(noise(1.0, 0.02, seed=minute)))
+    good = verdict("new_normal", 2, began_at=at(0), since=at(0), time=at(5), source=None)
+    file = labels(tmp_path, verdict("confirmed", machine_id="fan-3"), good)
+    found = find_labelled(folder, Naming(labels=file))
+    assert [(one.machine, one.anomalous) for one in found.recordings] == [("pump-7", False)] * 5
+    assert "the labels name machines of which no recording is here: fan-3" in found.machine_notes
+    config = ReplayConfig(folder=folder, out=tmp_path / "out", labels=file)
+    champions = load(routes_of(Settings(), str(sound_model(tmp_path / "m.onnx", "tiny")), use_routes=False), Settings())
+    with opened(tmp_path / "out", {}) as store:
+        Finder(config, store, champions.router, lambda _: None).find()
+        replayed = store.db.execute("SELECT label FROM files ORDER BY start_us").fetchall()
+    assert [label for (label,) in replayed] == ["normal"] * 5 + [None] * 25
+
+
+def test_a_comma_too_much_is_refused_and_moves_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(HEADER + f"pump-7,mic,anomaly,{at(0)},{at(5)},belt,slipped\n")
+    with pytest.raises(RecordingError, match="line 2: has more fields than the header; expected quotes"):
+        read_spans(file)
+    file.write_text(HEADER + f"pump-7,mic,anomaly,{at(0)},{at(5)},belt,,\n")
+    assert read_spans(file)[0].fault == "belt"
+
+
 def test_a_fault_that_begins_within_a_recording_is_its_onset() -> None:
     span = LabelSpan(machine="p", label="anomaly", from_us=5_000_000, until_us=None, fault="belt")
     known = RecordingMetadata(

@@ -46,7 +46,7 @@ class _Candidate:
 class AutoDetector(Detector):
     """Fits the candidates on all normals; the mean of their standardised scores counts.
 
-    NormalSet are cut into five blocks of recordings in time order, the last of them the held-out ones. Each block is
+    Normals are cut into five blocks of recordings in time order, the last of them the held-out ones. Each block is
     scored by candidates that were fitted on the others: that tells how surprising a score is for a candidate, and gives
     the held-out scores that thresholds are made from. So no normal is missing from what is fitted in the end.
     """

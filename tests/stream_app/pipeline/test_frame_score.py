@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from schemas.frame import FrameRecord
+from schemas.model_metadata import FrameScore
 from stream_app.pipeline import Model, Router
 from stream_app.pipeline.analyse import Computed, compute
-from stream_app.pipeline.frame_score import FrameScore, frame_scores, middle_bands
+from stream_app.pipeline.frame_score import frame_scores, middle_bands
 from tests.models import START_US, encoded, noise, record, tiny_metadata, tiny_model
 from whirr.settings import Route
 
