@@ -100,6 +100,7 @@ class Alert:
         level: Of the incident from now on; None: it is over. Versions before 0.3 don't say.
         change: The lasting shift, while there is an early finding; of ``changed`` and ``settled``, bands are the
             shift's, not the frame's.
+        baseline: Id of the machine's baseline, which the incident departs from; None where the model names none.
     """
 
     alert_id: Identity
@@ -125,6 +126,7 @@ class Alert:
     unfamiliar: tuple[Unfamiliar, ...] = ()
     level: Severity | None = None
     change: Change | None = None
+    baseline: Identity | None = None
 
 
 def alert_id(frame_id: str, transition: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.condition import ConditionName
+from schemas.score import Identity
 
 # Bounds far beyond any use keep a damaged file from asking for all the memory.
 Positive = Annotated[int, Field(ge=1, le=1 << 24)]
@@ -168,6 +169,28 @@ class StatisticsReference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What is normal of one machine: the recordings that a model and its thresholds were learnt from.
+
+    Attributes:
+        baseline_id: 16 bytes in hex; the same for the same recordings.
+        from_at, until_at: When the first of them began and the last one ended, RFC 3339; None where that isn't known.
+        recordings: So many.
+        hours: Their length together.
+        by_state: Hours by operating state, where that is told apart.
+        left_out: Recordings of the machine in that time that were not learnt, by reason.
+    """
+
+    baseline_id: Identity
+    from_at: Moment | None
+    until_at: Moment | None
+    recordings: Positive
+    hours: PositiveFloat
+    by_state: Annotated[dict[Word, PositiveFloat], Field(max_length=256)] = field(default_factory=dict)
+    left_out: Annotated[dict[Word, Positive], Field(max_length=64)] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotLearnt:
     """A recording, or a part of one, that the model was not trained on, being unlike those before and after it.
 
@@ -199,6 +222,7 @@ class ModelMetadata:
             input for conditions.
         frame_score: What a frame's score is of its windows' (of the worst signal): their mean, or their median.
         not_learnt: Recordings that were left out of the training, the least usual first; at most 1,000.
+        baselines: By machine id, what it was learnt from.
     """
 
     schema_version: Literal[1] = 1
@@ -222,6 +246,7 @@ class ModelMetadata:
     conditions: dict[ConditionName, tuple[Finite, Finite]] = field(default_factory=dict)
     frame_score: FrameScore = "mean"
     not_learnt: Annotated[list[NotLearnt], Field(max_length=MAX_NOT_LEARNT)] = field(default_factory=list)
+    baselines: Annotated[dict[Machine, Baseline], Field(max_length=MAX_MACHINES)] = field(default_factory=dict)
 
     def thresholds_for(self, machine_id: str) -> Thresholds:
         """Return the machine's own thresholds, else the pooled ones."""

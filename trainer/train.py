@@ -21,6 +21,7 @@ from schemas.condition import UNKNOWN, Condition
 from schemas.errors import MissingExtra, ServiceUnavailable
 from schemas.model_metadata import MAX_NAME, MAX_NOT_LEARNT, NotLearnt
 from stream_app.pipeline.model import Model, golden_window
+from trainer.baselines import baselines
 from trainer.checkpoints import last_checkpoint
 from trainer.conditions import Ranges, fit_conditioned, without_conditions
 from trainer.dataset import HeldOutSet
@@ -243,6 +244,7 @@ def _metadata(config: TrainConfig, inputs: _Inputs, trained: _Trained, started_a
             NotLearnt(recording=one.name[:MAX_NAME], start_s=one.start_s, stop_s=one.stop_s, surprise=one.surprise)
             for one in inputs.strays[:MAX_NOT_LEARNT]
         ],
+        baselines=baselines(inputs.screened.found, inputs.strays, inputs.prepared.data_hash),
     )
 
 

@@ -315,6 +315,7 @@ def _without_frame(
         bands=(),
         statistics=_statistics(state),
         level=None if transition in {"closed", "settled"} else "warning",
+        baseline=_baseline(routed.model, stream[0]),
     )
 
 
@@ -361,6 +362,7 @@ def _of_frame(
         statistics=_statistics(state),
         unfamiliar=computed.unfamiliar,
         level=None if transition == "closed" else severity,
+        baseline=_baseline(computed.routed.model, frame.machine_id),
     )
 
 
@@ -371,6 +373,11 @@ def _transition(kind: AlertKind, fault: SensorFault | None, transition: AlertSta
 def _model_ref(model: Model) -> AlertModel:
     metadata = model.metadata
     return AlertModel(name=metadata.name, version=metadata.version, run_id=metadata.run_id)
+
+
+def _baseline(model: Model, machine_id: str) -> str | None:
+    baseline = model.metadata.baselines.get(machine_id)
+    return None if baseline is None else baseline.baseline_id
 
 
 def _statistics(state: StreamState) -> dict[str, float]:
