@@ -98,7 +98,7 @@ def rebuilt(ordered: OrderedFrame, router: Router) -> Computed:
         FrameRejected: No route matches its machine.
     """
     row = ordered.frame
-    routed = router.find(ordered.machine)
+    routed = router.find(ordered.machine, row.recorded_us)
     features = routed.model.metadata.features
     record = FrameRecord(ordered.machine.encode(), None, (), row.timestamp_ms, ordered.name, ordered.part, row.number)
     frame = Frame(

@@ -38,6 +38,7 @@ class Score:
         unfamiliar: In what the frame differs from what the model was trained on, so that its score means little:
             another ``machine``, a ``rate`` that leaves bands empty, another ``length``, a ``condition`` (speed or load)
             beyond those learnt.
+        shadow: Whether a challenger gave it, beside the champion's: it moves nothing and raises no alert.
     """
 
     frame_id: Identity
@@ -57,3 +58,4 @@ class Score:
     partition: int
     offset: int
     unfamiliar: tuple[Unfamiliar, ...] = ()
+    shadow: bool = False

@@ -135,6 +135,7 @@ class Route(BaseModel):
     start_up_s: Number = Field(
         0.0, ge=0, le=1e9, description="seconds after the running level is reached that are idle"
     )
+    shadow: bool = Field(True, description="let the registered model's challenger score the same frames in shadow")
     muted_until: datetime | None = Field(None, description="frames recorded before are idle (RFC 3339)")
     silent_after_s: Seconds | None = Field(600.0, description="no frame for so long raises a sensor alert")
     refuse_unfamiliar: tuple[Unfamiliar, ...] = Field(

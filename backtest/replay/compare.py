@@ -105,6 +105,8 @@ async def _read_scores(store: ScoreStore, settings: Settings, since_us: int) -> 
     async for record in read_topic(settings, settings.scores_topic, since_us=since_us, missing_ok=True):
         newest_us = max(newest_us, record.timestamp * 1000)
         score = orjson.loads(record.value or b"{}")
+        if score.get("shadow"):
+            continue
         # A frame that was delivered twice is late the second time; the first answer counts.
         store.db.execute("INSERT OR IGNORE INTO live VALUES (?, ?)", (score.get("frame_id", ""), record.value))
     return newest_us

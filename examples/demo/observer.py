@@ -99,6 +99,8 @@ class Observer:
             return
         message = orjson.loads(record.value)
         if record.topic == self._settings.scores_topic:
+            if message.get("shadow"):
+                return
             self.received.scores[message["frame_id"]] = message
         elif message["alert_id"] not in self.received.alerts:
             message["received_us"] = time.time_ns() // 1000

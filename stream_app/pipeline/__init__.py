@@ -5,6 +5,7 @@ from stream_app.pipeline.analyse import Computed, frame_cost
 from stream_app.pipeline.backtest import backtest
 from stream_app.pipeline.engine import Engine, Outcome
 from stream_app.pipeline.features import Features
+from stream_app.pipeline.lineup import Champion, Lineup
 from stream_app.pipeline.model import METADATA_KEY, Model, golden_array, golden_window
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import Router
@@ -17,9 +18,11 @@ __all__ = [
     "METADATA_KEY",
     "STATISTICS",
     "Audio",
+    "Champion",
     "Computed",
     "Engine",
     "Features",
+    "Lineup",
     "Model",
     "Outcome",
     "Router",

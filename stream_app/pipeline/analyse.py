@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ class Decoded:
         level_dbfs: Root mean square, mean removed, dB re full scale.
         sensor_fault: What is wrong with the signal, or None.
         duration_s: Length of the frame.
+        rate_hz: Sample rate of the recording.
         unfamiliar: In what it differs from what the model was trained on.
     """
 
@@ -47,6 +49,7 @@ class Decoded:
     level_dbfs: float
     sensor_fault: SensorFault | None
     duration_s: float
+    rate_hz: int
     unfamiliar: tuple[Unfamiliar, ...]
 
 
@@ -72,6 +75,20 @@ class FeatureBatch:
             yield FeatureBatch(self.frames[own], self.windows[own], self.statistics[own])
 
 
+class ShadowScore(NamedTuple):
+    """What a challenger said of a frame that its champion has scored.
+
+    Attributes:
+        score: As in :class:`Computed`; None where the challenger failed.
+        unfamiliar: In what the frame differs from what the challenger was trained on.
+        failure: Why there is no score.
+    """
+
+    score: float | None
+    unfamiliar: tuple[Unfamiliar, ...] = ()
+    failure: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Computed:
     """A frame with its score; nothing in it depends on other frames.
@@ -81,6 +98,7 @@ class Computed:
         score: Of the windows of the worst signal: their mean, or median, as the model's metadata says.
         band_error: float32 [channel, band], mean over the windows that make the score.
         statistics: float64 [13].
+        shadow: What the challenger of ``routed.shadow`` said; None where there is none, or the frame is none for it.
     """
 
     frame: Frame
@@ -92,25 +110,45 @@ class Computed:
     sensor_fault: SensorFault | None
     duration_s: float
     unfamiliar: tuple[Unfamiliar, ...] = ()
+    shadow: ShadowScore | None = None
 
 
 Answers = dict[int, Computed | DeadLetter]  # by index
+Find = Callable[[Frame], RoutedModel]
 
 
-def compute(records: Sequence[FrameRecord], router: Router) -> list[Computed | DeadLetter]:
-    """Return one answer for each record, in order; what can't be used becomes a dead letter, never an exception.
+def answer(records: Sequence[FrameRecord], find: Find) -> tuple[Answers, list[FeatureBatch]]:
+    """Return one answer for each record, and the features that they were taken from.
 
-    Frames of one model and shape are computed side by side, which spreads the cost of calls; no answer depends on it.
+    What can't be used becomes a dead letter, never an exception. Frames of one model and shape are computed side by
+    side, which spreads the cost of calls; no answer depends on it.
     """
     answers: Answers = {}
-    by_model: dict[tuple[int, tuple[int, ...]], list[FeatureBatch]] = {}
-    for group in _groups(records, router, answers):
-        for prepared in _guarded_prepare(group, answers):
-            key = id(group[0].routed.model), prepared.windows.shape[3:]
-            by_model.setdefault(key, []).append(prepared)
-    for of_model in by_model.values():
+    prepared = list(features_of(enumerate(records), find, answers))
+    for of_model in by_model(prepared):
         _score_all(of_model, answers)
-    return [answers[index] for index in range(len(records))]
+    return answers, prepared
+
+
+def features_of(records: Iterable[tuple[int, FrameRecord]], find: Find, answers: Answers) -> Iterator[FeatureBatch]:
+    """Yield the features of records (each with its index); what can't be used is answered.
+
+    Args:
+        records: In any order.
+        find: Returns the route and model of a frame.
+        answers: Gets the dead letters.
+    """
+    for group in _groups(records, find, answers):
+        yield from _guarded_prepare(group, answers)
+
+
+def by_model(prepared: Iterable[FeatureBatch]) -> Iterable[list[FeatureBatch]]:
+    """Return features put together by model and shape of a window: those that one call can score."""
+    found: dict[tuple[int, tuple[int, ...]], list[FeatureBatch]] = {}
+    for one in prepared:
+        key = id(one.frames[0].routed.model), one.windows.shape[3:]
+        found.setdefault(key, []).append(one)
+    return found.values()
 
 
 def frame_cost(record: FrameRecord, router: Router) -> int:
@@ -123,15 +161,15 @@ def frame_cost(record: FrameRecord, router: Router) -> int:
     return decode_cost(value, routed.model.metadata.features.sample_rate_hz)
 
 
-def _groups(records: Sequence[FrameRecord], router: Router, answers: Answers) -> Iterator[list[Decoded]]:
+def _groups(records: Iterable[tuple[int, FrameRecord]], find: Find, answers: Answers) -> Iterator[list[Decoded]]:
     """Yield frames that can be computed side by side; what can't be used is answered.
 
     A group is no larger than pays, so that few samples wait at any time.
     """
     waiting: dict[tuple[int, tuple[int, ...]], list[Decoded]] = {}
-    for index, record in enumerate(records):
+    for index, record in records:
         try:
-            one = _decoded(index, record, router)
+            one = _decoded(index, record, find)
         except MemoryError:
             raise
         except Exception as error:
@@ -145,14 +183,14 @@ def _groups(records: Sequence[FrameRecord], router: Router, answers: Answers) ->
     yield from waiting.values()
 
 
-def _decoded(index: int, record: FrameRecord, router: Router) -> Decoded:
+def _decoded(index: int, record: FrameRecord, find: Find) -> Decoded:
     """Return a record as a frame with its signal.
 
     Raises:
         FrameRejected: It can't be used; the code says why.
     """
     frame = parse_frame(record)
-    routed = router.find(frame.machine_id)
+    routed = find(frame)
     config = routed.model.metadata.features
     audio = decode(record.value or b"", config.sample_rate_hz)
     if config.channels != 1 and audio.samples.shape[0] != config.channels:
@@ -172,6 +210,7 @@ def _decoded(index: int, record: FrameRecord, router: Router) -> Decoded:
         level_dbfs=level_dbfs(audio.samples),
         sensor_fault=sensor_fault(audio.samples),
         duration_s=audio.duration_s,
+        rate_hz=audio.rate_hz,
         unfamiliar=strange,
     )
 
@@ -222,7 +261,7 @@ def failed(record: FrameRecord, error: Exception) -> DeadLetter:
 def _score_all(prepared: Sequence[FeatureBatch], answers: Answers) -> None:
     """Score frames of one model and window shape together; should that fail, one by one."""
     try:
-        answers.update(_scored(prepared))
+        answers.update(scored(prepared))
     except MemoryError:
         raise
     except Exception as error:
@@ -235,7 +274,12 @@ def _score_all(prepared: Sequence[FeatureBatch], answers: Answers) -> None:
             _score_all([one], answers)
 
 
-def _scored(prepared: Sequence[FeatureBatch]) -> Answers:
+def scored(prepared: Sequence[FeatureBatch]) -> dict[int, Computed]:
+    """Score frames of one model and window shape together; return the answers by index.
+
+    Raises:
+        ValueError: The model gave a score that is none.
+    """
     cuts = [one.windows.reshape(-1, *one.windows.shape[3:]) for one in prepared]
     model = prepared[0].frames[0].routed.model
     conditions = None
@@ -244,7 +288,7 @@ def _scored(prepared: Sequence[FeatureBatch]) -> Answers:
         repeats = [len(cut) // len(several.frames) for several, cut in zip(prepared, cuts, strict=True)]
         conditions = np.concatenate([np.repeat(of, n, axis=0) for of, n in zip(of_frames, repeats, strict=True)])
     scores, band_errors = model.score(np.concatenate(cuts) if len(cuts) > 1 else cuts[0], conditions)
-    found: Answers = {}
+    found: dict[int, Computed] = {}
     at = 0
     for one, cut in zip(prepared, cuts, strict=True):
         upto = at + len(cut)
@@ -253,7 +297,7 @@ def _scored(prepared: Sequence[FeatureBatch]) -> Answers:
     return found
 
 
-def _worst(prepared: FeatureBatch, scores: Float32, band_errors: Float32) -> Answers:
+def _worst(prepared: FeatureBatch, scores: Float32, band_errors: Float32) -> dict[int, Computed]:
     """Return each frame scored as its worst signal."""
     shape = prepared.windows.shape[:3]
     how = prepared.frames[0].routed.model.metadata.frame_score
@@ -263,7 +307,7 @@ def _worst(prepared: FeatureBatch, scores: Float32, band_errors: Float32) -> Ans
     bands = band_errors.reshape(*shape, *band_errors.shape[1:])[worst]
     # The bands are those of what the score was taken from.
     bands = bands.mean(axis=1) if how == "mean" else middle_bands(of_windows[worst], bands)
-    found: Answers = {}
+    found: dict[int, Computed] = {}
     for row, (one, score) in enumerate(zip(prepared.frames, of_signals[worst].tolist(), strict=True)):
         if not (np.isfinite(of_signals[row]).all() and score >= 0):
             name = one.routed.model.metadata.name

@@ -11,6 +11,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.frame import FrameRecord
 from schemas.score import Score
 from stream_app.pipeline.engine import Engine
+from stream_app.pipeline.lineup import Lineup
 from stream_app.pipeline.model import Model
 from stream_app.pipeline.router import Router
 from stream_app.pipeline.state import StreamState
@@ -23,20 +24,21 @@ def _wall_clock_us() -> int:
 
 def backtest(
     frames: Iterable[FrameRecord],
-    models: Mapping[str, Model],
+    models: Mapping[str, Model | Lineup],
     routes: Sequence[Route],
     *,
     batch_frames: int = 64,
     now_us: Callable[[], int] = _wall_clock_us,
 ) -> Iterator[Score | Alert | DeadLetter]:
-    """Yield, for each frame in order, its score and then its alerts, or its dead letter.
+    """Yield, for each frame in order, its score, a challenger's in shadow, and its alerts; or its dead letter.
 
     Frames of one stream are taken in the order given, as the worker takes them in the order of their offsets; sort
     each stream by recording time for what orderly gateways would have led to. Silence takes a clock, so it is left out.
 
     Args:
         frames: Any number; at most ``batch_frames`` are held at once.
-        models: By ``route.model``.
+        models: By ``route.model``; a lineup has the champions by recording time, as a worker has them of a registered
+            model, and the challenger.
         routes: First match wins.
         batch_frames: Frames computed at once; changes the speed, never an answer.
         now_us: Wall clock for ``scored_at``, microseconds since the epoch.
@@ -59,4 +61,6 @@ def backtest(
                 yield outcome.dead_letter
             if outcome.score is not None:
                 yield outcome.score
+            if outcome.shadow is not None:
+                yield outcome.shadow
             yield from outcome.alerts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
@@ -17,7 +17,8 @@ from schemas.frame import FrameRecord
 from schemas.score import IdleReason, ModelRef, Score, ScoreStatus
 from schemas.times import format_rfc3339
 from stream_app.pipeline import alert_builder
-from stream_app.pipeline.analyse import Computed, compute, failed
+from stream_app.pipeline.analyse import Computed, failed
+from stream_app.pipeline.compute import compute
 from stream_app.pipeline.cusum import NEVER, Shift, moved
 from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step
@@ -42,12 +43,14 @@ class Outcome:
         alerts: Alerts to send, in order.
         state: The stream's new state; None where nothing moved.
         dead_letter: What became of a frame that met an unexpected error.
+        shadow: The challenger's score of the frame, where it gave one.
     """
 
     score: Score | None
     alerts: tuple[Alert, ...]
     state: StreamState | None
     dead_letter: DeadLetter | None = None
+    shadow: Score | None = None
 
 
 class FrameStatus(NamedTuple):
@@ -67,9 +70,14 @@ class Engine:
         self.router = router
         self._warned: dict[tuple[tuple[str, str], tuple[str, ...]], None] = {}
 
-    def compute(self, records: Sequence[FrameRecord]) -> list[Computed | DeadLetter]:
-        """Return one answer for each record, in order. Pure: may run in another thread."""
-        return compute(records, self.router)
+    def compute(self, records: Sequence[FrameRecord], without: Collection[str] = ()) -> list[Computed | DeadLetter]:
+        """Return one answer for each record, in order. Pure: may run in another thread.
+
+        Args:
+            records: The frames.
+            without: Digests of challengers that are not asked.
+        """
+        return compute(records, self.router, without)
 
     def advance(self, computed: Computed, state: StreamState | None, now_us: int) -> Outcome:
         """Apply a scored frame to its stream.
@@ -80,7 +88,8 @@ class Engine:
             now_us: Wall clock, microseconds since the epoch.
         """
         try:
-            return self._advance(computed, state, now_us)
+            outcome = self._advance(computed, state, now_us)
+            return replace(outcome, shadow=_shadow_score(computed, outcome.score))
         except MemoryError:
             raise
         except Exception as error:
@@ -148,7 +157,7 @@ class Engine:
             now_us: Wall clock, likewise.
         """
         try:
-            routed = self.router.find(machine_id)
+            routed = self.router.find(machine_id, state.newest_us)
         except FrameRejected:
             return None
         due_us = _silence_due_us(routed, state.seen_us, watched_since_us)
@@ -185,7 +194,7 @@ class Engine:
     def forget(self, machine_id: str, source: str, state: StreamState, now_us: int) -> tuple[Alert, ...]:
         """Return the alerts that close what is open in a stream that is forgotten."""
         try:
-            routed = self.router.find(machine_id)
+            routed = self.router.find(machine_id, state.newest_us)
         except FrameRejected:
             if not self.router.routed:
                 return ()
@@ -371,4 +380,20 @@ def _score(computed: Computed, frame_status: FrameStatus, missing: int, now_us: 
         partition=frame.record.partition,
         offset=frame.record.offset,
         unfamiliar=computed.unfamiliar,
+    )
+
+
+def _shadow_score(computed: Computed, score: Score | None) -> Score | None:
+    """Return the challenger's score of a frame, given the champion's, which it shares all but the verdict with."""
+    routed, shadow = computed.routed.shadow, computed.shadow
+    if score is None or routed is None or shadow is None or shadow.score is None:
+        return None
+    metadata = routed.model.metadata
+    return replace(
+        score,
+        score=shadow.score,
+        threshold=routed.threshold_for(computed.frame.machine_id),
+        model=ModelRef(name=metadata.name, version=metadata.version),
+        unfamiliar=shadow.unfamiliar,
+        shadow=True,
     )

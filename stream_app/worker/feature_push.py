@@ -158,7 +158,7 @@ class FeaturePush:
         for key, state, is_recovered in moved.values():
             with contextlib.suppress(FrameRejected):  # its route is no more
                 unpacked = StreamState.from_bytes(state) if isinstance(state, bytes) else state
-                row = feature_row(key, unpacked, router.find(stream_of(key)[0]))
+                row = feature_row(key, unpacked, router.find(stream_of(key)[0], unpacked.newest_us))
                 (recovered if is_recovered else fresh).append(row)
         return fresh, recovered
 

@@ -67,6 +67,8 @@ class Tally:
             self.reasons[identity] = headers["whirr_error"].decode()
         elif record.topic == settings.scores_topic:
             score = orjson.loads(record.value)
+            if score.get("shadow"):
+                return
             if score["machine_id"].startswith(PREFIX):
                 self.hostile.add((score["partition"], score["offset"]))
                 return
