@@ -1,9 +1,9 @@
 """When which version of a registered model was champion: tags on the version that is, all of them in one look.
 
-``champion_from`` says from which recording time on frames are the version's. ``champion_before`` names those that were
-champion before it, newest first, each with its own beginning, as ``7@2026-11-20T06:00:00.000000Z 4``; frames from before
-the oldest beginning that is known are the oldest version's. A version without ``champion_from`` became champion by hand:
-its beginning is unknown.
+``champion_from`` says from which recording time on frames are the version's. ``champion_before`` names those that
+were champion before it, newest first, each with its own beginning, as ``7@2026-11-20T06:00:00.000000Z 4``; frames from
+before the oldest beginning that is known are the oldest version's. A version without ``champion_from`` became champion
+by hand: its beginning is unknown.
 """
 
 from __future__ import annotations
