@@ -17,6 +17,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 MAX_MACHINES = 100_000
 MAX_NAME = 1_024  # characters of a recording's name
 MAX_NOT_LEARNT = 1_000
+SECONDS_IN_30_DAYS = 30 * 86_400
 # Answers carry some of these, and logs and pages all.
 Text = Annotated[str, Field(pattern=r"^[ -~]{1,128}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
@@ -120,6 +121,7 @@ class Calibration:
 
     Attributes:
         frame_s: Length of the frames that were scored, in seconds; others have another tail.
+        every_s: Seconds from one frame's start to the next one's; None: back to back.
         k, n: The alert rule: k of n frames.
         false_alerts_per_30_days: At most this many per machine, by the method ``tail``.
         decision_percentile: Of the held-out normals' scores.
@@ -136,6 +138,17 @@ class Calibration:
     threshold_method: Literal["tail", "percentile"] = "tail"
     threshold_level: Literal["rule", "frame"] = "rule"
     alert_percentile: Annotated[float, Field(ge=90, le=99)] | None = None
+    every_s: PositiveFloat | None = None
+
+    @property
+    def period_s(self) -> float:
+        """Seconds from one frame's start to the next one's."""
+        return self.every_s or self.frame_s
+
+    @property
+    def frames_in_30_days(self) -> float:
+        """Frames that a machine sends in 30 days."""
+        return SECONDS_IN_30_DAYS / self.period_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

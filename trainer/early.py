@@ -34,7 +34,7 @@ from scipy import optimize, stats
 from schemas import Calibration, EarlyTest, Thresholds
 from trainer.exceedance import Runs, dependence
 from trainer.fusion import NORMAL_MAD
-from trainer.thresholds import SECONDS_IN_30_DAYS, Calibrated
+from trainer.thresholds import Calibrated
 
 Float64 = NDArray[np.float64]
 
@@ -112,7 +112,7 @@ def early_test(runs: Runs, calibration: Calibration) -> EarlyTest | str:
     reference = max(upper, last) + ALLOWANCE
     looseness = freedom / float(stats.chi2.ppf(1 - VARIANCE_CONFIDENCE, freedom))
     variance = max(float(standard.var(ddof=1)), _LEAST_VARIANCE) * looseness * inflation
-    frames = SECONDS_IN_30_DAYS / calibration.frame_s / calibration.false_alerts_per_30_days
+    frames = calibration.frames_in_30_days / calibration.false_alerts_per_30_days
     return EarlyTest(
         centre=centre,
         scale=scale,

@@ -121,7 +121,7 @@ def check_false_alarms(
         threshold = calibrated.of(machine).alert_threshold
         expected = _expected(runs if machine in calibrated.by_machine else everything, threshold, calibration)
         seen = _count(np.concatenate(runs), threshold, calibration)
-        days = sum(map(len, runs)) * calibration.frame_s / _DAY_S
+        days = sum(map(len, runs)) * calibration.period_s / _DAY_S
         machines.append(_false_alarms(machine, days, expected, seen, left_out[machine]))
     overall = _together(machines)
     target = calibration.false_alerts_per_30_days / 30 if calibration.threshold_method == "tail" else None
@@ -148,7 +148,7 @@ def _expected(runs: Runs, threshold: float, calibration: Calibration) -> tuple[f
     """Return expected openings and frames above the threshold, per day."""
     correlation = dependence(runs, calibration.n)
     p = Tail.fit(np.concatenate(runs), correlation).probability(threshold)
-    per_day = _DAY_S / calibration.frame_s
+    per_day = _DAY_S / calibration.period_s
     return opening_probability(p, calibration.k, calibration.n, correlation) * per_day, p * per_day
 
 

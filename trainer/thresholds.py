@@ -30,7 +30,6 @@ from trainer.exceedance import Runs, Scores, dependence, exceedance_probability
 from trainer.tail import Tail
 
 MIN_OWN_FRAMES = 20  # a machine with fewer held-out frames takes the pooled thresholds
-SECONDS_IN_30_DAYS = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def alert_threshold(runs: Runs, calibration: Calibration) -> float:
     if calibration.threshold_method == "percentile":
         assert calibration.alert_percentile is not None
         return float(np.percentile(_opening_scores(scores, k, n), calibration.alert_percentile))
-    rate = min(calibration.false_alerts_per_30_days * calibration.frame_s / SECONDS_IN_30_DAYS, 0.1)
+    rate = min(calibration.false_alerts_per_30_days / calibration.frames_in_30_days, 0.1)
     correlation = dependence(runs, calibration.n)
     tail = Tail.fit(scores, correlation).quantile(exceedance_probability(rate, k, n, correlation))
     seen = 1.02 * float(_opening_scores(scores, k, n).max())

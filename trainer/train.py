@@ -188,6 +188,7 @@ def _reference(
 def _calibration(config: TrainConfig, found: RecordingSet, features: FeatureConfig) -> Calibration:
     return Calibration(
         frame_s=frame_length(found, features, config.frame_s),
+        every_s=config.every_s,
         k=config.k,
         n=config.n,
         false_alerts_per_30_days=config.false_alerts_per_30_days,

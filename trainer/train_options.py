@@ -131,6 +131,14 @@ class TrainConfig(RecordingOptions):
     false_alarms_per_day: Annotated[
         float | None, option("the same per machine and day, in place of --false-alerts", "Thresholds", gt=0)
     ] = None
+    every_s: Annotated[
+        float | None,
+        option(
+            "seconds from one frame's start to the next one's, as gateways send them; default: back to back",
+            "Thresholds",
+            gt=0,
+        ),
+    ] = None
     k: Annotated[int, option("frames that must exceed, of the last n", "Thresholds", ge=1, le=64)] = 3
     n: Annotated[int, option("frames that the alert rule looks at", "Thresholds", ge=1, le=64)] = 5
     frame_score: Annotated[

@@ -12,6 +12,7 @@ from scipy import stats
 from schemas import Calibration
 from tests.trainer.scores import autocorrelated, count_openings
 from trainer.exceedance import dependence, exceedance_probability, opening_probability
+from trainer.false_alarms import check_false_alarms
 from trainer.tail import Tail, gamma_shape
 from trainer.thresholds import MIN_OWN_FRAMES, alert_threshold, calibrate, thresholds
 
@@ -127,6 +128,17 @@ def test_longer_frames_and_more_allowed_alerts_lower_the_threshold() -> None:
     assert alert_threshold(scores, Calibration(**{**values, "frame_s": 10.0})) < default
     assert alert_threshold(scores, Calibration(**{**values, "false_alerts_per_30_days": 30.0})) < default
     assert alert_threshold(scores, Calibration(**{**values, "k": 1, "n": 1})) > default
+
+
+def test_frames_that_come_seldom_may_each_exceed_more_often() -> None:
+    scores = [_scores(500, 0.2, seed=4)]
+    seldom = replace(CALIBRATION, every_s=1800.0)
+    assert seldom.frames_in_30_days == 1440
+    assert alert_threshold(scores, seldom) < alert_threshold(scores, CALIBRATION)
+    assert alert_threshold(scores, seldom) == alert_threshold(scores, replace(CALIBRATION, frame_s=1800.0))
+    runs: dict[str | None, list[np.ndarray]] = {"pump": scores}
+    checked = check_false_alarms(runs, calibrate(runs, seldom), seldom)
+    assert checked.overall.hours == pytest.approx(250)
 
 
 def _percentile(percentile: float, level: Literal["rule", "frame"]) -> Calibration:
