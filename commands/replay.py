@@ -60,10 +60,11 @@ def replay(
         check_file(report, "--report")
     gates = [parse_gate(text) for text in fail_if or ()]
     end_as_interrupted()
-    champions = models.load(models.settings())
+    settings = models.settings()
+    champions = models.load(settings)
     try:
         with PrintingReplayObserver(quiet=as_json) as observer:
-            summary = run_replay(config, champions, observer)
+            summary = run_replay(config, champions, observer, settings.maintenance)
     except KeyboardInterrupt:
         print_warning(f"interrupted; what is scored is kept in {config.out}: the same command goes on from there")
         raise

@@ -123,7 +123,7 @@ def _readable(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return "\n".join(_route(part) for part in value) or "-"
+        return "\n".join((_route if "model" in part else _window)(part) for part in value) or "-"
     return str(value)
 
 
@@ -133,3 +133,10 @@ def _route(route: dict[str, Any]) -> str:
     default = Route(model=route["model"]).model_dump(mode="json")
     differs = [f"{name} {value}" for name, value in rule.items() if value != default[name]]
     return ", ".join([f"{route['match']} -> {route['model']}", *differs])
+
+
+def _window(window: dict[str, Any]) -> str:
+    """Return a maintenance window on one line."""
+    zone = f" {window['timezone']}" if window["timezone"] else ""
+    more = [text for text in (window["rule"], window["note"]) if text]
+    return ", ".join([f"{window['match']} from {window['start']}{zone} for {window['duration']}", *more])

@@ -35,6 +35,7 @@ from schemas.errors import SettingsError
 from schemas.model_uri import ModelUri
 from schemas.score import Unfamiliar
 from whirr.machine_patterns import check_pattern, covers
+from whirr.maintenance import MaintenanceWindow
 from whirr.options import declared, expectation
 from whirr.utf8 import EXPECTED, is_utf8
 
@@ -236,6 +237,10 @@ class Settings(BaseSettings):
     alerts_retention_h: Hours = Field(720.0, description="hours that alerts and dead letters are kept")
 
     route: tuple[Route, ...] = Field((), description="[[route]] tables; the first that matches a machine counts")
+
+    maintenance: tuple[MaintenanceWindow, ...] = Field(
+        (), description="[[maintenance]] tables: when machines are worked on, so that their frames are idle"
+    )
 
     worker_id: Topic = Field("whirr-worker", description="consumer group and prefix of the changelog topics")
     worker_dir: FileName = Field(Path(".whirr/worker"), description="where the worker keeps its files")
@@ -527,6 +532,7 @@ _OTHERS: Final = frozenset(
 _PATHS_ELSEWHERE: Final = ("WHIRR_FEATURE_HISTORY", "FEAST_FS_YAML_FILE_PATH")  # which no setting holds
 _OWN: Final = ("WHIRR_TEST_", "WHIRR_BENCH_")  # what tests and benchmarks are told
 _SHOWN_CHARS: Final = 60
+_TABLES: Final[Mapping[str, type[BaseModel]]] = {"route": Route, "maintenance": MaintenanceWindow}
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
@@ -556,9 +562,9 @@ def _line(error: ErrorDetails, given: Mapping[str, Any], in_file: Set[str]) -> s
     where = f"{_place(loc)}: {key}" if variable is None and name not in given and name.lower() in in_file else key
     if error["type"] == "extra_forbidden":
         return f"{where} is no setting{_meant(loc, error['input'])}"
-    if loc == ("route",) and not isinstance(error["input"], list):
-        return f"{where}: expected [[route]], with two brackets on each side"
-    declaration, own = (Settings, name) if len(loc) == 1 else (Route, loc[-1])
+    if len(loc) == 1 and name in _TABLES and not isinstance(error["input"], list):
+        return f"{where}: expected [[{name}]], with two brackets on each side"
+    declaration, own = (Settings, name) if len(loc) == 1 else (_TABLES.get(name, Settings), loc[-1])
     limits = next((option.range for option in declared(declaration) if option.name == own), "")
     return f"{where}: {expectation(error, limits)}{_value(loc, error, variable)}"
 
@@ -574,14 +580,14 @@ def _place(loc: tuple[int | str, ...]) -> str:
     path = settings_file()
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     first = 0
-    if loc[0] == "route" and len(loc) > 1:
-        headers = [at for at, line in enumerate(lines) if re.match(r"\s*\[\[\s*route\s*\]\]", line)]
+    if loc[0] in _TABLES and len(loc) > 1:
+        headers = [at for at, line in enumerate(lines) if re.match(rf"\s*\[\[\s*{loc[0]}\s*\]\]", line)]
         if int(loc[1]) >= len(headers):
             return str(path)
         first = headers[int(loc[1])]
     wanted = rf"\s*\[*\s*[\"']?{re.escape(str(loc[-1]))}[\"']?\s*[=.\]]"
     found = (at for at in range(first, len(lines)) if re.match(wanted, lines[at], re.IGNORECASE))
-    at = next(found, first if loc[0] == "route" else None)
+    at = next(found, first if loc[0] in _TABLES else None)
     return str(path) if at is None else f"{path}, line {at + 1}"
 
 
@@ -589,14 +595,16 @@ def _meant(loc: tuple[int | str, ...], value: Any) -> str:
     """Return what an unknown key may have been meant for."""
     key = str(loc[-1])
     if len(loc) == 1:
-        if key in Route.model_fields:
-            return f" of the whole file; {key} belongs below a [[route]]"
+        if table := next((table for table, model in _TABLES.items() if key in model.model_fields), None):
+            return f" of the whole file; {key} belongs below a [[{table}]]"
         parts = [f"{key}_{part}" for part in value] if isinstance(value, dict) else []
         nested = next((part for part in parts if part in Settings.model_fields), None)
         return f"; did you mean {nested}, without a table?" if nested else _instead(key, Settings.model_fields)
+    table = str(loc[0])
+    whose = " of a route" if table == "route" else " of a maintenance window"
     if key in Settings.model_fields:
-        return f" of a route; {key} belongs above the first [[route]]"
-    return f" of a route{_instead(key, Route.model_fields)}"
+        return f"{whose}; {key} belongs above the first [[{table}]]"
+    return f"{whose}{_instead(key, _TABLES[table].model_fields)}"
 
 
 def _value(loc: tuple[int | str, ...], error: ErrorDetails, variable: str | None) -> str:

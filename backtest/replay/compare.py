@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from backtest.judging import Judged, judge
 from backtest.score_store import ScoreStore
 from schemas.errors import ReplayFailed
 from stream_app.pipeline import Router
+from whirr.maintenance import MaintenanceWindow
 from whirr.settings import Settings
 from whirr.topic_reader import read_topic
 
@@ -71,7 +72,7 @@ async def compare(
     Args:
         store: The scored frames.
         router: The alert rule.
-        settings: Where Kafka and its topics are.
+        settings: Where Kafka and its topics are, and the maintenance windows.
         since_us: Answers stored before are left out.
         wait_s: How long nothing new may come before the rest counts as missing.
         answered: Called with how many of the frames have been answered.
@@ -93,7 +94,7 @@ async def compare(
             changed_s, before = time.monotonic(), found
         elif found[0] == expected or time.monotonic() - changed_s > wait_s:
             # One more look than needed: alerts may be stored a moment after the scores that they came with.
-            result = await asyncio.to_thread(_compared, store, router)
+            result = await asyncio.to_thread(_compared, store, router, settings.maintenance)
             if result.equal or time.monotonic() - changed_s > wait_s:
                 return result
         from_us = max(since_us, newest_us - _OVERLAP_US)
@@ -125,9 +126,9 @@ def _answered(store: ScoreStore) -> int:
     return int(store.db.execute(query).fetchone()[0])
 
 
-def _compared(store: ScoreStore, router: Router) -> Comparison:
+def _compared(store: ScoreStore, router: Router, maintenance: Sequence[MaintenanceWindow]) -> Comparison:
     result = Comparison()
-    for judged in judge(store, router):
+    for judged in judge(store, router, maintenance=maintenance):
         for line in _differences(store, judged, result):
             if len(result.lines) < _MOST_LINES:
                 result.lines.append(line)

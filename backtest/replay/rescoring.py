@@ -77,7 +77,7 @@ async def rescore(
 
     Args:
         out: Folder of the results; what came of a topic before is replaced.
-        settings: Where Kafka and the topic are.
+        settings: Where Kafka and the topic are, and the maintenance windows.
         wanted: Which frames.
         champions: Routes and models.
         jobs: Processes; with 1 everything happens in this one.
@@ -100,7 +100,16 @@ async def rescore(
             "until_us": wanted.until_us,
             "jobs": jobs,
         }
-        return conclude(out, store, champions, observer, began_s=began_s, audio_s=writer.audio_s, origin=origin)
+        return conclude(
+            out,
+            store,
+            champions,
+            observer,
+            began_s=began_s,
+            audio_s=writer.audio_s,
+            origin=origin,
+            maintenance=settings.maintenance,
+        )
 
 
 async def _batches(records: AsyncIterator[FrameRecord]) -> AsyncIterator[list[FrameRecord]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backtest.judging import judge
 from backtest.replay.finding import Finder
 from backtest.replay.output import results, write_dead_letters, write_summary
-from backtest.replay.replay_options import ReplayConfig
+from backtest.replay.replay_options import START_US, ReplayConfig
 from backtest.replay.routing import described, identity
 from backtest.replay.summary import ReplayTally
 from backtest.score_store import ScoreStore, StoredCounts, opened
@@ -18,6 +18,7 @@ from recordings.find import checked_folder
 from stream_app.pipeline import Router
 from stream_app.worker.champions import Champions
 from whirr import __version__
+from whirr.maintenance import MaintenanceWindow
 
 
 class ReplayObserver:
@@ -39,10 +40,21 @@ class ReplayObserver:
         """The alert rule has passed so many frames."""
 
 
-def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver) -> dict[str, Any]:
+def replay(
+    config: ReplayConfig,
+    champions: Champions,
+    observer: ReplayObserver,
+    maintenance: Sequence[MaintenanceWindow] = (),
+) -> dict[str, Any]:
     """Score a folder's recordings, apply the alert rule, write the results, and return the summary.
 
     What an earlier run with the same options and models has scored is not scored again.
+
+    Args:
+        config: What is asked for.
+        champions: The routes with their models.
+        observer: Is told how it goes on.
+        maintenance: Frames recorded in these windows are idle; left aside where nobody knows when they were recorded.
 
     Raises:
         SettingsError: ``config.out`` holds scores that were made otherwise.
@@ -77,7 +89,11 @@ def replay(config: ReplayConfig, champions: Champions, observer: ReplayObserver)
             "every_s": every_s,
             "jobs": jobs,
         }
-        return conclude(config.out, store, champions, observer, began_s=began_s, audio_s=audio_s, origin=origin)
+        made_up = found.times == "pace" and config.start_us == START_US
+        windows = () if made_up else maintenance
+        return conclude(
+            config.out, store, champions, observer, began_s=began_s, audio_s=audio_s, origin=origin, maintenance=windows
+        )
 
 
 def conclude(
@@ -89,6 +105,7 @@ def conclude(
     began_s: float,
     audio_s: float,
     origin: Mapping[str, Any],
+    maintenance: Sequence[MaintenanceWindow] = (),
 ) -> dict[str, Any]:
     """Apply the alert rule to what is stored, write the results, and return the summary.
 
@@ -100,10 +117,11 @@ def conclude(
         began_s: When the run began (``time.monotonic``).
         audio_s: Seconds of signal that it scored; what was scored before doesn't count.
         origin: What else the summary is to say.
+        maintenance: Frames recorded in these windows are idle.
     """
     tally = ReplayTally(origin.get("every_s") or 0.0)
     with results(out) as files:
-        for judged in judge(store, Router(champions.router.routed)):
+        for judged in judge(store, Router(champions.router.routed), maintenance=maintenance):
             files.add(judged)
             tally.add(judged)
             if tally.frames % 4096 == 0:

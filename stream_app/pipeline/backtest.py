@@ -15,6 +15,7 @@ from stream_app.pipeline.lineup import Lineup
 from stream_app.pipeline.model import Model
 from stream_app.pipeline.router import Router
 from stream_app.pipeline.state import StreamState
+from whirr.maintenance import Maintenance, MaintenanceWindow
 from whirr.settings import Route
 
 
@@ -27,6 +28,7 @@ def backtest(
     models: Mapping[str, Model | Lineup],
     routes: Sequence[Route],
     *,
+    maintenance: Sequence[MaintenanceWindow] = (),
     batch_frames: int = 64,
     now_us: Callable[[], int] = _wall_clock_us,
 ) -> Iterator[Score | Alert | DeadLetter]:
@@ -40,13 +42,14 @@ def backtest(
         models: By ``route.model``; a lineup has the champions by recording time, as a worker has them of a registered
             model, and the challenger.
         routes: First match wins.
+        maintenance: Frames recorded in these windows are idle; the first that matches counts.
         batch_frames: Frames computed at once; changes the speed, never an answer.
         now_us: Wall clock for ``scored_at``, microseconds since the epoch.
 
     Raises:
         SettingsError: A route names a model that ``models`` lacks.
     """
-    engine = Engine(Router.from_routes(routes, models))
+    engine = Engine(Router.from_routes(routes, models), Maintenance(maintenance))
     states: dict[tuple[str, str], StreamState] = {}
     remaining = iter(frames)
     while batch := list(islice(remaining, batch_frames)):

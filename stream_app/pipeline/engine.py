@@ -24,6 +24,7 @@ from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step
 from stream_app.pipeline.state import StreamState
 from stream_app.pipeline.unfamiliar import in_words, unstated
+from whirr.maintenance import Maintenance, Occurrence
 from whirr.settings import DEFAULT_FORGET_AFTER_H
 
 log = logging.getLogger(__name__)
@@ -64,10 +65,15 @@ class Engine:
     """Scores frames and applies the alert rule.
 
     Assign another ``router`` between two batches to swap models; a frame keeps the one that it was computed with.
+
+    Args:
+        router: The routes with their models.
+        maintenance: When machines are worked on: what they do then is no news.
     """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, maintenance: Maintenance | None = None) -> None:
         self.router = router
+        self.maintenance = maintenance or Maintenance()
         self._warned: dict[tuple[tuple[str, str], tuple[str, ...]], None] = {}
 
     def compute(self, records: Sequence[FrameRecord], without: Collection[str] = ()) -> list[Computed | DeadLetter]:
@@ -114,7 +120,10 @@ class Engine:
             before = StreamState(silent=before.silent)
         missing = _missing(before.sequence, frame.sequence)
         running_since_us = _running_since_us(computed, before)
-        frame_status = _frame_status(computed, running_since_us)
+        window = self.maintenance.active(frame.machine_id, frame.recorded_us)
+        frame_status = _frame_status(computed, running_since_us, window)
+        if window is not None and computed.score > computed.routed.threshold_for(frame.machine_id):
+            self._tell_of_suppressed(computed, window)
         after = StreamState(
             newest_us=frame.recorded_us,
             seen_us=now_us,
@@ -160,9 +169,11 @@ class Engine:
             routed = self.router.find(machine_id, state.newest_us)
         except FrameRejected:
             return None
-        due_us = _silence_due_us(routed, state.seen_us, watched_since_us)
+        due_us = self._silence_due_us(routed, machine_id, state.seen_us, watched_since_us)
         if due_us is None or now_us < due_us or not state.frame_id:
             return None
+        if self.maintenance.active(machine_id, now_us) is not None:
+            return None  # due before, and not told in time
         if state.silent.incident_id and not state.silent.alert.on:
             return None
         alert = alert_builder.silence_began(routed, machine_id, source, state, now_us)
@@ -175,9 +186,18 @@ class Engine:
         worker ran. It has a minute more all the same: what stopped the worker may have stopped the gateways, too.
         """
         try:
-            return _silence_due_us(self.router.find(machine_id), seen_us, watched_since_us)
+            return self._silence_due_us(self.router.find(machine_id), machine_id, seen_us, watched_since_us)
         except FrameRejected:
             return None
+
+    def _silence_due_us(self, routed: RoutedModel, machine_id: str, seen_us: int, watched_since_us: int) -> int | None:
+        after_s = routed.route.silent_after_s
+        if after_s is None:
+            return None
+        after_us = round(after_s * 1e6)
+        watched_us = watched_since_us + min(after_us, _SILENCE_GRACE_US)
+        due_us = max(max(seen_us, 0) + after_us, watched_us, routed.muted_until_us)
+        return self.maintenance.unheard_due_us(machine_id, due_us - after_us, after_us)
 
     def forget_due_us(self, machine_id: str, seen_us: int) -> int | None:
         """Return when a stream that was last heard at ``seen_us`` (wall clock) is to be forgotten; None for never.
@@ -238,6 +258,19 @@ class Engine:
                 computed.routed.model.metadata.name,
             )
 
+    def _tell_of_suppressed(self, computed: Computed, window: Occurrence) -> None:
+        """Say once for each stream and occurrence of a window that a frame would have counted without it."""
+        stream = computed.frame.stream
+        if not self._is_said(stream, ("maintenance", str(window.begin_us))):
+            log.info(
+                "machine %s, source %s: above its alert threshold, and not counted: maintenance from %s to %s%s",
+                stream[0],
+                stream[1] or "-",
+                format_rfc3339(window.begin_us),
+                format_rfc3339(window.end_us),
+                f" ({window.window.note})" if window.window.note else "",
+            )
+
     def _is_said(self, stream: tuple[str, str], what: tuple[str, ...]) -> bool:
         """Whether something was said of a stream before; from now on it was."""
         if (stream, what) in self._warned:
@@ -246,14 +279,6 @@ class Engine:
             del self._warned[next(iter(self._warned))]
         self._warned[stream, what] = None
         return False
-
-
-def _silence_due_us(routed: RoutedModel, seen_us: int, watched_since_us: int) -> int | None:
-    after_s = routed.route.silent_after_s
-    if after_s is None:
-        return None
-    after_us = round(after_s * 1e6)
-    return max(max(seen_us, 0) + after_us, watched_since_us + min(after_us, _SILENCE_GRACE_US), routed.muted_until_us)
 
 
 def _missing(before: int, now: int | None) -> int:
@@ -271,10 +296,12 @@ def _running_since_us(computed: Computed, before: StreamState) -> int:
     return computed.frame.recorded_us if before.running_since_us == NEVER else before.running_since_us
 
 
-def _frame_status(computed: Computed, running_since_us: int) -> FrameStatus:
+def _frame_status(computed: Computed, running_since_us: int, window: Occurrence | None) -> FrameStatus:
     recorded_us = computed.frame.recorded_us
     if recorded_us < computed.routed.muted_until_us:
         return FrameStatus("idle", "muted")
+    if window is not None:
+        return FrameStatus("idle", "maintenance")
     if running_since_us == NEVER:
         return FrameStatus("idle", "quiet")
     if recorded_us < running_since_us + computed.routed.route.start_up_s * 1e6:

@@ -34,6 +34,7 @@ from stream_app.worker.states import StreamKey, StreamStates
 from stream_app.worker.take import FrameStream
 from stream_app.worker.watchdog import Watchdog
 from whirr.kafka_clients import security_options
+from whirr.maintenance import Maintenance
 from whirr.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,8 @@ def create_app(
     """
     settings.worker_dir.mkdir(parents=True, exist_ok=True)
     app = WorkerApp(settings.worker_id, **_faust_settings(settings, partitions, web_port or settings.web_port))
-    engine = Engine(champions.router)
+    engine = Engine(champions.router, Maintenance(settings.maintenance))
+    engine.maintenance.coming(time.time_ns() // 1000, 1)  # looks for them now, and not between two batches
     app.settings, app.engine, app.compute, app.states, app.backpressure = (
         settings,
         engine,

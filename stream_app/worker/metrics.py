@@ -35,6 +35,11 @@ class WorkerMetrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self.frames = Counter("whirr_frames", "Frames, by what became of them", ["outcome"], registry=registry)
+        self.suppressed_frames = Counter(
+            "whirr_suppressed_frames",
+            "Frames above the alert threshold that did not count since their machine was in a maintenance window",
+            registry=registry,
+        )
         self.alerts = Counter("whirr_alerts", "Alerts sent", ["kind", "state"], registry=registry)
         self.dead_letters = Counter("whirr_dead_letters", "Records not used", ["code"], registry=registry)
         self.unreadable = Counter(

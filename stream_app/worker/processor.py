@@ -351,8 +351,11 @@ class BatchProcessor:
         return self._encoder.dead_letter(letter)
 
     def _collect(self, outcome: Outcome, messages: list[Message]) -> None:
-        if outcome.score is not None and (message := self._encoder.score(outcome.score)) is not None:
+        score = outcome.score
+        if score is not None and (message := self._encoder.score(score)) is not None:
             messages.append(message)
+        if score is not None and score.idle_reason == "maintenance" and score.score > score.threshold:
+            self._metrics.suppressed_frames.inc()
         for alert in outcome.alerts:
             self._metrics.alerts.labels(alert.kind, alert.state).inc()
             messages.append(self._encoder.alert(alert))

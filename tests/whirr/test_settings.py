@@ -10,13 +10,16 @@ from typing import Any
 
 import orjson
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from commands import run
 from commands.settings import MASK, show
 from schemas.errors import SettingsError
 from tests.helpers import REPOSITORY, run_whirr
+from whirr.maintenance import MaintenanceWindow
 from whirr.settings import EMBEDDED_BOOTSTRAP, Route, Settings, load_settings, unknown_variables
+
+WINDOW = "[[maintenance]]\nmatch = 'pump-*'\nstart = 2026-01-03T22:00:00Z\nduration = '8h'\n"
 
 
 @pytest.fixture
@@ -102,6 +105,18 @@ def test_a_wrong_file_is_refused_by_name(file: Path, text: str, named: str):
         ("[kafka]\nbootstrap_servers = 'a:1'", "did you mean kafka_bootstrap_servers, without a table?"),
         ("[route]\nmodel = 'm'", "line 1: route: expected [[route]], with two brackets"),
         ("route = [{model = 'm', kk = 3}]", "route.0.kk is no setting of a route"),
+        (
+            f"{WINDOW}\n[[maintenance]]\nmatch = 'a'\nstart = 2026-01-01T00:00:00Z\nduration = '0h'\nnotes = ''",
+            "line 10: maintenance.1.notes is no setting of a maintenance window; did you mean note?",
+        ),
+        (f"{WINDOW}rule = 'FREQ=SECONDLY'", "line 5: maintenance.0.rule: rule is 'FREQ=SECONDLY'; expected FREQ"),
+        (
+            f"{WINDOW}rule = 'FREQ=DAILY;BYMONTHDAY=32'",
+            "line 1: maintenance.0: rule is 'FREQ=DAILY;BYMONTHDAY=32', which",
+        ),
+        (f"{WINDOW}web_port = 1", "web_port belongs above the first [[maintenance]]"),
+        ("duration = '1h'", "duration belongs below a [[maintenance]]"),
+        ("[maintenance]\nmatch = 'm'", "line 1: maintenance: expected [[maintenance]], with two brackets"),
         ("web_port = 1\nweb_port = 2\n", "line 2: Cannot overwrite a value; expected TOML"),
         ("web_port = 1\nlog_level = info", "line 2: Expected newline"),
         ("web_port = 700000", "line 1: web_port: expected 0 to 65,535; it is 700000"),
@@ -497,6 +512,12 @@ def test_the_table_shows_routes_readably(file: Path):
     assert "pump-* -> pumps.onnx, k 2" in done.stdout
 
 
+def test_the_table_shows_maintenance_windows_readably(file: Path):
+    file.write_text(f"{WINDOW}rule = 'FREQ=WEEKLY'\ntimezone = 'Europe/Berlin'\nnote = 'greased'\n")
+    done = run_whirr("settings", env={"COLUMNS": "200"})
+    assert "pump-* from 2026-01-03T22:00:00Z Europe/Berlin for 8h, FREQ=WEEKLY, greased" in done.stdout
+
+
 def test_a_wrong_setting_ends_the_program_with_one_readable_line():
     done = run_whirr("settings", env={"WHIRR_WEB_PORT": "x"})
     assert done.returncode == SettingsError.exit_code
@@ -504,5 +525,6 @@ def test_a_wrong_setting_ends_the_program_with_one_readable_line():
     assert "Traceback" not in done.stderr
 
 
-def test_every_field_of_a_route_is_described():
-    assert all(field.description for field in Route.model_fields.values())
+@pytest.mark.parametrize("table", [Route, MaintenanceWindow])
+def test_every_field_of_a_table_is_described(table: type[BaseModel]):
+    assert all(field.description for field in table.model_fields.values())

@@ -23,6 +23,7 @@ from stream_app.worker.champions import Champions
 from tests.backtest.replay.results import alerts, as_json, lines, score_of, scores, told
 from tests.helpers import validate_message
 from tests.models import NORMAL_RMS, START_US, conditioned_model, encoded, noise, tiny_metadata, tiny_model
+from whirr.maintenance import MaintenanceWindow
 from whirr.settings import Route, load_settings
 
 
@@ -77,6 +78,22 @@ def test_scores_alerts_and_dead_letters_are_those_of_the_backtest(
     assert {code for code, _ in letters} == {"too_short"}
     for line in (tmp_path / "out" / "alerts.jsonl").read_bytes().splitlines():
         validate_message("alert", line)
+
+
+def test_maintenance_windows_count_where_it_is_known_when_frames_were_recorded(
+    folder: Path, tmp_path: Path, champions: Champions
+):
+    always = MaintenanceWindow(match="*", start="2000-01-01T00:00:00Z", duration="366d", rule="FREQ=MONTHLY")
+
+    def idle(out: str, **options) -> set[str | None]:
+        config = ReplayConfig(folder=folder, out=tmp_path / out, **options)
+        summary = replay(config, champions, ReplayObserver(), [always])
+        assert (summary["idle"] > 0) == (summary["incidents"] == 0)
+        return {row["idle_reason"] for row in scores(tmp_path / out)}
+
+    assert idle("names") == {"maintenance"}
+    assert idle("made-up", times="pace") == {None}
+    assert idle("stated", times="pace", start_us=START_US + 1) == {"maintenance"}
 
 
 def test_each_table_without_a_rate_counts_as_a_file(folder: Path, tmp_path: Path, champions: Champions):

@@ -179,11 +179,11 @@ class Bench:
         generation: The group's current generation.
     """
 
-    def __init__(self, limits: StreamLimits | None = None) -> None:
+    def __init__(self, limits: StreamLimits | None = None, engine: Any = None) -> None:
         self.log: list[str] = []
         self.generation = 1
         self.now_us = NOW_US
-        self.engine = FakeEngine()
+        self.engine = engine or FakeEngine()
         self.sender = FakeSender(self.log)
         self.states = StreamStates()
         self.lease = Lease(lambda: self.generation)
