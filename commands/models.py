@@ -10,6 +10,8 @@ from rich.table import Table
 
 from commands._options import AsJson
 from commands._output import cell, print_json, print_line, print_warning, stdout, working
+from commands._user import user
+from schemas.champion_tags import FROM_TAG
 from whirr.settings import load_settings
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ app = typer.Typer(
 
 _COLUMNS = ("model", "version", "aliases", "detector", "alert", "decision", "false alarms", "created", "run")
 
+_Because = Annotated[str | None, typer.Option(help="Why; a tag says so.", show_default=False)]
+_By = Annotated[str | None, typer.Option(help="Who; default: the user of this computer.", show_default=False)]
 _Name = Annotated[str, typer.Argument(help="Name of the registered model.")]
 
 
@@ -67,25 +71,39 @@ def promote(
         typer.Option(help="Folder of labelled recordings (normal…, anomaly…) on which it must not be worse either."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Promote it even if it is worse; a tag says so.")] = False,
+    because: _Because = None,
+    by: _By = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the challenger the champion, unless it is worse. Workers take it within seconds.
+    """Make the challenger the champion, unless it is worse, for frames recorded from a minute later on.
 
     It is worse if more of its held-out normal frames exceed its alert threshold than of the champion's, beyond what
-    counting explains, or if its AUC on labelled recordings is lower by more than 0.01. Exit code 4 if refused.
+    counting explains, or if its AUC on labelled recordings is lower by more than 0.01; what was rolled back
+    is refused too. Exit code 4 if refused.
     """
     judge = None
     if evaluate is not None:
         from backtest.evaluation.challenger_auc import recording_auc
 
         judge = recording_auc(evaluate)
-    _tell(_registry().promote(name, version, judge, force), as_json)
+    _tell(_registry().promote(name, version, judge, force, because=because, by=by or user()), as_json)
 
 
 @app.command()
-def rollback(name: _Name, as_json: AsJson = False) -> None:
-    """Make the champion before the present one champion again."""
-    _tell(_registry().rollback(name), as_json)
+def rollback(
+    name: _Name,
+    to: Annotated[
+        int | None, typer.Option(min=1, help="Number of the version to go back to.", show_default="the one before")
+    ] = None,
+    because: _Because = None,
+    by: _By = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the champion before the present one champion again, for frames recorded from a minute later on.
+
+    The one that it was is no challenger any more, and is promoted again with --force only.
+    """
+    _tell(_registry().rollback(name, to, because=because, by=by or user()), as_json)
 
 
 def _registry() -> Registry:
@@ -104,6 +122,9 @@ def _tell(promotion: Promotion, as_json: bool) -> None:
         print_warning(reason)
     stead = "" if before is None else f" in place of version {before.version}"
     print_line(f"version {champion.version} of {champion.name} is the champion{stead}")
+    print_line(
+        f"  of frames recorded from {champion.tags[FROM_TAG]} on; those from before stay with what was", style="dim"
+    )
 
 
 def _print_versions(versions: list[Registered]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import time
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from commands._options import AsJson, Bootstrap
 from commands._output import print_json, print_line
+from commands._user import user
 from schemas.errors import SettingsError
 from whirr.settings import load_settings
 
@@ -59,7 +59,7 @@ def verdict(
     if not undo and word is None:
         raise SettingsError(f"no verdict is given; expected one of {', '.join(verdicts.WORDS)}, or --undo")
     settings = load_settings(kafka_bootstrap_servers=bootstrap)
-    who = _user() if by is None else by
+    who = user() if by is None else by
     if word is None:
         said = asyncio.run(verdicts.undo(settings, incident, by=who, note=note))
     else:
@@ -73,10 +73,3 @@ def verdict(
     where = said.machine_id + (f"/{said.source}" if said.source else "")
     more = "".join(f", {text}" for text in (said.fault, said.since and f"since {said.since[:19]}") if text)
     print_line(f"incident {said.incident_id[:12]} of {where} is {said.verdict}{more} (by {said.by})")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in some containers
-        raise SettingsError("this computer's user has no name; expected --by") from None

@@ -17,6 +17,7 @@ from schemas.times import format_rfc3339, parse_rfc3339
 FROM_TAG = "champion_from"
 BEFORE_TAG = "champion_before"
 ROLLED_BACK_TAG = "rolled_back_at"
+MARGIN_S = 60.0  # from a promotion to the recording time of the new champion's first frame: workers have it by then
 MOST_BEFORE = 8  # champions that are remembered before the present one
 
 _ENTRY = re.compile(r"(?P<version>[1-9][0-9]{0,8})(@(?P<time>\S+))?")

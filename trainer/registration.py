@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import distributions
@@ -17,6 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from schemas import ModelMetadata
+from schemas.champion_tags import MARGIN_S, term_tags
 from schemas.condition import CONDITIONS, UNKNOWN, Condition
 from schemas.errors import ServiceUnavailable
 from schemas.model_uri import CHALLENGER, CHAMPION, DIGEST_TAG, MODEL_FILE
@@ -100,14 +102,16 @@ def register_model(client: Any, file: Path, alarms: FalseAlarmCount) -> int:
     metadata = model.metadata
     logged = _log_model(client, file, metadata)
     _ensure_registered(client, metadata.name)
+    aliases = dict(client.get_registered_model(metadata.name).aliases)
+    # A machine that has waited for its first model is learning until then, and so it is in a backtest.
+    first = {} if CHAMPION in aliases else term_tags(time.time_ns() // 1000 + round(MARGIN_S * 1e6), ())
     version = client.create_model_version(
         metadata.name,
         source=logged.artifact_location,
         run_id=metadata.run_id,
-        tags=_tags(model, alarms),
+        tags=_tags(model, alarms) | first,
         model_id=logged.model_id,
     )
-    aliases = dict(client.get_registered_model(metadata.name).aliases)
     client.set_registered_model_alias(metadata.name, CHALLENGER, version.version)
     if CHAMPION not in aliases:
         client.set_registered_model_alias(metadata.name, CHAMPION, version.version)

@@ -1,15 +1,20 @@
-"""The registry from the desk: which versions there are, which one is champion, and how that changes."""
+"""The registry from the desk: which versions there are, which one is champion, and how that changes.
+
+What changes it (:meth:`Registry.challenge`, :meth:`Registry.promote`, :meth:`Registry.rollback`) writes tags first, and
+the alias that workers look at last: whatever stops it in between leaves what was, and done again it gives the same.
+"""
 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from schemas.champion_tags import MARGIN_S, ROLLED_BACK_TAG, Term, term_tags, terms
 from schemas.errors import ModelError, PromotionRefused
 from schemas.model_uri import CHALLENGER, CHAMPION, MODEL_FILE
 from schemas.times import format_rfc3339
@@ -18,6 +23,8 @@ from whirr.mlflow_client import TrackingServer, quiet
 from whirr.settings import Settings
 
 PREVIOUS_TAG = "previous_champion"
+_POLLS = 3  # questions of the workers to the registry that fit in, at the least
+_TAG_CHARS = 1000
 _COUNTS = ("held_out_normals", "held_out_false_alarms")
 
 
@@ -68,10 +75,21 @@ class Promotion:
 
 
 class Registry:
-    """MLflow's model registry. Every method raises ServiceUnavailable where MLflow can't be used."""
+    """MLflow's model registry. Every method raises ServiceUnavailable where MLflow can't be used.
 
-    def __init__(self, settings: Settings) -> None:
+    A champion has the frames that are recorded from ``champion_from`` on: a minute after it was made champion, or three
+    times ``model_poll_s`` if that is longer, by when all workers have it. Frames recorded before are those of the
+    champion before, whenever they arrive.
+
+    Args:
+        settings: For MLflow.
+        now_us: Wall clock, microseconds since the epoch.
+    """
+
+    def __init__(self, settings: Settings, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
         self._server = TrackingServer(settings)
+        self._margin_us = round(margin_s(settings) * 1e6)
+        self._now_us = now_us
 
     def versions(self, name: str | None = None) -> list[Registered]:
         """Return all versions, newest first, of one model or of all.
@@ -96,47 +114,121 @@ class Registry:
         with self._client() as client:
             return self._find(client, name, which)
 
-    def promote(self, name: str, which: str = CHALLENGER, judge: Judge | None = None, force: bool = False) -> Promotion:
-        """Make a version champion, if it is not worse than the one that is.
+    def challenge(self, name: str, which: str, because: str | None = None) -> Registered:
+        """Make a version the challenger, which workers score in shadow beside the champion.
+
+        Done again, it changes nothing but the tags.
+
+        Args:
+            name: Of the registered model.
+            which: Alias or number of the version.
+            because: Why, for a tag.
+
+        Raises:
+            ModelError: There is no such version, or it is the champion.
+            PromotionRefused: It was rolled back.
+        """
+        with self._client() as client:
+            version = self._find(client, name, which)
+            if CHAMPION in version.aliases:
+                raise ModelError(f"version {version.version} of {name!r} is the champion; it can't challenge itself")
+            if (reason := _rolled_back(version)) is not None:
+                raise PromotionRefused(f"version {version.version} of {name!r} can't be challenger: {reason}")
+            notes = {"challenged_at": self._now()} | _given(challenged_because=because)
+            return self._set_alias(client, version, CHALLENGER, notes)
+
+    def promote(
+        self,
+        name: str,
+        which: str = CHALLENGER,
+        judge: Judge | None = None,
+        force: bool = False,
+        *,
+        because: str | None = None,
+        by: str | None = None,
+        again: bool = False,
+    ) -> Promotion:
+        """Make a version champion, if it is not worse than the one that is, and was never rolled back.
+
+        Frames recorded from a minute later on are its (see the class). What stops this in between leaves the champion
+        that was; call it again.
 
         Args:
             name: Of the registered model.
             which: Alias or number of the version.
             judge: Its AUC counts too.
             force: Promote it all the same; that is written down in a tag.
+            because: Why, for a tag.
+            by: By whom, likewise.
+            again: That it is champion already is no error: nobody knows whether the first call got through.
 
         Raises:
             ModelError: There is no such version, or it is champion already.
-            PromotionRefused: It is worse; the message says in what.
+            PromotionRefused: It is worse, or was rolled back; the message says in what.
         """
         with self._client() as client:
             challenger = self._find(client, name, which)
             champion = self._champion(client, name)
             if champion is not None and champion.version == challenger.version:
+                if again:
+                    return Promotion(champion, self._before(client, champion))
                 raise ModelError(f"version {challenger.version} of {name!r} is the champion already")
             reasons = self._reasons(client, champion, challenger, judge) if champion is not None else ()
+            if (rolled_back := _rolled_back(challenger)) is not None:
+                reasons = (rolled_back, *reasons)
             if reasons and not force:
                 raise PromotionRefused(
                     f"version {challenger.version} of {name!r} stays challenger: {'; '.join(reasons)}"
                 )
-            notes = {"promoted_at": _now(), "promotion_forced": "; ".join(reasons) if reasons else "no"}
+            notes = {"promoted_at": self._now(), "promotion_forced": "; ".join(reasons) if reasons else "no"}
             if champion is not None:
                 notes[PREVIOUS_TAG] = str(champion.version)
-            return Promotion(self._set_champion(client, challenger, notes), champion, tuple(reasons))
+            notes |= _given(promoted_because=because, promoted_by=by)
+            return Promotion(self._set_champion(client, challenger, champion, notes), champion, tuple(reasons))
 
-    def rollback(self, name: str) -> Promotion:
-        """Make the champion before the present one champion again.
+    def rollback(
+        self,
+        name: str,
+        to: int | None = None,
+        *,
+        of: int | None = None,
+        because: str | None = None,
+        by: str | None = None,
+    ) -> Promotion:
+        """Make the champion before the present one champion again, without a gate.
+
+        The one that it was is marked: it is no challenger any more, and is promoted again by force only. Frames
+        recorded from a minute later on are those of the champion before (see the class).
+
+        Args:
+            name: Of the registered model.
+            to: Another version to go back to.
+            of: The version that is to be rolled back: where it is so already, nothing is done. So a call can be
+                repeated by who doesn't know whether it got through; without, the next one goes one further back.
+            because: Why, for a tag.
+            by: By whom, likewise.
 
         Raises:
-            ModelError: There is no champion, or none before it.
+            ModelError: There is no champion, none before it, or another one than was to be rolled back.
         """
         with self._client() as client:
             champion = self._find(client, name, CHAMPION)
-            if champion.previous_champion is None:
+            if of is not None and champion.version != of:
+                gone = self._find(client, name, str(of))
+                if ROLLED_BACK_TAG in gone.tags:
+                    return Promotion(champion, gone)
+                raise ModelError(f"version {of} of {name!r} is not the champion; version {champion.version} is")
+            number = to or champion.previous_champion
+            if number is None:
                 raise ModelError(f"version {champion.version} of {name!r} had no champion before it to go back to")
-            before = self._find(client, name, str(champion.previous_champion))
-            client.set_model_version_tag(name, str(champion.version), "rolled_back_at", _now())
-            return Promotion(self._set_champion(client, before, {}), champion)
+            if number == champion.version:
+                raise ModelError(f"version {number} of {name!r} is the champion; expected another one to go back to")
+            before = self._find(client, name, str(number))
+            if CHALLENGER in champion.aliases:
+                client.delete_registered_model_alias(name, CHALLENGER)  # else workers would go on scoring with it
+            marks = {ROLLED_BACK_TAG: self._now()} | _given(rolled_back_because=because, rolled_back_by=by)
+            self._tag(client, champion, marks)
+            return Promotion(self._set_champion(client, before, champion, {}), champion)
 
     def _reasons(
         self, client: Any, champion: Registered, challenger: Registered, judge: Judge | None
@@ -151,12 +243,31 @@ class Registry:
             reasons.append(worse_in_auc(ours, theirs))
         return tuple(reason for reason in reasons if reason is not None)
 
-    def _set_champion(self, client: Any, version: Registered, notes: Mapping[str, str]) -> Registered:
-        for key, value in notes.items():
-            client.set_model_version_tag(version.name, str(version.version), key, value)
-        # Last: a worker takes it at once, and what fails before leaves the champion as it is.
-        client.set_registered_model_alias(version.name, CHAMPION, str(version.version))
+    def _set_champion(
+        self, client: Any, version: Registered, before: Registered | None, notes: Mapping[str, str]
+    ) -> Registered:
+        from_us = self._now_us() + self._margin_us
+        terms_before: tuple[Term, ...] = () if before is None else _terms(before)
+        if terms_before and terms_before[0].from_us is not None:
+            from_us = max(from_us, terms_before[0].from_us + 1)  # a clock that was set back, or another machine's
+        return self._set_alias(client, version, CHAMPION, {**notes, **term_tags(from_us, terms_before)})
+
+    def _set_alias(self, client: Any, version: Registered, alias: str, notes: Mapping[str, str]) -> Registered:
+        self._tag(client, version, notes)
+        # Last: a worker takes it at once, and what fails before leaves what was.
+        client.set_registered_model_alias(version.name, alias, str(version.version))
         return self._find(client, version.name, str(version.version))
+
+    def _tag(self, client: Any, version: Registered, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            client.set_model_version_tag(version.name, str(version.version), key, value)
+
+    def _before(self, client: Any, champion: Registered) -> Registered | None:
+        previous = champion.previous_champion
+        return None if previous is None else self._find(client, champion.name, str(previous))
+
+    def _now(self) -> str:
+        return format_rfc3339(self._now_us())
 
     def _champion(self, client: Any, name: str) -> Registered | None:
         aliases = dict(self._server.model(client, name).aliases)
@@ -215,5 +326,24 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _now() -> str:
-    return format_rfc3339(int(datetime.now(UTC).timestamp() * 1e6))
+def _terms(champion: Registered) -> tuple[Term, ...]:
+    try:
+        return terms(champion.version, champion.tags)
+    except ValueError:  # somebody else's; what was before it can't be known
+        return (Term(champion.version, None),)
+
+
+def _rolled_back(version: Registered) -> str | None:
+    """Return when and why a version was rolled back; None where it never was."""
+    at = version.tags.get(ROLLED_BACK_TAG)
+    because = version.tags.get("rolled_back_because")
+    return None if at is None else f"it was rolled back at {at}" + (f" ({because})" if because else "")
+
+
+def _given(**tags: str | None) -> dict[str, str]:
+    return {key: value[:_TAG_CHARS] for key, value in tags.items() if value is not None}
+
+
+def margin_s(settings: Settings) -> float:
+    """Return how long after a promotion the first frame that is the new champion's is recorded, at the least."""
+    return max(MARGIN_S, _POLLS * settings.model_poll_s)

@@ -12,6 +12,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from commands import run
+from schemas.champion_tags import FROM_TAG, Term, terms
 from schemas.errors import ModelError, PromotionRefused, ServiceUnavailable
 from schemas.model_uri import MODEL_FILE
 from stream_app.pipeline import Model, golden_array
@@ -26,6 +27,10 @@ from whirr.settings import Settings, load_settings
 @pytest.fixture
 def registry(mlflow_settings: Settings) -> Registry:
     return Registry(mlflow_settings)
+
+
+def registry_of(settings: Settings, now_us: int | None = None) -> Registry:
+    return Registry(settings) if now_us is None else Registry(settings, lambda: now_us)
 
 
 @pytest.fixture
@@ -147,6 +152,101 @@ def test_a_challenger_that_tells_faults_less_well_is_refused(registry, mlflow_se
     assert registry.promote(model_name, judge=lambda path: judged[Model.load(path).metadata.version])
 
 
+def test_a_champion_has_what_is_recorded_from_a_minute_later_on(mlflow_settings, model_name, tmp_path):
+    for version in ("1", "2", "3"):
+        register(mlflow_settings, tmp_path, model_name, version)
+    first = registry_of(mlflow_settings).version(model_name)
+    begun_us = terms(1, first.tags)[0].from_us
+    at = [begun_us + minutes * 600_000_000 for minutes in (1, 2, 3)]
+    minute = 60_000_000
+    registry_of(mlflow_settings, at[0]).promote(model_name, "2", by="ana", because="drift")
+    promoted = registry_of(mlflow_settings, at[1]).promote(model_name).champion
+    assert terms(3, promoted.tags) == (Term(3, at[1] + minute), Term(2, at[0] + minute), Term(1, begun_us))
+    before = registry_of(mlflow_settings, at[2]).rollback(model_name, because="loud", by="me").champion
+    assert terms(2, before.tags) == (Term(2, at[2] + minute), *terms(3, promoted.tags))
+    assert (before.tags["promoted_by"], before.tags["promoted_because"]) == ("ana", "drift")
+    patient = mlflow_settings.model_copy(update={"model_poll_s": 100.0})
+    slower = registry_of(patient, at[2]).promote(model_name, "1").champion
+    assert terms(1, slower.tags)[0].from_us == at[2] + 5 * minute
+
+
+def test_a_clock_that_was_set_back_does_not_put_champions_out_of_order(mlflow_settings, model_name, tmp_path):
+    for version in ("1", "2"):
+        register(mlflow_settings, tmp_path, model_name, version)
+    begun_us = terms(1, registry_of(mlflow_settings).version(model_name).tags)[0].from_us
+    promoted = registry_of(mlflow_settings, begun_us - 3_600_000_000).promote(model_name).champion
+    assert terms(2, promoted.tags) == (Term(2, begun_us + 1), Term(1, begun_us))
+
+
+def test_what_was_rolled_back_is_no_challenger_and_not_promoted_unless_forced(
+    registry, mlflow_settings, model_name, tmp_path
+):
+    for version in ("1", "2", "3"):
+        register(mlflow_settings, tmp_path, model_name, version)
+    registry.challenge(model_name, "2", because="drift")
+    assert registry.version(model_name, "challenger").version == 2
+    registry.promote(model_name)
+    registry.rollback(model_name, because="it alerts too often")
+    with pytest.raises(ModelError, match="no version 'challenger'"):
+        registry.version(model_name, "challenger")
+    for try_it in (registry.promote, registry.challenge):
+        with pytest.raises(PromotionRefused, match=r"it was rolled back at .* \(it alerts too often\)"):
+            try_it(model_name, "2")
+    assert registry.promote(model_name, "2", force=True).champion.version == 2
+    registry.challenge(model_name, "3")
+    with pytest.raises(ModelError, match="can't challenge itself"):
+        registry.challenge(model_name, "2")
+
+
+CALLS = ("promote", "rollback")
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("moment", ["set_model_version_tag", "set_registered_model_alias", "get_registered_model"])
+def test_a_crash_at_any_moment_leaves_what_was_or_what_is_wanted_and_a_repetition_gives_it(
+    registry, mlflow_settings, model_name, tmp_path, monkeypatch, call, moment
+):
+    """Of tags the first and the last, the alias, and what is asked when all is done."""
+    for version in ("1", "2", "3"):
+        register(mlflow_settings, tmp_path, model_name, version)
+    registry.promote(model_name, "2")
+    was, wanted = (2, 3) if call == "promote" else (2, 1)
+    done = {
+        "promote": lambda: registry.promote(model_name, "3", again=True),
+        "rollback": lambda: registry.rollback(model_name, of=2),
+    }[call]
+    before = [term.version for term in terms(2, registry.version(model_name).tags)]
+    calls = 0
+    original = getattr(MlflowClient, moment)
+    for number in range(1, 12):
+        calls = 0
+
+        def crashing(self, *given, last=number, **named):
+            nonlocal calls
+            calls += 1
+            if calls == last:
+                raise KeyboardInterrupt
+            return original(self, *given, **named)
+
+        monkeypatch.setattr(MlflowClient, moment, crashing)
+        try:
+            done()
+        except KeyboardInterrupt:
+            monkeypatch.undo()
+            champion = registry.version(model_name)
+            assert champion.version in (was, wanted)
+            # A worker that asks now has the same champions before it as ever.
+            tail = [term.version for term in terms(champion.version, champion.tags)]
+            assert tail == (before if champion.version == was else [wanted, *before])
+            continue
+        break
+    monkeypatch.undo()
+    assert calls < number, "the last time it went through"
+    again = done()
+    assert (again.champion.version, again.before.version) == (wanted, was)
+    assert [term.version for term in terms(wanted, again.champion.tags)] == [wanted, *before]
+
+
 def test_what_is_not_there_is_named(registry, mlflow_settings, model_name, tmp_path):
     with pytest.raises(ModelError, match=f"{model_name}' is not registered"):
         registry.version(model_name)
@@ -183,7 +283,15 @@ def test_the_command_lists_shows_promotes_and_rolls_back(cli, mlflow_settings, m
     assert (code, orjson.loads(out)["champion"]["version"], orjson.loads(out)["previous"]) == (0, 3, 1)
     code, out, err = cli("promote", model_name, "--version", "2", "--force")
     assert (code, "version 2" in out, "false-alarm rate" in err) == (0, True, True)
-    assert cli("rollback", model_name)[1] == f"version 3 of {model_name} is the champion in place of version 2\n"
+    told = cli("rollback", model_name, "--because", "too loud", "--by", "ana")[1]
+    assert told.splitlines()[0] == f"version 3 of {model_name} is the champion in place of version 2"
+    assert f"from {registry_of(mlflow_settings).version(model_name).tags[FROM_TAG]} on" in told
+    marked = registry_of(mlflow_settings).version(model_name, "2").tags
+    assert (marked["rolled_back_because"], marked["rolled_back_by"]) == ("too loud", "ana")
+    assert cli("rollback", model_name, "--to", "1")[1].startswith(f"version 1 of {model_name} is the champion")
+    code, _, err = cli("promote", model_name, "--version", "2")
+    assert (code, "it was rolled back at" in err, "(too loud)" in err) == (4, True, True)
+    assert cli("promote", model_name, "--version", "3", "--force")[0] == 0
     code, out, _ = cli("show", model_name, "--json")
     assert (code, orjson.loads(out)["version"]) == (0, 3)
     assert "model_version" in cli("show", model_name, "--version", "1")[1]
