@@ -30,6 +30,7 @@ _STATE_STYLES = {
     "closed": "green",
     "changed": "cyan",
     "settled": "green",
+    "reminded": "yellow",
 }
 _SEVERITY_STYLES = {"critical": "bold red", "warning": "yellow", "early": "cyan"}
 _SHOWN_BANDS = 3

@@ -15,7 +15,7 @@ from schemas.model_metadata import (
 )
 from schemas.score import SCORE_TYPE, ModelRef, Score
 from schemas.times import format_rfc3339, parse_rfc3339
-from schemas.verdict import VERDICT_TYPE, Verdict, VerdictWord, parse_verdict, verdict_id
+from schemas.verdict import VERDICT_TYPE, EarlierVerdict, Verdict, VerdictWord, parse_verdict, verdict_id
 
 __all__ = [
     "ALERT_TYPE",
@@ -30,6 +30,7 @@ __all__ = [
     "Change",
     "Condition",
     "DeadLetter",
+    "EarlierVerdict",
     "EarlyTest",
     "FeatureConfig",
     "Frame",

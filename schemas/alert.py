@@ -12,7 +12,8 @@ from schemas.score import Identity, SensorFault, Timestamp, Unfamiliar
 
 ALERT_TYPE = "whirr.alert.v1"
 AlertKind = Literal["machine", "sensor"]
-AlertState = Literal["changed", "opened", "updated", "closed", "settled", "anomalous"]
+AlertState = Literal["changed", "opened", "updated", "closed", "settled", "anomalous", "reminded"]
+AlertReason = Literal["forgotten", "false_alarm", "repaired", "new_normal"]
 Severity = Literal["early", "warning", "critical"]
 MANY_MACHINES = "(many)"  # in place of a machine id, none of which has brackets
 MAX_NAMED_MACHINES = 20
@@ -82,7 +83,8 @@ class Alert:
 
     The alarm is ``opened``, ``updated`` and ``closed``. An early finding, that the score has shifted and stays so, is
     ``changed`` and ``settled``, of severity ``early``: look at the machine this week. Both are levels of one incident,
-    which may begin with either and ends when neither holds; ``level`` says what is left after each transition.
+    which may begin with either and ends when neither holds; ``level`` says what is left after each transition. While it
+    lasts and nobody has said anything of it, it is ``reminded`` of.
 
     Attributes:
         alert_id: The same for every redelivery; deduplicate by it.
@@ -93,7 +95,8 @@ class Alert:
         recorded_at: Start of the recording of the frame (``silent``: of the last one seen).
         bands: The bands that drove the score, largest share first; empty where none stands out.
         statistics: The stream's rolling mean of the 13 statistics, by name.
-        reason: Why an incident closed without a frame: its stream was ``forgotten``, having been silent for long.
+        reason: Why an incident is over, where no frames ended it: its stream was ``forgotten``, having been silent for
+            long, or a person's verdict, ``false_alarm``, ``repaired`` or ``new_normal``.
         streams: Of an alert about many machines: how many streams are silent.
         machines: Of such an alert: ids of some of those machines, at most 20.
         unfamiliar: As in the frame's score: in what it differs from what the model was trained on.
@@ -120,7 +123,7 @@ class Alert:
     model: AlertModel
     bands: tuple[Band, ...]
     statistics: dict[str, float]
-    reason: Literal["forgotten"] | None = None
+    reason: AlertReason | None = None
     streams: Annotated[int, Field(ge=0)] | None = None
     machines: tuple[str, ...] = ()
     unfamiliar: tuple[Unfamiliar, ...] = ()

@@ -9,7 +9,7 @@ from pydantic import Field
 
 SCORE_TYPE = "whirr.score.v1"
 ScoreStatus = Literal["scored", "late", "idle"]
-IdleReason = Literal["quiet", "start_up", "muted", "maintenance"]
+IdleReason = Literal["quiet", "start_up", "muted", "maintenance", "learning"]
 SensorFault = Literal["flat", "clipped", "silent"]
 Unfamiliar = Literal["machine", "rate", "length", "condition"]
 Timestamp = Annotated[str, Field(description="RFC 3339, UTC, microseconds", json_schema_extra={"format": "date-time"})]

@@ -17,6 +17,19 @@ VERDICT_TYPE: Final = "whirr.verdict.v1"
 VerdictWord = Literal["seen", "false_alarm", "confirmed", "repaired", "new_normal", "withdrawn"]
 MAX_NOTE_CHARS: Final = 2000
 MAX_NAME_CHARS: Final = 128
+MAX_BEFORE: Final = 32
+VERDICT_DELAY_S: Final = (
+    30.0  # a verdict counts for frames recorded from so long after it on: workers have read it then
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierVerdict:
+    """What was said of the incident before; attributes as in a verdict."""
+
+    verdict: VerdictWord
+    time: Timestamp
+    since: Timestamp | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +51,8 @@ class Verdict:
         fault: What it was; faults of one name are one group of labels.
         since: Of ``repaired`` and ``new_normal``: from when.
         replaces: The ``verdict_id`` of the one before, if there was one.
+        before: What was said of the incident before, oldest first; the latest 32. With it, one record of a compacted
+            topic tells what counted when.
     """
 
     verdict_id: Identity
@@ -54,6 +69,7 @@ class Verdict:
     fault: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)] | None = None
     since: Timestamp | None = None
     replaces: Identity | None = None
+    before: Annotated[tuple[EarlierVerdict, ...], Field(max_length=MAX_BEFORE)] = ()
 
 
 _VERDICT: Final = TypeAdapter(Verdict)
@@ -71,7 +87,9 @@ def parse_verdict(value: bytes) -> Verdict:
         ValueError: It is none, or one that this version doesn't know.
     """
     verdict = _VERDICT.validate_json(value)
-    for time in (verdict.time, verdict.began_at, verdict.ended_at, verdict.since):
+    times = [verdict.time, verdict.began_at, verdict.ended_at, verdict.since]
+    times += [time for earlier in verdict.before for time in (earlier.time, earlier.since)]
+    for time in times:
         if time is not None:
             parse_rfc3339(time)
     return verdict

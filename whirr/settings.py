@@ -131,6 +131,19 @@ class Route(BaseModel):
     early_settle_s: Number = Field(
         600.0, gt=0, le=1e9, description="seconds of weak evidence after which an early finding has settled"
     )
+    remind_after_h: Number = Field(
+        24.0,
+        ge=0,
+        le=1e6,
+        description="hours after which an open incident is told again while nobody has said anything of it; 0: never",
+    )
+    learning_h: Number = Field(
+        24.0,
+        ge=0,
+        le=1e6,
+        description="most hours for which a machine is learnt anew after repaired or new_normal; then its old model "
+        "judges again",
+    )
     critical_ratio: Number = Field(2.0, gt=1, description="score / threshold from which an alert is critical")
     running_dbfs: Number | None = Field(None, ge=-400, le=0, description="quieter frames (dBFS) are idle")
     start_up_s: Number = Field(

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.alert import MANY_MACHINES
 from schemas.errors import ServiceUnavailable, SettingsError, WhirrError
 from schemas.times import format_rfc3339, parse_rfc3339
-from schemas.verdict import VERDICT_TYPE, Verdict, VerdictWord, parse_verdict, verdict_id
+from schemas.verdict import MAX_BEFORE, VERDICT_TYPE, EarlierVerdict, Verdict, VerdictWord, parse_verdict, verdict_id
 from whirr.kafka_clients import commands_producer, refusal
 from whirr.options import first_wrong
 from whirr.settings import Settings, verdict_log_topic
@@ -289,6 +289,7 @@ async def _say(
                 "fault": None if fault is None else fault.strip(),
                 "since": None if since_us is None else format_rfc3339(since_us),
                 "replaces": None if before is None else before.verdict_id,
+                "before": () if before is None else _with_earlier(before),
             }
         )
     except (ValidationError, UnicodeEncodeError) as error:
@@ -296,6 +297,12 @@ async def _say(
         raise SettingsError(f"verdict on incident {incident.incident_id[:12]}: {wrong}") from None
     await _write(settings, said)
     return said
+
+
+def _with_earlier(before: Verdict) -> tuple[EarlierVerdict, ...]:
+    """Return what was said until now; the oldest goes where it is too much."""
+    said = EarlierVerdict(verdict=before.verdict, time=before.time, since=before.since)
+    return (*before.before, said)[-MAX_BEFORE:]
 
 
 async def _write(settings: Settings, said: Verdict) -> None:

@@ -18,6 +18,7 @@ STATE_STYLES = {
     "updated": "yellow",
     "closed": "green",
     "settled": "green",
+    "reminded": "yellow",
     "anomalous": "red",
 }
 

@@ -12,6 +12,7 @@ from stream_app.pipeline.router import Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
 from stream_app.pipeline.state import StateHeader, StreamState, newest_of, silent_in_summary, state_header
 from stream_app.pipeline.statistics import STATISTICS
+from stream_app.pipeline.verdicts import Verdicts
 from stream_app.pipeline.windowing import windows
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Router",
     "StateHeader",
     "StreamState",
+    "Verdicts",
     "backtest",
     "decode",
     "frame_cost",

@@ -14,6 +14,7 @@ from schemas.alert import (
     Alert,
     AlertKind,
     AlertModel,
+    AlertReason,
     AlertState,
     Band,
     Change,
@@ -73,6 +74,21 @@ def machine_transition(
     return replace(alert, bands=_bands_of(shift, computed.routed.model))
 
 
+def machine_ended(computed: Computed, state: StreamState, reason: AlertReason, now_us: int) -> Alert:
+    """Return the alert that a person's verdict ended the machine's incident, whatever its level; ``state``: before."""
+    alarm = state.machine.alert.on
+    transition: AlertState = "closed" if alarm else "settled"
+    severity: Severity = state.machine.severity if alarm else "early"
+    alert = machine_transition(computed, state, transition, severity, level=None, shift=state.shift, now_us=now_us)
+    return replace(alert, reason=reason)
+
+
+def reminder(computed: Computed, state: StreamState, now_us: int) -> Alert:
+    """Return the alert that the machine's incident is still open, and that nobody said anything of it."""
+    level: Severity = state.machine.severity if state.machine.alert.on else "early"
+    return machine_transition(computed, state, "reminded", level, level=level, shift=state.shift, now_us=now_us)
+
+
 def anomalous_frame(computed: Computed, state: StreamState, now_us: int) -> Alert:
     """Return the alert of one anomalous frame (mode ``every``)."""
     ratio = computed.score / computed.routed.threshold_for(computed.frame.machine_id)
@@ -102,6 +118,11 @@ def sensor_transition(computed: Computed, state: StreamState, transition: AlertS
         incident_id=state.sensor.incident_id,
         now_us=now_us,
     )
+
+
+def sensor_ended(computed: Computed, state: StreamState, reason: AlertReason, now_us: int) -> Alert:
+    """Return the alert that a person's verdict ended the signal's incident; ``state``: before."""
+    return replace(sensor_transition(computed, state, "closed", state.sensor_fault, now_us), reason=reason)
 
 
 def silence_ended(computed: Computed, before: StreamState, after: StreamState, now_us: int) -> Alert:

@@ -10,11 +10,13 @@ from schemas.alert import Alert
 from schemas.dead_letter import DeadLetter
 from schemas.frame import FrameRecord
 from schemas.score import Score
+from schemas.verdict import Verdict
 from stream_app.pipeline.engine import Engine
 from stream_app.pipeline.lineup import Lineup
 from stream_app.pipeline.model import Model
 from stream_app.pipeline.router import Router
 from stream_app.pipeline.state import StreamState
+from stream_app.pipeline.verdicts import Verdicts
 from whirr.maintenance import Maintenance, MaintenanceWindow
 from whirr.settings import Route
 
@@ -29,6 +31,7 @@ def backtest(
     routes: Sequence[Route],
     *,
     maintenance: Sequence[MaintenanceWindow] = (),
+    verdicts: Iterable[Verdict] = (),
     batch_frames: int = 64,
     now_us: Callable[[], int] = _wall_clock_us,
 ) -> Iterator[Score | Alert | DeadLetter]:
@@ -43,13 +46,14 @@ def backtest(
             model, and the challenger.
         routes: First match wins.
         maintenance: Frames recorded in these windows are idle; the first that matches counts.
+        verdicts: Of each incident the newest one, with what was said before.
         batch_frames: Frames computed at once; changes the speed, never an answer.
         now_us: Wall clock for ``scored_at``, microseconds since the epoch.
 
     Raises:
         SettingsError: A route names a model that ``models`` lacks.
     """
-    engine = Engine(Router.from_routes(routes, models), Maintenance(maintenance))
+    engine = Engine(Router.from_routes(routes, models), Maintenance(maintenance), Verdicts(verdicts))
     states: dict[tuple[str, str], StreamState] = {}
     remaining = iter(frames)
     while batch := list(islice(remaining, batch_frames)):

@@ -104,6 +104,11 @@ def moved(
     )
 
 
+def adds_evidence(score: float, test: EarlyTest) -> bool:
+    """Whether a frame's score speaks for a shift: it is above the reference value."""
+    return (score - test.centre) / test.scale > test.reference
+
+
 def grouped(excess: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the shares of up to 16 equal groups of neighbouring bands in a frame's excess, float64 ``[16]``.
 

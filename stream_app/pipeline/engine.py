@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from schemas.alert import Alert, AlertState, Severity
 from schemas.condition import ConditionName
 from schemas.dead_letter import DeadLetter
@@ -19,11 +21,23 @@ from schemas.times import format_rfc3339
 from stream_app.pipeline import alert_builder
 from stream_app.pipeline.analyse import Computed, failed
 from stream_app.pipeline.compute import compute
-from stream_app.pipeline.cusum import NEVER, Shift, moved
+from stream_app.pipeline.cusum import NEVER, Shift, adds_evidence, grouped, moved
 from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step
-from stream_app.pipeline.state import StreamState
+from stream_app.pipeline.state import SENSOR_FAULTS, StreamState
 from stream_app.pipeline.unfamiliar import in_words, unstated
+from stream_app.pipeline.verdict_effects import (
+    Learning,
+    heeded,
+    is_excepted,
+    is_excepted_fault,
+    learning,
+    nobody_said,
+    of_model,
+    remembering,
+    remembering_frame,
+)
+from stream_app.pipeline.verdicts import MachineVerdicts, Verdicts
 from whirr.maintenance import Maintenance, Occurrence
 from whirr.settings import DEFAULT_FORGET_AFTER_H
 
@@ -65,15 +79,20 @@ class Engine:
     """Scores frames and applies the alert rule.
 
     Assign another ``router`` between two batches to swap models; a frame keeps the one that it was computed with.
+    Assign other ``verdicts`` likewise: each counts for frames recorded 30 s after it was given, and later.
 
     Args:
         router: The routes with their models.
         maintenance: When machines are worked on: what they do then is no news.
+        verdicts: What people said of incidents.
     """
 
-    def __init__(self, router: Router, maintenance: Maintenance | None = None) -> None:
+    def __init__(
+        self, router: Router, maintenance: Maintenance | None = None, verdicts: Verdicts | None = None
+    ) -> None:
         self.router = router
         self.maintenance = maintenance or Maintenance()
+        self.verdicts = verdicts or Verdicts()
         self._warned: dict[tuple[tuple[str, str], tuple[str, ...]], None] = {}
 
     def compute(self, records: Sequence[FrameRecord], without: Collection[str] = ()) -> list[Computed | DeadLetter]:
@@ -121,10 +140,13 @@ class Engine:
         missing = _missing(before.sequence, frame.sequence)
         running_since_us = _running_since_us(computed, before)
         window = self.maintenance.active(frame.machine_id, frame.recorded_us)
-        frame_status = _frame_status(computed, running_since_us, window)
+        told = self.verdicts.of(frame.machine_id)
+        learnt = learning(computed, told)
+        frame_status = _frame_status(computed, running_since_us, window, learnt)
         if window is not None and computed.score > computed.routed.threshold_for(frame.machine_id):
             self._tell_of_suppressed(computed, window)
-        after = StreamState(
+        after = replace(
+            before,
             newest_us=frame.recorded_us,
             seen_us=now_us,
             sequence=before.sequence if frame.sequence is None else frame.sequence,
@@ -132,25 +154,25 @@ class Engine:
             missing=before.missing + missing,
             running_since_us=running_since_us,
             frame_id=frame.frame_id,
-            machine=before.machine,
-            sensor=before.sensor,
-            sensor_fault=before.sensor_fault,
+            silent=Incident(),
             rolling=before.rolling.updated(
                 computed.statistics, frame.recorded_us - before.newest_us if before.frames else 0
             ),
             scores=before.scores.updated(computed.score, frame.recorded_us)
             if frame_status.status == "scored"
             else before.scores,
-            shift=before.shift,
+            learning_since_us=NEVER if learnt is None else learnt.since_us,
+            learning_until_us=NEVER if learnt is None else learnt.until_us,
         )
         # A silence that was reported together with others' ends with theirs.
         if before.silent.incident_id and not before.silent.alert.on:
             raised.append(alert_builder.silence_ended(computed, before, after, now_us))
-        # A machine at rest is quiet, but its sensor still has noise: flat is the sensor's fault all the same.
-        if frame_status.status == "scored" or (frame_status.idle_reason == "quiet" and computed.sensor_fault == "flat"):
-            after = _apply_sensor(computed, after, now_us, raised)
+        if told is not None:
+            after = heeded(computed, after, told, now_us, raised)
+        if _hears_sensor(computed, frame_status):
+            after = _apply_sensor(computed, after, told, now_us, raised)
         if frame_status.status == "scored":
-            after = _apply_machine(computed, after, now_us, raised)
+            after = _apply_machine(computed, after, told, now_us, raised)
         return Outcome(_score(computed, frame_status, missing, now_us), tuple(raised), after)
 
     def silence(
@@ -296,7 +318,9 @@ def _running_since_us(computed: Computed, before: StreamState) -> int:
     return computed.frame.recorded_us if before.running_since_us == NEVER else before.running_since_us
 
 
-def _frame_status(computed: Computed, running_since_us: int, window: Occurrence | None) -> FrameStatus:
+def _frame_status(
+    computed: Computed, running_since_us: int, window: Occurrence | None, learnt: Learning | None
+) -> FrameStatus:
     recorded_us = computed.frame.recorded_us
     if recorded_us < computed.routed.muted_until_us:
         return FrameStatus("idle", "muted")
@@ -306,12 +330,24 @@ def _frame_status(computed: Computed, running_since_us: int, window: Occurrence 
         return FrameStatus("idle", "quiet")
     if recorded_us < running_since_us + computed.routed.route.start_up_s * 1e6:
         return FrameStatus("idle", "start_up")
+    if learnt is not None:
+        return FrameStatus("idle", "learning")
     return FrameStatus("scored", None)
 
 
-def _apply_sensor(computed: Computed, state: StreamState, now_us: int, raised: list[Alert]) -> StreamState:
+def _hears_sensor(computed: Computed, frame_status: FrameStatus) -> bool:
+    """Whether a frame moves the incident of its signal."""
+    if frame_status.status == "scored" or frame_status.idle_reason == "learning":
+        return True
+    # A machine at rest is quiet, but its sensor still has noise: flat is the sensor's fault all the same.
+    return frame_status.idle_reason == "quiet" and computed.sensor_fault == "flat"
+
+
+def _apply_sensor(
+    computed: Computed, state: StreamState, told: MachineVerdicts | None, now_us: int, raised: list[Alert]
+) -> StreamState:
     """Move the incident of the signal itself; the rule is the machine's, with a fault counting as ratio 1."""
-    faulty = computed.sensor_fault is not None
+    faulty = computed.sensor_fault is not None and not is_excepted_fault(computed, state, told)
     rule = computed.routed.rule._replace(critical_ratio=inf)
     incident, transition = step(state.sensor, FAULTY if faulty else 0.0, rule)
     fault = state.sensor_fault
@@ -322,26 +358,64 @@ def _apply_sensor(computed: Computed, state: StreamState, now_us: int, raised: l
     alert = alert_builder.sensor_transition(computed, state, transition, fault, now_us)
     raised.append(alert)
     if transition == "opened":
-        return replace(state, sensor=replace(incident, incident_id=alert.alert_id), sensor_fault=fault)
+        flat, clipped = (alert.alert_id if fault == name else known for name, known in _sensor_incidents(state))
+        opened = replace(incident, incident_id=alert.alert_id)
+        return replace(state, sensor=opened, sensor_fault=fault, sensor_incidents=(flat, clipped))
     return replace(state, sensor=incident, sensor_fault="")
 
 
-def _apply_machine(computed: Computed, state: StreamState, now_us: int, raised: list[Alert]) -> StreamState:
+def _sensor_incidents(state: StreamState) -> list[tuple[str, str]]:
+    """Return each fault of a signal with its last incident."""
+    return list(zip(SENSOR_FAULTS, state.sensor_incidents, strict=True))
+
+
+def _apply_machine(
+    computed: Computed, state: StreamState, told: MachineVerdicts | None, now_us: int, raised: list[Alert]
+) -> StreamState:
     """Move the machine's incident: its alarm, and its early finding."""
     if computed.sensor_fault == "flat":
         # A flat signal is not the machine's. A clipped one is: a failing machine may be what clips it.
         return state
     ratio = computed.score / computed.routed.threshold_for(computed.frame.machine_id)
+    # A frame that counts for nothing need not be compared with anything.
+    shares = grouped(alert_builder.excess(computed)) if ratio > 1.0 or _is_evidence(computed) else None
+    state = of_model(state, computed)
+    like = shares is not None and is_excepted(computed, state, told, ratio, shares)
     if computed.routed.route.mode == "every":
         # What is open is from a time when the route's mode was another.
         transition: AlertState | None = "closed" if state.machine.alert.on else None
         state = _with_levels(computed, state, Incident(), Shift(), transition, now_us=now_us, raised=raised)
-        if ratio > 1.0:
-            raised.append(alert_builder.anomalous_frame(computed, state, now_us))
+        if ratio > 1.0 and shares is not None and not like:
+            alert = alert_builder.anomalous_frame(computed, state, now_us)
+            raised.append(alert)
+            state = remembering_frame(computed, state, told, ratio, shares, alert.incident_id)
+        return state if state.reminded_us == NEVER else replace(state, reminded_us=NEVER)
+    incident, transition = step(state.machine, 0.0 if like else ratio, computed.routed.rule)
+    shift = _shift(computed, state.shift, like)
+    after = _with_levels(computed, state, incident, shift, transition, now_us=now_us, raised=raised)
+    after = remembering(computed, after, told, ratio, None if like else shares)
+    return _reminding(computed, state.machine.incident_id, after, told, now_us, raised)
+
+
+def _reminding(
+    computed: Computed,
+    incident_before: str,
+    state: StreamState,
+    told: MachineVerdicts | None,
+    now_us: int,
+    raised: list[Alert],
+) -> StreamState:
+    """Remind of an incident that is open for long and of which nobody said anything."""
+    incident_id, recorded_us = state.machine.incident_id, computed.frame.recorded_us
+    if not incident_id:
+        return replace(state, reminded_us=NEVER) if incident_before else state
+    if incident_id != incident_before:
+        return replace(state, reminded_us=recorded_us)
+    every_us = computed.routed.route.remind_after_h * US_PER_HOUR
+    if not every_us or recorded_us - state.reminded_us < every_us or not nobody_said(computed, state, told):
         return state
-    incident, transition = step(state.machine, ratio, computed.routed.rule)
-    shift = _shift(computed, state.shift)
-    return _with_levels(computed, state, incident, shift, transition, now_us=now_us, raised=raised)
+    raised.append(alert_builder.reminder(computed, state, now_us))
+    return replace(state, reminded_us=recorded_us)
 
 
 def _with_levels(
@@ -376,15 +450,23 @@ def _with_levels(
     return replace(before, machine=replace(incident, incident_id=incident_id if level else ""), shift=shift)
 
 
-def _shift(computed: Computed, shift: Shift) -> Shift:
-    """Return the evidence of a lasting shift after a frame."""
+def _is_evidence(computed: Computed) -> bool:
+    """Whether a frame's score speaks for a lasting shift."""
+    test = computed.routed.early_test_for(computed.frame.machine_id)
+    return test is not None and not computed.unfamiliar and adds_evidence(computed.score, test)
+
+
+def _shift(computed: Computed, shift: Shift, like: bool) -> Shift:
+    """Return the evidence of a lasting shift after a frame; one that is ``like`` a false alarm counts as normal."""
     test = computed.routed.early_test_for(computed.frame.machine_id)
     if test is None:
         return Shift()
     if computed.unfamiliar:
         return shift  # its score is no evidence: the test was made for other frames
-    settle_s = computed.routed.route.early_settle_s
-    return moved(shift, computed.score, alert_builder.excess(computed), computed.frame.recorded_us, test, settle_s)
+    score, excess = computed.score, alert_builder.excess(computed)
+    if like:
+        score, excess = test.centre, np.zeros_like(excess)
+    return moved(shift, score, excess, computed.frame.recorded_us, test, computed.routed.route.early_settle_s)
 
 
 def _score(computed: Computed, frame_status: FrameStatus, missing: int, now_us: int) -> Score:

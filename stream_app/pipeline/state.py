@@ -1,24 +1,31 @@
-"""What Whirr remembers of a stream between two frames: constant-size, and compact as bytes."""
+"""What Whirr remembers of a stream between two frames: bounded, and compact as bytes.
+
+As bytes a state has a head of fixed size, which tells what a timer must know, and then what only some streams have:
+incidents that are remembered, exceptions, a baseline that begins anew. A flag says what is there.
+"""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from stream_app.pipeline.cusum import GROUPS, NEVER, Shift
+from stream_app.pipeline.incident_memory import RememberedIncident
 from stream_app.pipeline.rolling import RollingMean, RollingScore
 from stream_app.pipeline.rule import Incident, Latch
 from stream_app.pipeline.statistics import STATISTICS
 
-VERSION = 3
+VERSION = 4
 _BEFORE_SCORES = 1  # had no rolling scores
 _BEFORE_SHIFT = 2  # had no evidence of a shift
+_BEFORE_VERDICTS = 3  # had none of the parts that only some streams have
 _HEAD = struct.Struct("<BqqqQQq16s")
 _LATCH = struct.Struct("<QH?")
-_FAULTS = ("", "flat", "clipped")
+SENSOR_FAULTS: Final = ("flat", "clipped")  # in the order of ``sensor_incidents``
+_FAULTS = ("", *SENSOR_FAULTS)
 _SUMS = len(STATISTICS)
 _INCIDENT = 16 + 2 * _LATCH.size
 _SCORES = struct.Struct("<qddd")
@@ -26,7 +33,15 @@ _SCORES_AT = _HEAD.size + 3 * _INCIDENT + 1 + 8 * (1 + _SUMS)
 _SHIFT = struct.Struct("<dqqQd?")
 _SHIFT_AT = _SCORES_AT + _SCORES.size
 _BANDS_AT = _SHIFT_AT + _SHIFT.size
-_SIZES = {_BEFORE_SCORES: _SCORES_AT, _BEFORE_SHIFT: _SHIFT_AT, VERSION: _BANDS_AT + 2 * GROUPS}
+_FLAG_AT = _BANDS_AT + 2 * GROUPS
+_SIZES = {_BEFORE_SCORES: _SCORES_AT, _BEFORE_SHIFT: _SHIFT_AT, _BEFORE_VERDICTS: _FLAG_AT}
+# Of the flag's byte, three bits say how many incidents are remembered, and each other one that a part is there.
+_REMEMBERED_BITS, _REMINDED, _ANEW, _FLAT_ID, _CLIPPED_ID = 0x07, 0x08, 0x10, 0x20, 0x40
+_MODEL = struct.Struct("<8s")
+_TIME = struct.Struct("<q")
+_TIMES = struct.Struct("<qqq")
+_REMEMBERED = struct.Struct("<16sffHqq")
+_REMEMBERED_SIZE = _REMEMBERED.size + 2 * GROUPS
 _SILENT_AT = _HEAD.size + 2 * _INCIDENT
 _IN_SUMMARY_AT = _SILENT_AT + 16 + _LATCH.size - 1  # the last byte of its first latch
 
@@ -50,6 +65,15 @@ class StreamState:
         rolling: Rolling mean of the statistics.
         scores: Rolling mean and maximum of the scores.
         shift: Evidence of a lasting shift of the scores.
+        remembered: What the frames of its last incidents were like, oldest first, at most 6; and of frames that may
+            yet become one's, the last of them, which has no id.
+        model: First 8 bytes, in hex, of the digest of the model that ``remembered`` is of; '' where nothing is.
+        sensor_incidents: The last incident of the signal that was flat, and the last that was clipped; '' for none.
+        reminded_us: Recording time when the machine's open incident began, or was last reminded of; ``NEVER``
+            while none is open.
+        anew_us: From which recording time on the verdict counts by which the stream last began anew.
+        learning_since_us, learning_until_us: While it is learnt anew: what was recorded since then is its normal state,
+            and until when the learning may last; else ``NEVER``.
     """
 
     newest_us: int = NEVER
@@ -66,9 +90,16 @@ class StreamState:
     rolling: RollingMean = field(default_factory=lambda: RollingMean(0.0, np.zeros(_SUMS)))
     scores: RollingScore = field(default_factory=RollingScore)
     shift: Shift = field(default_factory=Shift)
+    remembered: tuple[RememberedIncident, ...] = ()
+    model: str = ""
+    sensor_incidents: tuple[str, str] = ("", "")
+    reminded_us: int = NEVER
+    anew_us: int = NEVER
+    learning_since_us: int = NEVER
+    learning_until_us: int = NEVER
 
     def to_bytes(self) -> bytes:
-        """Return the state as bytes of a fixed length that begin with a version."""
+        """Return the state as bytes that begin with a version."""
         head = _HEAD.pack(
             VERSION,
             self.newest_us,
@@ -91,11 +122,12 @@ class StreamState:
             + _SCORES.pack(scores.newest_us, scores.weight, scores.total, scores.peak)
             + _SHIFT.pack(shift.evidence, shift.since_us, shift.strong_us, shift.frames, shift.total, shift.found)
             + shift.bands.tobytes()
+            + _pack_rest(self)
         )
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> StreamState:
-        """Return the state that :meth:`to_bytes` wrote, also of versions 1 and 2; what they lacked begins anew.
+        """Return the state that :meth:`to_bytes` wrote, also of versions 1 to 3; what they lacked begins anew.
 
         Raises:
             ValueError: Another version wrote it, or it is damaged.
@@ -118,7 +150,8 @@ class StreamState:
             sensor_fault=_FAULTS[raw[at]],
             rolling=RollingMean(struct.unpack_from("<d", raw, at + 1)[0], np.frombuffer(raw, "<f8", _SUMS, at + 9)),
             scores=RollingScore() if version == _BEFORE_SCORES else RollingScore(*_SCORES.unpack_from(raw, _SCORES_AT)),
-            shift=_unpack_shift(raw) if version == VERSION else Shift(),
+            shift=_unpack_shift(raw) if version >= _BEFORE_VERDICTS else Shift(),
+            **(_unpack_rest(raw) if version == VERSION else _rest_of_old(newest_us, machine, sensor, raw[at])),
         )
 
 
@@ -180,12 +213,84 @@ def _version(raw: bytes) -> int:
         ValueError: It is none that can be read here, or its length is not that version's.
     """
     version = raw[0] if raw else 0
-    if _SIZES.get(version) != len(raw):
+    expected = _SIZES.get(version)
+    if version == VERSION:
+        expected = _size(raw[_FLAG_AT] if len(raw) > _FLAG_AT else 0)
+    if expected != len(raw):
         raise ValueError(
             f"stream state: {len(raw)} bytes of version {version or 'none'}; "
-            f"expected {_SIZES[VERSION]} bytes of version {VERSION}"
+            f"expected {expected or 'those'} bytes of a version up to {VERSION}"
         )
     return version
+
+
+def _size(flag: int) -> int:
+    """Return how long a state is whose flag says what is there."""
+    remembered = flag & _REMEMBERED_BITS
+    size = _FLAG_AT + 1 + remembered * _REMEMBERED_SIZE + (_MODEL.size if remembered else 0)
+    size += _TIME.size * bool(flag & _REMINDED) + _TIMES.size * bool(flag & _ANEW)
+    return size + 16 * (bool(flag & _FLAT_ID) + bool(flag & _CLIPPED_ID))
+
+
+def _pack_rest(state: StreamState) -> bytes:
+    """Return what only some streams have, behind the flag that says what it is."""
+    flag, parts = len(state.remembered), []
+    if state.remembered:
+        parts.append(_MODEL.pack(bytes.fromhex(state.model)))
+    for one in state.remembered:
+        numbers = one.peak, one.cohesion, one.frames, one.first_us, one.last_us
+        parts += [_REMEMBERED.pack(bytes.fromhex(one.incident_id), *numbers), one.shares.tobytes()]
+    if state.reminded_us != NEVER:
+        flag |= _REMINDED
+        parts.append(_TIME.pack(state.reminded_us))
+    if (times := (state.anew_us, state.learning_since_us, state.learning_until_us)) != (NEVER, NEVER, NEVER):
+        flag |= _ANEW
+        parts.append(_TIMES.pack(*times))
+    for incident_id, bit in zip(state.sensor_incidents, (_FLAT_ID, _CLIPPED_ID), strict=True):
+        if incident_id:
+            flag |= bit
+            parts.append(bytes.fromhex(incident_id))
+    return bytes([flag]) + b"".join(parts)
+
+
+def _unpack_rest(raw: bytes) -> dict[str, Any]:
+    """Return the fields that :func:`_pack_rest` wrote."""
+    flag, at = raw[_FLAG_AT], _FLAG_AT + 1
+    found: dict[str, Any] = {}
+    if remembered := flag & _REMEMBERED_BITS:
+        found["model"] = raw[at : at + _MODEL.size].hex()
+        at += _MODEL.size
+        found["remembered"] = tuple(_unpack_remembered(raw, at + i * _REMEMBERED_SIZE) for i in range(remembered))
+        at += remembered * _REMEMBERED_SIZE
+    if flag & _REMINDED:
+        (found["reminded_us"],) = _TIME.unpack_from(raw, at)
+        at += _TIME.size
+    if flag & _ANEW:
+        found["anew_us"], found["learning_since_us"], found["learning_until_us"] = _TIMES.unpack_from(raw, at)
+        at += _TIMES.size
+    ids = ["", ""]
+    for number, bit in enumerate((_FLAT_ID, _CLIPPED_ID)):
+        if flag & bit:
+            ids[number] = raw[at : at + 16].hex()
+            at += 16
+    found["sensor_incidents"] = tuple(ids)
+    return found
+
+
+def _unpack_remembered(raw: bytes, at: int) -> RememberedIncident:
+    incident_id, peak, cohesion, frames, first_us, last_us = _REMEMBERED.unpack_from(raw, at)
+    shares = np.frombuffer(raw, "<f2", GROUPS, at + _REMEMBERED.size)
+    return RememberedIncident(_hex(incident_id), peak, cohesion, frames, first_us, last_us, shares)
+
+
+def _rest_of_old(newest_us: int, machine: Incident, sensor: Incident, fault: int) -> dict[str, Any]:
+    """Return what a state of an older version makes up for: verdicts until then had no effect, and have none now."""
+    ids = tuple(sensor.incident_id if _FAULTS[fault] == name else "" for name in SENSOR_FAULTS)
+    return {
+        "sensor_incidents": ids,
+        "reminded_us": newest_us if machine.incident_id else NEVER,
+        "anew_us": newest_us,
+    }
 
 
 def _hex(raw: bytes) -> str:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.pipeline.cusum import GROUPS, Shift
+from stream_app.pipeline.cusum import GROUPS, NEVER, Shift
+from stream_app.pipeline.incident_memory import MOST_REMEMBERED, RememberedIncident
 from stream_app.pipeline.rolling import HALF_LIFE_US, RollingMean, RollingScore
 from stream_app.pipeline.rule import Incident, Latch
 from stream_app.pipeline.state import StreamState, newest_of, silent_in_summary, state_header
@@ -20,7 +21,11 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 ROLLING = st.builds(RollingMean, FINITE, st.lists(FINITE, min_size=13, max_size=13).map(np.array))
 BANDS = st.lists(st.floats(0, 1, width=16), min_size=GROUPS, max_size=GROUPS).map(lambda x: np.array(x, np.float16))
 SHIFTS = st.builds(Shift, FINITE, INT64, INT64, st.integers(0, 2**64 - 1), FINITE, BANDS, st.booleans())
-STATES = st.builds(
+FLOAT32 = st.floats(0, 1e6, width=32)
+REMEMBERED = st.builds(RememberedIncident, IDENTITIES, FLOAT32, FLOAT32, st.integers(0, 0xFFFF), INT64, INT64, BANDS)
+MEMORIES = st.lists(REMEMBERED, max_size=MOST_REMEMBERED + 1).map(tuple)
+MODELS = st.binary(min_size=8, max_size=8).map(bytes.hex)
+OLD_STATES = st.builds(
     StreamState,
     INT64,
     INT64,
@@ -37,6 +42,20 @@ STATES = st.builds(
     st.builds(RollingScore, INT64, FINITE, FINITE, FINITE),
     SHIFTS,
 )
+STATES = st.builds(
+    lambda old, remembered, model, *rest: replace(
+        old,
+        remembered=remembered,
+        model=model if remembered else "",
+        sensor_incidents=rest[0],
+        **dict(zip(("reminded_us", "anew_us", "learning_since_us", "learning_until_us"), rest[1:], strict=True)),
+    ),
+    OLD_STATES,
+    MEMORIES,
+    MODELS,
+    st.tuples(IDENTITIES, IDENTITIES),
+    *(INT64 for _ in range(4)),
+)
 
 
 def same(a: StreamState, b: StreamState) -> bool:
@@ -49,9 +68,8 @@ def same(a: StreamState, b: StreamState) -> bool:
 
 
 @given(STATES)
-def test_bytes_round_trip_at_constant_size(state):
+def test_bytes_round_trip(state):
     raw = state.to_bytes()
-    assert len(raw) == len(StreamState().to_bytes()) < 400
     assert same(StreamState.from_bytes(raw), state)
     assert newest_of(raw) == state.newest_us
     assert state_header(raw) == state_header(state)
@@ -68,7 +86,21 @@ def test_silence_told_together_is_noted_in_the_bytes(state, incident_id):
         assert state_header(raw) == state_header(replace(state, silent=silent))
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x04" + StreamState().to_bytes()[1:], StreamState().to_bytes()[:-1]])
+@given(OLD_STATES)
+def test_a_stream_of_which_nothing_is_remembered_is_small(state):
+    assert len(state.to_bytes()) == len(StreamState().to_bytes()) < 400
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x05" + StreamState().to_bytes()[1:],
+        StreamState().to_bytes()[:-1],
+        StreamState().to_bytes()[:-1] + b"\x01",
+        StreamState(remembered=(RememberedIncident(),), model="00" * 8).to_bytes()[:-1],
+    ],
+)
 def test_another_version_is_refused(raw):
     with pytest.raises(ValueError, match="expected"):
         StreamState.from_bytes(raw)
@@ -76,17 +108,31 @@ def test_another_version_is_refused(raw):
         newest_of(raw)
 
 
-@given(STATES)
+def upgraded(state: StreamState) -> StreamState:
+    """What a state of an older version has in place of what it lacks."""
+    flat, clipped = (state.sensor.incident_id if state.sensor_fault == name else "" for name in ("flat", "clipped"))
+    reminded_us = state.newest_us if state.machine.incident_id else NEVER
+    return replace(state, sensor_incidents=(flat, clipped), reminded_us=reminded_us, anew_us=state.newest_us)
+
+
+@given(OLD_STATES)
 def test_a_state_from_before_scores_were_kept_is_read_with_scores_that_begin_anew(state):
     raw = b"\x01" + state.to_bytes()[1:292]
-    assert same(StreamState.from_bytes(raw), replace(state, scores=RollingScore(), shift=Shift()))
+    assert same(StreamState.from_bytes(raw), upgraded(replace(state, scores=RollingScore(), shift=Shift())))
     assert newest_of(raw) == state.newest_us
 
 
-@given(STATES)
+@given(OLD_STATES)
 def test_a_state_from_before_shifts_were_looked_for_is_read_without_any_evidence(state):
     raw = b"\x02" + state.to_bytes()[1:324]
-    assert same(StreamState.from_bytes(raw), replace(state, shift=Shift()))
+    assert same(StreamState.from_bytes(raw), upgraded(replace(state, shift=Shift())))
+    assert state_header(raw) == state_header(state)
+
+
+@given(OLD_STATES)
+def test_a_state_from_before_verdicts_counted_is_read_as_if_all_until_then_had_been_heeded(state):
+    raw = b"\x03" + state.to_bytes()[1:397]
+    assert same(StreamState.from_bytes(raw), upgraded(state))
     assert state_header(raw) == state_header(state)
 
 
