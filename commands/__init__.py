@@ -41,6 +41,11 @@ COMMANDS: Final = MappingProxyType(
         "alerts": _Command("commands.alerts:app", "Print alerts as they come, or fetch the audio behind one."),
         "verdict": _Command("commands.verdict:verdict", "Say what an incident was: a false alarm, a fault, repaired …"),
         "verdicts": _Command("commands.verdicts:verdicts", "List what people said of incidents, or the log of it."),
+        "maintenance": _Command(
+            "commands.maintenance:maintenance",
+            "List maintenance windows, and what they suppressed.",
+            "stream",
+        ),
         "dlq": _Command("commands.dlq:app", "List, show and replay frames that could not be used."),
         "machines": _Command("commands.machines:machines", "Show every machine: state, score, last heard.", "stream"),
         "feast": _Command("commands.feast:app", "Apply, fill and check the feature store.", "stream"),
