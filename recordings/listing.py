@@ -28,6 +28,7 @@ from schemas.verdict import MAX_NAME_CHARS
 from whirr.label_spans import COLUMNS, LabelSpan
 
 RECORDED: Final = "recordings.csv"  # what `whirr record` leaves in a folder: times, machines, sensors and labels
+ARCHIVE_INDEX: Final = ".archive/index"  # of an archive that is a folder: CSV files of the same columns and more
 LABELS: Final[Mapping[str, Label]] = {**LABEL_OF_WORD, "0": "normal", "1": "anomaly"}
 _COLUMNS: Final = ("path", "label", "onset_s", "fault", "time", "machine", "source", *Condition._fields)
 Needed = Literal["label", "time"]
@@ -82,6 +83,40 @@ def read_list(file: Path, folder: Path, needed: Needed, zone: tzinfo = UTC) -> d
     if not rows:
         raise RecordingError(f"{what} hold no row; expected one for each recording")
     return rows
+
+
+def read_recorded(folder: Path, zone: tzinfo = UTC) -> tuple[dict[str, Row], Path | None, bool]:
+    """Return what `whirr record` wrote of a folder's recordings: its list, and the index of an archive.
+
+    Returns:
+        The rows by name; where they came from (None: there are none); whether they tell of frames.
+
+    Raises:
+        RecordingError: As of :func:`read_list`.
+    """
+    recorded = folder / RECORDED
+    columns = columns_of(recorded)
+    rows = read_list(recorded, folder, "time", zone) if {"path", "time"} <= columns else {}
+    source, of_frames = recorded if rows else None, "frame_id" in columns
+    # A part that was replaced tells of files that are gone; its other rows are those of the newer one.
+    for part in sorted((folder / ARCHIVE_INDEX).glob("*/*/*.csv")):
+        if {"path", "time", "frame_id"} <= columns_of(part):
+            what = f"times {str(part)!r}"
+            with _open(part, what) as lines:
+                rows |= {row.name: row for row in _Reader(what, folder, "time", zone).rows(lines)}
+            source, of_frames = source or folder / ARCHIVE_INDEX, True
+    return rows, source, of_frames
+
+
+def columns_of(file: Path) -> set[str]:
+    """Return the columns of a list of recordings, none if there is no such file or it is something else."""
+    try:
+        if not file.is_file():
+            return set()
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            return set(column_names(next(csv.reader(lines), ())))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return set()
 
 
 def read_spans(file: Path, zone: tzinfo = UTC) -> list[LabelSpan]:

@@ -6,7 +6,6 @@ when it began, for every command.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from recordings.layout import NOBODY, home_machine, label_of, path_info
-from recordings.listing import RECORDED, Row, column_names, read_list, read_spans
+from recordings.listing import Row, columns_of, read_list, read_recorded, read_spans
 from recordings.machine_ids import machine_id
 from recordings.name_times import NoTimestamp, before_time, time_in
 from recordings.name_words import AmbiguousLabel, Label, Split, unlabelled
@@ -162,11 +161,9 @@ class MetadataResolver:
         self._zone = zone_of(naming.zone)
         self._pattern = Pattern(naming.pattern) if naming.pattern else None
         self.labels, self.spans = self._labels(naming.labels)
-        recorded = folder / RECORDED
-        columns = _columns(recorded)
-        self._recorded = read_list(recorded, folder, "time", self._zone) if {"path", "time"} <= columns else {}
-        self._frames = "frame_id" in columns  # written by `whirr record`, whose folders are ids and nothing else
-        self.timed_by = naming.times or (recorded if self._recorded and naming.recorded_times else None)
+        # `whirr record` names folders by ids and by nothing else.
+        self._recorded, recorded, self._frames = read_recorded(folder, self._zone)
+        self.timed_by = naming.times or (recorded if naming.recorded_times else None)
         self._times = self._recorded if naming.times is None else read_list(naming.times, folder, "time", self._zone)
         self._written: dict[str, str] = {}  # by machine id: the folder's name that it stands for
         self._within: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
@@ -226,7 +223,7 @@ class MetadataResolver:
     def _labels(self, file: Path | None) -> tuple[dict[str, Row] | None, list[LabelSpan]]:
         if file is None:
             return None, []
-        if {"machine", "label", "from"} <= (columns := _columns(file)) and "path" not in columns:
+        if {"machine", "label", "from"} <= (columns := columns_of(file)) and "path" not in columns:
             return None, read_spans(file, self._zone)
         return read_list(file, self._folder, "label", self._zone), []
 
@@ -343,14 +340,3 @@ def _condition(stated: list[Condition]) -> Condition:
     """Return the first that is stated of each."""
     together = zip(UNKNOWN, *stated, strict=True)
     return Condition(*(next((number for number in of if number is not None), None) for of in together))
-
-
-def _columns(file: Path) -> set[str]:
-    """Return the columns of a list of recordings, none if there is no such file or it is something else."""
-    try:
-        if not file.is_file():
-            return set()
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            return set(column_names(next(csv.reader(lines), ())))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return set()
