@@ -95,6 +95,7 @@ async def test_each_does_its_own_work_and_the_whole_path_works(plant: Plant, tmp
     gateway = AIOKafkaProducer(acks="all", enable_idempotence=True, **client_options(plant.settings("gateway")))
     with WorkerProcess(settings, tmp_path) as worker:
         worker.wait_until_ready()
+        assert worker.readiness()["verdicts"] == "following"
         async with gateway:
             for frame in frames:
                 await gateway.send_and_wait(
@@ -157,6 +158,8 @@ async def test_an_operator_gives_verdicts_and_nobody_else(plant: Plant, tmp_path
         settings = plant.settings(user)
         for name in (settings.verdicts_topic, verdict_log_topic(settings.verdicts_topic)):
             assert isinstance(await write_error(settings, name), TopicAuthorizationFailedError), (user, name)
+    log = verdict_log_topic(settings.verdicts_topic)
+    assert isinstance(await read_error(plant.settings("worker"), log), TopicAuthorizationFailedError)
 
 
 @pytest.mark.slow

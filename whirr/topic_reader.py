@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
@@ -71,6 +71,36 @@ async def read_topic(
                 yield record
 
 
+async def follow_topic(settings: Settings, topic: str, every_s: float) -> AsyncIterator[list[ConsumerRecord]]:
+    """Yield, for ever, what a topic holds now, and then at each look what came since the one before, or nothing.
+
+    Each list ends where the topic did when the look began; those of one partition are in the order of their offsets.
+    Records that can't be read are left out.
+
+    Args:
+        settings: How to reach Kafka.
+        topic: The topic.
+        every_s: Seconds between two looks.
+
+    Raises:
+        SettingsError: There is no such topic (yet).
+        ServiceUnavailable: Kafka can't be reached, or goes away meanwhile.
+        AccessRefused: Kafka refuses this user.
+    """
+    async with _consumer(settings, topic, quiet=False) as consumer:
+        places = await _places(consumer, topic)
+        if not places:
+            await check_visible(consumer._client, settings, topic)
+            raise SettingsError(f"Kafka at {settings.bootstrap} has no topic {topic!r}")
+        consumer.assign(places)
+        await consumer.seek_to_beginning(*places)
+        while True:
+            ends = await consumer.end_offsets(places)
+            found = _until(consumer, settings, ends)
+            yield [record async for record in found if not isinstance(record, UnreadableRecord)]
+            await asyncio.sleep(every_s)
+
+
 async def read_record(settings: Settings, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
     """Return the record at an offset, or None if the topic has none there (yet, or any more).
 
@@ -95,7 +125,7 @@ async def read_record(settings: Settings, topic: str, partition: int, offset: in
 
 
 @asynccontextmanager
-async def _consumer(settings: Settings, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def _consumer(settings: Settings, topic: str, *, quiet: bool = True) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
         **consumer_options(settings),
         client_id="whirr-reader",
@@ -108,7 +138,7 @@ async def _consumer(settings: Settings, topic: str) -> AsyncIterator[AIOKafkaCon
         retry_backoff_ms=100,
     )
     started = False
-    with quiet_aiokafka():
+    with quiet_aiokafka() if quiet else nullcontext():
         try:
             await consumer.start()
             started = True

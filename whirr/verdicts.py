@@ -152,7 +152,7 @@ async def newest(settings: Settings) -> dict[str, Verdict]:
     found: dict[str, Verdict] = {}
     async for record in read_topic(settings, settings.verdicts_topic, missing_ok=True, hidden_ok=False):
         found.pop((record.key or b"").decode(errors="replace"), None)  # also if this version can't read the newer one
-        if (verdict := _read(record)) is not None:
+        if (verdict := read_verdict(record)) is not None:
             found[verdict.incident_id] = verdict
     return found
 
@@ -165,7 +165,7 @@ async def audit_log(settings: Settings) -> list[Verdict]:
         AccessRefused: Kafka refuses this user.
     """
     records = read_topic(settings, verdict_log_topic(settings.verdicts_topic), missing_ok=True, hidden_ok=False)
-    return [verdict async for record in records if (verdict := _read(record)) is not None]
+    return [verdict async for record in records if (verdict := read_verdict(record)) is not None]
 
 
 async def incidents(settings: Settings, begins: str = "") -> dict[str, ReportedIncident]:
@@ -335,7 +335,8 @@ def _headers(said: Verdict) -> dict[str, str]:
     }
 
 
-def _read(record: ConsumerRecord) -> Verdict | None:
+def read_verdict(record: ConsumerRecord) -> Verdict | None:
+    """Return the verdict in a record; None, and a line in the log, where it is none that this version knows."""
     try:
         return parse_verdict(record.value or b"")
     except ValueError as error:

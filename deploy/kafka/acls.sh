@@ -19,6 +19,9 @@ acls --allow-principal User:worker --operation Read --group whirr-worker
 acls --allow-principal User:worker --operation Write --topic anomalies --topic vibration-scores --topic vibration-frames.dlq
 acls --allow-principal User:worker --operation Read --operation Write --topic whirr-worker-stream-states-changelog
 
+# They heed verdicts; without this right they go on without.
+acls --allow-principal User:worker --operation Read --topic verdicts
+
 # Consumers read alerts.
 acls --allow-principal User:consumer --operation Read --topic anomalies
 

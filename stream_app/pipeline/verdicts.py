@@ -95,6 +95,12 @@ class Verdicts:
             machine: MachineVerdicts(own) for machine, own in by_machine.items()
         }
 
+    def updated(self, changed: Mapping[str, Sequence[Verdict]]) -> Verdicts:
+        """Return these verdicts with those of some machines in place of the ones that they had."""
+        new = Verdicts()
+        new._by_machine = {**self._by_machine, **{machine: MachineVerdicts(own) for machine, own in changed.items()}}
+        return new
+
     def of(self, machine_id: str) -> MachineVerdicts | None:
         """Return a machine's verdicts; None where there are none."""
         return self._by_machine.get(machine_id)

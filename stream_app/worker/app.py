@@ -32,6 +32,7 @@ from stream_app.worker.recovery import Tables
 from stream_app.worker.sender import BATCH_BYTES, MAX_REQUEST_BYTES, KafkaSender
 from stream_app.worker.states import StreamKey, StreamStates
 from stream_app.worker.take import FrameStream
+from stream_app.worker.verdict_follower import VerdictFollower
 from stream_app.worker.watchdog import Watchdog
 from whirr.kafka_clients import security_options
 from whirr.maintenance import Maintenance
@@ -52,6 +53,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         settings: The settings in force.
         engine, compute, states, room, flow, processor, lease, metrics, watch: The parts that :func:`create_app` put
             together.
+        verdicts: Keeps the engine's verdicts as their topic has them.
         features: Writes to the feature store, where that is wanted.
     """
 
@@ -67,6 +69,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     lease: Lease
     metrics: WorkerMetrics
     watchdog: Watchdog
+    verdicts: VerdictFollower
     features: FeaturePush | None
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> FrameQueue:  # noqa: N802
@@ -142,6 +145,7 @@ def create_app(
         budget=settings.machine_samples_per_s,
     )
     app.processor.is_queued = app.flow.is_queued
+    app.verdicts = VerdictFollower(settings, lambda verdicts: setattr(engine, "verdicts", verdicts), app.metrics)
     app.watchdog = Watchdog(
         app,
         ModelWatcher(
@@ -332,5 +336,6 @@ def _add_pages(app: WorkerApp) -> None:
     @app.page("/metrics")  # type: ignore[untyped-decorator]
     async def metrics(view: Any, _: Any) -> Any:
         app.metrics.ready.set(app.watchdog.readiness().ready)
+        app.metrics.verdicts_age_seconds.set(app.verdicts.age_s)
         text = await asyncio.to_thread(app.metrics.text)
         return view.bytes(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -75,6 +75,13 @@ class WorkerMetrics:
         )
         self.model_info = Gauge("whirr_model_info", "Models in use", ["route", "name", "version"], registry=registry)
         self.model_refused = Counter("whirr_model_refused", "Models refused while running", registry=registry)
+        self.verdicts = Gauge("whirr_verdicts", "Incidents of which something was said", registry=registry)
+        self.verdicts_late = Counter(
+            "whirr_verdicts_late", "Verdicts that were read after they began to count", registry=registry
+        )
+        self.verdicts_age_seconds = Gauge(
+            "whirr_verdicts_age_seconds", "Since when what was said may be unknown here", registry=registry
+        )
         self.commit_age_seconds = Gauge(
             "whirr_commit_age_seconds", "How long acknowledged frames wait for a commit to move", registry=registry
         )

@@ -114,22 +114,29 @@ async def _serve(app: WorkerApp, stop: asyncio.Event) -> int:
     app.in_worker = True
     flow = asyncio.create_task(app.flow.run(), name="flow")
     watchdog = asyncio.create_task(app.watchdog.run(), name="watch")
-    start = asyncio.create_task(app.start(), name="start")
+    verdicts = asyncio.create_task(app.verdicts.run(), name="verdicts")
+    start = asyncio.create_task(_start(app), name="start")
     asked = asyncio.create_task(stop.wait())
     down = asyncio.create_task(_down(app, start))
     features = [asyncio.create_task(app.features.run(), name="features")] if app.features else []
     try:
-        await asyncio.wait({flow, watchdog, asked, down}, return_when=asyncio.FIRST_COMPLETED)
-        code = _exit_code(app, flow, watchdog, down)
+        await asyncio.wait({flow, watchdog, verdicts, asked, down}, return_when=asyncio.FIRST_COMPLETED)
+        code = _exit_code(app, flow, watchdog, verdicts, down)
         if code:
             exit_anyway(EXIT_S, code)
         else:
             log.info("stopping")
             await release(app)
     finally:
-        await _stop(app, [flow, watchdog, start, asked, down, *features])
+        await _stop(app, [flow, watchdog, verdicts, start, asked, down, *features])
     log.info("stopped")
     return code
+
+
+async def _start(app: WorkerApp) -> None:
+    """Begin to take frames, with what was said of incidents until now."""
+    await app.verdicts.wait_for_first_read()
+    await app.start()
 
 
 async def _down(app: WorkerApp, start: asyncio.Task[None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -11,7 +12,7 @@ from schemas.errors import ServiceUnavailable, SettingsError
 from tests.helpers import KafkaUnderTest
 from whirr import process
 from whirr.settings import Settings
-from whirr.topic_reader import read_record, read_topic
+from whirr.topic_reader import follow_topic, read_record, read_topic
 
 NOW_MS = time.time_ns() // 1_000_000
 
@@ -72,3 +73,16 @@ async def test_a_broker_that_is_away() -> None:
     settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{process.free_port()}")
     with pytest.raises(ServiceUnavailable, match="can't be reached"):
         _ = [one async for one in read_topic(settings, "frames")]
+
+
+async def test_a_topic_is_followed_from_its_beginning_on(kafka: KafkaUnderTest) -> None:
+    settings = await filled(kafka)
+    looks = follow_topic(settings, settings.frames_topic, 0.01)
+    async with contextlib.aclosing(looks):  # type: ignore[type-var]
+        assert len(await anext(looks)) == 20
+        assert await anext(looks) == []
+        await kafka.produce(settings.frames_topic, [record(77, NOW_MS, "a")])
+        (found,) = await anext(looks)
+        assert found.value == b"77"
+    with pytest.raises(SettingsError, match="has no topic 'absent'"):
+        await anext(follow_topic(settings, "absent", 0.01))
