@@ -10,6 +10,7 @@ A list of labels may name times of machines in place of recordings: see :mod:`wh
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ RECORDED: Final = "recordings.csv"  # what `whirr record` leaves in a folder: ti
 ARCHIVE_INDEX: Final = ".archive/index"  # of an archive that is a folder: CSV files of the same columns and more
 LABELS: Final[Mapping[str, Label]] = {**LABEL_OF_WORD, "0": "normal", "1": "anomaly"}
 _COLUMNS: Final = ("path", "label", "onset_s", "fault", "time", "machine", "source", *Condition._fields)
+_LABELLING: Final = ("false_alarm", "confirmed", "repaired", "new_normal")
+_IDENTITY: Final = re.compile("[0-9a-f]{32}")
 Needed = Literal["label", "time"]
 
 
@@ -213,7 +216,18 @@ class _Reader:
             from_us=from_us,
             until_us=until_us,
             fault=self._fault(fields["fault"], label),
+            **self._verdict(fields["verdict"], fields["verdict_id"]),
         )
+
+    def _verdict(self, word: str, identity: str) -> dict[str, str]:
+        """Return the verdict that a span is of, if it is of one: a column ``verdict`` alone may be anybody's."""
+        if not identity:
+            return {}
+        if not _IDENTITY.fullmatch(identity):
+            raise self._wrong(f"verdict_id is {identity[:64]!r}; expected 32 digits of 0 to 9, a to f")
+        if word not in _LABELLING:
+            raise self._wrong(f"verdict is {word[:64]!r}; expected one of {', '.join(_LABELLING)}")
+        return {"verdict": word, "verdict_id": identity}
 
     def _row(self, fields: Mapping[str, str]) -> Row:
         label = self._label(fields["label"]) if self._needed == "label" else None

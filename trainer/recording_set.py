@@ -85,6 +85,7 @@ class RecordingSet:
         machine_notes: What a person should know of the machines.
         in_train: How many were left out because they belong to a training set, where labelled ones are wanted.
         faults: The label spans of anomalies, whatever is known of recordings then.
+        labelled_by: The label spans that recordings were labelled by, those that were left out for it among them.
     """
 
     folder: Path
@@ -94,6 +95,7 @@ class RecordingSet:
     machine_notes: tuple[str, ...] = ()
     in_train: int = 0
     faults: tuple[LabelSpan, ...] = ()
+    labelled_by: tuple[LabelSpan, ...] = ()
 
     @property
     def rates_hz(self) -> Counter[int]:
@@ -195,6 +197,7 @@ def find_recordings(
     names, problems = listed(folder, "normal recordings" if normal_only else "recordings")
     namer = MetadataResolver(folder, naming)
     known = dated(folder, [namer.known(name) for name in names], columns)
+    labelled_by = spans_in(known)
     left_out: Counter[str] = Counter()
     if normal_only:
         known = _normal(_undisputed(known, left_out, problems), namer, left_out, problems)
@@ -209,7 +212,13 @@ def find_recordings(
         raise RecordingError(looked)
     faults = tuple(span for span in namer.spans if span.label == "anomaly")
     found = RecordingSet(
-        folder, recordings, tuple(problems), tuple(left_out.items()), tuple(namer.notes()), faults=faults
+        folder,
+        recordings,
+        tuple(problems),
+        tuple(left_out.items()),
+        tuple(namer.notes()),
+        faults=faults,
+        labelled_by=labelled_by,
     )
     return found.checked(on_error)
 
@@ -352,6 +361,11 @@ def dated(folder: Path, known: Sequence[RecordingMetadata], columns: Sequence[st
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(look, known))
+
+
+def spans_in(known: Iterable[RecordingMetadata]) -> tuple[LabelSpan, ...]:
+    """Return the label spans that recordings are labelled by, each once."""
+    return tuple(dict.fromkeys(one.span for one in known if one.span is not None))
 
 
 def describe(

@@ -40,6 +40,7 @@ from trainer.train_result import Observer, TrainResult
 from trainer.trimming import Stray, trim
 from trainer.window_bursts import steadier
 from trainer.windows import thinned
+from whirr.label_spans import label_groups
 from whirr.outputs import check_file, check_folder
 from whirr.settings import Settings, load_settings
 
@@ -280,6 +281,7 @@ def _result(
         check=trained.check,
         seconds=seconds,
         detector_figures=trained.fitted.figures,
+        labelled_by=inputs.screened.found.labelled_by,
     )
 
 
@@ -324,7 +326,8 @@ def _parameters(config: TrainConfig, result: TrainResult) -> dict[str, Any]:
     features = {f"features.{name}": value for name, value in asdict(result.metadata.features).items()}
     versions = {f"version.{name}": _version(name) for name in ("torch", "lightning", "onnx", "onnxruntime", "numpy")}
     of_data = {"data_hash": result.metadata.data_hash, "recordings": result.recordings, "windows": result.windows}
-    return {**options, **features, **versions, **of_data, "model_version": result.metadata.version}
+    groups = label_groups(result.labelled_by) if config.labels is not None else {}
+    return {**options, **features, **versions, **of_data, **groups, "model_version": result.metadata.version}
 
 
 def _version(name: str) -> str:

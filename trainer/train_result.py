@@ -14,6 +14,7 @@ from trainer.feature_choice import Choice
 from trainer.recording_set import RecordingSet
 from trainer.screening import LeftOut
 from trainer.trimming import Stray
+from whirr.label_spans import LabelSpan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class TrainResult:
         metadata: What the model file says of itself.
         why: Why these features.
         detector_why: What the detector chose from the data, or ''.
+        labelled_by: The label spans that recordings were labelled by, or left out for.
         detector_figures: What the detector found out about the normals, by name.
         recordings: Used, whole or in part.
         problems: Files that were not used.
@@ -63,6 +65,7 @@ class TrainResult:
     remarks: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
     registered: int | None = None
+    labelled_by: tuple[LabelSpan, ...] = ()
     detector_figures: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -1,22 +1,28 @@
 """Label spans: from when until when a machine's frames are normal or not, as people's verdicts say it.
 
-They stand in a CSV file, ``machine,label,from,until[,source][,fault]``, which every command takes as ``--labels``.
+They stand in a CSV file, ``machine,label,from,until[,source][,fault][,verdict,verdict_id]``, which every command takes
+as ``--labels``.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import orjson
+
 from schemas.times import format_rfc3339, parse_rfc3339
 from schemas.verdict import Verdict
 from whirr.outputs import replacing
 
-COLUMNS: Final = ("machine", "source", "label", "from", "until", "fault")
+COLUMNS: Final = ("machine", "source", "label", "from", "until", "fault", "verdict", "verdict_id")
+_MOST_FAULTS: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,7 @@ class LabelSpan:
         from_us, until_us: The span's beginning, and its end, which is not in it; microseconds since the epoch. No end:
             until now and on.
         fault: What it was, which groups anomalies; None where nobody said.
+        verdict, verdict_id: The verdict that says so; None where none does.
     """
 
     machine: str
@@ -38,6 +45,8 @@ class LabelSpan:
     from_us: int
     until_us: int | None
     fault: str | None = None
+    verdict: str | None = None
+    verdict_id: str | None = None
 
     def overlaps(self, start_us: int, stop_us: int) -> bool:
         """Whether some of a time lies in it."""
@@ -62,6 +71,24 @@ def spans_of(verdicts: Iterable[Verdict], ended: Mapping[str, str | None]) -> li
     return sorted(found, key=lambda span: (span.machine, span.source or "", span.from_us, span.label))
 
 
+def label_groups(spans: Iterable[LabelSpan]) -> dict[str, str]:
+    """Return what a run of MLflow says of the label spans that went into it.
+
+    ``verdicts`` is how many; ``verdicts.by_word`` and ``verdicts.by_fault`` (the commonest 50) are counts, as JSON
+    objects; of a span that no verdict says, the label stands for the word. ``verdicts.hash`` is the same for the same.
+    """
+    found = set(spans)
+    words = Counter(span.verdict or span.label for span in found)
+    faults = Counter(span.fault for span in found if span.fault is not None)
+    ids = sorted(span.verdict_id or "\0".join(_row(span)) for span in found)
+    return {
+        "verdicts": str(len(found)),
+        "verdicts.by_word": orjson.dumps(dict(sorted(words.items()))).decode(),
+        "verdicts.by_fault": orjson.dumps(dict(faults.most_common(_MOST_FAULTS))).decode(),
+        "verdicts.hash": hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32],
+    }
+
+
 def write_spans(file: Path, spans: Iterable[LabelSpan]) -> None:
     """Write spans as a CSV file.
 
@@ -71,12 +98,16 @@ def write_spans(file: Path, spans: Iterable[LabelSpan]) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    for span in spans:
-        until = "" if span.until_us is None else format_rfc3339(span.until_us)
-        whose, what = (span.machine, span.source or "", span.label), (until, span.fault or "")
-        table.writerow((*whose, format_rfc3339(span.from_us), *what))
+    table.writerows(_row(span) for span in spans)
     with replacing(file) as binary:
         binary.write(text.getvalue().encode())
+
+
+def _row(span: LabelSpan) -> tuple[str, ...]:
+    """Return a span as the file has it, in the order of ``COLUMNS``."""
+    until = "" if span.until_us is None else format_rfc3339(span.until_us)
+    whose, said = (span.machine, span.source or ""), (span.verdict or "", span.verdict_id or "")
+    return (*whose, span.label, format_rfc3339(span.from_us), until, span.fault or "", *said)
 
 
 def _span(verdict: Verdict, ended_at: str | None) -> LabelSpan | None:
@@ -107,4 +138,6 @@ def _span(verdict: Verdict, ended_at: str | None) -> LabelSpan | None:
         from_us=from_us,
         until_us=until_us,
         fault=verdict.fault if label == "anomaly" else None,
+        verdict=verdict.verdict,
+        verdict_id=verdict.verdict_id,
     )

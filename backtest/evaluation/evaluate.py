@@ -93,6 +93,7 @@ def evaluate(
         optimistic=tuple(_optimistic(config, found, model, used_hash)),
         notes=tuple(_notes(model, pace, machines, overall)),
         seconds=time.perf_counter() - started,
+        labelled_by=found.labelled_by,
     )
 
 

@@ -10,7 +10,7 @@ from recordings import SUFFIXES
 from recordings.find import Problem, listed, sort_key
 from recordings.naming import MetadataResolver, Naming
 from schemas.errors import RecordingError
-from trainer.recording_set import OnError, Recording, RecordingSet, dated, describe
+from trainer.recording_set import OnError, Recording, RecordingSet, dated, describe, spans_in
 
 _NO_LABEL: Final = "no label: neither its name nor a folder's says normal, anomaly or the like; say so in --labels"
 
@@ -58,7 +58,14 @@ def find_labelled(
     problems += [one for one in looked_at if isinstance(one, Problem)]
     recordings = sorted((one for one in looked_at if isinstance(one, Recording)), key=_order)
     notes = tuple(namer.notes())
-    found = RecordingSet(folder, tuple(recordings), tuple(problems), machine_notes=notes, in_train=in_train)
+    found = RecordingSet(
+        folder,
+        tuple(recordings),
+        tuple(problems),
+        machine_notes=notes,
+        in_train=in_train,
+        labelled_by=spans_in(usable),
+    )
     return found.checked(on_error)
 
 

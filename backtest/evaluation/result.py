@@ -15,6 +15,7 @@ from backtest.streams import ScoredStream
 from backtest.tally import MachineTally
 from recordings.find import Problem
 from schemas import ModelMetadata
+from whirr.label_spans import LabelSpan
 from whirr.settings import Route
 
 
@@ -52,6 +53,7 @@ class Evaluation:
         optimistic: Why figures may be better than on unseen data; empty where nothing is known to be.
         notes: What else to know when reading the figures.
         in_train: Files that were left out because they lie in a folder named ``train``.
+        labelled_by: The label spans that recordings were labelled by.
     """
 
     config: EvaluateConfig
@@ -71,6 +73,7 @@ class Evaluation:
     optimistic: tuple[str, ...]
     notes: tuple[str, ...]
     seconds: float
+    labelled_by: tuple[LabelSpan, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values: figures over all at the top, and the same by machine."""

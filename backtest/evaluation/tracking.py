@@ -18,6 +18,7 @@ from backtest.report.page import write_page
 from schemas.errors import ModelError
 from stream_app.pipeline import Model
 from trainer.mlflow_run import MlflowRun
+from whirr.label_spans import label_groups
 from whirr.settings import Settings
 
 FOLDER = "evaluation"
@@ -116,6 +117,7 @@ def _log_evaluation(result: Evaluation, report: Path, settings: Settings) -> str
         f"{FOLDER}.data_hash": result.data_hash,
         f"{FOLDER}.model_version": result.model.version,
         f"{FOLDER}.optimistic": "; ".join(result.optimistic) or "nothing known",
+        **{f"{FOLDER}.{name}": value for name, value in label_groups(result.labelled_by).items()},
     }
     run.add(dict(figures(result)), tags, report)
     return run.run_id

@@ -10,7 +10,7 @@ import pytest
 from backtest.evaluation.evaluate import evaluate
 from backtest.evaluation.evaluate_options import EvaluateConfig
 from backtest.evaluation.labelled import find_labelled
-from backtest.evaluation.tracking import figures
+from backtest.evaluation.tracking import figures, publish_evaluation
 from backtest.replay.finding import Finder
 from backtest.replay.replay_options import ReplayConfig
 from backtest.replay.routing import load, routes_of
@@ -23,10 +23,10 @@ from tests.models import encoded, noise
 from tests.registered_models import sound_model
 from trainer.recording_set import data_hash, find_recordings
 from trainer.train import TrainConfig, train_model
-from whirr.label_spans import LabelSpan, spans_of, write_spans
+from whirr.label_spans import LabelSpan, label_groups, spans_of, write_spans
 from whirr.settings import Settings
 
-HEADER = "machine,source,label,from,until,fault\n"
+HEADER = "machine,source,label,from,until,fault,verdict,verdict_id\n"
 
 
 def at(minute: int) -> str:
@@ -52,7 +52,10 @@ def rows(tmp_path: Path, *verdicts: Verdict, ended: dict[str, str | None] | None
     assert read_spans(tmp_path / "verdicts.csv") == spans
     lines = (tmp_path / "verdicts.csv").read_text().splitlines()
     assert lines[0] + "\n" == HEADER
-    return [line.replace("2026-01-31T12:", "").replace("00.000000Z", "") for line in lines[1:]]
+    for span, line in zip(spans, lines[1:], strict=True):
+        assert line.endswith(f",{span.verdict},{span.verdict_id}")
+    short = [line.replace("2026-01-31T12:", "").replace("00.000000Z", "") for line in lines[1:]]
+    return [line.rsplit(",", 2)[0] for line in short]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +95,8 @@ def test_an_incident_that_ended_after_the_verdict_is_known_by_its_alerts(tmp_pat
             "until is '2026-01-31T11:00:00Z'; expected a time after",
         ),
         ("p,,normal,2026-01-31T12:00:00Z,,", "until is '' of a normal time"),
+        ("p,,anomaly,2026-01-31T12:00:00Z,,,confirmed,7", "verdict_id is '7'; expected 32 digits"),
+        (f"p,,anomaly,2026-01-31T12:00:00Z,,,seen,{7:032x}", "verdict is 'seen'; expected one of false_alarm"),
     ],
 )
 def test_a_wrong_span_is_named_with_its_line(tmp_path: Path, line: str, told: str) -> None:
@@ -194,6 +199,51 @@ def test_an_evaluation_is_scored_by_verdicts(folder: Path, tmp_path: Path) -> No
     assert dict(figures(result))["evaluation/auc/fault bearing"] == 1.0
 
 
+@pytest.mark.slow
+def test_mlflow_says_which_verdicts_went_into_a_training_and_an_evaluation(folder: Path, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    settings, client = Settings(mlflow_tracking_uri=uri), MlflowClient(tracking_uri=uri)
+    said = (
+        verdict("confirmed", 1, fault="bearing", began_at=at(10), ended_at=at(12)),
+        verdict("confirmed", 2, fault="bearing", began_at=at(14), ended_at=at(16)),
+        verdict("repaired", 3, fault="belt, slipped", began_at=at(18), since=at(20)),
+        verdict("new_normal", 4, since=at(0), time=at(9), source=None),
+    )
+    of_others = verdict("confirmed", 5, machine_id="fan-1"), verdict("new_normal", 6, source="another")
+    file = labels(tmp_path, *said, *of_others, verdict("seen", 7))
+
+    def trained(labels: Path | None) -> dict[str, str]:
+        out = tmp_path / "m.onnx"
+        config = TrainConfig(normal=folder, out=out, detector="pooled", trim=False, labels=labels, register=False)
+        run_id = train_model(config, None, settings).metadata.run_id
+        return {name: one for name, one in client.get_run(run_id).data.params.items() if name.startswith("verdicts")}
+
+    expected = {
+        "verdicts": "4",
+        "verdicts.by_word": '{"confirmed":2,"new_normal":1,"repaired":1}',
+        "verdicts.by_fault": '{"bearing":2,"belt, slipped":1}',
+    }
+    first = trained(file)
+    assert first.items() >= expected.items()
+    assert trained(None) == {}
+    config = EvaluateConfig(folder=folder, model=tmp_path / "m.onnx", labels=file, resamples=0)
+    result = evaluate(config)
+    tags = client.get_run(publish_evaluation(result, None, settings)).data.tags
+    assert {name: tags[f"evaluation.{name}"] for name in first} == first, "the same verdicts"
+    other = label_groups(spans_of(said[:3], {}))
+    assert other["verdicts"] == "3"
+    assert other["verdicts.hash"] != first["verdicts.hash"]
+
+
+def test_verdicts_of_another_file_with_the_same_ones_are_the_same(tmp_path: Path) -> None:
+    spans = spans_of([verdict("confirmed"), verdict("false_alarm", 2)], {})
+    assert label_groups(reversed(spans)) == label_groups(spans)
+    stated = label_groups([LabelSpan(machine="p", label="normal", from_us=0, until_us=1)])
+    assert stated["verdicts.by_word"] == '{"normal":1}'
+
+
 def test_a_replay_is_scored_by_verdicts(folder: Path, tmp_path: Path) -> None:
     model = sound_model(tmp_path / "m.onnx", "tiny")
     champions = load(routes_of(Settings(), str(model), use_routes=False), Settings())
@@ -229,10 +279,10 @@ def test_what_only_the_folder_names_the_machine_of_has_that_machines_labels(tmp_
 
 def test_a_comma_too_much_is_refused_and_moves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
-    file.write_text(HEADER + f"pump-7,mic,anomaly,{at(0)},{at(5)},belt,slipped\n")
+    file.write_text(HEADER + f"pump-7,mic,anomaly,{at(0)},{at(5)},belt,slipped,confirmed,{1:032x}\n")
     with pytest.raises(RecordingError, match="line 2: has more fields than the header; expected quotes"):
         read_spans(file)
-    file.write_text(HEADER + f"pump-7,mic,anomaly,{at(0)},{at(5)},belt,,\n")
+    file.write_text(HEADER + f"pump-7,mic,anomaly,{at(0)},{at(5)},belt,confirmed,{1:032x},\n")
     assert read_spans(file)[0].fault == "belt"
 
 
