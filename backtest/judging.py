@@ -91,7 +91,8 @@ def _advance(
     over = outcome.score.score > outcome.score.threshold
     bands = driving_bands(computed)[:SHOWN_BANDS] if over else ()
     label, onset_us = _label(ordered, offset_s), _onset_us(ordered)
-    untold = ordered.condition is not None and bool(unstated(computed.routed.model, ordered.condition))
+    model = computed.routed.loaded
+    untold = model is not None and ordered.condition is not None and bool(unstated(model, ordered.condition))
     return Judged(ordered, offset_s, label, onset_us, outcome.score, outcome.alerts, bands, untold), state
 
 
@@ -103,7 +104,7 @@ def rebuilt(ordered: OrderedFrame, router: Router) -> Computed:
     """
     row = ordered.frame
     routed = router.find(ordered.machine, row.recorded_us)
-    features = routed.model.metadata.features
+    features = None if routed.loaded is None else routed.loaded.metadata.features
     record = FrameRecord(ordered.machine.encode(), None, (), row.timestamp_ms, ordered.name, ordered.part, row.number)
     frame = Frame(
         row.frame_id, ordered.machine, ordered.source or None, row.recorded_us, row.sequence, row.foreign_id, record
@@ -112,7 +113,9 @@ def rebuilt(ordered: OrderedFrame, router: Router) -> Computed:
         frame=frame,
         routed=routed,
         score=row.score,
-        band_error=np.frombuffer(row.band_error, np.float32).reshape(features.channels, features.bands),
+        band_error=np.frombuffer(row.band_error, np.float32).reshape(
+            (0, 0) if features is None else (features.channels, features.bands)
+        ),
         statistics=np.frombuffer(row.statistics, np.float64, len(STATISTICS)),
         level_dbfs=row.level_dbfs,
         sensor_fault=row.sensor_fault,  # type: ignore[arg-type]  # as it was stored

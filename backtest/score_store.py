@@ -59,7 +59,7 @@ class StoredFrame(NamedTuple):
         number: Which of its frames, from 0 (of a partition: the offset).
         stream: Id of its stream.
         position: Its place among the stream's frames: of recordings the time, of a topic the order of arrival.
-        band_error: float32 bytes, [channel, band].
+        band_error: float32 bytes, [channel, band]; none where no model judged it.
         statistics: float64 bytes, [13].
         unfamiliar: In what it differs from what the model was trained on, with commas between several.
     """
@@ -213,11 +213,11 @@ class ScoreStore:
             yield page
 
     def recording_scores(self) -> Iterator[RecordingScore]:
-        """Yield the score of each labelled recording of which some frame was scored."""
+        """Yield the score of each labelled recording of which some frame was scored by a model."""
         query = (
             "SELECT r.id, s.machine, r.label = 'anomaly', avg(f.score), count(*) FROM files r "
             "JOIN streams s ON s.id = r.stream JOIN frames f ON f.file = r.id "
-            "WHERE r.label IS NOT NULL AND r.problem IS NULL GROUP BY r.id"
+            "WHERE r.label IS NOT NULL AND r.problem IS NULL AND length(f.band_error) > 0 GROUP BY r.id"
         )
         for page in self.pages(query):
             yield from map(RecordingScore._make, page)

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from backtest.alerting import AlertFigures, LabelledWatch, total
 from backtest.judging import Judged
 from backtest.streams import OPENING, IncidentSpan, ScoredStream, StreamBuilder
 from schemas.alert import Alert
+
+_SUMMED: Final = (
+    *("frames", "audio_s", "untold", "learning"),
+    *("alerts", "incidents", "sensor_alerts", "early", "false_early"),
+)
 
 
 @dataclass(slots=True)
@@ -21,6 +27,7 @@ class MachineTally:
         status, labels, over: Frames by status, by label, and by label those above the threshold.
         unfamiliar: Frames that the model was not trained for, by why.
         untold: Frames without the speed or load that their model judges by.
+        learning: Frames of a machine that no model judges yet.
         alerts: Alerts of any kind and state.
         incidents, sensor_alerts: Incidents of the machine, and of its sensor, that opened.
         early, false_early: Early findings, and those of them at frames labelled normal.
@@ -38,6 +45,7 @@ class MachineTally:
     over: Counter[str] = field(default_factory=Counter)
     unfamiliar: Counter[str] = field(default_factory=Counter)
     untold: int = 0
+    learning: int = 0
     alerts: int = 0
     incidents: int = 0
     sensor_alerts: int = 0
@@ -59,6 +67,7 @@ class MachineTally:
         self.labels[label] += 1
         self.unfamiliar.update(score.unfamiliar)
         self.untold += judged.untold
+        self.learning += score.idle_reason == "learning"
         ratio = score.score / score.threshold
         self.over[label] += ratio > 1
         self.highest = max(self.highest, ratio)
@@ -79,7 +88,7 @@ def together(machines: Iterable[MachineTally]) -> MachineTally:
     """Return the sums over machines."""
     summed, listed = MachineTally(), list(machines)
     for one in listed:
-        for name in ("frames", "audio_s", "untold", "alerts", "incidents", "sensor_alerts", "early", "false_early"):
+        for name in _SUMMED:
             setattr(summed, name, getattr(summed, name) + getattr(one, name))
         for name in ("status", "labels", "over", "unfamiliar"):
             getattr(summed, name).update(getattr(one, name))

@@ -33,6 +33,7 @@ from schemas.times import parse_rfc3339
 from whirr.durations import as_duration
 
 _SHOWN_MACHINES = 40
+_SHOWN_MODELS = 5
 _SHOWN_UNFAMILIAR = 5
 
 
@@ -112,10 +113,13 @@ def print_replay(summary: Mapping[str, Any]) -> None:
 
 
 def _head(summary: Mapping[str, Any]) -> list[str]:
-    models = dict.fromkeys(f"{route['name']} version {route['version']}" for route in summary["routes"])
+    named = (model for route in summary["routes"] for model in route.get("machines", {"": route}).values())
+    models = list(dict.fromkeys(f"{model['name']} version {model['version']}" for model in named))
+    if len(models) > _SHOWN_MODELS:
+        models = [*models[:_SHOWN_MODELS], f"and {len(models) - _SHOWN_MODELS} more"]
     lines = [
         f"replayed   {summary['files']} files, {summary['frames']} frames, {as_duration(summary['audio_s'])} of signal",
-        f"model      {', '.join(models)}",
+        f"model      {', '.join(models) or 'none: all machines are learning'}",
     ]
     if summary["recorded_from"]:
         lines.append(f"recorded   {_when(summary)}")
@@ -178,7 +182,13 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         )
     if summary["idle"]:
         found.append(
-            f"{summary['idle']} frames are idle (quiet, starting up, muted by their route, or in a maintenance window)"
+            f"{summary['idle']} frames are idle (quiet, starting up, muted by their route, in a maintenance window, or "
+            "learning)"
+        )
+    if learning := [name for name, one in summary["machines"].items() if one.get("learning")]:
+        found.append(
+            f"{summary['learning']} frames are of machines that are learning ({_some(learning)}): no model is "
+            "registered for them, so none judged them"
         )
     found += [_unfamiliar(reason, summary) for reason in summary.get("unfamiliar", {})]
     if untold := summary.get("condition_not_stated"):
@@ -201,8 +211,12 @@ _UNFAMILIAR = {
 }
 
 
+def _some(machines: Sequence[str]) -> str:
+    return ", ".join(machines[:_SHOWN_UNFAMILIAR]) + (", …" if len(machines) > _SHOWN_UNFAMILIAR else "")
+
+
 def _unfamiliar(reason: str, summary: Mapping[str, Any]) -> str:
     machines = [name for name, one in summary["machines"].items() if one["unfamiliar"].get(reason)]
-    named = ", ".join(machines[:_SHOWN_UNFAMILIAR]) + (", …" if len(machines) > _SHOWN_UNFAMILIAR else "")
+    named = _some(machines)
     count, what = summary["unfamiliar"][reason], _UNFAMILIAR.get(reason, reason)
     return f"{count} frames are {what} ({named}): their scores and alerts may mean little"

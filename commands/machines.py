@@ -34,6 +34,7 @@ _STATES = {
     "flat": "yellow",
     "changed": "cyan",
     "silent": "magenta",
+    "learning": "blue",
     "normal": "green",
     "idle": "dim",
     "": "dim",
@@ -161,12 +162,12 @@ class Board:
         )
 
     def _state(self, one: MachineFeatures) -> str:
-        """Return the alert state; silence hides what was normal or idle before it, but no alert."""
+        """Return the alert state; silence hides what was normal, learning or idle before it, but no alert."""
         from feature_repo.freshness import silent_after_s
 
         after_s = silent_after_s(self._settings, one.machine_id, self._silent_s)
         state = one.health.alert_state or ""
-        quiet = state in ("normal", "idle", "")
+        quiet = state in ("normal", "learning", "idle", "")
         return "silent" if quiet and after_s is not None and self._age_s(one) > after_s else state
 
     def _age_s(self, one: MachineFeatures) -> float:

@@ -70,8 +70,9 @@ class HealthFeatures:
         threshold_ratio: The mean over the alert threshold; above 1 is anomalous.
         frames_seen: Frames since the stream was first seen.
         gaps: Frames that gaps in the sensor's counter say were lost.
-        alert_state: ``normal``, ``changed``, ``warning``, ``critical``, ``flat``, ``clipped`` or ``idle``.
-        model_version: ``NAME/VERSION`` of the model that scored.
+        alert_state: ``normal``, ``changed``, ``warning``, ``critical``, ``flat``, ``clipped``, ``idle`` or
+            ``learning``.
+        model_version: ``NAME/VERSION`` of the model that scored; ``NAME/none``: of the one that is waited for.
     """
 
     score_mean: float | None

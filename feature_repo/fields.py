@@ -23,7 +23,7 @@ HISTORY_VARIABLE: Final = "WHIRR_FEATURE_HISTORY"
 _HISTORY_FOLDER: Final = "data/history"
 
 Kind = Literal["float64", "int64", "string"]
-AlertState = Literal["normal", "changed", "warning", "critical", "flat", "clipped", "idle"]
+AlertState = Literal["normal", "changed", "warning", "critical", "flat", "clipped", "idle", "learning"]
 
 
 class FeatureField(NamedTuple):
@@ -61,8 +61,8 @@ HEALTH_FIELDS: Final[tuple[FeatureField, ...]] = (
     FeatureField("threshold_ratio", "1", "Rolling mean score divided by the alert threshold; above 1 is anomalous."),
     FeatureField("frames_seen", "1", "Frames applied to the stream since it was first seen.", "int64"),
     FeatureField("gaps", "1", "Frames that gaps in the sensor's counter say were lost.", "int64"),
-    FeatureField("alert_state", "", "normal, changed, warning, critical, flat, clipped or idle.", "string"),
-    FeatureField("model_version", "", "Name and version of the model that scored: NAME/VERSION.", "string"),
+    FeatureField("alert_state", "", "normal, changed, warning, critical, flat, clipped, idle or learning.", "string"),
+    FeatureField("model_version", "", "Name and version of the model that scored: NAME/VERSION, NAME/none.", "string"),
 )
 FIELDS: Final = AUDIO_FIELDS + HEALTH_FIELDS
 VIEWS: Final[dict[str, tuple[FeatureField, ...]]] = {AUDIO_VIEW: AUDIO_FIELDS, HEALTH_VIEW: HEALTH_FIELDS}

@@ -58,7 +58,7 @@ def container(value: bytes) -> Literal["flac", "wav", "bin"]:
     return "wav" if is_wav(head) else "flac" if is_flac(head) else "bin"
 
 
-def decode_cost(value: bytes, rate_hz: int = TYPICAL_RATE_HZ) -> int:
+def decode_cost(value: bytes, rate_hz: int | None = TYPICAL_RATE_HZ) -> int:
     """Return what a frame will cost, in samples at the model's rate over all channels, by what its header says.
 
     Nothing is decoded. A FLAC of 20 kB can hold 4,000,000 samples, and a slow signal grows when it is resampled: bytes
@@ -66,7 +66,7 @@ def decode_cost(value: bytes, rate_hz: int = TYPICAL_RATE_HZ) -> int:
 
     Args:
         value: The frame's file.
-        rate_hz: The model's rate.
+        rate_hz: The model's rate; None: the frame's own.
     """
     if value[:4] == b"RIFF" and value[36:40] == b"data":  # nearly all frames: a gateway's headers are all the same
         return _plain_wav_cost(value[:44], len(value), rate_hz)
@@ -74,11 +74,11 @@ def decode_cost(value: bytes, rate_hz: int = TYPICAL_RATE_HZ) -> int:
 
 
 @lru_cache(maxsize=256)
-def _plain_wav_cost(head: bytes, size: int, rate_hz: int) -> int:
+def _plain_wav_cost(head: bytes, size: int, rate_hz: int | None) -> int:
     return _header_cost(head.ljust(size, b"\0"), rate_hz)
 
 
-def _header_cost(value: bytes, rate_hz: int) -> int:
+def _header_cost(value: bytes, rate_hz: int | None) -> int:
     source = Value(value)
     begin, end = extent(source)
     try:
@@ -86,6 +86,7 @@ def _header_cost(value: bytes, rate_hz: int) -> int:
     except FrameRejected:
         return FRAME_COST
     own_hz, channels = max(header.rate_hz, 1), max(header.channels, 1)
+    rate_hz = rate_hz or own_hz
     samples = channels * (header.frames or min(MAX_FRAME_S * own_hz, MAX_SAMPLES / channels))
     scored = samples * rate_hz / own_hz
     if samples > MAX_SAMPLES or (header.frames and scored > MAX_SAMPLES):

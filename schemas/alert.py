@@ -49,7 +49,7 @@ class FrameRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertModel:
-    """Which model spoke, and the run that trained it."""
+    """Which model spoke, and the run that trained it; of a machine that is learning, as in its scores."""
 
     name: str
     version: str
@@ -91,7 +91,7 @@ class Alert:
         incident_id: The ``alert_id`` of the transition that began the incident.
         kind: ``machine``, or ``sensor`` for a signal that is flat, clipped or silent (``sensor_fault`` says which).
         machine_id: The machine; ``(many)`` where one alert reports many streams' silence (then ``source`` is None).
-        score, threshold, ratio: Of the frame; None for ``silent``, where no frame came.
+        score, threshold, ratio: Of the frame; None for ``silent``, where no frame came, and without a model.
         recorded_at: Start of the recording of the frame (``silent``: of the last one seen).
         bands: The bands that drove the score, largest share first; empty where none stands out.
         statistics: The stream's rolling mean of the 13 statistics, by name.
@@ -103,6 +103,7 @@ class Alert:
         level: Of the incident from now on; None: it is over. Versions before 0.3 don't say.
         change: The lasting shift, while there is an early finding; of ``changed`` and ``settled``, bands are the
             shift's, not the frame's.
+        learning: Whether the machine is learning: but for its sensors it isn't judged, having no model yet, or anew.
         baseline: Id of the machine's baseline, which the incident departs from; None where the model names none.
     """
 
@@ -130,6 +131,7 @@ class Alert:
     level: Severity | None = None
     change: Change | None = None
     baseline: Identity | None = None
+    learning: bool = False
 
 
 def alert_id(frame_id: str, transition: str) -> str:

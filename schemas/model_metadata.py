@@ -239,7 +239,7 @@ class ModelMetadata:
     """
 
     schema_version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
     version: Text
     detector: Word
     run_id: Word | None

@@ -9,6 +9,7 @@ from pydantic import Field
 
 SCORE_TYPE = "whirr.score.v1"
 ScoreStatus = Literal["scored", "late", "idle"]
+NO_MODEL = "none"  # in place of a model's version
 IdleReason = Literal["quiet", "start_up", "muted", "maintenance", "learning"]
 SensorFault = Literal["flat", "clipped", "silent"]
 Unfamiliar = Literal["machine", "rate", "length", "condition"]
@@ -18,7 +19,12 @@ Identity = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="16 bytes 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRef:
-    """Which model spoke."""
+    """Which model spoke.
+
+    Attributes:
+        name: Of a machine that is learning: of the registered model that it waits for.
+        version: ``none`` where it is learning, and no model spoke.
+    """
 
     name: str
     version: str
@@ -31,8 +37,11 @@ class Score:
     Attributes:
         status: ``scored`` moved its stream's state; ``late`` was recorded at or before the newest frame of its
             stream and moved nothing; ``idle`` moved no alert state, for ``idle_reason``.
-        score: At least 0, larger is worse: the mean over the frame's windows of the worst channel.
-        threshold: The alert threshold that the score is compared with.
+        idle_reason: Why: the machine is ``quiet`` or within its ``start_up``, its route is ``muted``, or it is
+            ``learning``: no model judges it yet.
+        score: At least 0, larger is worse: the mean over the frame's windows of the worst channel; 0 where no model
+            spoke.
+        threshold: The alert threshold that the score is compared with; 1 where there is none.
         sensor_fault: What is wrong with the signal itself, or None.
         missing_before: Frames that the sensor's sequence says were lost just before this one.
         unfamiliar: In what the frame differs from what the model was trained on, so that its score means little:

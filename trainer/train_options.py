@@ -87,7 +87,7 @@ class TrainConfig(RecordingOptions):
     ]
     out: Annotated[Path, option("the model file to write", "Data")]
     name: Annotated[
-        str | None, option("the model's name; default: the file's", "Data", pattern=r"^[A-Za-z0-9._-]{1,128}$")
+        str | None, option("the model's name; default: the file's", "Data", pattern=r"^[A-Za-z0-9._-]{1,200}$")
     ] = None
     detector: Annotated[str, option(f"what learns: {', '.join(DETECTORS)}", "Training")] = DEFAULT
     candidates: Annotated[

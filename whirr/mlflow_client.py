@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from schemas.errors import MissingExtra, ModelError, ServiceUnavailable, SettingsError, WhirrError
-from schemas.model_uri import DIGEST_TAG, MODEL_FILE, ModelUri
+from schemas.model_uri import DIGEST_TAG, MODEL_FILE, ModelTemplate, ModelUri
 from whirr.outputs import check_folder
 from whirr.settings import Settings
 
 CONNECT_S = 5.0
+_A_PAGE = 1_000  # of registered models: MLflow gives no more at once
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432}
 _SQLITE = "sqlite:///"
 _EXTRA_OF_DRIVER = {"alembic": "train", "sqlalchemy": "train", "psycopg": "stream"}
@@ -240,6 +241,27 @@ class ModelRegistry:
         with self._server.client(must_exist=True) as client:
             found, _ = self._server.version(client, uri.name, uri.alias or str(uri.version))
             return Version(int(found.version), dict(found.tags).get(DIGEST_TAG))
+
+    def listed(self, template: ModelTemplate) -> dict[str, int]:
+        """Return the number of the version that is meant now, by name, of each registered model that is a machine's.
+
+        The registry is asked once for a thousand of them, and looks for them itself.
+
+        Raises:
+            ServiceUnavailable: MLflow can't be reached.
+            MissingExtra: It is a database, and what talks to one is not installed.
+        """
+        found: dict[str, int] = {}
+        wanted, page = f"name LIKE '{template.before}%{template.after}'", None
+        with self._server.client(must_exist=True) as client:
+            while page is None or page.token:
+                page = client.search_registered_models(wanted, max_results=_A_PAGE, page_token=page and page.token)
+                for model in page:
+                    number = dict(model.aliases).get(template.alias)
+                    # In a pattern an underscore stands for any character.
+                    if number is not None and template.machine(model.name) is not None:
+                        found[model.name] = int(number)
+        return found
 
     def download(self, name: str, number: int, folder: Path) -> Path:
         """Fetch a version's file into a folder, and return where it is.

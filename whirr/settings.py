@@ -32,7 +32,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from schemas.errors import SettingsError
-from schemas.model_uri import ModelUri
+from schemas.model_uri import ModelTemplate, ModelUri
 from schemas.score import Unfamiliar
 from whirr.machine_patterns import check_pattern, covers
 from whirr.maintenance import MaintenanceWindow
@@ -120,7 +120,10 @@ class Route(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     match: str = Field("*", description="pattern of machine ids: * ? [abc]")
-    model: str = Field(description="path of a model file, models:/NAME@champion or models:/NAME/VERSION")
+    model: str = Field(
+        description="path of a model file, models:/NAME@champion or models:/NAME/VERSION; with "
+        "models:/NAME.{machine}@champion each machine has its own, and is learning until there is one"
+    )
     mode: Literal["state", "every"] = Field("state", description="alert on transitions, or on every anomalous frame")
     k: int = Field(3, ge=1, le=64, description="anomalous frames among the last n that open an incident")
     n: int = Field(5, ge=1, le=64, description="frames that k is counted among")
@@ -179,7 +182,8 @@ class Route(BaseModel):
     def _locatable(cls, model: str) -> str:
         if not model.strip() or "\0" in model:
             raise ValueError(f"model is {model!r}; expected the path of a file, or a model in the registry")
-        ModelUri.parse(model)
+        if ModelTemplate.parse(model) is None:
+            ModelUri.parse(model)
         return model
 
     @model_validator(mode="after")

@@ -216,9 +216,12 @@ class Finder:
     def _lengths(self, machine: str) -> tuple[float, float]:
         """Return the length of a machine's frames, and of its model's window, in seconds."""
         try:
-            metadata = self._router.find(machine).model.metadata
+            model = self._router.find(machine).loaded
         except FrameRejected:
+            model = None
+        if model is None:
             return self._config.frame_s or DEFAULT_FRAME_S, 0.0
+        metadata = model.metadata
         frame_s, window_s = self._config.frame_s or metadata.calibration.frame_s, metadata.features.window_s
         if frame_s < window_s - 1e-9:
             raise SettingsError(

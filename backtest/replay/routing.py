@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import SettingsError
-from schemas.model_uri import ModelUri
+from schemas.model_uri import ModelTemplate, ModelUri
+from schemas.score import NO_MODEL
+from stream_app.pipeline import Model, Router
+from stream_app.pipeline.router import RoutedModel
 from stream_app.worker.champions import Champions, load_champions
 from stream_app.worker.model_files import ModelFiles, RegisteredFiles
 from whirr.mlflow_client import ModelRegistry
 from whirr.settings import Route, Settings, load_settings
 
+_MOST_NAMED = 20
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
@@ -61,7 +66,7 @@ def load(routes: tuple[Route, ...], settings: Settings) -> Champions:
         ModelError: A model can't be used.
         ServiceUnavailable: The registry can't be reached.
     """
-    registered = any(ModelUri.parse(route.model) for route in routes)
+    registered = any(_is_registered(route) for route in routes)
     files = RegisteredFiles(settings.worker_dir / "models", ModelRegistry(settings)) if registered else ModelFiles()
     return load_champions(routes, files)
 
@@ -69,11 +74,18 @@ def load(routes: tuple[Route, ...], settings: Settings) -> Champions:
 def identity(champions: Champions) -> str:
     """Return a text that changes whenever a machine's model does."""
     parts = [
-        f"{routed.route.match} {routed.model.metadata.name} {routed.model.metadata.version} {routed.model.digest[:16]}"
+        f"{routed.route.match} {_whole_name(routed.loaded) if routed.loaded else routed.route.model}"
         + "".join(f" refuses another {reason}" for reason in routed.route.refuse_unfamiliar)
         for routed in champions.router.routed
     ]
-    return "; ".join(parts)
+    own = [_whole_name(model) for _, model in sorted(_own(champions.router).items())]
+    if len(own) > _MOST_NAMED:  # a message shows it
+        own = [f"{len(own)} machines' own, {hashlib.sha256('; '.join(own).encode()).hexdigest()[:16]}"]
+    return "; ".join(parts + own)
+
+
+def _whole_name(model: Model) -> str:
+    return f"{model.metadata.name} {model.metadata.version} {model.digest[:16]}"
 
 
 def described(champions: Champions) -> list[dict[str, Any]]:
@@ -82,14 +94,33 @@ def described(champions: Champions) -> list[dict[str, Any]]:
         {
             **routed.route.model_dump(mode="json", exclude={"model"}),
             "model": routed.route.model,
-            "name": routed.model.metadata.name,
-            "version": routed.model.metadata.version,
-            "run_id": routed.model.metadata.run_id,
-            "sha256": routed.model.digest,
-            "calibrated_frame_s": routed.model.metadata.calibration.frame_s,
+            **(_model(routed.loaded) if routed.loaded is not None else _of_template(routed, champions.router)),
         }
         for routed in champions.router.routed
     ]
+
+
+def _model(model: Model) -> dict[str, Any]:
+    return {
+        "name": model.metadata.name,
+        "version": model.metadata.version,
+        "run_id": model.metadata.run_id,
+        "sha256": model.digest,
+        "calibrated_frame_s": model.metadata.calibration.frame_s,
+    }
+
+
+def _own(router: Router) -> dict[str, Model]:
+    """Return the models of single machines by their addresses."""
+    return {address: model for address, model in router.models.items() if address in router.own}
+
+
+def _of_template(routed: RoutedModel, router: Router) -> dict[str, Any]:
+    """Return what a route says whose machines have a model each, with those, by their address."""
+    template = ModelTemplate.parse(routed.route.model)
+    models = {uri: _model(one) for uri, one in _own(router).items() if template is not None and template.is_own(uri)}
+    nothing = {"version": NO_MODEL, "run_id": None, "sha256": None, "calibrated_frame_s": None}
+    return {"name": routed.awaited, **nothing, "machines": models}
 
 
 def _is_alias(model: str) -> bool:
@@ -97,7 +128,7 @@ def _is_alias(model: str) -> bool:
 
 
 def _some(routes: tuple[Route, ...], alias: str) -> tuple[Route, ...]:
-    if not any(ModelUri.parse(route.model) for route in routes):
+    if not any(_is_registered(route) for route in routes):
         raise SettingsError(
             f"model is {alias!r}, which is no file, and no [[route]] names a registered model that could have it as an "
             "alias; expected a file, models:/NAME@ALIAS, or an alias"
@@ -105,6 +136,13 @@ def _some(routes: tuple[Route, ...], alias: str) -> tuple[Route, ...]:
     return routes
 
 
+def _is_registered(route: Route) -> bool:
+    return ModelTemplate.parse(route.model) is not None or ModelUri.parse(route.model) is not None
+
+
 def _with_alias(route: Route, alias: str) -> Route:
+    template = ModelTemplate.parse(route.model)
+    if template is not None:
+        return route.model_copy(update={"model": str(template.with_alias(alias))})
     uri = ModelUri.parse(route.model)
     return route if uri is None else route.model_copy(update={"model": str(ModelUri(uri.name, alias, None))})

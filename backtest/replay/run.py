@@ -15,7 +15,6 @@ from backtest.replay.summary import ReplayTally
 from backtest.score_store import ScoreStore, StoredCounts, opened
 from backtest.scoring import ScoredBatch, frame_ranges, jobs_for, score_all, tasks
 from recordings.find import checked_folder
-from stream_app.pipeline import Router
 from stream_app.worker.champions import Champions
 from whirr import __version__
 from whirr.maintenance import MaintenanceWindow
@@ -121,7 +120,7 @@ def conclude(
     """
     tally = ReplayTally(origin.get("every_s") or 0.0)
     with results(out) as files:
-        for judged in judge(store, Router(champions.router.routed), maintenance=maintenance):
+        for judged in judge(store, champions.router, maintenance=maintenance):
             files.add(judged)
             tally.add(judged)
             if tally.frames % 4096 == 0:

@@ -86,6 +86,7 @@ def _figures(one: MachineTally, ranked: float | None) -> dict[str, Any]:
         "scored": one.status["scored"],
         "late": one.status["late"],
         "idle": one.status["idle"],
+        "learning": one.learning,
         "unfamiliar": dict(one.unfamiliar),
         "condition_not_stated": one.untold,
         "alerts": one.alerts,

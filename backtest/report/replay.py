@@ -90,7 +90,9 @@ def write_report(
     moments = []
     for alert in wanted:
         stream = streams[alert["machine_id"], alert["source"] or ""]
-        moments.append(moment(alert, stream, router.find(stream.machine).model, recordings, columns))
+        model = router.find(stream.machine).loaded
+        if model is not None:
+            moments.append(moment(alert, stream, model, recordings, columns))
     write_page(path, replay_page(replayed, [one for one in moments if one is not None], len(wanted), command))
 
 
@@ -307,11 +309,13 @@ def _facts(summary: Mapping[str, Any], when: When) -> list[tuple[str, str]]:
         rule = f"{route['k']} of {route['n']}" if route["mode"] == "state" else "every anomalous frame"
         threshold = "the model's" if route["threshold"] is None else f"{route['threshold']:g}"
         close = f", closed after {route['m']} below {route['hysteresis']:g} of it" if route["mode"] == "state" else ""
+        own = route.get("machines")
+        named = f"{route['name']} version {route['version']} ({route['model']})"
         facts += [
-            (f"machines {route['match']}", f"{route['name']} version {route['version']} ({route['model']})"),
+            (f"machines {route['match']}", named if own is None else f"{route['model']}: {len(own)} machines have one"),
             ("", f"alert on {rule} above {threshold} threshold{close}"),
-            ("", f"model file SHA-256 {route['sha256']}"),
         ]
+        facts += [("", f"model file SHA-256 {one['sha256']}") for one in ([route] if own is None else own.values())]
     recorded = f"{summary['recorded_from']} to {summary['recorded_until']}"
     if when.zero_us is not None:
         recorded = f"not known; {when.told(summary['recorded_until'])} back to back"

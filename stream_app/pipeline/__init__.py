@@ -10,7 +10,7 @@ from stream_app.pipeline.model import METADATA_KEY, Model, golden_array, golden_
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
-from stream_app.pipeline.state import StateHeader, StreamState, newest_of, silent_in_summary, state_header
+from stream_app.pipeline.state import StateHeader, StreamState, is_learning, newest_of, silent_in_summary, state_header
 from stream_app.pipeline.statistics import STATISTICS
 from stream_app.pipeline.verdicts import Verdicts
 from stream_app.pipeline.windowing import windows
@@ -35,6 +35,7 @@ __all__ = [
     "frame_cost",
     "golden_array",
     "golden_window",
+    "is_learning",
     "level_dbfs",
     "newest_of",
     "read_recording",

@@ -25,7 +25,7 @@ from schemas.alert import (
 from schemas.score import SensorFault
 from schemas.times import format_rfc3339
 from stream_app.pipeline.analyse import Computed
-from stream_app.pipeline.cusum import Shift, group_starts
+from stream_app.pipeline.cusum import NEVER, Shift, group_starts
 from stream_app.pipeline.model import Model
 from stream_app.pipeline.router import RoutedModel
 from stream_app.pipeline.rule import severity_of
@@ -214,7 +214,7 @@ def silence_summary(
         recorded_at=format_rfc3339(recorded_us),
         scored_at=format_rfc3339(now_us),
         frame=None,
-        model=_model_ref(routed.model),
+        model=_model_ref(routed),
         bands=(),
         statistics={},
         level=None if transition == "closed" else "critical",
@@ -332,11 +332,12 @@ def _without_frame(
         recorded_at=format_rfc3339(state.newest_us),
         scored_at=format_rfc3339(now_us),
         frame=None,
-        model=_model_ref(routed.model),
+        model=_model_ref(routed),
         bands=(),
         statistics=_statistics(state),
         level=None if transition in {"closed", "settled"} else "warning",
-        baseline=_baseline(routed.model, stream[0]),
+        baseline=_baseline(routed, stream[0]),
+        learning=state.learning_since_us != NEVER,
     )
 
 
@@ -352,7 +353,7 @@ def _of_frame(
     now_us: int,
 ) -> Alert:
     frame = computed.frame
-    threshold = computed.routed.threshold_for(frame.machine_id)
+    threshold = None if computed.routed.learning else computed.routed.threshold_for(frame.machine_id)
     identity = alert_id(frame.frame_id, _transition(kind, fault, transition))
     return Alert(
         alert_id=identity,
@@ -363,9 +364,9 @@ def _of_frame(
         source=frame.source,
         state=transition,
         severity=severity,
-        score=computed.score,
+        score=None if threshold is None else computed.score,
         threshold=threshold,
-        ratio=computed.score / threshold,
+        ratio=None if threshold is None else computed.score / threshold,
         recorded_at=format_rfc3339(frame.recorded_us),
         scored_at=format_rfc3339(now_us),
         frame=FrameRef(
@@ -378,12 +379,13 @@ def _of_frame(
             partition=frame.record.partition,
             offset=frame.record.offset,
         ),
-        model=_model_ref(computed.routed.model),
+        model=_model_ref(computed.routed),
         bands=driving_bands(computed) if kind == "machine" else (),
         statistics=_statistics(state),
         unfamiliar=computed.unfamiliar,
         level=None if transition == "closed" else severity,
-        baseline=_baseline(computed.routed.model, frame.machine_id),
+        baseline=_baseline(computed.routed, frame.machine_id),
+        learning=state.learning_since_us != NEVER,
     )
 
 
@@ -391,13 +393,14 @@ def _transition(kind: AlertKind, fault: SensorFault | None, transition: AlertSta
     return f"{kind}:{fault or ''}:{transition}"
 
 
-def _model_ref(model: Model) -> AlertModel:
-    metadata = model.metadata
-    return AlertModel(name=metadata.name, version=metadata.version, run_id=metadata.run_id)
+def _model_ref(routed: RoutedModel) -> AlertModel:
+    named = routed.model_ref
+    run_id = None if routed.loaded is None else routed.loaded.metadata.run_id
+    return AlertModel(name=named.name, version=named.version, run_id=run_id)
 
 
-def _baseline(model: Model, machine_id: str) -> str | None:
-    baseline = model.metadata.baselines.get(machine_id)
+def _baseline(routed: RoutedModel, machine_id: str) -> str | None:
+    baseline = None if routed.loaded is None else routed.loaded.metadata.baselines.get(machine_id)
     return None if baseline is None else baseline.baseline_id
 
 

@@ -15,11 +15,13 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected
 from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.score import SensorFault, Unfamiliar
+from stream_app.pipeline.features import Features
 from stream_app.pipeline.frame_score import frame_scores, middle_bands
 from stream_app.pipeline.model import Float32, as_array
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import RoutedModel, Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
+from stream_app.pipeline.standard_features import standard_features
 from stream_app.pipeline.unfamiliar import in_words, unfamiliar
 from stream_app.pipeline.windowing import windows
 
@@ -34,7 +36,8 @@ class Decoded:
         index: Which of the batch's records it is.
         frame: Its envelope.
         routed: Its route and model.
-        samples: float32 [channel, n], at the model's rate.
+        features: The model's; while the machine is learning, those that suit the frame.
+        samples: float32 [channel, n], at their rate.
         level_dbfs: Root mean square, mean removed, dB re full scale.
         sensor_fault: What is wrong with the signal, or None.
         duration_s: Length of the frame.
@@ -45,6 +48,7 @@ class Decoded:
     index: int
     frame: Frame
     routed: RoutedModel
+    features: Features
     samples: Float32
     level_dbfs: float
     sensor_fault: SensorFault | None
@@ -52,15 +56,20 @@ class Decoded:
     rate_hz: int
     unfamiliar: tuple[Unfamiliar, ...]
 
+    @property
+    def group(self) -> tuple[int, tuple[int, ...]]:
+        """The same for frames that can be computed side by side: those of one model, or without any, of one shape."""
+        return id(self.routed.loaded or self.features), self.samples.shape
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureBatch:
-    """Frames of one model and shape, ready to be scored.
+    """Frames of one model (or without any) and shape, ready to be scored.
 
     Attributes:
         frames: At least one.
         windows: float32 [frame, signal, window, channel, band, time]; for a one-channel model each of a frame's
-            channels is a signal, for any other a frame has one.
+            channels is a signal, for any other a frame has one. Empty without a model.
         statistics: float64 [frame, 13].
     """
 
@@ -95,8 +104,9 @@ class Computed:
 
     Attributes:
         frame, routed, level_dbfs, sensor_fault, duration_s, unfamiliar: As in :class:`Decoded`.
-        score: Of the windows of the worst signal: their mean, or median, as the model's metadata says.
-        band_error: float32 [channel, band], mean over the windows that make the score.
+        score: Of the windows of the worst signal: their mean, or median, as the model's metadata says; 0 without a
+            model.
+        band_error: float32 [channel, band], mean over the windows that make the score; empty without a model.
         statistics: float64 [13].
         shadow: What the challenger of ``routed.shadow`` said; None where there is none, or the frame is none for it.
     """
@@ -118,13 +128,18 @@ Find = Callable[[Frame], RoutedModel]
 
 
 def answer(records: Sequence[FrameRecord], find: Find) -> tuple[Answers, list[FeatureBatch]]:
-    """Return one answer for each record, and the features that they were taken from.
+    """Return one answer for each record, and the features that their scores were taken from.
 
     What can't be used becomes a dead letter, never an exception. Frames of one model and shape are computed side by
     side, which spreads the cost of calls; no answer depends on it.
     """
     answers: Answers = {}
-    prepared = list(features_of(enumerate(records), find, answers))
+    prepared = []
+    for one in features_of(enumerate(records), find, answers):
+        if one.frames[0].routed.learning:
+            answers |= _unscored(one)
+        else:
+            prepared.append(one)
     for of_model in by_model(prepared):
         _score_all(of_model, answers)
     return answers, prepared
@@ -158,7 +173,8 @@ def frame_cost(record: FrameRecord, router: Router) -> int:
         routed = router.find((record.key or b"").decode())
     except (FrameRejected, UnicodeDecodeError):
         return FRAME_COST
-    return decode_cost(value, routed.model.metadata.features.sample_rate_hz)
+    model = routed.loaded
+    return decode_cost(value, None if model is None else model.metadata.features.sample_rate_hz)
 
 
 def _groups(records: Iterable[tuple[int, FrameRecord]], find: Find, answers: Answers) -> Iterator[list[Decoded]]:
@@ -175,11 +191,10 @@ def _groups(records: Iterable[tuple[int, FrameRecord]], find: Find, answers: Ans
         except Exception as error:
             answers[index] = _letter(record, error)
             continue
-        key = id(one.routed.model), one.samples.shape
-        group = waiting.setdefault(key, [])
+        group = waiting.setdefault(one.group, [])
         group.append(one)
-        if len(group) >= one.routed.model.features.at_once(*one.samples.shape):
-            yield waiting.pop(key)
+        if len(group) >= one.features.at_once(*one.samples.shape):
+            yield waiting.pop(one.group)
     yield from waiting.values()
 
 
@@ -191,6 +206,8 @@ def _decoded(index: int, record: FrameRecord, find: Find) -> Decoded:
     """
     frame = parse_frame(record)
     routed = find(frame)
+    if routed.learning:
+        return _of_learning(index, record, frame, routed)
     config = routed.model.metadata.features
     audio = decode(record.value or b"", config.sample_rate_hz)
     if config.channels != 1 and audio.samples.shape[0] != config.channels:
@@ -206,6 +223,7 @@ def _decoded(index: int, record: FrameRecord, find: Find) -> Decoded:
         index=index,
         frame=frame,
         routed=routed,
+        features=routed.model.features,
         samples=resample(audio.samples, audio.rate_hz, config.sample_rate_hz),
         level_dbfs=level_dbfs(audio.samples),
         sensor_fault=sensor_fault(audio.samples),
@@ -215,20 +233,41 @@ def _decoded(index: int, record: FrameRecord, find: Find) -> Decoded:
     )
 
 
+def _of_learning(index: int, record: FrameRecord, frame: Frame, routed: RoutedModel) -> Decoded:
+    """Return a frame that no model judges: any number of channels, at a rate that suits it."""
+    audio = decode(record.value or b"")
+    features = standard_features(audio.rate_hz, audio.duration_s)
+    return Decoded(
+        index=index,
+        frame=frame,
+        routed=routed,
+        features=features,
+        samples=resample(audio.samples, audio.rate_hz, features.config.sample_rate_hz),
+        level_dbfs=level_dbfs(audio.samples),
+        sensor_fault=sensor_fault(audio.samples),
+        duration_s=audio.duration_s,
+        rate_hz=audio.rate_hz,
+        unfamiliar=(),
+    )
+
+
 def prepare(frames: Sequence[Decoded]) -> FeatureBatch:
-    """Compute the features of frames of one model and shape.
+    """Compute the features of frames of one model and shape; without a model, the statistics alone.
 
     Raises:
         FrameRejected: They can't be used; the code says why.
     """
-    model = frames[0].routed.model
-    config, features = model.metadata.features, model.features
+    features = frames[0].features
+    config = features.config
     # One frame needs no copy.
     samples = np.stack([one.samples for one in frames]) if len(frames) > 1 else frames[0].samples[np.newaxis]
     spectrum = features.spectrum(samples)
+    statistics = features.statistics_of_each(spectrum)
+    if frames[0].routed.learning:
+        return FeatureBatch(frames, np.empty((len(frames), 0, 0, 0, 0, 0), np.float32), statistics)
     log_mel = features.log_mel_of(spectrum)
     signals = log_mel[:, :, np.newaxis] if config.channels == 1 else log_mel[:, np.newaxis]
-    return FeatureBatch(frames, windows(signals, config), features.statistics_of_each(spectrum))
+    return FeatureBatch(frames, windows(signals, config), statistics)
 
 
 def _guarded_prepare(frames: Sequence[Decoded], answers: Answers) -> list[FeatureBatch]:
@@ -256,6 +295,27 @@ def failed(record: FrameRecord, error: Exception) -> DeadLetter:
     where = f"{record.topic}[{record.partition}]@{record.offset}"
     log.error("frame %s could not be processed", where, exc_info=error)
     return DeadLetter(code="processing_failed", detail=f"{type(error).__name__}: {error}"[:500], record=record)
+
+
+def _unscored(prepared: FeatureBatch) -> Answers:
+    """Return the frames of machines without a model, with their statistics."""
+    no_bands = np.empty((0, 0), np.float32)
+    pairs = zip(prepared.frames, prepared.statistics, strict=True)
+    return {one.index: _computed(one, 0.0, no_bands, statistics) for one, statistics in pairs}
+
+
+def _computed(one: Decoded, score: float, band_error: Float32, statistics: NDArray[np.float64]) -> Computed:
+    return Computed(
+        frame=one.frame,
+        routed=one.routed,
+        score=score,
+        band_error=band_error,
+        statistics=statistics,
+        level_dbfs=one.level_dbfs,
+        sensor_fault=one.sensor_fault,
+        duration_s=one.duration_s,
+        unfamiliar=one.unfamiliar,
+    )
 
 
 def _score_all(prepared: Sequence[FeatureBatch], answers: Answers) -> None:
@@ -312,15 +372,5 @@ def _worst(prepared: FeatureBatch, scores: Float32, band_errors: Float32) -> dic
         if not (np.isfinite(of_signals[row]).all() and score >= 0):
             name = one.routed.model.metadata.name
             raise ValueError(f"model {name!r} gave the score {score}; expected finite, at least 0")
-        found[one.index] = Computed(
-            frame=one.frame,
-            routed=one.routed,
-            score=score,
-            band_error=bands[row],
-            statistics=prepared.statistics[row],
-            level_dbfs=one.level_dbfs,
-            sensor_fault=one.sensor_fault,
-            duration_s=one.duration_s,
-            unfamiliar=one.unfamiliar,
-        )
+        found[one.index] = _computed(one, score, bands[row], prepared.statistics[row])
     return found

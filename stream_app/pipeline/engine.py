@@ -16,7 +16,7 @@ from schemas.condition import ConditionName
 from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected
 from schemas.frame import FrameRecord
-from schemas.score import IdleReason, ModelRef, Score, ScoreStatus
+from schemas.score import IdleReason, Score, ScoreStatus
 from schemas.times import format_rfc3339
 from stream_app.pipeline import alert_builder
 from stream_app.pipeline.analyse import Computed, failed
@@ -126,7 +126,8 @@ class Engine:
         if computed.unfamiliar:
             self._warn_of_unfamiliar(computed)
         frame = computed.frame
-        if untold := unstated(computed.routed.model, frame.condition):
+        model = computed.routed.loaded
+        if model is not None and (untold := unstated(model, frame.condition)):
             self._warn_of_untold(computed, untold)
         if frame.recorded_us <= before.newest_us:
             return Outcome(_score(computed, FrameStatus("late", None), 0, now_us), (), None)
@@ -141,7 +142,7 @@ class Engine:
         running_since_us = _running_since_us(computed, before)
         window = self.maintenance.active(frame.machine_id, frame.recorded_us)
         told = self.verdicts.of(frame.machine_id)
-        learnt = learning(computed, told)
+        learnt = _learning(computed, before, told)
         frame_status = _frame_status(computed, running_since_us, window, learnt)
         if window is not None and computed.score > computed.routed.threshold_for(frame.machine_id):
             self._tell_of_suppressed(computed, window)
@@ -335,6 +336,16 @@ def _frame_status(
     return FrameStatus("scored", None)
 
 
+def _learning(computed: Computed, state: StreamState, told: MachineVerdicts | None) -> Learning | None:
+    """Return whether the frame's machine is learning: it has no model yet, or is learnt anew."""
+    if not computed.routed.learning:
+        return learning(computed, told)
+    recorded_us = computed.frame.recorded_us
+    since_us = recorded_us if state.learning_since_us == NEVER else state.learning_since_us
+    anew = None if told is None else told.anew(recorded_us)
+    return Learning(since_us if anew is None else max(since_us, anew.since_us), NEVER)
+
+
 def _hears_sensor(computed: Computed, frame_status: FrameStatus) -> bool:
     """Whether a frame moves the incident of its signal."""
     if frame_status.status == "scored" or frame_status.idle_reason == "learning":
@@ -470,7 +481,7 @@ def _shift(computed: Computed, shift: Shift, like: bool) -> Shift:
 
 
 def _score(computed: Computed, frame_status: FrameStatus, missing: int, now_us: int) -> Score:
-    frame, metadata = computed.frame, computed.routed.model.metadata
+    frame = computed.frame
     return Score(
         frame_id=frame.frame_id,
         machine_id=frame.machine_id,
@@ -484,7 +495,7 @@ def _score(computed: Computed, frame_status: FrameStatus, missing: int, now_us: 
         sensor_fault=computed.sensor_fault,
         level_dbfs=computed.level_dbfs,
         missing_before=missing,
-        model=ModelRef(name=metadata.name, version=metadata.version),
+        model=computed.routed.model_ref,
         topic=frame.record.topic,
         partition=frame.record.partition,
         offset=frame.record.offset,
@@ -497,12 +508,11 @@ def _shadow_score(computed: Computed, score: Score | None) -> Score | None:
     routed, shadow = computed.routed.shadow, computed.shadow
     if score is None or routed is None or shadow is None or shadow.score is None:
         return None
-    metadata = routed.model.metadata
     return replace(
         score,
         score=shadow.score,
         threshold=routed.threshold_for(computed.frame.machine_id),
-        model=ModelRef(name=metadata.name, version=metadata.version),
+        model=routed.model_ref,
         unfamiliar=shadow.unfamiliar,
         shadow=True,
     )

@@ -72,8 +72,8 @@ class StreamState:
         reminded_us: Recording time when the machine's open incident began, or was last reminded of; ``NEVER``
             while none is open.
         anew_us: From which recording time on the verdict counts by which the stream last began anew.
-        learning_since_us, learning_until_us: While it is learnt anew: what was recorded since then is its normal state,
-            and until when the learning may last; else ``NEVER``.
+        learning_since_us, learning_until_us: While it is learnt, or learnt anew: what was recorded since then is its
+            normal state, and until when the learning may last, ``NEVER`` without a model; else ``NEVER``.
     """
 
     newest_us: int = NEVER
@@ -197,6 +197,17 @@ def state_header(state: StreamState | bytes) -> StateHeader:
     _, newest_us, seen_us, _, frames, _, _, _ = _HEAD.unpack_from(state)
     silent_id = _hex(state[_SILENT_AT : _SILENT_AT + 16])
     return StateHeader(newest_us, seen_us, frames, silent_id, bool(state[_IN_SUMMARY_AT]))
+
+
+def is_learning(state: StreamState | bytes) -> bool:
+    """Return whether a stream's machine is learning, from its state or from the state's bytes."""
+    if isinstance(state, StreamState):
+        return state.learning_since_us != NEVER
+    # Few streams have such times at all; those that were never learnt anew are told by a bit.
+    if _version(state) != VERSION or not state[_FLAG_AT] & _ANEW:
+        return False
+    since_us: int = _unpack_rest(state)["learning_since_us"]
+    return since_us != NEVER
 
 
 def silent_in_summary(state: StreamState | bytes, incident_id: str) -> bytes:

@@ -337,5 +337,6 @@ def _add_pages(app: WorkerApp) -> None:
     async def metrics(view: Any, _: Any) -> Any:
         app.metrics.ready.set(app.watchdog.readiness().ready)
         app.metrics.verdicts_age_seconds.set(app.verdicts.age_s)
+        app.metrics.learning_machines.set(app.states.learning_machines)
         text = await asyncio.to_thread(app.metrics.text)
         return view.bytes(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

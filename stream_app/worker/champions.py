@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from schemas.errors import MissingExtra, ModelError, ServiceUnavailable, SettingsError
+from schemas.model_uri import ModelTemplate
 from stream_app.pipeline import Model, Router
+from stream_app.pipeline.router import RoutedModel
 from stream_app.worker.child_process import START_S, ChildLost, ChildProcess
 from stream_app.worker.model_files import ModelFiles, file_digest
+from stream_app.worker.own_models import OwnModels, addresses_at_start, templates_of
 from whirr.settings import Route
 
 log = logging.getLogger(__name__)
 
+OWN = "machines' own models"
 NO_ROUTES = """no [[route]] says which model scores which machines; put this into whirr.toml, or use --model:
 
 [[route]]
@@ -38,7 +42,7 @@ class Champions:
 
     Attributes:
         router: The routing table with its models.
-        files: Each model's file, by ``route.model``.
+        files: Each model's file, by ``route.model``, or a machine's own by its address.
     """
 
     router: Router
@@ -120,6 +124,8 @@ Load = Callable[[str], tuple[Model, str]]
 def load_champions(routes: Sequence[Route], files: ModelFiles | None = None, load: Load = load_model) -> Champions:
     """Load every route's model; where a registered one can't be had or used, the copy that was used last.
 
+    Of routes whose machines have a model each, all that there are; a machine whose own can't be used is learning.
+
     Args:
         routes: The routing table.
         files: Finds the models; default: paths alone.
@@ -133,7 +139,13 @@ def load_champions(routes: Sequence[Route], files: ModelFiles | None = None, loa
     if not routes:
         raise SettingsError(NO_ROUTES)
     files = files or ModelFiles()
-    loaded = {key: _load_first(key, files, load) for key in dict.fromkeys(route.model for route in routes)}
+    named = dict.fromkeys(route.model for route in routes if ModelTemplate.parse(route.model) is None)
+    loaded = {key: _load_first(key, files, load) for key in named}
+    for address in addresses_at_start(templates_of(routes), files):
+        try:
+            loaded[address] = _load_first(address, files, load)
+        except (ModelError, ServiceUnavailable) as error:
+            log.error("%s; the machine is learning meanwhile", error)
     router = Router.from_routes(routes, {key: model for key, (model, _) in loaded.items()})
     return Champions(router, {key: file for key, (_, file) in loaded.items()})
 
@@ -184,19 +196,40 @@ class ModelWatcher:
         # Of no file: so the first look always compares digests, and notices a file that has gone since it was loaded.
         self._stats: dict[str, tuple[Path, _Stat | None]] = {}
         self._seen: dict[str, str | None] = {key: file.digest for key, file in champions.files.items()}
+        self._named = [key for key in champions.files if key not in champions.router.own]
+        self._own = OwnModels(routes, self._files)
         self._away: set[str] = set()
         self._told: dict[str, str] = {}
 
     def check(self) -> Champions | None:
         """Look for changes; return the models with what is new among them, or None. Blocks: run it in a thread."""
         with self._trial() as load:
-            changed = {key: found for key in self._seen if (found := self._reload(key, load)) is not None}
+            changed = {key: found for key in self._named if (found := self._reload(key, load)) is not None}
+            changed |= self._reload_own(load)
         if not changed:
             return None
         models = self._champions.router.models | {key: model for key, (model, _) in changed.items()}
         files = {**self._champions.files, **{key: file for key, (_, file) in changed.items()}}
         self._champions = Champions(Router.from_routes(self._routes, models), files)
         return self._champions
+
+    def _reload_own(self, load: Load) -> dict[str, tuple[Model, ModelFile]]:
+        """Look for new versions of single machines' models: all are asked for at once."""
+        found: dict[str, tuple[Model, ModelFile]] = {}
+        try:
+            new = self._own.changed()
+        except (ServiceUnavailable, MissingExtra) as error:
+            self._is_away(OWN, error)
+            return found
+        self._is_back(OWN)
+        for address, number in new.items():
+            model = self._reload(address, load)
+            if address in self._away:
+                break  # it would be for the others, too
+            self._own.took(address, number)
+            if model is not None:
+                found[address] = model
+        return found
 
     def _reload(self, key: str, load: Load) -> tuple[Model, ModelFile] | None:
         path = self._locate(key)
@@ -207,28 +240,29 @@ class ModelWatcher:
             return None
         digest = file_digest(path)
         self._stats[key] = path, stat
-        if digest == self._seen[key]:
+        if digest == self._seen.get(key):
             return None
         self._seen[key] = digest
         return self._load(key, path, load)
 
     def _load(self, key: str, path: Path, load: Load) -> tuple[Model, ModelFile] | None:
-        in_use = self._champions.router.models[key]
+        in_use = self._champions.router.models.get(key)
         try:
             model, file = _load(key, path, self._files, load)
         except ModelError as error:
             self._refuse(key, error)
             return None
-        log.info("%s: %s replaces %s", key, _name(model), _name(in_use))
+        if in_use is None:
+            log.info("%s: %s; the machine is learning no longer", key, _name(model))
+        else:
+            log.info("%s: %s replaces %s", key, _name(model), _name(in_use))
         return model, file
 
     def _locate(self, key: str) -> Path | None:
         try:
             path = self._files.locate(key)
         except (ServiceUnavailable, MissingExtra) as error:
-            if not self._away:
-                log.warning("%s; the models in use go on, and it is asked again", error)
-            self._away.add(key)
+            self._is_away(key, error)
             return None
         except ModelError as error:
             if self._told.get(key) != str(error):
@@ -237,19 +271,39 @@ class ModelWatcher:
             path = None
         if path is not None:
             self._told.pop(key, None)
+        self._is_back(key)
+        return path
+
+    def _is_away(self, key: str, error: Exception) -> None:
+        if not self._away:
+            log.warning("%s; the models in use go on, and it is asked again", error)
+        self._away.add(key)
+
+    def _is_back(self, key: str) -> None:
         if key in self._away:
             self._away.discard(key)
             log.info("%s: the registry answers again", key)
-        return path
 
     def _refuse(self, key: str, error: ModelError) -> None:
-        log.error("%s; the model in use goes on: %s", error, _name(self._champions.router.models[key]))
+        in_use = self._champions.router.models.get(key)
+        if in_use is None:
+            log.error("%s; the machine goes on learning", error)
+        else:
+            log.error("%s; the model in use goes on: %s", error, _name(in_use))
         self._refused()
 
 
 def describe(router: Router) -> dict[str, str]:
     """Return, for each route's pattern, the model that it has."""
-    return {routed.route.match: f"{routed.route.model} ({_name(routed.model)})" for routed in router.routed}
+    return {one.route.match: f"{one.route.model} ({_in_words(one, router)})" for one in router.routed}
+
+
+def _in_words(routed: RoutedModel, router: Router) -> str:
+    if routed.loaded is not None:
+        return _name(routed.loaded)
+    template = ModelTemplate.parse(routed.route.model)
+    have = sum(template is not None and template.is_own(address) for address in router.own)
+    return f"{have} machines have one; those without are learning"
 
 
 def _name(model: Model) -> str:

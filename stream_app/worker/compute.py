@@ -21,6 +21,7 @@ from schemas.condition import Condition
 from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected, ModelError
 from schemas.frame import KNOWN_HEADERS, MAX_FRAME_S, MIN_FRAME_S, Frame, FrameRecord, check_size
+from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline import Computed, Router
 from stream_app.pipeline.model import model_bytes
 from stream_app.worker.child_process import START_S, ChildLost, ChildProcess
@@ -39,9 +40,8 @@ class ComputeFailed(Exception):
 
 
 class ScoredMessage(NamedTuple):
-    """What crosses the process boundary for one scored frame: all of :class:`Computed` but its record and model."""
+    """What crosses the process boundary for one scored frame: all of :class:`Computed` but its record and route."""
 
-    route: int
     frame_id: str
     machine_id: str
     source: str | None
@@ -118,7 +118,9 @@ class ComputeProcess:
         self._timeout_s = timeout_s
         self._model_timeout_s = model_timeout_s
         self._routers: dict[int, Router] = {}
-        self._models: Mapping[str, tuple[str, bytes]] = {}
+        self._files: Mapping[str, tuple[str, str]] = {}
+        self._contents: dict[str, bytes] = {}  # by digest, as the child knows models
+        self._there: set[str] = set()  # digests of those that it has
         self._version = 0
         self._child: ChildProcess | None = None
         self._mending = asyncio.Lock()
@@ -134,6 +136,7 @@ class ComputeProcess:
 
     def _started(self) -> ChildProcess:
         assert self._slots is not None
+        self._there = set()
         return ChildProcess(CHILD, self._log, [self._slots.fd])
 
     async def load(self, router: Router, files: Mapping[str, tuple[str, str]]) -> None:
@@ -148,37 +151,48 @@ class ComputeProcess:
             ComputeFailed: No child can compute.
         """
         # Kept: a child that is started later must have the same, whatever has become of the files.
-        models = {key: (path, _read(path, digest)) for key, (path, digest) in files.items()}
+        contents = {digest: self._contents.get(digest) or _read(path, digest) for path, digest in files.values()}
         version = max(self._routers, default=0) + 1
         self._routers[version] = router
         try:
-            refusal = await self._loaded(version, models)
+            refusal = await self._loaded(version, files, contents)
         except ChildLost as lost:
             refusal = f"the models can't be used: {lost}"
         if refusal is not None:
             del self._routers[version]
             raise ModelError(refusal)
-        self._version, self._models = version, models
+        self._version, self._files, self._contents = version, files, contents
         # Answers of the one before may still be on their way.
         self._routers = {known: self._routers[known] for known in sorted(self._routers)[-2:]}
 
-    async def _loaded(self, version: int, models: Mapping[str, tuple[str, bytes]]) -> str | None:
+    async def _loaded(
+        self, version: int, files: Mapping[str, tuple[str, str]], contents: Mapping[str, bytes]
+    ) -> str | None:
         while True:
             child = await self._working()
             try:
-                return await self._load_into(child, version, models)
+                return await self._load_into(child, version, files, contents)
             except ChildLost as lost:
                 self._tell(lost)
                 if lost.in_turn:
                     raise
 
     async def _load_into(
-        self, child: ChildProcess, version: int, models: Mapping[str, tuple[str, bytes]]
+        self,
+        child: ChildProcess,
+        version: int,
+        files: Mapping[str, tuple[str, str]],
+        contents: Mapping[str, bytes],
     ) -> str | None:
+        """Have a child use models, of which it is given those that it lacks; return why not, or None."""
         routes = [route.model_dump(exclude_unset=True) for route in self._routes]
         await child.ask(lambda: ("begin",), START_S)
-        limit_s = self._model_timeout_s * max(len(models), 1)
-        refusal: str | None = await child.ask(lambda: ("load", version, routes, dict(models)), limit_s)
+        models = {key: (path, digest) for key, (path, digest) in files.items()}
+        lacking = {digest: raw for digest, raw in contents.items() if digest not in self._there}
+        limit_s = self._model_timeout_s * max(len(lacking), 1)
+        refusal: str | None = await child.ask(lambda: ("load", version, routes, models, lacking), limit_s)
+        if refusal is None:
+            self._there = set(contents)
         return refusal
 
     async def __call__(self, records: Sequence[FrameRecord]) -> list[Answer]:
@@ -244,10 +258,10 @@ class ComputeProcess:
             reason = ""
             for _ in range(MAX_RESTARTS):
                 self._child = self._started()
-                if not self._models:
+                if not self._files:
                     return self._child
                 try:
-                    refusal = await self._load_into(self._child, self._version, self._models)
+                    refusal = await self._load_into(self._child, self._version, self._files, self._contents)
                 except ChildLost as lost:
                     self._tell(lost)
                     reason = str(lost)
@@ -302,7 +316,7 @@ def healthy_record(record: FrameRecord, router: Router) -> FrameRecord:
         routed = router.find((key or b"").decode())
     except (FrameRejected, UnicodeDecodeError):
         key = b"whirr"
-    config = routed.model.metadata.features
+    config = FeatureConfig() if routed.loaded is None else routed.loaded.metadata.features
     columns = config.n_fft + (config.window_columns - 1) * config.hop
     shortest, longest = MIN_FRAME_S * config.sample_rate_hz, MAX_FRAME_S * config.sample_rate_hz
     samples = int(min(max(columns, shortest + 1), longest))
@@ -343,4 +357,4 @@ def _unpacked(answer: ScoredMessage | RejectedMessage, record: FrameRecord, rout
         record,
         Condition(*answer.condition),
     )
-    return Computed(frame, router.routed[answer.route], *answer[8:])
+    return Computed(frame, router.find(answer.machine_id), *answer[7:])

@@ -29,6 +29,7 @@ class ComputeServer:
         self._slots = slots
         self._engine = Engine(Router(()))
         self._version = 0
+        self._models: dict[str, Model] = {}  # by digest
 
     def serve(self) -> None:
         """Answer until the other end is closed."""
@@ -44,15 +45,31 @@ class ComputeServer:
                 self._connection.send(answer[kind](*rest))
 
     def _load(
-        self, version: int, routes: Sequence[Mapping[str, Any]], models: Mapping[str, tuple[str, bytes]]
+        self,
+        version: int,
+        routes: Sequence[Mapping[str, Any]],
+        models: Mapping[str, tuple[str, str]],
+        lacking: Mapping[str, bytes],
     ) -> str | None:
-        """Load models; return why not, or None."""
+        """Use models from now on; return why not, or None.
+
+        Args:
+            version: Of all of them together.
+            routes: The routing table.
+            models: Path and digest of each, by ``route.model``.
+            lacking: The files of those that are not here, by digest; the others stay as they are.
+        """
         try:
-            loaded = {key: Model.load(path, raw) for key, (path, raw) in models.items()}
+            known = dict(self._models)
+            for path, digest in models.values():
+                if digest not in known:
+                    known[digest] = Model.load(path, lacking[digest])
+            loaded = {key: known[digest] for key, (_, digest) in models.items()}
             self._engine.router = Router.from_routes([Route(**route) for route in routes], loaded)
         except (ModelError, SettingsError) as error:
             return str(error)
         self._version = version
+        self._models = {digest: known[digest] for _, digest in models.values()}
         return None
 
     def _try(self, path: str) -> tuple[str, str, str | None]:
@@ -66,20 +83,18 @@ class ComputeServer:
     def _compute(self, records: Sequence[tuple[Any, ...]]) -> ComputedBatch:
         began = time.perf_counter()
         assert self._slots is not None
-        places = {id(routed): index for index, routed in enumerate(self._engine.router.routed)}
         answers = self._engine.compute(
             [FrameRecord(key, self._slots.get(place), *rest) for key, place, *rest in records]
         )
-        packed = [_packed(answer, places) for answer in answers]
+        packed = [_packed(answer) for answer in answers]
         return ComputedBatch(self._version, time.perf_counter() - began, packed)
 
 
-def _packed(answer: Computed | DeadLetter, places: Mapping[int, int]) -> ScoredMessage | RejectedMessage:
+def _packed(answer: Computed | DeadLetter) -> ScoredMessage | RejectedMessage:
     if isinstance(answer, DeadLetter):
         return RejectedMessage(answer.code, answer.detail)
     frame = answer.frame
     return ScoredMessage(
-        places[id(answer.routed)],
         frame.frame_id,
         frame.machine_id,
         frame.source,

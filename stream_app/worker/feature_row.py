@@ -19,16 +19,14 @@ def feature_row(key: bytes, state: StreamState, routed: RoutedModel) -> FeatureR
         routed: The machine's route and model.
     """
     machine_id, source = stream_of(key)
-    metadata = routed.model.metadata
-    mean = state.scores.mean
+    model, mean = routed.model_ref, state.scores.mean
+    scores = (mean, state.scores.peak, mean / routed.threshold_for(machine_id))
     health = (
-        mean,
-        state.scores.peak,
-        mean / routed.threshold_for(machine_id),
+        *((None, None, None) if routed.learning else scores),
         state.frames,
         state.missing,
         alert_state(state),
-        f"{metadata.name}/{metadata.version}",
+        f"{model.name}/{model.version}",
     )
     return FeatureRow(machine_id, source, state.newest_us, state.seen_us, (*state.rolling.mean.tolist(), *health))
 
@@ -36,8 +34,8 @@ def feature_row(key: bytes, state: StreamState, routed: RoutedModel) -> FeatureR
 def alert_state(state: StreamState) -> AlertState:
     """Return the worst that is known of a stream.
 
-    The machine's alarm comes before its sensor's, that before an early finding, and all before rest. Silence is left
-    out: a reader sees it from the time of the row. In mode ``every`` there are no incidents.
+    The machine's alarm comes before its sensor's, that before an early finding, and all before rest, and that before
+    learning. Silence is left out: a reader sees it from the time of the row. In mode ``every`` there are no incidents.
     """
     if state.machine.alert.on:
         return "critical" if state.machine.critical.on else "warning"
@@ -45,4 +43,6 @@ def alert_state(state: StreamState) -> AlertState:
         return "clipped" if state.sensor_fault == "clipped" else "flat"
     if state.shift.found:
         return "changed"
-    return "idle" if state.running_since_us == NEVER else "normal"
+    if state.running_since_us == NEVER:
+        return "idle"
+    return "normal" if state.learning_since_us == NEVER else "learning"

@@ -53,6 +53,9 @@ class WorkerMetrics:
         )
         self._gap_sensors: dict[tuple[str, str], float] = {}  # when each had its last gap, oldest first
         self.streams = Gauge("whirr_streams", "Streams (machine and sensor) that are remembered", registry=registry)
+        self.learning_machines = Gauge(
+            "whirr_learning_machines", "Machines that no model judges yet, or that are learnt anew", registry=registry
+        )
         self.new_streams = Counter("whirr_new_streams", "Streams seen for the first time", registry=registry)
         self.streams_forgotten = Counter(
             "whirr_streams_forgotten",
@@ -105,8 +108,9 @@ class WorkerMetrics:
         """Say which models are in use."""
         self.model_info.clear()
         for entry in router.routed:
-            metadata = entry.model.metadata
-            self.model_info.labels(entry.route.match, metadata.name, metadata.version).set(1)
+            if entry.loaded is not None:
+                metadata = entry.loaded.metadata
+                self.model_info.labels(entry.route.match, metadata.name, metadata.version).set(1)
 
     def count_gap(self, machine: str, source: str, frames: int) -> None:
         """Count frames that a sensor's counter says were lost.

@@ -1,7 +1,8 @@
 """Where on this machine each route's model is: a path as it stands, a registered model as a copy.
 
 Copies are named ``NAME-VERSION-SHA.onnx`` after what they hold, and ``NAME@ALIAS.used`` or ``NAME-VERSION.used`` beside
-them holds the name of the copy that a worker used last: it can start again while the registry is away.
+them holds the name of the copy that a worker used last: it can start again while the registry is away. Those of a
+machine's own model have a folder to themselves.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ import hashlib
 import logging
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from schemas.errors import ModelError, ServiceUnavailable
-from schemas.model_uri import ModelUri
+from schemas.model_uri import ModelTemplate, ModelUri
 from stream_app.pipeline.model import model_bytes
 from whirr.mlflow_client import Version
 from whirr.outputs import replacing
 
 log = logging.getLogger(__name__)
 
+OWN_FOLDER = "machines"
 KEPT_COPIES = 4  # of each model: a rollback needs no download
 _SHA_DIGITS = 12
 
@@ -29,6 +32,8 @@ class VersionSource(Protocol):
     """Where versions of models are: :class:`whirr.mlflow_client.ModelRegistry`."""
 
     def resolve(self, uri: ModelUri) -> Version: ...  # noqa: D102
+
+    def listed(self, template: ModelTemplate) -> dict[str, int]: ...  # noqa: D102
 
     def download(self, name: str, number: int, folder: Path) -> Path: ...  # noqa: D102
 
@@ -52,6 +57,18 @@ class ModelFiles:
     def used(self, model: str, path: Path) -> None:
         """Take note that a route's model has been loaded from ``path``."""
 
+    def listed(self, template: ModelTemplate) -> Mapping[str, int]:  # noqa: ARG002
+        """Return the number of the version that is meant now, of each machine that has a model, by its address.
+
+        Raises:
+            ServiceUnavailable: The registry can't be reached.
+        """
+        return {}
+
+    def kept(self, template: ModelTemplate) -> Sequence[str]:  # noqa: ARG002
+        """Return the addresses of machines' models of which there is a copy."""
+        return ()
+
 
 class RegisteredFiles(ModelFiles):
     """Finds the files of registered models too, and keeps copies of them.
@@ -66,6 +83,8 @@ class RegisteredFiles(ModelFiles):
         self._registry = registry
         self._verified: set[Path] = set()
         self._refused: dict[tuple[str, int], str] = {}
+        self._own: dict[str, RegisteredFiles] = {}
+        self._numbers: dict[str, int] = {}
 
     def locate(self, model: str) -> Path:
         """Return where a route's model is now, after a download if need be.
@@ -74,17 +93,53 @@ class RegisteredFiles(ModelFiles):
             ModelError: It is not registered, or the file is not the one that was registered.
             ServiceUnavailable: The registry can't be reached.
         """
+        if model in self._own:
+            return self._own[model].locate(model)
         uri = ModelUri.parse(model)
         if uri is None:
             return super().locate(model)
+        listed = self._numbers.get(model)
+        if listed is not None:
+            # It was asked for a moment ago, together with thousands of others.
+            copy = self._copy(uri.name, Version(listed, None))
+            if copy is not None:
+                return copy
         version = self._registry.resolve(uri)
         refused = self._refused.get((uri.name, version.number))
         if refused is not None:  # a version never changes: no need to fetch it again
             raise ModelError(refused)
         return self._copy(uri.name, version) or self._fetched(uri.name, version)
 
+    def listed(self, template: ModelTemplate) -> Mapping[str, int]:
+        """Return the versions of machines' models, by address; one request for a thousand of them.
+
+        Raises:
+            ServiceUnavailable: The registry can't be reached.
+        """
+        found: dict[str, int] = {}
+        for name, number in self._registry.listed(template).items():
+            uri = ModelUri(name, template.alias, None)
+            found[str(uri)] = number
+            self._of_machine(uri)._numbers[str(uri)] = number
+        return found
+
+    def kept(self, template: ModelTemplate) -> Sequence[str]:
+        """Return the addresses of machines' models of which there is a copy."""
+        names = [folder.name for folder in self._folder.glob(f"{OWN_FOLDER}/*") if template.machine(folder.name)]
+        uris = [ModelUri(name, template.alias, None) for name in sorted(names)]
+        return [str(uri) for uri in uris if self._of_machine(uri).last_used(str(uri)) is not None]
+
+    def _of_machine(self, uri: ModelUri) -> RegisteredFiles:
+        # A folder each: to look for one machine's copies among thousands would take longer than to load it.
+        address = str(uri)
+        if address not in self._own:
+            self._own[address] = RegisteredFiles(self._folder / OWN_FOLDER / uri.name, self._registry)
+        return self._own[address]
+
     def last_used(self, model: str) -> Path | None:
         """Return the copy of a registered model that was used last, if it is still there and whole."""
+        if model in self._own:
+            return self._own[model].last_used(model)
         uri = ModelUri.parse(model)
         if uri is None:
             return None
@@ -96,6 +151,9 @@ class RegisteredFiles(ModelFiles):
 
     def used(self, model: str, path: Path) -> None:
         """Take note that a route's model has been loaded from ``path``, and let go of its oldest copies."""
+        if model in self._own:
+            self._own[model].used(model, path)
+            return
         uri = ModelUri.parse(model)
         if uri is None:
             return

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from stream_app.pipeline import StreamState, newest_of, state_header
+from stream_app.pipeline import StreamState, is_learning, newest_of, state_header
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class StreamStates:
         self.on_forget: Callable[[bytes], object] = lambda _key: None
         self._by_partition: dict[int, dict[bytes, StreamState | bytes]] = {}
         self._summaries: dict[int, dict[str, set[bytes]]] = {}
+        self._learning: dict[int, Counter[bytes]] = {}
         self._epochs: dict[int, int] = {}
 
     def get(self, partition: int, key: bytes) -> StreamState | None:
@@ -112,6 +114,7 @@ class StreamStates:
         self, partition: int, key: bytes, before: StreamState | bytes | None, after: StreamState | bytes | None
     ) -> None:
         """Keep the index of streams whose silence is reported together with others'."""
+        self._note_learning(partition, key, before, after)
         was, is_now = _summary_of(before), _summary_of(after)
         if was == is_now:
             return
@@ -122,6 +125,22 @@ class StreamStates:
                 del index[was]
         if is_now:
             index.setdefault(is_now, set()).add(key)
+
+    def _note_learning(
+        self, partition: int, key: bytes, before: StreamState | bytes | None, after: StreamState | bytes | None
+    ) -> None:
+        """Keep count of the machines that are learning, by how many of their streams say so."""
+        change = (after is not None and is_learning(after)) - (before is not None and is_learning(before))
+        if change:
+            machine, counts = key.partition(b"\0")[0], self._learning.setdefault(partition, Counter())
+            counts[machine] += change
+            if not counts[machine]:
+                del counts[machine]
+
+    @property
+    def learning_machines(self) -> int:
+        """How many machines are learning, of those whose streams are here."""
+        return sum(map(len, self._learning.values()))
 
     def summarised(self) -> dict[str, dict[int, set[bytes]]]:
         """Return, by incident of many streams' silence, the streams by partition that are silent still."""
@@ -136,6 +155,7 @@ class StreamStates:
         for partition in partitions:
             self._by_partition.pop(partition, None)
             self._summaries.pop(partition, None)
+            self._learning.pop(partition, None)
             self._epochs[partition] = self.epoch(partition) + 1
 
     def keep_only(self, partitions: Iterable[int]) -> None:

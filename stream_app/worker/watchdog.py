@@ -89,6 +89,7 @@ class Watchdog:
             "commit_age_s": round(self.commit_age_s, 3),
             "oldest_unanswered_s": round(self._app.processor.offsets.oldest_s(), 3),
             "verdicts": self._app.verdicts.state,
+            "learning_machines": self._app.states.learning_machines,
             "models": {routed.route.match: routed.route.model for routed in self._app.engine.router.routed},
         }
 

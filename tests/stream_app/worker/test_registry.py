@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ModelError, ServiceUnavailable, SettingsError
-from schemas.model_uri import MODEL_FILE, ModelUri
+from schemas.model_uri import MODEL_FILE, ModelTemplate, ModelUri
 from stream_app.worker import runner
 from stream_app.worker.champions import Champions, ModelWatcher, load_champions
 from stream_app.worker.model_files import KEPT_COPIES, RegisteredFiles
@@ -52,6 +52,9 @@ class FakeRegistry:
         if number not in self.digests:
             raise ModelError(f"model {str(uri)!r} is not registered")
         return Version(number, self.digests[number])
+
+    def listed(self, template: ModelTemplate) -> dict[str, int]:
+        return {}
 
     def download(self, name: str, number: int, folder: Path) -> Path:
         self.downloads.append(number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stream_app.pipeline import StreamState, silent_in_summary
@@ -105,3 +107,24 @@ def test_states_that_are_seldom_used_stay_bytes() -> None:
         pass
     states.restore(0, b"other\0", state(10, frames=100).to_bytes())
     assert [type(kept) for _, kept in states.items(0)] == [StreamState, bytes], "a look unpacks nothing"
+
+
+def test_learning_machines_are_counted_however_their_states_came() -> None:
+    states = StreamStates()
+    learning = replace(state(10), learning_since_us=5)
+    for partition, machine, source in [
+        (0, "pump-1", "mic"),
+        (0, "pump-1", "axis"),
+        (1, "pump-2", ""),
+        (1, "pump-3", ""),
+    ]:
+        states.restore(partition, state_key((machine, source)), learning.to_bytes())
+    states.put(0, state_key(("pump-4", "")), replace(state(20, frames=100), learning_since_us=20))
+    assert states.learning_machines == 4
+    states.put(0, state_key(("pump-1", "mic")), state(20, frames=1))
+    assert states.learning_machines == 4, "its other sensor was not heard since"
+    states.put(0, state_key(("pump-1", "axis")), state(20, frames=100))
+    states.forget(1, state_key(("pump-2", "")))
+    assert states.learning_machines == 2
+    states.drop([1])
+    assert states.learning_machines == 1

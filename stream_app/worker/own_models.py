@@ -1,0 +1,68 @@
+"""The models of single machines, of routes that name one for each: which of them are new in the registry."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from schemas.errors import ServiceUnavailable
+from schemas.model_uri import ModelTemplate
+from stream_app.worker.model_files import ModelFiles
+from whirr.settings import Route
+
+log = logging.getLogger(__name__)
+
+
+def templates_of(routes: Sequence[Route]) -> list[ModelTemplate]:
+    """Return the templates that routes have in place of a model, each once."""
+    found = [ModelTemplate.parse(route.model) for route in routes]
+    return [template for template in dict.fromkeys(found) if template is not None]
+
+
+def addresses_at_start(templates: Sequence[ModelTemplate], files: ModelFiles) -> list[str]:
+    """Return the addresses of all models that machines have of their own.
+
+    While the registry is away, those that have a copy; every other machine is learning meanwhile.
+    """
+    try:
+        return [address for template in templates for address in files.listed(template)]
+    except ServiceUnavailable as error:
+        kept = [address for template in templates for address in files.kept(template)]
+        log.warning("%s; starting with the copies of %d machines' models; the others are learning", error, len(kept))
+        return kept
+
+
+class OwnModels:
+    """Notices new versions by one question for all machines.
+
+    Args:
+        routes: The routing table.
+        files: Finds the models.
+    """
+
+    def __init__(self, routes: Sequence[Route], files: ModelFiles) -> None:
+        self._templates = templates_of(routes)
+        self._files = files
+        self._numbers: dict[str, int] = {}
+        self._gone: set[str] = set()
+
+    def changed(self) -> dict[str, int]:
+        """Return the versions that are new since they were last taken note of, by address.
+
+        Raises:
+            ServiceUnavailable: The registry can't be reached.
+        """
+        found = {address: n for template in self._templates for address, n in self._files.listed(template).items()}
+        if gone := sorted(self._numbers.keys() - found.keys() - self._gone):
+            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+            log.warning(
+                "%s%s: no such model, or alias, is registered any more; what is in use goes on until this worker ends",
+                gone[0],
+                more,
+            )
+        self._gone = (self._gone | set(gone)) - found.keys()
+        return {address: number for address, number in found.items() if self._numbers.get(address) != number}
+
+    def took(self, address: str, number: int) -> None:
+        """Take note that a version was looked at, whether it can be used or not."""
+        self._numbers[address] = number
