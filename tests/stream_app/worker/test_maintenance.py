@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
-from stream_app.pipeline import Engine, Model, Router
-from tests.models import SECOND_US, START_US, course, tiny_model
+from schemas import Alert, Score
+from stream_app.pipeline import Engine, Model, Router, backtest
+from tests.helpers import KafkaUnderTest, eventually_async
+from tests.models import SECOND_US, START_US, course, plant, sent_now, tiny_model
 from tests.stream_app.worker.fakes import Bench
+from tests.stream_app.worker.worker_process import WorkerProcess
 from whirr.maintenance import Maintenance, MaintenanceWindow
 from whirr.settings import Route
 
@@ -53,3 +57,35 @@ async def test_the_timer_tells_no_silence_in_a_window_and_tells_it_when_the_mach
     assert (fan, pump) == ("fan-1", "pump-1")
     assert 60 <= fan_s <= 75
     assert 180 <= pump_s <= 195, "a minute after the window's end"
+
+
+@pytest.mark.slow
+async def test_a_worker_answers_as_a_backtest_with_the_same_windows(kafka: KafkaUnderTest, tmp_path: Path) -> None:
+    route = Route(match="*", model=str(tiny_model(tmp_path / "tiny.onnx")))
+    windows = (
+        MaintenanceWindow(match="pump-1", start="2026-01-01T01:00:06", timezone="Europe/Berlin", duration="5s"),
+        MaintenanceWindow(match="pump-[35]", start="2025-12-01T00:00:00Z", duration="40s", rule="FREQ=DAILY"),
+    )
+    frames = plant()
+    settings = kafka.settings(route=(route,), maintenance=windows)
+    with WorkerProcess(settings, tmp_path) as worker:
+        worker.wait_until_ready()
+        await kafka.produce(settings.frames_topic, sent_now(frames))
+        done = ("scored", "idle")
+        await eventually_async(
+            lambda: sum(worker.metric("whirr_frames_total", outcome=one) for one in done) == len(frames), 60
+        )
+        suppressed = worker.metric("whirr_suppressed_frames_total")
+        assert worker.stop() == 0, worker.log
+    expected = list(backtest(frames, {route.model: Model.load(route.model)}, [route], maintenance=windows))
+    alerts = [orjson.loads(record.value) for record in await kafka.drain(settings.alerts_topic)]
+    assert {(one["alert_id"], one["state"]) for one in alerts} == {
+        (one.alert_id, one.state) for one in expected if isinstance(one, Alert)
+    }
+    assert {one["machine_id"] for one in alerts} == {"pump-1"}, "others had faults in their windows alone"
+    scores = [orjson.loads(record.value) for record in await kafka.drain(settings.scores_topic)]
+    reasons = {one["frame_id"]: one["idle_reason"] for one in scores}
+    assert reasons == {one.frame_id: one.idle_reason for one in expected if isinstance(one, Score)}
+    above = [one for one in scores if one["idle_reason"] and one["score"] > one["threshold"]]
+    assert suppressed == len(above) > 20
+    assert "not counted: maintenance from 2026-01-01T00:00:06.000000Z to 2026-01-01T00:00:11.000000Z" in worker.log
