@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from archive.pins import Pin, pin_of, pinned, read_pins, remove_pin, write_pin
 from archive.places import Location, place_of
 from archive.quotas import Keep, Pruned, Pruner
 from recordings.listing import RECORDED
-from schemas.errors import FrameRejected, RecordingError
+from schemas.errors import FrameRejected, RecordingError, SettingsError
 from schemas.frame import FrameRecord, frame_headers
 from whirr.outputs import replacing
+from whirr.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +169,14 @@ class Archive:
         """Return all pins, by machine and beginning."""
         return read_pins(self.place)
 
-    def prune(self, now_us: int) -> Pruned:
+    def prune(self, now_us: int, going_on: Callable[[], bool] = lambda: True) -> Pruned:
         """Remove what the rules say must go.
 
         Args:
             now_us: The time that ages count to, microseconds since the epoch.
+            going_on: Asked now and then; with False, the rest is left for another time.
         """
-        return Pruner(self._index, self.keep, self.pins(), now_us).prune()
+        return Pruner(self._index, self.keep, self.pins(), now_us, going_on).prune()
 
     def mend(self) -> Mended:
         """Bring files and index together: looks at every name, and opens the files that the index doesn't tell of.
@@ -218,13 +220,17 @@ class Archive:
         # A FLAC of what was sent as WAV has another hash: the name says which frame it is.
         return replace(entry, path=name, frame_id=said.frame_id)
 
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """Return what it has of each machine: files, hours, bytes, oldest and newest, states and pins."""
+    def summary(self, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, dict[str, Any]]:
+        """Return what it has of each machine: files, seconds, bytes, oldest and newest, states and pins.
+
+        Args:
+            wanted: Says of a machine whether it is asked for.
+        """
         pins: defaultdict[str, list[Pin]] = defaultdict(list)
         for pin in self.pins():
             pins[pin.machine].append(pin)
         found: dict[str, dict[str, Any]] = {}
-        for machine in sorted({*self.machines(), *pins}):
+        for machine in filter(wanted, sorted({*self.machines(), *pins})):
             entries = self.entries(machine)
             held, _ = pinned(entries, pins[machine])
             found[machine] = {
@@ -257,3 +263,29 @@ def open_archive(url: str, keep: Keep | None = None) -> Archive:
         SettingsError: No file system has such URLs, or the package that knows it is not installed.
     """
     return Archive(place_of(url), keep)
+
+
+def configured_archive(settings: Settings, url: str | None = None) -> Archive:
+    """Return the archive that the settings name, with their rules.
+
+    Args:
+        settings: The settings.
+        url: Where it is, in place of the setting ``recordings_url``.
+
+    Raises:
+        SettingsError: They name none, or one that can't be.
+    """
+    where = url or settings.recordings_url
+    if where is None:
+        raise SettingsError(
+            "recordings_url is not set; expected a folder, or a URL such as s3://bucket/whirr, for the recordings"
+        )
+    keep = Keep(
+        all_h=settings.recordings_keep_all_h,
+        a_day=settings.recordings_keep_a_day,
+        days=settings.recordings_keep_days or None,
+        gb=settings.recordings_keep_gb or None,
+        machine_gb=settings.recordings_keep_machine_gb or None,
+        machine_frames=settings.recordings_keep_machine_frames or None,
+    )
+    return open_archive(where, keep)

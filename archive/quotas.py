@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -69,10 +69,18 @@ class Pruner:
         keep: The rules.
         pins: What stays.
         now_us: The time, microseconds since the epoch.
+        going_on: With False, the rest is left for another time.
     """
 
-    def __init__(self, index: Index, keep: Keep, pins: Sequence[Pin], now_us: int) -> None:
-        self._index, self._keep, self._now_us = index, keep, now_us
+    def __init__(
+        self,
+        index: Index,
+        keep: Keep,
+        pins: Sequence[Pin],
+        now_us: int,
+        going_on: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._index, self._keep, self._now_us, self._going_on = index, keep, now_us, going_on
         self._pins: defaultdict[str, list[Pin]] = defaultdict(list)
         for pin in pins:
             self._pins[pin.machine].append(pin)
@@ -85,14 +93,17 @@ class Pruner:
             ServiceUnavailable: The archive can't be used now; what was done stays done.
         """
         for day in self._index.days():
+            if not self._going_on():
+                return self._done
             self._index.finish(day)
             self._look_at(day)
         used = self._used()
         for machine, (frames, size) in used.items():
             quota = self._machine_quota()
-            if frames > quota.frames or size > quota.bytes:
+            if self._going_on() and (frames > quota.frames or size > quota.bytes):
                 self._shrink(machine, quota, "its quota")
-        self._keep_all(self._used())
+        if self._going_on():
+            self._keep_all(self._used())
         return self._done
 
     def _look_at(self, day: MachineDay) -> None:

@@ -64,7 +64,10 @@ COMMANDS: Final = MappingProxyType(
         "rescore": _Command(
             "commands.rescore:rescore", "Score the frames that Kafka retains with another model or rule.", "train"
         ),
-        "record": _Command("commands.record:record", "Write frames that Kafka retains as audio files.", "stream"),
+        "record": _Command(
+            "commands.record:record", "Write frames as audio files: what Kafka retains, or for good.", "stream"
+        ),
+        "recordings": _Command("commands.recordings:app", "List, fetch, pin and prune what was recorded.", "stream"),
         "sweep": _Command(
             "commands.sweep:sweep", "Try other numbers of the alert rule on the scores of a replay.", "train"
         ),
@@ -86,6 +89,7 @@ _EXTRAS_OF: Final = MappingProxyType(
         "dateutil": ("stream", "train"),
         "faust": ("stream",),
         "feast": ("stream",),
+        "fsspec": ("stream", "train"),
         "jinja2": ("train",),
         "lightning": ("train",),
         "matplotlib": ("train",),

@@ -108,7 +108,7 @@ def test_every_service_starts_after_what_it_needs_is_healthy(services: dict[str,
     for name, service in services.items():
         one_time = service["restart"] == "on-failure"
         assert service["restart"] in ("unless-stopped", "on-failure"), name
-        assert one_time or "healthcheck" in service or name == "edge", name
+        assert one_time or "healthcheck" in service or name in ("edge", "recorder"), name
         for needed, how in service.get("depends_on", {}).items():
             ends = services[needed]["restart"] == "on-failure"
             expected = "service_completed_successfully" if ends else "service_healthy"
@@ -135,7 +135,7 @@ def test_it_runs_commands_and_settings_that_there_are(services: dict[str, dict[s
 
 
 def test_the_worker_and_the_gateway_can_be_configured_so(services: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    for name, user in (("worker", "worker"), ("edge", "gateway"), ("topics", "admin")):
+    for name, user in (("worker", "worker"), ("recorder", "recorder"), ("edge", "gateway"), ("topics", "admin")):
         given = {
             variable.removeprefix("WHIRR_").lower(): value
             for variable, value in services[name]["environment"].items()
@@ -155,7 +155,7 @@ def test_it_is_the_topology_that_the_tests_run(services: dict[str, dict[str, Any
     assert {right.principal.removeprefix("User:") for right in rights()} < set(USERS)
     assert services["topics"]["command"] == ["topics", "create"]
     assert set(services) == {
-        "kafka", "rights", "topics", "features", "redis", "postgres", "mlflow", "worker", "edge"
+        "kafka", "rights", "topics", "features", "redis", "postgres", "mlflow", "worker", "recorder", "edge"
     }  # fmt: skip
     for service in services.values():
         for volume in service.get("volumes", ()):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
+import archive
 from schemas import FrameRecord
 from tests.conftest import unavailable
 from tests.helpers import REPOSITORY, eventually_async, run_whirr
@@ -181,6 +183,28 @@ async def test_an_operator_sends_dead_letters_again_once_and_nobody_else_sees_th
         refused(run_whirr(*command, env=plant.env("consumer")), plant, "user 'consumer'", hidden)
 
 
+@pytest.mark.slow
+async def test_a_recorder_reads_frames_and_nothing_else(plant: Plant, tmp_path: Path) -> None:
+    kept, following = tmp_path / "kept", ("record", "--follow", "--json", "--machine", "fan-7", "--out")
+    await publish(plant, course([1.0] * 4, "fan-7", "mic"))
+    command, env = [sys.executable, "-m", "commands", *following, str(kept)], plant.env("recorder")
+    program = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        await eventually_async(lambda: len(list(kept.glob("fan-7/mic/*/*"))) == 4, 60)
+    finally:
+        program.terminate()
+        out, said = await asyncio.to_thread(program.communicate, timeout=60)
+    assert program.returncode == 0, said
+    assert json.loads(out)["machines"] == {"fan-7": 4}
+    assert len(archive.open(str(kept)).entries("fan-7")) == 4
+    assert plant.secrets_in(out + said) == []
+    refused(run_whirr(*following, str(kept), env=plant.env("consumer")), plant, "user 'consumer'", "'whirr-recorder'")
+    settings = plant.settings("recorder")
+    assert isinstance(await write_error(settings, settings.frames_topic), TopicAuthorizationFailedError)
+    assert isinstance(await read_error(settings, settings.alerts_topic), TopicAuthorizationFailedError)
+    assert isinstance(await read_error(settings, settings.frames_topic, "whirr-worker"), GroupAuthorizationFailedError)
+
+
 async def test_a_worker_cannot_write_frames_nor_read_alerts(plant: Plant) -> None:
     settings = plant.settings("worker")
     assert isinstance(await write_error(settings, settings.frames_topic), TopicAuthorizationFailedError)
@@ -309,7 +333,7 @@ def test_the_documented_rights_are_those_that_are_given() -> None:
     table = {
         tuple(cell.strip(" `") for cell in row.strip("|").split("|"))
         for row in documented.splitlines()
-        if row.startswith(("| `gateway`", "| `worker`", "| `consumer`", "| `operator`"))
+        if row.startswith(("| `gateway`", "| `worker`", "| `recorder`", "| `consumer`", "| `operator`"))
     }
     given = {(right.principal.removeprefix("User:"), right.operation, right.kind, right.name) for right in rights()}
     assert table == given

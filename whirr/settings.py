@@ -329,6 +329,30 @@ class Settings(BaseSettings):
         None, description="which feature store; default: FEAST_FS_YAML_FILE_PATH, else the repository's SQLite"
     )
 
+    recordings_url: str | None = Field(
+        None, description="where `whirr record --follow` keeps what is heard: a folder, or a URL such as s3://bucket/x"
+    )
+    recordings_group: Topic = Field("whirr-recorder", description="consumer group of `whirr record --follow`")
+    recordings_form: Literal["flac", "as_sent"] = Field(
+        "flac", description="keep a WAV as FLAC, where that is exact and smaller, or every frame as it was sent"
+    )
+    recordings_keep_all_h: Number = Field(
+        6.0, ge=0, le=1e6, description="hours in which every recording stays; after that a day is thinned"
+    )
+    recordings_keep_a_day: int = Field(
+        200, ge=1, le=1_000_000, description="recordings of a stream and day that stay when it is thinned"
+    )
+    recordings_keep_days: Number = Field(
+        365.0, ge=0, le=36_500, description="days that recordings are kept; 0 keeps them whatever their age"
+    )
+    recordings_keep_gb: Number = Field(
+        100.0, ge=0, le=1e9, description="most gigabytes of recordings in all; 0: no such quota"
+    )
+    recordings_keep_machine_gb: Number = Field(
+        10.0, ge=0, le=1e9, description="most gigabytes of recordings of one machine; 0: no such quota"
+    )
+    recordings_keep_machine_frames: int = Field(0, ge=0, description="most recordings of one machine; 0: no such quota")
+
     mlflow_tracking_uri: str = Field(
         "sqlite:///mlflow.db", description="where training runs and registered models are: a server or a database"
     )
@@ -417,6 +441,15 @@ class Settings(BaseSettings):
             # Kafka takes a.b and a_b for the same in the names of its metrics, and makes only one of them.
             if first.replace(".", "_") == second.replace(".", "_"):
                 raise ValueError(f"{one} is {first!r} and {other} is {second!r}; expected a topic for each")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_apart(self) -> Settings:
+        """Refuse one group for the worker and the recorder: each would get half of the frames."""
+        if self.recordings_group == self.worker_id:
+            raise ValueError(
+                f"recordings_group and worker_id are both {self.worker_id!r}; expected a consumer group for each"
+            )
         return self
 
     @model_validator(mode="after")

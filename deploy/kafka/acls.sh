@@ -22,6 +22,10 @@ acls --allow-principal User:worker --operation Read --operation Write --topic wh
 # They heed verdicts; without this right they go on without.
 acls --allow-principal User:worker --operation Read --topic verdicts
 
+# Recorders read frames as the group recordings_group.
+acls --allow-principal User:recorder --operation Read --topic vibration-frames
+acls --allow-principal User:recorder --operation Read --group whirr-recorder
+
 # Consumers read alerts.
 acls --allow-principal User:consumer --operation Read --topic anomalies
 

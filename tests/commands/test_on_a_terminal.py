@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 import soundfile
 
+import archive
 from commands import COMMANDS, load_command
 from commands.models import _COLUMNS
 from schemas import DeadLetter, FrameRecord
 from stream_app.worker.champions import Champions
+from tests.archive.kept import added, frame
 from tests.feature_stores import SHIPPED, a_store, row
 from tests.helpers import KafkaUnderTest
 from tests.models import NORMAL_RMS, course
@@ -87,6 +89,12 @@ RUNS = {
     ),
     "rescore": Run("rescore --model {model} --out {new}/rescored --topic {frames} --jobs 1", "4 frames"),
     "record": Run("record --out {new}/recorded --topic {frames}", "frames written"),
+    "recordings fetch": Run("recordings fetch pump-1 --archive {archive} --out {new}/fetched", "1 files in"),
+    "recordings list": Run("recordings list --archive {archive}", "1 files, "),
+    "recordings mend": Run("recordings mend --archive {archive}", "0 files are in the index again"),
+    "recordings pin": Run("recordings pin pump-1 --why baseline --archive {archive}", "until whatever comes"),
+    "recordings prune": Run("recordings prune --archive {new}/archive", "removed: 0 recordings too old"),
+    "recordings unpin": Run("recordings unpin nothing --archive {archive}", "has no pin 'nothing'", code=2),
     "replay": Run("replay {set} --model {model} --out {new}/replay --report {new}/replay.html", "not known when"),
     "settings": Run("settings", "frames_topic"),
     "simulate": Run("simulate --out {new}/simulated --seconds 20 --train-seconds 20", "recordings in"),
@@ -131,6 +139,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
     _recordings(folder)
     names = {"set": folder / "set", "normals": folder / "normals", "model": sound_model(folder / "model.onnx", "tiny")}
+    names["archive"] = _archive(folder / "archive")
     names["results"] = _results(folder, names["model"])
     with pytest.MonkeyPatch.context() as patch, EmbeddedBroker() as broker:
         registry = Settings(mlflow_tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
@@ -177,6 +186,13 @@ def _recordings(folder: Path) -> None:
     for number in range(24):
         samples = rng.normal(0, NORMAL_RMS * rng.uniform(0.9, 1.1), 3 * RATE_HZ)
         soundfile.write(folder / "normals" / f"{number:02}.wav", samples, RATE_HZ, subtype="PCM_16")
+
+
+def _archive(folder: Path) -> Path:
+    kept = archive.open(str(folder))
+    added(kept, [frame(0, "pump-1", f"mic {HOSTILE}")])
+    kept.pin("pump-1", 0, None, HOSTILE)
+    return folder
 
 
 def _results(folder: Path, model: Path) -> Path:

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from archive.retained import record
 from backtest.replay.frame_records import FrameRange, kind_of, records
-from backtest.replay.record import record
 from edge_agent.block import Block
 from edge_agent.sources import FolderSource
 from recordings import decode, read_recording, recording_info

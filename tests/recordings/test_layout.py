@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.replay.record import record
+from archive.retained import record
 from recordings.find import sort_key, walk
 from recordings.layout import home_machine, path_info
 from recordings.machine_ids import machine_id

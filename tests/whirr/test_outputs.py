@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(path: str, message: str):
         (["compare", "{here}", "--model", "{model}", "--out", "/proc/no"], "backtest.replay.routing.load"),
         (["sweep", "{here}", "--write", "/proc/no/whirr.toml"], "backtest.sweep.load.load_scores"),
         (["simulate", "--out", "/proc/no"], "edge_agent.simulator.plant_recordings._write_run"),
-        (["record", "--out", "/proc/no"], "backtest.replay.record.record"),
+        (["record", "--out", "/proc/no"], "archive.retained.record"),
         (["alerts", "audio", "abcdef", "--out", "/proc/no/a.wav"], "whirr.alert_audio.fetch"),
         (["dlq", "show", "0:1", "--out", "/proc/no/a"], "whirr.dead_letters.read_letter"),
     ],
