@@ -16,7 +16,8 @@ from schemas.errors import FrameRejected
 from schemas.frame import Frame, FrameRecord
 from schemas.score import Score
 from schemas.times import MICROSECONDS
-from stream_app.pipeline import Computed, Engine, Router, StreamState
+from schemas.verdict import Verdict
+from stream_app.pipeline import Computed, Engine, Router, StreamState, Verdicts
 from stream_app.pipeline.alert_builder import driving_bands
 from stream_app.pipeline.statistics import STATISTICS
 from stream_app.pipeline.unfamiliar import unstated
@@ -24,6 +25,21 @@ from whirr.maintenance import Maintenance, MaintenanceWindow
 
 SHOWN_BANDS: Final = 3
 _INSTANT_S: Final = 1e-6  # lengths of frames are floats
+
+
+class Heeded(NamedTuple):
+    """What counts by recording time, besides the routes.
+
+    Attributes:
+        maintenance: Frames recorded in these windows are idle.
+        verdicts: What people said of incidents, each one's newest.
+    """
+
+    maintenance: Sequence[MaintenanceWindow] = ()
+    verdicts: Sequence[Verdict] = ()
+
+
+NOTHING: Final = Heeded()
 
 
 class Judged(NamedTuple):
@@ -55,10 +71,10 @@ def judge(
     store: ScoreStore,
     router: Router,
     now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
-    maintenance: Sequence[MaintenanceWindow] = (),
+    heeded: Heeded = NOTHING,
 ) -> Iterator[Judged]:
-    """Yield every scored frame, stream by stream in order, with what it leads to by the routes' rules and windows."""
-    engine = Engine(router, Maintenance(maintenance))
+    """Yield every scored frame, stream by stream in order, with what it leads to by the routes' rules."""
+    engine = Engine(router, Maintenance(heeded.maintenance), Verdicts(heeded.verdicts))
     log = logging.getLogger("stream_app.pipeline.engine")
     level = log.level
     log.setLevel(logging.ERROR)  # what a model was not trained for is told once, in the summary

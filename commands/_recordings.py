@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from whirr.outputs import check_folder
 from whirr.settings import Route, Settings
 
 if TYPE_CHECKING:
+    from backtest.judging import Heeded
+    from schemas.verdict import Verdict
     from stream_app.worker.champions import Champions
 
 _RULE = "Model and alert rule"
@@ -25,6 +28,16 @@ FailIf = Annotated[
     typer.Option(
         help="Exit with code 6 if this holds, such as 'recall<0.9' or 'false_alerts>2'; may be repeated.",
         rich_help_panel="Results",
+    ),
+]
+VerdictsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--verdicts",
+        metavar="FILE|topic",
+        help="What people said of incidents: a file that `whirr verdicts --all --json` wrote, or topic for Kafka's.",
+        rich_help_panel=_RULE,
+        show_default=False,
     ),
 ]
 Speed = Annotated[str, typer.Option(help="Times as fast as they were recorded, or max.")]
@@ -90,6 +103,23 @@ def check_out(out: Path, folder: Path) -> None:
             f"--out {str(out)!r} lies in the folder of the recordings: whoever reads that later finds the tables of "
             "results among them; better is a folder beside it"
         )
+
+
+def heeded_of(verdicts: str | None, settings: Settings) -> Heeded:
+    """Return the settings' maintenance windows, and what people said of incidents, as ``--verdicts`` says where it is.
+
+    Raises:
+        SettingsError: The file can't be read, or holds something else.
+        ServiceUnavailable: Kafka can't be reached.
+        AccessRefused: Kafka refuses this user.
+    """
+    from backtest.judging import Heeded
+    from whirr.verdicts import newest, read_verdicts
+
+    said: Sequence[Verdict] = ()
+    if verdicts is not None:
+        said = list(asyncio.run(newest(settings)).values()) if verdicts == "topic" else read_verdicts(Path(verdicts))
+    return Heeded(settings.maintenance, said)
 
 
 def end_as_interrupted() -> None:

@@ -13,7 +13,7 @@ import typer
 from backtest.replay.replay_options import ReplayConfig
 from commands._options import AsJson, Bootstrap, FramesTopic, speed_of, takes
 from commands._output import print_json, print_line
-from commands._recordings import Models, Speed, check_out, end_as_interrupted
+from commands._recordings import Models, Speed, VerdictsFrom, check_out, end_as_interrupted, heeded_of
 from schemas.errors import ReplayFailed
 from whirr.settings import Settings
 from whirr.topics import admin_client
@@ -31,6 +31,7 @@ def compare(
     *,
     speed: Speed = "max",
     wait_s: Annotated[float, typer.Option(min=0, help="How long nothing may come before the rest is missing.")] = 60.0,
+    verdicts: VerdictsFrom = None,
     bootstrap: Bootstrap = None,
     topic: FramesTopic = None,
     as_json: AsJson = False,
@@ -53,9 +54,10 @@ def compare(
     settings = models.settings(kafka_bootstrap_servers=bootstrap, frames_topic=topic)
     times_as_fast = speed_of(speed)
     asyncio.run(_reach(settings))  # before an hour is spent on a replay
+    heeded = heeded_of(verdicts, settings)
     champions = models.load(settings)
     with PrintingReplayObserver(quiet=as_json) as observer:
-        summary = run_replay(config, champions, observer, settings.maintenance)
+        summary = run_replay(config, champions, observer, heeded)
     since_us = time.time_ns() // 1000 - 1_000_000
     with opened(config.out, {**config.what_scores_depend_on, "model": identity(champions)}) as store:
         sent = send(store, config, settings, times_as_fast)
@@ -64,7 +66,10 @@ def compare(
             def answered(frames: int) -> None:
                 progress.update(task, completed=frames)
 
-            result = asyncio.run(comparing.compare(store, champions.router, settings, since_us, wait_s, answered))
+            look = comparing.compare(
+                store, champions.router, settings, since_us, wait_s, answered=answered, heeded=heeded
+            )
+            result = asyncio.run(look)
     path = config.out / DIFFERENCES
     path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in result.lines))
     if as_json:

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from backtest.replay.replay_options import ReplayConfig
 from commands._options import AsJson, takes
 from commands._output import print_warning
-from commands._recordings import FailIf, Models, check_out, end_as_interrupted
+from commands._recordings import FailIf, Models, VerdictsFrom, check_out, end_as_interrupted, heeded_of
 from schemas.errors import SettingsError
 from whirr.outputs import check_file
 
@@ -39,6 +39,7 @@ def replay(
     config: ReplayConfig,
     models: Models,
     *,
+    verdicts: VerdictsFrom = None,
     fail_if: FailIf = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a page to this HTML file.", rich_help_panel="Results")
@@ -48,7 +49,7 @@ def replay(
     """Score recordings exactly as a worker would, and apply its alert rule.
 
     Writes every score (Parquet and CSV), every alert (as on the topic) and a summary to --out. An interrupted run goes
-    on when the same command is given again; another alert rule or other labels need no new scoring.
+    on when the same command is given again; another alert rule or other labels or verdicts need no new scoring.
     Exit codes: 0 done, 2 something can't be used, 6 a --fail-if holds, 130 interrupted.
     """
     from backtest.replay.gates import parse_gate
@@ -61,10 +62,11 @@ def replay(
     gates = [parse_gate(text) for text in fail_if or ()]
     end_as_interrupted()
     settings = models.settings()
+    heeded = heeded_of(verdicts, settings)
     champions = models.load(settings)
     try:
         with PrintingReplayObserver(quiet=as_json) as observer:
-            summary = run_replay(config, champions, observer, settings.maintenance)
+            summary = run_replay(config, champions, observer, heeded)
     except KeyboardInterrupt:
         print_warning(f"interrupted; what is scored is kept in {config.out}: the same command goes on from there")
         raise

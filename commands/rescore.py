@@ -11,7 +11,7 @@ import typer
 
 from backtest.replay.replay_options import ReplayConfig
 from commands._options import AsJson, Bootstrap, FramesTopic, MachinePattern, Since, option_of, takes
-from commands._recordings import FailIf, Models, end_as_interrupted
+from commands._recordings import FailIf, Models, VerdictsFrom, end_as_interrupted, heeded_of
 from whirr.outputs import check_folder
 
 _MANY = 1_000_000  # how many frames a topic retains is known at its end
@@ -28,6 +28,7 @@ def rescore(
     bootstrap: Bootstrap = None,
     topic: FramesTopic = None,
     jobs: Annotated[int | None, option_of(ReplayConfig, "jobs")] = None,
+    verdicts: VerdictsFrom = None,
     restart: Annotated[bool, option_of(ReplayConfig, "restart", "--restart")] = False,
     fail_if: FailIf = None,
     as_json: AsJson = False,
@@ -51,8 +52,11 @@ def rescore(
     now_us = time.time_ns() // 1000
     since_us = None if since is None else parse_since(since, now_us)
     until_us = None if until is None else parse_since(until, now_us)
+    heeded = heeded_of(verdicts, settings)
     champions = models.load(settings)
     wanted, processes = Range(since_us, until_us, machine), jobs_for(_MANY, jobs)
     with PrintingReplayObserver(quiet=as_json) as observer:
-        summary = asyncio.run(run_rescoring(out, settings, wanted, champions, processes, observer, restart=restart))
+        summary = asyncio.run(
+            run_rescoring(out, settings, wanted, champions, processes, observer, restart=restart, heeded=heeded)
+        )
     conclude(summary, gates, as_json)

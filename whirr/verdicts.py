@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -155,6 +156,36 @@ async def newest(settings: Settings) -> dict[str, Verdict]:
         if (verdict := read_verdict(record)) is not None:
             found[verdict.incident_id] = verdict
     return found
+
+
+def read_verdicts(file: Path) -> list[Verdict]:
+    """Return each incident's newest verdict in a file of JSON lines, as ``whirr verdicts --json`` prints them.
+
+    With ``--all`` the file tells what was said before, also by versions that did not write that into a verdict.
+
+    Raises:
+        SettingsError: It can't be read, or a line is no verdict.
+    """
+    found: dict[str, Verdict] = {}
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise SettingsError(f"{str(file)!r} can't be read ({error.strerror}); expected a file of verdicts") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            verdict = parse_verdict(line)
+        except ValueError as error:
+            wrong = first_wrong(error) if isinstance(error, ValidationError) else error
+            raise SettingsError(
+                f"{file}, line {number} is no verdict ({wrong}); expected what `whirr verdicts --json` prints"
+            ) from None
+        before = found.pop(verdict.incident_id, None)
+        if before is not None and not verdict.before:
+            verdict = replace(verdict, before=_with_earlier(before))
+        found[verdict.incident_id] = verdict
+    return list(found.values())
 
 
 async def audit_log(settings: Settings) -> list[Verdict]:

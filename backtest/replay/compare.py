@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
-from backtest.judging import Judged, judge
+from backtest.judging import NOTHING, Heeded, Judged, judge
 from backtest.score_store import ScoreStore
 from schemas.errors import ReplayFailed
 from stream_app.pipeline import Router
-from whirr.maintenance import MaintenanceWindow
 from whirr.settings import Settings
 from whirr.topic_reader import read_topic
 
@@ -65,17 +64,20 @@ async def compare(
     settings: Settings,
     since_us: int,
     wait_s: float,
+    *,
     answered: Callable[[int], None] = lambda _frames: None,
+    heeded: Heeded = NOTHING,
 ) -> Comparison:
     """Read what a worker answers to the frames in the store, until all is there, and compare.
 
     Args:
         store: The scored frames.
         router: The alert rule.
-        settings: Where Kafka and its topics are, and the maintenance windows.
+        settings: Where Kafka and its topics are.
         since_us: Answers stored before are left out.
         wait_s: How long nothing new may come before the rest counts as missing.
         answered: Called with how many of the frames have been answered.
+        heeded: Windows and verdicts.
 
     Raises:
         ServiceUnavailable: Kafka can't be reached.
@@ -94,7 +96,7 @@ async def compare(
             changed_s, before = time.monotonic(), found
         elif found[0] == expected or time.monotonic() - changed_s > wait_s:
             # One more look than needed: alerts may be stored a moment after the scores that they came with.
-            result = await asyncio.to_thread(_compared, store, router, settings.maintenance)
+            result = await asyncio.to_thread(_compared, store, router, heeded)
             if result.equal or time.monotonic() - changed_s > wait_s:
                 return result
         from_us = max(since_us, newest_us - _OVERLAP_US)
@@ -126,9 +128,9 @@ def _answered(store: ScoreStore) -> int:
     return int(store.db.execute(query).fetchone()[0])
 
 
-def _compared(store: ScoreStore, router: Router, maintenance: Sequence[MaintenanceWindow]) -> Comparison:
+def _compared(store: ScoreStore, router: Router, heeded: Heeded) -> Comparison:
     result = Comparison()
-    for judged in judge(store, router, maintenance=maintenance):
+    for judged in judge(store, router, heeded=heeded):
         for line in _differences(store, judged, result):
             if len(result.lines) < _MOST_LINES:
                 result.lines.append(line)

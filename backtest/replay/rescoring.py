@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from backtest.judging import NOTHING, Heeded
 from backtest.replay.run import ReplayObserver, conclude
 from backtest.score_store import ScoreStore, StoredLetter, opened
 from backtest.scoring import (
@@ -72,17 +73,19 @@ async def rescore(
     observer: ReplayObserver,
     *,
     restart: bool = False,
+    heeded: Heeded = NOTHING,
 ) -> dict[str, Any]:
     """Score retained frames in the order of their offsets, write the results, and return the summary.
 
     Args:
         out: Folder of the results; what came of a topic before is replaced.
-        settings: Where Kafka and the topic are, and the maintenance windows.
+        settings: Where Kafka and the topic are.
         wanted: Which frames.
         champions: Routes and models.
         jobs: Processes; with 1 everything happens in this one.
         observer: Is told how it goes on.
         restart: Replace what came of a folder too.
+        heeded: Windows and verdicts.
 
     Raises:
         SettingsError: There is no such topic, or ``out`` holds what came of a folder.
@@ -108,7 +111,7 @@ async def rescore(
             began_s=began_s,
             audio_s=writer.audio_s,
             origin=origin,
-            maintenance=settings.maintenance,
+            heeded=heeded,
         )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from backtest.judging import judge
+from backtest.judging import NOTHING, Heeded, judge
 from backtest.replay.finding import Finder
 from backtest.replay.output import results, write_dead_letters, write_summary
 from backtest.replay.replay_options import START_US, ReplayConfig
@@ -17,7 +17,6 @@ from backtest.scoring import ScoredBatch, frame_ranges, jobs_for, score_all, tas
 from recordings.find import checked_folder
 from stream_app.worker.champions import Champions
 from whirr import __version__
-from whirr.maintenance import MaintenanceWindow
 
 
 class ReplayObserver:
@@ -43,7 +42,7 @@ def replay(
     config: ReplayConfig,
     champions: Champions,
     observer: ReplayObserver,
-    maintenance: Sequence[MaintenanceWindow] = (),
+    heeded: Heeded = NOTHING,
 ) -> dict[str, Any]:
     """Score a folder's recordings, apply the alert rule, write the results, and return the summary.
 
@@ -53,7 +52,7 @@ def replay(
         config: What is asked for.
         champions: The routes with their models.
         observer: Is told how it goes on.
-        maintenance: Frames recorded in these windows are idle; left aside where nobody knows when they were recorded.
+        heeded: Windows and verdicts; left aside where nobody knows when recordings were made.
 
     Raises:
         SettingsError: ``config.out`` holds scores that were made otherwise.
@@ -89,9 +88,15 @@ def replay(
             "jobs": jobs,
         }
         made_up = found.times == "pace" and config.start_us == START_US
-        windows = () if made_up else maintenance
         return conclude(
-            config.out, store, champions, observer, began_s=began_s, audio_s=audio_s, origin=origin, maintenance=windows
+            config.out,
+            store,
+            champions,
+            observer,
+            began_s=began_s,
+            audio_s=audio_s,
+            origin=origin,
+            heeded=NOTHING if made_up else heeded,
         )
 
 
@@ -104,7 +109,7 @@ def conclude(
     began_s: float,
     audio_s: float,
     origin: Mapping[str, Any],
-    maintenance: Sequence[MaintenanceWindow] = (),
+    heeded: Heeded = NOTHING,
 ) -> dict[str, Any]:
     """Apply the alert rule to what is stored, write the results, and return the summary.
 
@@ -116,11 +121,11 @@ def conclude(
         began_s: When the run began (``time.monotonic``).
         audio_s: Seconds of signal that it scored; what was scored before doesn't count.
         origin: What else the summary is to say.
-        maintenance: Frames recorded in these windows are idle.
+        heeded: Windows and verdicts.
     """
     tally = ReplayTally(origin.get("every_s") or 0.0)
     with results(out) as files:
-        for judged in judge(store, champions.router, maintenance=maintenance):
+        for judged in judge(store, champions.router, heeded=heeded):
             files.add(judged)
             tally.add(judged)
             if tally.frames % 4096 == 0:

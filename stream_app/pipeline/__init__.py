@@ -12,7 +12,7 @@ from stream_app.pipeline.router import Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
 from stream_app.pipeline.state import StateHeader, StreamState, is_learning, newest_of, silent_in_summary, state_header
 from stream_app.pipeline.statistics import STATISTICS
-from stream_app.pipeline.verdicts import Verdicts
+from stream_app.pipeline.verdict_timeline import Verdicts
 from stream_app.pipeline.windowing import windows
 
 __all__ = [

@@ -16,7 +16,7 @@ from stream_app.pipeline.lineup import Lineup
 from stream_app.pipeline.model import Model
 from stream_app.pipeline.router import Router
 from stream_app.pipeline.state import StreamState
-from stream_app.pipeline.verdicts import Verdicts
+from stream_app.pipeline.verdict_timeline import Verdicts
 from whirr.maintenance import Maintenance, MaintenanceWindow
 from whirr.settings import Route
 

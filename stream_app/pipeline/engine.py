@@ -37,7 +37,7 @@ from stream_app.pipeline.verdict_effects import (
     remembering,
     remembering_frame,
 )
-from stream_app.pipeline.verdicts import MachineVerdicts, Verdicts
+from stream_app.pipeline.verdict_timeline import MachineVerdicts, Verdicts
 from whirr.maintenance import Maintenance, Occurrence
 from whirr.settings import DEFAULT_FORGET_AFTER_H
 

@@ -15,7 +15,7 @@ from stream_app.pipeline.incident_memory import MOST_REMEMBERED, RememberedIncid
 from stream_app.pipeline.router import US_PER_HOUR
 from stream_app.pipeline.rule import Incident
 from stream_app.pipeline.state import SENSOR_FAULTS, StreamState
-from stream_app.pipeline.verdicts import MachineVerdicts
+from stream_app.pipeline.verdict_timeline import MachineVerdicts
 
 _MODEL_DIGITS: Final = 16
 

@@ -18,6 +18,7 @@ from recordings.listing import read_spans
 from schemas import Alert, FrameRecord, Verdict, format_rfc3339
 from schemas.errors import ServiceUnavailable, SettingsError, WhirrError
 from schemas.times import parse_rfc3339
+from schemas.verdict import MAX_BEFORE
 from tests.helpers import KafkaUnderTest
 from tests.stream_app.worker.fakes import ENCODER, NOW_US, alert_of
 from whirr import process, verdicts
@@ -70,9 +71,21 @@ async def test_a_later_verdict_replaces_an_earlier_one_and_the_log_has_all(kafka
     assert [one.replaces for one in (seen, fault, mended)] == [None, seen.verdict_id, fault.verdict_id]
     assert mended.fault == "bearing", "who repairs it need not say again what it was"
     assert mended.since == mended.time
+    assert [(one.verdict, one.time, one.since) for one in mended.before] == [
+        ("seen", seen.time, None),
+        ("confirmed", fault.time, None),
+    ]
     assert await verdicts.newest(settings) == {INCIDENT: mended}
     assert await verdicts.audit_log(settings) == [seen, fault, mended]
     assert [one["verdict"] for one in await stored(kafka, settings.verdicts_topic)] == ["seen", "confirmed", "repaired"]
+
+
+async def test_what_was_said_before_is_bounded(kafka: KafkaUnderTest) -> None:
+    settings = await publish(kafka, OPENED)
+    times = [NOW_US + number * MINUTE_US for number in range(MAX_BEFORE + 3)]
+    for now_us in times:
+        last = await verdicts.give(settings, INCIDENT, Word(verdict="confirmed", by="ana"), now_us=now_us)
+    assert [one.time for one in last.before] == [format_rfc3339(one) for one in times[-MAX_BEFORE - 1 : -1]]
 
 
 async def test_an_undo_is_a_verdict_of_its_own(kafka: KafkaUnderTest) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
+from backtest.judging import Heeded
 from backtest.replay.finding import Finder
 from backtest.replay.frame_records import records
 from backtest.replay.replay_options import ReplayConfig
@@ -18,13 +21,17 @@ from backtest.scoring import ScoredBatch, frame_ranges
 from commands._replay import notes
 from schemas import Alert, DeadLetter, FrameRecord, Score, parse_frame
 from schemas.errors import RecordingError, SettingsError
+from schemas.times import parse_rfc3339
+from schemas.verdict import VERDICT_DELAY_S, VerdictWord
 from stream_app.pipeline import backtest
 from stream_app.worker.champions import Champions
 from tests.backtest.replay.results import alerts, as_json, lines, score_of, scores, told
 from tests.helpers import validate_message
 from tests.models import NORMAL_RMS, START_US, conditioned_model, encoded, noise, tiny_metadata, tiny_model
+from tests.verdicts import said
 from whirr.maintenance import MaintenanceWindow
 from whirr.settings import Route, load_settings
+from whirr.verdicts import read_verdicts
 
 
 class Counting(ReplayObserver):
@@ -87,13 +94,50 @@ def test_maintenance_windows_count_where_it_is_known_when_frames_were_recorded(
 
     def idle(out: str, **options) -> set[str | None]:
         config = ReplayConfig(folder=folder, out=tmp_path / out, **options)
-        summary = replay(config, champions, ReplayObserver(), [always])
+        summary = replay(config, champions, ReplayObserver(), Heeded([always]))
         assert (summary["idle"] > 0) == (summary["incidents"] == 0)
         return {row["idle_reason"] for row in scores(tmp_path / out)}
 
     assert idle("names") == {"maintenance"}
     assert idle("made-up", times="pace") == {None}
     assert idle("stated", times="pace", start_us=START_US + 1) == {"maintenance"}
+
+
+def test_verdicts_count_as_in_the_backtest(folder: Path, tmp_path: Path, champions: Champions):
+    """One says half a minute before an incident's second frame that it is a false alarm: it counts from there on."""
+    config = ReplayConfig(folder=folder, out=tmp_path / "out")
+    replay(config, champions, ReplayObserver())
+    before = next(alert for alert in alerts(tmp_path / "out") if alert["state"] == "opened")
+    given_us = parse_rfc3339(before["recorded_at"]) + 1 - round(VERDICT_DELAY_S * 1e6)
+    verdict = said(before["incident_id"], ("false_alarm", given_us), machine_id=before["machine_id"])
+    file = tmp_path / "verdicts.jsonl"
+    file.write_bytes(orjson.dumps(verdict) + b"\n\n")
+    replay(config, champions, ReplayObserver(), Heeded(verdicts=read_verdicts(file)))
+    ended = [alert for alert in alerts(tmp_path / "out") if alert["reason"] == "false_alarm"]
+    assert [alert["incident_id"] for alert in ended] == [before["incident_id"]]
+    routes = [routed.route for routed in champions.router.routed]
+    frames = frames_of(folder, tmp_path / "again", champions)
+    answers = backtest(frames, champions.router.models, routes, verdicts=[verdict])
+    assert alerts(tmp_path / "out") == [as_json(answer) for answer in answers if isinstance(answer, Alert)]
+
+
+def test_a_file_that_holds_no_verdicts_is_refused(tmp_path: Path):
+    file = tmp_path / "verdicts.jsonl"
+    with pytest.raises(SettingsError, match="can't be read"):
+        read_verdicts(file)
+    file.write_bytes(orjson.dumps(said("aa" * 16, ("seen", 0))) + b"\n{}\n")
+    with pytest.raises(SettingsError, match="line 2 is no verdict"):
+        read_verdicts(file)
+
+
+def test_a_log_of_verdicts_tells_what_was_said_before(tmp_path: Path):
+    """Also where the verdicts themselves don't: those of versions that had no effects."""
+    file = tmp_path / "verdicts.jsonl"
+    words: list[tuple[VerdictWord, int]] = [("seen", 0), ("false_alarm", 5_000_000), ("withdrawn", 9_000_000)]
+    alone = [said("aa" * 16, word) for word in words]
+    file.write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in alone))
+    (found,) = read_verdicts(file)
+    assert found == replace(alone[-1], before=said("aa" * 16, *words).before)
 
 
 def test_each_table_without_a_rate_counts_as_a_file(folder: Path, tmp_path: Path, champions: Champions):
