@@ -66,7 +66,7 @@ def machine_transition(
         incident_id=state.machine.incident_id,
         now_us=now_us,
     )
-    if not shift.found:
+    if not shift.found or computed.routed.learning:
         return replace(alert, level=level)
     alert = replace(alert, level=level, change=_change(shift, computed.routed, computed.frame.machine_id))
     if severity != "early":
@@ -380,7 +380,7 @@ def _of_frame(
             offset=frame.record.offset,
         ),
         model=_model_ref(computed.routed),
-        bands=driving_bands(computed) if kind == "machine" else (),
+        bands=driving_bands(computed) if kind == "machine" and not computed.routed.learning else (),
         statistics=_statistics(state),
         unfamiliar=computed.unfamiliar,
         level=None if transition == "closed" else severity,

@@ -58,14 +58,9 @@ class Stream:
         found = []
         for score in scores:
             recorded_us = START_US + round(self.at_s * SECOND_US)
-            computed = replace(
-                self.frame,
-                frame=replace(self.frame.frame, frame_id=f"{recorded_us:032x}", recorded_us=recorded_us, sequence=None),
-                routed=router.find("pump-1"),
-                score=score,
-                band_error=error,
-                **changes,
-            )
+            frame = replace(self.frame.frame, frame_id=f"{recorded_us:032x}", recorded_us=recorded_us, sequence=None)
+            played = {"frame": frame, "routed": router.find("pump-1"), "score": score, "band_error": error}
+            computed = replace(self.frame, **{**played, **changes})
             outcome = engine.advance(computed, self.state, START_US)
             assert outcome.dead_letter is None
             self.state = StreamState.from_bytes(outcome.state.to_bytes())
@@ -165,6 +160,18 @@ def test_a_false_alarm_of_an_incident_that_is_over_quiets_the_like_of_it(stream)
     one.say(("false_alarm", one.at_s))
     one.play([NORMAL] * 40)
     assert one.play([LOUD] * 50) == []
+
+
+@pytest.mark.parametrize("score", [LOUD, SHIFTED])
+def test_what_is_open_ends_also_where_the_machine_has_no_model_any_more(stream, score):
+    one = stream()
+    one.play([score] * 20)
+    one.say(("false_alarm", one.at_s - DELAY_S))
+    routed = Router.from_routes([one.route], {"m": one.model}).find("pump-1")
+    ((state, level, reason),) = one.play([score] * 2, routed=replace(routed, loaded=None, awaited="whirr.pump-1"))
+    assert (state, level, reason) == ("closed" if score == LOUD else "settled", None, "false_alarm")
+    assert one.alerts[-1].bands == ()
+    validate_message("alert", orjson.dumps(one.alerts[-1]))
 
 
 def test_an_early_finding_is_quieted_likewise(stream):
