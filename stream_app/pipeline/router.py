@@ -156,6 +156,13 @@ class Router:
         named = {one.route.model: one.loaded for one in self.routed if one.loaded is not None}
         return named | {address: lineup.champions[-1].model for address, lineup in self.own.items()}
 
+    def models_of(self, routed: RoutedModel) -> list[Model]:
+        """Return the newest champion of a route, or those of its machines."""
+        template = ModelTemplate.parse(routed.route.model)
+        if template is None:
+            return [routed.model]
+        return [lineup.champions[-1].model for address, lineup in self.own.items() if template.is_own(address)]
+
     def find(self, machine_id: str, recorded_us: int | None = None) -> RoutedModel:
         """Return the first route that matches.
 

@@ -301,9 +301,7 @@ def describe(router: Router) -> dict[str, str]:
 def _in_words(routed: RoutedModel, router: Router) -> str:
     if routed.loaded is not None:
         return _name(routed.loaded)
-    template = ModelTemplate.parse(routed.route.model)
-    have = sum(template is not None and template.is_own(address) for address in router.own)
-    return f"{have} machines have one; those without are learning"
+    return f"{len(router.models_of(routed))} machines have one; those without are learning"
 
 
 def _name(model: Model) -> str:

@@ -108,9 +108,8 @@ class WorkerMetrics:
         """Say which models are in use."""
         self.model_info.clear()
         for entry in router.routed:
-            if entry.loaded is not None:
-                metadata = entry.loaded.metadata
-                self.model_info.labels(entry.route.match, metadata.name, metadata.version).set(1)
+            for model in router.models_of(entry):
+                self.model_info.labels(entry.route.match, model.metadata.name, model.metadata.version).set(1)
 
     def count_gap(self, machine: str, source: str, frames: int) -> None:
         """Count frames that a sensor's counter says were lost.

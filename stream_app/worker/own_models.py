@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from schemas.errors import ServiceUnavailable
 from schemas.model_uri import ModelTemplate
@@ -11,6 +13,10 @@ from stream_app.worker.model_files import ModelFiles
 from whirr.settings import Route
 
 log = logging.getLogger(__name__)
+
+LOOK_SHARE: Final = 0.1  # of the time at most is spent on looking: MLflow takes half a second for 1,000 models
+LONGEST_PAUSE_S: Final = 30.0  # well below the time from a promotion to the first frame that is the new champion's
+_QUICK_S = 0.1
 
 
 def templates_of(routes: Sequence[Route]) -> list[ModelTemplate]:
@@ -38,21 +44,36 @@ class OwnModels:
     Args:
         routes: The routing table.
         files: Finds the models.
+        clock_s: Monotonic time.
     """
 
-    def __init__(self, routes: Sequence[Route], files: ModelFiles) -> None:
+    def __init__(
+        self, routes: Sequence[Route], files: ModelFiles, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._templates = templates_of(routes)
         self._files = files
+        self._clock_s = clock_s
+        self._not_before_s = -1.0
+        self._found: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
         self._gone: set[str] = set()
 
     def changed(self) -> dict[str, int]:
         """Return the versions that are new since they were last taken note of, by address.
 
+        A registry that takes long to answer is asked more seldom; until then what it said last counts.
+
         Raises:
             ServiceUnavailable: The registry can't be reached.
         """
+        began_s = self._clock_s()
+        if began_s < self._not_before_s:
+            return self._new(self._found)
         found = {address: n for template in self._templates for address, n in self._files.listed(template).items()}
+        ended_s = self._clock_s()
+        if ended_s - began_s > _QUICK_S:
+            self._not_before_s = ended_s + min((ended_s - began_s) * (1 / LOOK_SHARE - 1), LONGEST_PAUSE_S)
+        self._found = found
         if gone := sorted(self._numbers.keys() - found.keys() - self._gone):
             more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
             log.warning(
@@ -61,6 +82,9 @@ class OwnModels:
                 more,
             )
         self._gone = (self._gone | set(gone)) - found.keys()
+        return self._new(found)
+
+    def _new(self, found: dict[str, int]) -> dict[str, int]:
         return {address: number for address, number in found.items() if self._numbers.get(address) != number}
 
     def took(self, address: str, number: int) -> None:

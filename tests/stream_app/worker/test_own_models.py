@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from schemas import Alert, Score
 from schemas.errors import ModelError, ServiceUnavailable
 from schemas.model_uri import MODEL_FILE, ModelTemplate, ModelUri
+from stream_app.pipeline import Model, backtest
+from stream_app.pipeline.lineup import Champion, Lineup
 from stream_app.worker.champions import Champions, ModelWatcher, describe, load_champions
 from stream_app.worker.model_files import RegisteredFiles
-from tests.models import tiny_metadata, tiny_model
+from stream_app.worker.own_models import OwnModels
+from tests.helpers import KafkaUnderTest, eventually_async
+from tests.models import SECOND_US, START_US, course, sent_now, tiny_metadata, tiny_model
 from tests.registered_models import register
+from tests.stream_app.worker.worker_process import WorkerProcess
 from whirr.mlflow_client import ModelRegistry, Version
 from whirr.settings import Route, Settings
 
@@ -122,6 +129,29 @@ def test_a_look_costs_one_question_however_many_machines_there_are(registry, cop
     assert registry.asked == ["listed"]  # all have a copy
 
 
+def test_a_registry_that_takes_long_is_asked_more_seldom(registry, copies):
+    now_s = [100.0]
+    listed = registry.listed
+
+    def slowly(template: ModelTemplate) -> dict[str, int]:
+        now_s[0] += 1.5
+        return listed(template)
+
+    registry.listed = slowly
+    own = OwnModels(ROUTES, RegisteredFiles(copies, registry), lambda: now_s[0])
+    address = registry.add("pump-1")
+    assert own.changed() == {address: 1}
+    now_s[0] += 13.0
+    assert own.changed() == {address: 1}, "not taken note of"
+    own.took(address, 1)
+    registry.add("pump-1", 2)
+    assert own.changed() == {}
+    assert registry.asked == ["listed"]
+    now_s[0] += 1.0
+    assert own.changed() == {address: 2}
+    assert registry.asked == ["listed"] * 2
+
+
 def test_models_of_other_names_and_aliases_are_nobodys(registry, copies):
     registry.add("pump-1")
     registry.champions["whirr.pump_-x"] = 1  # no machine's name
@@ -219,3 +249,57 @@ def test_mlflow_lists_the_models_of_machines_and_no_others(mlflow_settings: Sett
     monkeypatch.setattr("whirr.mlflow_client._A_PAGE", 2)
     assert ModelRegistry(mlflow_settings).listed(template) == {names[0]: 1, names[1]: 1}
     assert ModelRegistry(mlflow_settings).listed(template.with_alias("challenger")) == {names[0]: 2, names[1]: 1}
+
+
+# The worker as a whole
+
+
+async def test_a_machine_learns_is_given_a_model_and_is_scored_without_a_restart(
+    kafka: KafkaUnderTest, tmp_path: Path
+) -> None:
+    """And what was answered is what a backtest answers to which the model is known from the same time on."""
+    settings = kafka.settings(
+        route=({"match": "*", "model": TEMPLATE, "silent_after_s": 3600.0},),
+        model_poll_s=0.2,
+        mlflow_tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
+    )
+    register(settings, tmp_path, "whirr.pump-1")
+    learnt = 14
+    levels = [1.0] * 3 + [0.0] * 5 + [1.0] * (learnt - 8) + [1.0] * 4 + [10.0] * 6 + [1.0] * 8
+    machines = [course(levels, machine) for machine in ("pump-1", "hall:2", "pump-3")]
+    frames = [frame for together in zip(*machines, strict=True) for frame in together]
+    with WorkerProcess(settings, tmp_path) as worker:
+        worker.wait_until_ready()
+        await kafka.produce(settings.frames_topic, sent_now(frames[: 3 * learnt]))
+        await eventually_async(lambda: worker.metric("whirr_frames_total", outcome="idle") == 2 * learnt, 60)
+        assert worker.metric("whirr_learning_machines") == worker.readiness()["learning_machines"] == 2
+        register(settings, tmp_path, "whirr.hall_-.2")
+        await eventually_async(
+            lambda: worker.metric("whirr_model_info", name="whirr.hall_-.2", route="*", version="1") == 1, 30
+        )
+        await kafka.produce(settings.frames_topic, sent_now(frames[3 * learnt :]))
+        left = len(levels) - learnt
+        scored = len(levels) + left
+        await eventually_async(lambda: worker.metric("whirr_frames_total", outcome="scored") == scored, 60)
+        await eventually_async(lambda: worker.metric("whirr_frames_total", outcome="idle") == 2 * learnt + left, 60)
+        assert worker.metric("whirr_learning_machines") == 1
+        assert worker.stop() == 0, worker.log
+    one = Model.load(tmp_path / "whirr.pump-1-1.onnx")
+    other = Model.load(tmp_path / "whirr.hall_-.2-1.onnx")
+    from_us = START_US + learnt * SECOND_US
+    models: dict[str, Model | Lineup] = {
+        "models:/whirr.pump-1@champion": one,
+        "models:/whirr.hall_-.2@champion": Lineup((Champion(from_us, other),)),
+    }
+    expected = list(backtest(frames, models, settings.route))
+    alerts = [json.loads(record.value) for record in await kafka.drain(settings.alerts_topic)]
+    assert {(alert["alert_id"], alert["state"], alert["learning"]) for alert in alerts} == {
+        (alert.alert_id, alert.state, alert.learning) for alert in expected if isinstance(alert, Alert)
+    }
+    assert {alert["machine_id"] for alert in alerts if alert["kind"] == "machine"} == {"pump-1", "hall:2"}
+    assert {alert["machine_id"] for alert in alerts if alert["learning"]} == {"hall:2", "pump-3"}
+    told = [json.loads(record.value) for record in await kafka.drain(settings.scores_topic)]
+    names = "frame_id", "status", "idle_reason", "score", "sensor_fault"
+    assert {tuple(score[name] for name in names) for score in told} == {
+        tuple(getattr(score, name) for name in names) for score in expected if isinstance(score, Score)
+    }
