@@ -19,6 +19,7 @@ from rich.text import Text
 from commands._options import AsJson, MachinePattern, StoreYaml
 from commands._output import cell, print_json, print_warning, stdout, working
 from schemas.errors import ServiceUnavailable
+from schemas.times import MICROSECONDS, parse_rfc3339
 from whirr.durations import as_duration, duration_s
 from whirr.retries import Backoff
 from whirr.settings import Settings, load_settings
@@ -152,7 +153,7 @@ class Board:
         health = one.health
         return (
             cell(one.machine_id, "bold"),
-            cell(state or "-", _STATES.get(state, "")),
+            cell(self._state_in_words(one, state), _STATES.get(state, "")),
             _number(health.score_mean, ".3g"),
             _number(health.threshold_ratio, ".2f"),
             _number(one.audio.rms_mean, ".4f"),
@@ -169,6 +170,13 @@ class Board:
         state = one.health.alert_state or ""
         quiet = state in ("normal", "learning", "idle", "")
         return "silent" if quiet and after_s is not None and self._age_s(one) > after_s else state
+
+    def _state_in_words(self, one: MachineFeatures, state: str) -> str:
+        """Return a state as the table shows it: of a machine that is learning, with for how long."""
+        since = one.health.learning_since
+        if state != "learning" or not since:
+            return state or "-"
+        return f"learning {as_duration(max(0, round(self._at.timestamp() - parse_rfc3339(since) / MICROSECONDS)))}"
 
     def _age_s(self, one: MachineFeatures) -> float:
         return (self._at - one.seen_at).total_seconds()

@@ -73,6 +73,7 @@ class HealthFeatures:
         alert_state: ``normal``, ``changed``, ``warning``, ``critical``, ``flat``, ``clipped``, ``idle`` or
             ``learning``.
         model_version: ``NAME/VERSION`` of the model that scored; ``NAME/none``: of the one that is waited for.
+        learning_since: Since when the machine is learning, RFC 3339; empty while it is not.
     """
 
     score_mean: float | None
@@ -82,6 +83,7 @@ class HealthFeatures:
     gaps: int | None
     alert_state: str | None
     model_version: str | None
+    learning_since: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +130,21 @@ class FeatureClient:
         self._settings = settings or load_settings()
         self._store = open_store(self._settings)
         self.shown: str = self._store.shown
-        self._references = [f"{view}:{field.name}" for view, known in VIEWS.items() for field in known]
+        self._references = self._known()
 
     def __enter__(self) -> FeatureClient:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _known(self) -> list[str]:
+        """Return the features that were applied: another version's registry may lack some."""
+        with self._store.errors():
+            registered = {view.name: view for view in self._store.feast.list_feature_views(allow_cache=True)}
+        applied = {name: {feature.name for feature in view.features} for name, view in registered.items()}
+        # A view that isn't there is Feast's to tell.
+        return [f"{v}:{f.name}" for v, known in VIEWS.items() for f in known if f.name in applied.get(v, {f.name})]
 
     def close(self) -> None:
         """Close the connections; the client can be used again."""
@@ -221,7 +231,7 @@ class FeatureClient:
         with self._store.errors():
             answer = self._store.feast.get_online_features(features=self._references, entity_rows={ENTITY: ids}).proto
         vectors = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
-        audio, health = ([vectors[field.name] for field in VIEWS[view]] for view in (AUDIO_VIEW, HEALTH_VIEW))
+        audio, health = ([vectors.get(field.name) for field in VIEWS[view]] for view in (AUDIO_VIEW, HEALTH_VIEW))
         found = []
         for number, machine_id in enumerate(ids):
             audio_at, health_at = _time(audio[0], number), _time(health[0], number)
@@ -233,11 +243,15 @@ class FeatureClient:
 
 
 def _time(vector: Any, number: int) -> datetime | None:
+    if vector is None:
+        return None
     time_us = vector.event_timestamps[number].ToMicroseconds()
     return _EPOCH + timedelta(microseconds=time_us) if time_us > 0 else None
 
 
 def _value(vector: Any, number: int) -> Any:
+    if vector is None:
+        return None
     value = vector.values[number]
     kind = value.WhichOneof("val")
     if kind is None:

@@ -63,6 +63,7 @@ HEALTH_FIELDS: Final[tuple[FeatureField, ...]] = (
     FeatureField("gaps", "1", "Frames that gaps in the sensor's counter say were lost.", "int64"),
     FeatureField("alert_state", "", "normal, changed, warning, critical, flat, clipped, idle or learning.", "string"),
     FeatureField("model_version", "", "Name and version of the model that scored: NAME/VERSION, NAME/none.", "string"),
+    FeatureField("learning_since", "", "Since when the machine is learning, RFC 3339; else empty.", "string"),
 )
 FIELDS: Final = AUDIO_FIELDS + HEALTH_FIELDS
 VIEWS: Final[dict[str, tuple[FeatureField, ...]]] = {AUDIO_VIEW: AUDIO_FIELDS, HEALTH_VIEW: HEALTH_FIELDS}

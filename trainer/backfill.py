@@ -160,5 +160,5 @@ class _Counted:
             self.span_us = min(first_us, event_us), max(last_us, event_us)
             self.count += 1
             # Scores, ratio, alert state and model are not known without a model.
-            health = (None, None, None, seen + 1, 0, None, None)
+            health = (None, None, None, seen + 1, 0, None, None, None)
             yield FeatureRow(frame.machine, "", event_us, created_us, (*rolling.mean.tolist(), *health))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from feature_repo.fields import AlertState
 from feature_repo.rows import FeatureRow
+from schemas.times import format_rfc3339
 from stream_app.pipeline.cusum import NEVER
 from stream_app.pipeline.router import RoutedModel
 from stream_app.pipeline.state import StreamState
@@ -27,6 +28,7 @@ def feature_row(key: bytes, state: StreamState, routed: RoutedModel) -> FeatureR
         state.missing,
         alert_state(state),
         f"{model.name}/{model.version}",
+        "" if state.learning_since_us == NEVER else format_rfc3339(state.learning_since_us),
     )
     return FeatureRow(machine_id, source, state.newest_us, state.seen_us, (*state.rolling.mean.tolist(), *health))
 

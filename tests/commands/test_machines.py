@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -15,12 +16,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from commands import _output, machines
+from feature_repo.client import AudioFeatures, HealthFeatures, MachineFeatures
+from schemas.times import format_rfc3339
 from tests.conftest import unavailable
 from tests.feature_stores import a_store, row
 from tests.helpers import eventually
@@ -97,6 +102,28 @@ def test_a_narrow_screen_shows_the_whole_hint(columns: int, monkeypatch: pytest.
     lines = [line.plain for line in board.drawn(12).renderables]
     assert max(map(len, lines)) <= columns
     assert " ".join(lines).endswith("(`whirr settings` shows how)")
+
+
+def test_a_machine_that_is_learning_is_shown_with_for_how_long_and_silence_hides_that():
+    now = datetime.now(UTC)
+
+    def heard(machine_id: str, state: str, ago_s: float, since: str) -> MachineFeatures:
+        seen = now - timedelta(seconds=ago_s)
+        health = HealthFeatures(None, None, None, 7, 0, state, f"whirr.{machine_id}/none", since)
+        return MachineFeatures(machine_id, seen, seen, AudioFeatures(*[0.5] * 13), health)
+
+    since = format_rfc3339(round((now - timedelta(hours=3)).timestamp() * 1e6))
+    known = [heard("a", "learning", 1, since), heard("b", "normal", 1, ""), heard("c", "learning", 9_000, since)]
+    client = SimpleNamespace(shown="a store", machine_ids=lambda: ["a", "b", "c"], machines=lambda _ids: known)
+    board = machines.Board(client, Settings(), "*", 600.0)  # type: ignore[arg-type]
+    board.look()
+    console = Console(width=120, file=io.StringIO())
+    console.print(board.drawn(None))
+    rows = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert [row[:2] for row in rows[1:]] == [["c", "silent"], ["a", "learning"], ["b", "normal"]]
+    assert rows[2][2:4] == ["3", "h"]
+    assert rows[2][-1] == "whirr.a/none"
+    assert [one["state"] for one in board.summary()["machines"]] == ["silent", "learning", "normal"]
 
 
 @pytest.mark.slow

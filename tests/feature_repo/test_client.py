@@ -78,7 +78,7 @@ def test_a_machine_is_read_with_its_times(client: FeatureClient):
     a = client.machine("a")
     assert a is not None
     assert a.audio == AudioFeatures(*[1.0] * 13)
-    assert a.health == HealthFeatures(1.0, 1.0, 1.0, 1, 1, "text 1", "text 1")
+    assert a.health == HealthFeatures(1.0, 1.0, 1.0, 1, 1, "text 1", "text 1", "text 1")
     assert a.audio_at == a.health_at == a.seen_at == at(1)
 
 
@@ -122,7 +122,7 @@ def test_materialise_fills_what_is_missing_and_overwrites_nothing_newer(store: S
 
 
 def test_rows_of_a_backfill_without_a_model_are_readable(store: StoreUnderTest, history: Path):
-    unknown: tuple[int | None, ...] = (None, None, None, 7, 0, None, None)
+    unknown: tuple[int | None, ...] = (None, None, None, 7, 0, None, None, None)
     write_rows(history, [FeatureRow("filled", "", START_US, START_US, (*[0.5] * 13, *unknown))])
     assert materialize(store.connect(), History(history), match="filled").written == 1
     with FeatureClient(store.settings) as client:
@@ -132,6 +132,23 @@ def test_rows_of_a_backfill_without_a_model_are_readable(store: StoreUnderTest, 
     assert machine.health.frames_seen == 7
     assert (machine.health.score_mean, machine.health.gaps) == (None, 0)
     assert machine.health.alert_state in (None, "")
+
+
+def test_a_store_that_an_older_version_applied_is_read_without_what_it_lacks(tmp_path, monkeypatch):
+    from feast import FeatureView
+
+    from feature_repo import definitions as d
+
+    health = d.machine_health
+    schema = [field for field in health.schema if field.name != "learning_since"]
+    older = FeatureView(name=health.name, entities=[d.machine], ttl=health.ttl, schema=schema, source=d.push)
+    with a_store("sqlite", tmp_path, monkeypatch) as store:
+        store.apply([d.project, d.machine, d.history, d.push, d.machine_audio_features, older])
+        store.connect().push(rows_of("a", 1))
+        with FeatureClient(store.settings) as client:
+            machine = client.machine("a")
+            assert machine is not None
+            assert machine.health == HealthFeatures(1.0, 1.0, 1.0, 1, 1, "text 1", "text 1", None)
 
 
 # The commands; one store is enough for what they print.

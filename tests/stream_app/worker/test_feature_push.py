@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from feature_repo.fields import HEALTH_FIELDS
 from feature_repo.push.push_metrics import PushMetrics
 from feature_repo.push.pusher import Report
 from feature_repo.rows import FeatureRow
 from stream_app.pipeline import Model, Router, StreamState
 from stream_app.worker import feature_push
 from stream_app.worker.feature_push import FeaturePush
+from stream_app.worker.feature_row import feature_row
 from stream_app.worker.states import StreamStates, state_key
 from tests.helpers import eventually_async
 from tests.models import tiny_model
@@ -190,3 +192,17 @@ async def test_another_process_is_started_in_place_of_one_that_has_gone_or_hangs
         assert links[0].closed
     assert [row.event_us for rows in links[1].sent[0][1:] for row in rows] == [2_000_000]
     assert len(caplog.records) == 1
+
+
+def test_a_row_says_since_when_a_machine_is_learning_and_has_no_score_without_a_model(router: Router) -> None:
+    waiting = Router.from_routes([Route(model="models:/whirr.{machine}@champion")], {}).find("pump-1")
+    names = [field.name for field in HEALTH_FIELDS]
+    learning = replace(state(10), learning_since_us=5_000_000)
+    row = dict(zip(names, feature_row(key(), learning, waiting).values[13:], strict=True))
+    assert (row["alert_state"], row["learning_since"]) == ("learning", "1970-01-01T00:00:05.000000Z")
+    assert (row["score_mean"], row["score_max"], row["threshold_ratio"]) == (None, None, None)
+    assert row["model_version"] == "whirr.pump-1/none"
+    anew = dict(zip(names, feature_row(key(), learning, router.find("pump-1")).values[13:], strict=True))
+    assert (anew["alert_state"], anew["score_mean"], anew["model_version"]) == ("learning", 0.0, "tiny/1")
+    judged = dict(zip(names, feature_row(key(), state(10), router.find("pump-1")).values[13:], strict=True))
+    assert (judged["alert_state"], judged["learning_since"]) == ("normal", "")
