@@ -1,0 +1,72 @@
+"""``make season``: plays each machine's two months with learning off and on; the last line is one JSON object."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from benchmarks.season.outcome import as_json, outcome
+from benchmarks.season.person import DAY_US
+from benchmarks.season.stories import Story, stories
+from benchmarks.season.world import START_US, Told, play
+from schemas.times import parse_rfc3339
+from trainer.learning.learning_rule import LearningRule
+
+
+def _played(story: Story, days: float, seed: int, detector: str) -> tuple[str, dict[str, Told]]:
+    import logging
+
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="whirr-season-") as folder:
+        return story.machine_id, play(story, Path(folder), LearningRule(), days=days, seed=seed, detector=detector)
+
+
+def season(
+    days: Annotated[float, typer.Option(help="Length of the season.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Of sounds, and of the person.")] = 0,
+    machine: Annotated[list[str] | None, typer.Option(help="Only these; may be repeated.")] = None,
+    detector: Annotated[str, typer.Option(help="As whirr train takes it.")] = "auto",
+    jobs: Annotated[int, typer.Option(help="Machines at once.")] = 2,
+    events: Annotated[bool, typer.Option(help="Print what happened to each machine.")] = False,
+) -> None:
+    """Play the season."""
+    chosen = {one.machine_id: one for one in stories() if not machine or one.machine_id in machine}
+    told: dict[str, dict[str, Told]] = {}
+    with ProcessPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(_played, one, days, seed, detector) for one in chosen.values()]
+        for one in waiting:
+            name, arms = one.result()
+            told[name] = arms
+            for arm, own in arms.items():
+                found = as_json(outcome(chosen, {name: own}, days))
+                print(f"{name:14} {arm:4} {found}", file=sys.stderr, flush=True)
+                if events:
+                    _print_events(own)
+    amount = {
+        f"learning_{arm}": as_json(outcome(chosen, {name: arms[arm] for name, arms in told.items()}, days))
+        for arm in ("off", "on")
+    }
+    print(orjson.dumps(amount).decode())
+
+
+def _print_events(own: Told) -> None:
+    lines = [(day, f"  {what}") for day, what in own.jobs]
+    lines += [(day, f"  anchor: {what}") for day, what in own.departures]
+    for one in own.alerts:
+        ratio = "" if one.ratio is None else f"ratio {one.ratio:.2f}"
+        what = " ".join((one.kind, one.state, one.severity, one.reason or "", one.incident_id[:6], ratio))
+        lines.append(((parse_rfc3339(one.recorded_at) - START_US) / DAY_US, f"  {what}"))
+    for day, what in sorted(lines):
+        print(f"    {day:6.2f} {what}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    typer.run(season)

@@ -1,0 +1,353 @@
+"""What one machine needs next: a fold over what was heard and said of it, asked at any time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from schemas import Alert, ModelMetadata, Score
+from schemas.times import parse_rfc3339
+from schemas.verdict import Verdict
+from stream_app.pipeline.rule import Rule
+from trainer.learning.drift import DailyMedians, Drift, drifts
+from trainer.learning.gate import Judgement, WouldAlert, judge, most_alarms
+from trainer.learning.learning_rule import HOUR_US, LearningRule
+from trainer.learning.machine_incidents import MachineIncidents, Unlearnable
+from trainer.learning.spans import Span, any_holds
+from trainer.learning.stability import MOST_NEW
+
+Cause = Literal["fault_learnt", "new_machine", "repaired", "new_normal", "false_alarm", "drift", "maturing", "schedule"]
+URGENCY: Final[tuple[Cause, ...]] = (
+    "fault_learnt",  # what was learnt is wrong
+    "new_machine",  # nothing hears a fault of it
+    "repaired",
+    "new_normal",
+    "false_alarm",
+    "drift",
+    "maturing",
+    "schedule",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearntVersion:
+    """A trained model of one machine, as the registry knows it.
+
+    Attributes:
+        number: Of the registered version.
+        metadata: The model's.
+        from_us: Since when it is champion, or challenger, microseconds since the epoch.
+        baseline: What of the machine's time it was learnt from.
+        job_id: Of the job that trained it; '' for a model that a person trained.
+        left_out: What of that time it was not learnt from.
+    """
+
+    number: int
+    metadata: ModelMetadata
+    from_us: int
+    baseline: Span
+    job_id: str = ""
+    left_out: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineModels:
+    """What the registry holds of one machine.
+
+    Attributes:
+        champion: Serves now; None: the machine is learning.
+        challenger: In shadow.
+        before: The champion before, while it goes on in shadow on probation of the present one.
+        anchor: The first mature one of this baseline.
+        refused: Numbers of versions that must not be promoted again.
+        done: Ids of jobs that ended in a version, whatever became of that.
+    """
+
+    champion: LearntVersion | None = None
+    challenger: LearntVersion | None = None
+    before: LearntVersion | None = None
+    anchor: LearntVersion | None = None
+    refused: frozenset[int] = frozenset()
+    done: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A training that a machine needs.
+
+    Attributes:
+        job_id: The same for the same need: a job that was done is not done again.
+        machine_id: Whose.
+        cause: Why, in a word.
+        why: In a sentence.
+        span: From when until when is learnt.
+        left_out: What of that is not.
+        anchored: Whether what has left the anchor is left out, too.
+        direct: Whether its model takes over at once: there is none that could be compared.
+    """
+
+    job_id: str
+    machine_id: str
+    cause: Cause
+    why: str
+    span: Span
+    left_out: tuple[Unlearnable, ...] = ()
+    anchored: bool = False
+    direct: bool = False
+
+    @property
+    def urgency(self) -> int:
+        """0 is the most urgent."""
+        return URGENCY.index(self.cause)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A change of what serves a machine: ``promote`` the challenger, ``drop`` it, or ``roll_back`` the champion."""
+
+    what: Literal["promote", "drop", "roll_back"]
+    machine_id: str
+    version: int
+    why: str
+
+
+@dataclass(slots=True)
+class _HeardVersion:
+    """What a version would have alerted since it is heard."""
+
+    number: int
+    would: WouldAlert
+
+
+@dataclass(slots=True)
+class Learner:
+    """One machine.
+
+    Feed it scores, alerts and verdicts in any interleaving; each answer follows from what was heard until then.
+
+    Attributes:
+        machine_id: Which.
+        rule: The numbers.
+        alert_rule: The route's.
+        registry: What the registry holds; kept up to date by the caller.
+        incidents: Of the machine.
+    """
+
+    machine_id: str
+    rule: LearningRule = field(default_factory=LearningRule)
+    alert_rule: Rule = field(default_factory=Rule)
+    registry: MachineModels = field(default_factory=MachineModels)
+    incidents: MachineIncidents = field(default_factory=MachineIncidents)
+    first_us: int | None = None
+    last_us: int | None = None
+    said_us: int = 0
+    _champion: _HeardVersion | None = None
+    _shadow: _HeardVersion | None = None
+    _days: DailyMedians = field(default_factory=lambda: DailyMedians(("score",)))
+    _days_of: int = 0
+    _frames_of: dict[int, int] = field(default_factory=dict)
+
+    def hear(self, score: Score) -> None:
+        """Take a score of the machine, the champion's or a shadow's."""
+        at_us = parse_rfc3339(score.recorded_at)
+        if score.shadow:
+            shadow = self.registry.challenger or self.registry.before
+            if shadow is not None and score.model.version == shadow.metadata.version:
+                self._shadow = self._tally(self._shadow, shadow)
+                self._shadow.would.hear(score)
+            return
+        if score.status == "late":
+            return
+        if score.status == "scored" or score.idle_reason == "learning":
+            self.heard(at_us)
+        champion = self.registry.champion
+        if champion is None or score.status != "scored" or score.model.version != champion.metadata.version:
+            return
+        shadow = self.registry.challenger or self.registry.before
+        if shadow is not None:
+            if self._champion is None or self._champion.number != champion.number or self._shadow_is_new(shadow):
+                self._champion = _HeardVersion(champion.number, self._would(champion))
+            self._champion.would.hear(score)
+        if champion.number != self._days_of:
+            self._days, self._days_of = DailyMedians(("score",)), champion.number
+        if not any_holds((one.span for one in self.incidents.unlearnable(self.rule.margin_us)), at_us):
+            self._days.add(at_us, (score.score,))
+
+    def heard(self, at_us: int) -> None:
+        """Take note that the machine ran, and was recorded, at a time."""
+        self.first_us = at_us if self.first_us is None else min(self.first_us, at_us)
+        self.last_us = at_us if self.last_us is None else max(self.last_us, at_us)
+        day = at_us // (24 * HOUR_US)
+        self._frames_of[day] = self._frames_of.get(day, 0) + 1
+
+    def alert(self, alert: Alert) -> None:
+        """Take an alert of the machine."""
+        self.incidents.hear(alert)
+
+    def say(self, verdict: Verdict) -> None:
+        """Take a verdict on one of the machine's incidents."""
+        self.incidents.say(verdict)
+        if verdict.verdict == "false_alarm":
+            self.said_us = max(self.said_us, parse_rfc3339(verdict.time))
+
+    def begins_us(self) -> int | None:
+        """Return when the machine's present baseline begins: where a person said so, else with its first frame."""
+        asked = self.incidents.asked()
+        return self.first_us if asked is None else asked[0]
+
+    def frames_since(self, from_us: int) -> int:
+        """Return how many frames were heard since a moment, to the day."""
+        day = from_us // (24 * HOUR_US)
+        return sum(count for one, count in self._frames_of.items() if one >= day)
+
+    def drifts(self) -> list[Drift]:
+        """Return what has drifted since the champion serves."""
+        days, medians = self._days.days()
+        by_name = {name: medians[:, number] for number, name in enumerate(self._days.names)}
+        return drifts(days, by_name, false_per_30_days=self.rule.false_drifts_per_30_days)
+
+    def job(self, now_us: int, share_of_new: float = 0.0, of_statistics: Sequence[Drift] = ()) -> Job | None:
+        """Return the training that the machine needs now, the most urgent one; None: none.
+
+        Args:
+            now_us: The time.
+            share_of_new: Of the last frames heard, how many are unlike all before (:mod:`.stability`).
+            of_statistics: What of the machine's statistics has drifted since the champion's baseline.
+        """
+        if self.registry.challenger is not None or self.last_us is None:
+            return None  # one at a time
+        begins_us, champion = self.begins_us(), self.registry.champion
+        if begins_us is None:
+            return None
+        if champion is None or self._is_over(champion):
+            needs = self._first(now_us, begins_us, share_of_new)
+        else:
+            needs = self._next(now_us, champion, of_statistics)
+        return next((one for one in needs if one.job_id not in self.registry.done), None)
+
+    def change(self, now_us: int) -> Decision | None:
+        """Return what is to become of the challenger, or of a champion on probation; None: nothing yet."""
+        if self.registry.challenger is not None:
+            return self._judge_challenger(self.registry.challenger, now_us)
+        if self.registry.before is not None and self.registry.champion is not None:
+            return self._judge_champion(self.registry.champion, now_us)
+        return None
+
+    def on_probation(self, now_us: int) -> bool:
+        """Whether the champion is so new that the one before goes on in shadow."""
+        champion = self.registry.champion
+        return (
+            champion is not None
+            and self.registry.before is not None
+            and now_us < champion.from_us + self.rule.probation_h * HOUR_US
+        )
+
+    def _is_over(self, champion: LearntVersion) -> bool:
+        """Whether what the champion was learnt from is over: a person says that it begins anew."""
+        asked = self.incidents.asked()
+        return asked is not None and champion.baseline.from_us < asked[0]
+
+    def _first(self, now_us: int, begins_us: int, share_of_new: float) -> Iterator[Job]:
+        """Yield the first training of a machine that nothing hears a fault of, once enough was heard."""
+        heard_h = (now_us - begins_us) / HOUR_US
+        if heard_h < self.rule.learn_h or self.frames_since(begins_us) < self.rule.learn_frames:
+            return
+        unstable = share_of_new > MOST_NEW
+        if unstable and heard_h < self.rule.unstable_factor * self.rule.learn_h:
+            return
+        why = f"heard for {heard_h:.0f} h" + (", though new states keep coming" if unstable else "")
+        asked = self.incidents.asked()
+        cause: Cause = "new_machine" if asked is None else asked[1]
+        yield self._made(cause, now_us, f"{begins_us}", why, direct=True)
+
+    def _next(self, now_us: int, champion: LearntVersion, of_statistics: Sequence[Drift]) -> Iterator[Job]:
+        """Yield the trainings that could make a better champion, the most urgent first."""
+        rule, version = self.rule, f"{champion.number}"
+        faults = [one.span for one in self.incidents.unlearnable(0) if one.why == "fault"]
+        if any(one.meets(champion.baseline) and not any_holds(champion.left_out, one.from_us) for one in faults):
+            yield self._made("fault_learnt", now_us, version, "it has learnt what was confirmed as a fault")
+        if self.on_probation(now_us):
+            return
+        begun_us, learnt_us = champion.baseline.from_us, champion.baseline.until_us or now_us
+        if learnt_us < self.said_us <= now_us - rule.verdict_h * HOUR_US:
+            yield self._made("false_alarm", now_us, f"{self.said_us}", "a person says that an alarm was false")
+        for worst in sorted((*self.drifts(), *of_statistics), key=lambda one: one.p)[:1]:
+            why = f"{worst.name} has moved by {worst.deviations:+.1f} deviations between days"
+            yield self._made("drift", now_us, f"{version}:{worst.since_us}", why)
+        learnt_h, could_h = (learnt_us - begun_us) / HOUR_US, (now_us - begun_us) / HOUR_US
+        if learnt_h < rule.mature_h and could_h >= rule.growth * learnt_h:
+            yield self._made("maturing", now_us, version, f"learnt from {learnt_h:.0f} h of {could_h:.0f} h")
+        if could_h - learnt_h >= rule.retrain_h:
+            yield self._made("schedule", now_us, version, f"learnt {could_h - learnt_h:.0f} h ago")
+
+    def _made(self, cause: Cause, now_us: int, key: str, why: str, *, direct: bool = False) -> Job:
+        begins_us = self.begins_us() or 0
+        span = Span(begins_us, now_us)
+        return Job(
+            job_id=hashlib.sha256(f"{self.machine_id}\0{cause}\0{key}".encode()).hexdigest()[:32],
+            machine_id=self.machine_id,
+            cause=cause,
+            why=why,
+            span=span,
+            left_out=tuple(one for one in self.incidents.unlearnable(self.rule.margin_us) if one.span.meets(span)),
+            anchored=self.registry.anchor is not None and not direct,
+            direct=direct,
+        )
+
+    def _judge_challenger(self, challenger: LearntVersion, now_us: int) -> Decision | None:
+        shadow_h = (now_us - challenger.from_us) / HOUR_US
+        judgement = self._judgement(challenger)
+        if shadow_h >= self.rule.shadow_h and judgement is not None and judgement.passed:
+            if not self.rule.promote or challenger.number in self.registry.refused:
+                return None
+            return Decision(what="promote", machine_id=self.machine_id, version=challenger.number, why=judgement.why)
+        if shadow_h >= self.rule.shadow_most_h:
+            why = "too few frames were heard" if judgement is None else judgement.why
+            return Decision(what="drop", machine_id=self.machine_id, version=challenger.number, why=why)
+        return None
+
+    def _judgement(self, challenger: LearntVersion) -> Judgement | None:
+        """Return the gate's word on the challenger; None while too little was heard of both."""
+        ours, theirs = self._champion, self._shadow
+        if ours is None or theirs is None or theirs.number != challenger.number:
+            return None
+        if min(ours.would.frames, theirs.would.frames) < self.rule.shadow_frames:
+            return None
+        return judge(
+            ours.would,
+            theirs.would,
+            faults=[span for span, _ in self.incidents.faults()],
+            unanswered=self.incidents.spans_of(None),
+            normal=self.incidents.spans_of("false_alarm", "new_normal"),
+            false_alarms_per_30_days=self.rule.false_alarms_per_30_days,
+        )
+
+    def _judge_champion(self, champion: LearntVersion, now_us: int) -> Decision | None:
+        """A new champion that alerts far more than its time in shadow let expect, where the one before doesn't."""
+        ours, before = self._champion, self._shadow
+        if not self.on_probation(now_us) or ours is None or before is None:
+            return None
+        faults = [span for span, _ in self.incidents.faults()]
+        alarms = [at for at in ours.would.alarms if not any_holds(faults, at)]
+        allowed = most_alarms(self.rule.false_alarms_per_30_days, max(ours.would.span_s, 3600.0))
+        others = set(before.would.found)
+        lonely = [at for at in alarms if at not in others]
+        if len(alarms) > max(allowed, 1) and len(lonely) > max(allowed, 1):
+            why = f"{len(alarms)} alarms since it took over, {len(lonely)} of which the one before does not share"
+            return Decision(what="roll_back", machine_id=self.machine_id, version=champion.number, why=why)
+        return None
+
+    def _tally(self, tally: _HeardVersion | None, version: LearntVersion) -> _HeardVersion:
+        return (
+            tally
+            if tally is not None and tally.number == version.number
+            else _HeardVersion(version.number, self._would(version))
+        )
+
+    def _shadow_is_new(self, shadow: LearntVersion) -> bool:
+        return self._shadow is None or self._shadow.number != shadow.number
+
+    def _would(self, version: LearntVersion) -> WouldAlert:
+        return WouldAlert(version.metadata, self.machine_id, self.alert_rule)
