@@ -18,7 +18,7 @@ ARGS ?=
 comma := ,
 
 .PHONY: help venv demo test test-embedded quick unit coverage lowest lint format hooks docs build wheel-test version release-notes \
-	bench bench-compare bench-feast bench-hostile bench-train quality operator season lifetimes schemas constraints services chaos clean distclean
+	bench bench-compare bench-feast bench-hostile bench-record bench-train quality operator season lifetimes schemas constraints services chaos clean distclean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +88,9 @@ bench-compare: $(INSTALLED)-bench ## Measure and compare each ratio with a store
 
 bench-hostile: $(INSTALLED)-bench ## Measure what honest machines feel of a gateway that sends the costliest frames
 	@$(RUN) -W ignore -m benchmarks.hostile $(ARGS)
+
+bench-record: $(INSTALLED)-bench ## Measure how many frames a second are kept, beside what whirr record reads back, and thinning
+	@$(RUN) -W ignore -m benchmarks.recording $(ARGS)
 
 bench-train: $(INSTALLED)-bench ## Time a training on 1,000 clips of ten seconds (ARGS="--epochs 3": a quick look)
 	@$(RUN) -W ignore -m benchmarks.training $(ARGS)

@@ -2,10 +2,10 @@
 
 ``.archive/index/<machine>/<day>/<part>.csv``. A part's name says how many frames and bytes it tells of, so that a
 listing alone gives sums: ``<time written>-<frames>-<bytes>-<token>.csv``. One that took the place of others has a mark
-before that: by which rules its day was thinned for good, or ``merged``. Beside it lies, until that is done, a note
-(``.json``) of the same name: the parts that it replaces, and the files that go. The new part's appearance is the one
-moment at which anything changes: before it the old parts count, after it they don't, whether they are still there or
-not. What a crash left undone, :meth:`Index.finish` does.
+before that: by which rules its day was thinned and until when, or ``merged``. Beside it lies, until that is done, a
+note (``.json``) of the same name: the parts that it replaces, and the files that go. The new part's appearance is the
+one moment at which anything changes: before it the old parts count, after it they don't, whether they are still there
+or not. What a crash left undone, :meth:`Index.finish` does.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from typing import Final
 from archive.entries import ArchiveEntry, folder_of, from_csv, name_of, to_csv
 from archive.places import Location
 from recordings.listing import ARCHIVE_INDEX
+from schemas.errors import ServiceUnavailable
 
 INDEX: Final = ARCHIVE_INDEX
 HOME: Final = INDEX.partition("/")[0]
 MERGED: Final = "merged"
+_MOST_READS: Final = 5
 _PART: Final = re.compile(r"(?:(?P<mark>\w+)-)?[0-9a-f]{16}-(?P<frames>\d+)-(?P<bytes>\d+)-[0-9a-f]{8}\.csv")
 
 
@@ -71,9 +73,9 @@ class MachineDay:
         return sum(part.bytes for part in self.parts)
 
     @property
-    def mark(self) -> str:
-        """What it was replaced with last; '' if something came since."""
-        return self.parts[0].mark if len(self.parts) == 1 else ""
+    def marks(self) -> set[str]:
+        """What its parts are marked with."""
+        return {part.mark for part in self.parts}
 
 
 class Index:
@@ -119,12 +121,23 @@ class Index:
         return MachineDay(machine, day, [part for part in parts if part], undone)
 
     def read(self, day: MachineDay) -> list[ArchiveEntry]:
-        """Return a day's entries in the order of time, each frame once."""
-        found: dict[str, ArchiveEntry] = {}
-        for part in day.parts:
-            for entry in from_csv(self._place.read(part.name) or b""):
-                found[entry.frame_id] = entry
-        return sorted(found.values(), key=lambda entry: (entry.recorded_us, entry.frame_id))
+        """Return a day's entries in the order of time, each frame once.
+
+        Args:
+            day: As it was listed; where another program has replaced its parts since, it is brought up to date.
+
+        Raises:
+            ServiceUnavailable: It was replaced again and again while this read.
+        """
+        for _ in range(_MOST_READS):
+            parts = [self._place.read(part.name) for part in day.parts]
+            if None not in parts:
+                found = {entry.frame_id: entry for part in parts if part for entry in from_csv(part)}
+                return sorted(found.values(), key=lambda entry: (entry.recorded_us, entry.frame_id))
+            names = self._place.names(f"{INDEX}/{folder_of(day.machine)}/{day.day}")
+            now = self._day(day.machine, day.day, names)
+            day.parts, day.undone = now.parts, now.undone
+        raise ServiceUnavailable(f"the index of {day.machine} on {day.day} in {self._place.url!r} changes all the time")
 
     def replace(
         self, day: MachineDay, kept: Sequence[ArchiveEntry], removed: Iterable[ArchiveEntry] = (), *, mark: str = MERGED

@@ -21,6 +21,7 @@ BANDS: Final = 16
 _N_FFT: Final = 1024
 _MOST_SPECTRA: Final = 32
 _LOWEST_SHARE: Final = 1 / 256  # of half the sample rate: the lowest band's lower edge
+_EDGES: Final = np.geomspace(_LOWEST_SHARE, 1.0, BANDS + 1)
 _FLOOR: Final = 1e-12  # -120 dB re full scale
 # A doubling of speed, or the whole load, counts as much as 12 dB in every band.
 _CONDITION_DB: Final = 12
@@ -49,7 +50,7 @@ def spectrum_of(audio: Audio) -> tuple[int, ...]:
 
 def _edges(bins: int) -> list[tuple[int, int]]:
     """Return first bin and end of each band, at least a bin each."""
-    at = [int(share * (bins - 1)) for share in np.geomspace(_LOWEST_SHARE, 1.0, BANDS + 1)]
+    at = [int(share * (bins - 1)) for share in _EDGES]
     return [(min(start, bins - 1), max(min(start, bins - 1) + 1, stop)) for start, stop in pairwise(at)]
 
 

@@ -21,7 +21,7 @@ from archive.thinning import by_stream, order, thin
 
 GB: Final = 1_000_000_000
 _SPARE: Final = 0.95  # of a quota stays when it was passed, so that it isn't passed again at once
-_MOST_PARTS: Final = 16  # of a day, before they are merged
+_MOST_PARTS: Final = 64  # of a day, before they are merged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +107,18 @@ class Pruner:
         return self._done
 
     def _look_at(self, day: MachineDay) -> None:
-        """Thin one day of a machine, and drop it when it is too old."""
+        """Thin one day of a machine, once for each hour that ends, and drop it when it is too old."""
         keep, begins_us = self._keep, day_begins_us(day.day)
         before_us = self._now_us - round(keep.all_h * HOUR_US)
         old = keep.days is not None and begins_us + DAY_US <= self._now_us - round(keep.days * DAY_US)
-        over, mark = begins_us + DAY_US <= before_us, self._mark(day)
-        if not day.parts or not (old or (day.mark != mark if over else begins_us + HOUR_US <= before_us)):
+        hours = min(max((before_us - begins_us) // HOUR_US, 0), 24)
+        mark = self._mark(day, hours)
+        # Once the day is over, what came since is thinned too; until then the next hour does that.
+        thinned = day.marks == {mark} if hours == 24 else hours == 0 or mark in day.marks
+        if not day.parts or (thinned and not old):
             if len(day.parts) > _MOST_PARTS:
-                self._index.replace(day, self._index.read(day))
+                entries = self._index.read(day)
+                self._index.replace(day, entries, mark=mark if thinned and hours else MERGED)
             return
         entries = self._index.read(day)
         held, free = pinned(entries, self._pins[day.machine])
@@ -123,14 +127,14 @@ class Pruner:
             self._done.aged += len(free)
         else:
             self._done.thinned += len(free) - len(kept)
-        if len(kept) < len(free) or len(day.parts) > _MOST_PARTS or (over and day.mark != mark):
-            self._replace(day, entries, [*held, *kept], mark if over else MERGED)
+        if len(kept) < len(free) or not thinned:
+            self._replace(day, entries, [*held, *kept], mark)
 
-    def _mark(self, day: MachineDay) -> str:
-        """Return what says that a day was thinned by these rules and with these pins."""
+    def _mark(self, day: MachineDay, hours: int) -> str:
+        """Return what says that so many hours of a day were thinned by these rules and with these pins."""
         begins_us = day_begins_us(day.day)
         pins = [pin.pin_id for pin in self._pins[day.machine] if pin.meets(begins_us, begins_us + DAY_US)]
-        return "thinned" + hashlib.sha256(f"{self._keep.a_day} {sorted(pins)}".encode()).hexdigest()[:8]
+        return f"thinned{hours}_" + hashlib.sha256(f"{self._keep.a_day} {sorted(pins)}".encode()).hexdigest()[:8]
 
     def _replace(self, day: MachineDay, entries: Sequence[ArchiveEntry], kept: list[ArchiveEntry], mark: str) -> None:
         stays = {entry.frame_id for entry in kept}
@@ -194,7 +198,7 @@ class Pruner:
             kept = [entry for entry in entries if entry.frame_id in stays]
             if len(kept) < len(entries):
                 self._done.over += len(entries) - len(kept)
-                self._replace(day, entries, kept, day.mark or MERGED)
+                self._replace(day, entries, kept, (max(day.marks) if len(day.marks) == 1 else "") or MERGED)
         if name is not None and (frames > quota.frames or size > quota.bytes):
             self._done.kept_over.append(
                 f"machine {machine} has {frames} frames and {size / GB:.3g} GB, above {name}: all of them are pinned"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import partial
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -38,7 +39,8 @@ FLUSH_S: Final = 30.0
 TELL_S: Final = 60.0
 PRUNE_S: Final = 600.0
 _MOST_WAITING: Final = 5_000  # entries that are not in the index yet
-_BATCH_FRAMES: Final = 64
+_BATCH_FRAMES: Final = 128
+_THREADS: Final = 4
 _PARTITION_BYTES: Final = 2 * 1024 * 1024
 _FETCH_BYTES: Final = 16 * 1024 * 1024
 _POLL_MS: Final = 500
@@ -73,7 +75,7 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
         self._settings, self._archive, self._machine, self._form = settings, archive, machine, form
         self._flush_s, self._prune_s = flush_s, prune_s
         self._consumer: AIOKafkaConsumer | None = None
-        self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "keep")
+        self._pool = ThreadPoolExecutor(_THREADS, "keep")
         self._changing = asyncio.Lock()  # who holds it writes to the archive, or gives offsets up
         self._waiting: dict[str, ArchiveEntry] = {}
         self._reached: dict[TopicPartition, int] = {}
@@ -132,8 +134,8 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
             while not self._stop.is_set():
                 fetched = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH_FRAMES)
                 async with self._changing:
-                    for place, records in fetched.items():
-                        await self._keep(place, records)
+                    await self._keep([*chain.from_iterable(fetched.values())])
+                    self._reached |= {place: records[-1].offset + 1 for place, records in fetched.items()}
                 if time.monotonic() - flushed_s >= self._flush_s or len(self._waiting) >= _MOST_WAITING:
                     async with self._changing:
                         await self._flush()
@@ -182,22 +184,28 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
             return True
         return False
 
-    async def _keep(self, place: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
-        """Write the files of some records of one partition."""
+    async def _keep(self, records: Sequence[ConsumerRecord]) -> None:
+        """Write the files of some records, in a few threads, each of which computes and writes some of them."""
         wanted = [record for record in records if self._wanted(record)]
-        loop = asyncio.get_running_loop()
-        found = await asyncio.gather(*(loop.run_in_executor(self._pool, self._kept, one) for one in wanted))
-        frames = [one for one in found if isinstance(one, KeptFrame)]
-        self._skipped.update(one for one in found if isinstance(one, str))
+        share = -(-len(wanted) // _THREADS) or 1
+        parts = [wanted[at : at + share] for at in range(0, len(wanted), share)]
+        found = await asyncio.gather(*(self._surely(partial(self._add_files, part)) for part in parts))
+        for frame, entry in zip(wanted, chain.from_iterable(found), strict=True):
+            if isinstance(entry, str):
+                self._skipped[entry] += 1
+                continue
+            self._waiting[entry.frame_id] = entry
+            self._machines[entry.machine] += 1
+            self._counts.update(kept=1, bytes=entry.bytes, bytes_sent=len(frame.value or b""))
+            self._audio_s += entry.duration_s
+
+    def _add_files(self, records: Sequence[ConsumerRecord]) -> list[ArchiveEntry | str]:
+        """Write the files of records; return the entry of each, or why nothing is kept of it."""
+        kept = [self._kept(record) for record in records]
+        frames = [one for one in kept if isinstance(one, KeptFrame)]
         if frames:
-            await self._surely(lambda: self._archive.add_files(frames))
-        for frame in frames:
-            self._waiting[frame.entry.frame_id] = frame.entry
-            self._counts.update(kept=1, bytes=frame.entry.bytes)
-            self._machines[frame.entry.machine] += 1
-            self._audio_s += frame.entry.duration_s
-        self._counts["bytes_sent"] += sum(len(one.value or b"") for one in wanted)
-        self._reached[place] = records[-1].offset + 1
+            self._archive.add_files(frames)
+        return [one.entry if isinstance(one, KeptFrame) else one for one in kept]
 
     def _wanted(self, record: ConsumerRecord) -> bool:
         return self._machine == "*" or fnmatchcase((record.key or b"").decode(errors="replace"), self._machine)
@@ -279,7 +287,7 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.warning("%s; frames wait in Kafka, trying again in %.1f s", error, wait_s)
 
         again = retrying(ServiceUnavailable, _RETRY_S, _LONGEST_RETRY_S, told, self._pause)
-        return await again(asyncio.to_thread, action)
+        return await again(asyncio.get_running_loop().run_in_executor, self._pool, action)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

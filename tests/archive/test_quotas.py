@@ -161,12 +161,55 @@ def test_a_pin_that_can_not_be_is_refused_and_one_that_can_not_be_read_stops_pru
 
 def test_parts_are_merged(tmp_path: Path):
     kept = opened(tmp_path, NOTHING, [])
-    for n in range(20):
+    for n in range(65):
         put(kept, [entry(n)])
-    assert len(kept.place.names(".archive/index")) == 20
+    assert len(kept.place.names(".archive/index")) == 65
     kept.prune(START_US + DAY_US)
     assert len(kept.place.names(".archive")) == 1
-    assert len(kept.entries(MACHINE)) == 20
+    assert len(kept.entries(MACHINE)) == 65
+
+
+def test_a_day_is_read_once_an_hour_and_not_again(tmp_path: Path):
+    kept = opened(tmp_path, changed(NOTHING, all_h=0.0, a_day=3), machine_days(2, 96))
+    reads = CountingLocation(tmp_path / "archive")
+    counted = Archive(reads, kept.keep)
+    for minutes, expected in ((61, 1), (90, 0), (119, 0), (125, 1), (24 * 60, 1), (36 * 60, 1), (36 * 60 + 59, 0)):
+        reads.index = 0
+        counted.prune(START_US + minutes * 60_000_000)
+        assert reads.index == expected, minutes
+    assert days_of(kept.entries(MACHINE)) == {"2026-01-01": 3, "2026-01-02": 12 * 3 + 48}
+
+
+class CountingLocation(FolderLocation):
+    """Counts how many parts of the index are read."""
+
+    index = 0
+
+    def read(self, name: str) -> bytes | None:
+        self.index += name.endswith(".csv")
+        return super().read(name)
+
+
+def test_who_reads_while_another_replaces_misses_nothing(tmp_path: Path):
+    """The parts that were listed are gone when they are read."""
+    kept = opened(tmp_path, changed(NOTHING, all_h=0.0, a_day=5), machine_days(1, 48))
+    put(kept, [entry(7)])
+
+    class Overtaken(FolderLocation):
+        times = 1
+
+        def read(self, name: str) -> bytes | None:
+            if self.times and name.endswith(".csv"):
+                self.times -= 1
+                kept.prune(START_US + 5 * DAY_US)
+            return super().read(name)
+
+    assert len(Archive(Overtaken(tmp_path / "archive"), kept.keep).entries(MACHINE)) == 5
+    overtaken = Archive(Overtaken(tmp_path / "archive"), changed(kept.keep, a_day=4))
+    kept.keep = changed(kept.keep, a_day=3)
+    overtaken.prune(START_US + 5 * DAY_US)
+    assert len(kept.entries(MACHINE)) == 3
+    assert files(kept) == {one.path for one in kept.entries(MACHINE)}
 
 
 KEEP = Keep(all_h=1.0, a_day=4, days=3.0, gb=None, machine_gb=None, machine_frames=11)
