@@ -12,7 +12,20 @@ from commands._options import AsJson, Bootstrap
 from commands._output import print_json, print_line
 from commands._user import user
 from schemas.errors import SettingsError
+from schemas.times import MICROSECONDS, format_rfc3339, parse_rfc3339
+from schemas.verdict import VERDICT_DELAY_S
 from whirr.settings import load_settings
+
+_EFFECTS = {
+    ("machine", "seen"): "no reminders",
+    ("machine", "confirmed"): "no reminders",
+    ("machine", "false_alarm"): "the incident ends, and frames like its own count as normal",
+    ("machine", "repaired"): "what is open on the machine ends, and it is learnt anew",
+    ("machine", "new_normal"): "what is open on the machine ends, and it is learnt anew",
+    ("machine", "withdrawn"): "as if nobody had said anything",
+    ("sensor", "false_alarm"): "the incident ends, and that fault of this sensor opens none",
+    ("sensor", "withdrawn"): "as if nobody had said anything",
+}
 
 
 def verdict(
@@ -73,3 +86,7 @@ def verdict(
     where = said.machine_id + (f"/{said.source}" if said.source else "")
     more = "".join(f", {text}" for text in (said.fault, said.since and f"since {said.since[:19]}") if text)
     print_line(f"incident {said.incident_id[:12]} of {where} is {said.verdict}{more} (by {said.by})")
+    effect = _EFFECTS.get((said.kind, said.verdict))
+    if effect is not None:
+        counts_us = parse_rfc3339(said.time) + round(VERDICT_DELAY_S * MICROSECONDS)
+        print_line(f"for what is recorded from {format_rfc3339(counts_us)[11:19]} (UTC) on: {effect}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from schemas import EarlierVerdict, Verdict, format_rfc3339
 from schemas.verdict import VerdictWord, verdict_id
 
+Word = tuple[VerdictWord, int] | tuple[VerdictWord, int, int]
 BEGAN_US = 1_767_225_600_000_000
 
 
 def said(
     incident_id: str,
-    *words: tuple[VerdictWord, int] | tuple[VerdictWord, int, int],
+    *words: Word,
     machine_id: str = "pump-1",
     source: str | None = None,
     kind: str = "machine",

@@ -69,14 +69,15 @@ class Shift:
 
 
 def moved(
-    shift: Shift, score: float, excess: NDArray[np.floating], recorded_us: int, test: EarlyTest, settle_s: float
+    shift: Shift, score: float, shares: NDArray[np.floating], recorded_us: int, test: EarlyTest, settle_s: float
 ) -> Shift:
     """Return the shift after one more frame.
 
     Args:
         shift: As it stood.
         score: Of the frame.
-        excess: What each band adds to it beyond the normal mean, ``[band]``.
+        shares: Of groups of bands in its excess, ``[16]``, from :func:`grouped`; of no account while nothing speaks
+            for a shift.
         recorded_us: When the frame was recorded, microseconds since the epoch.
         test: The machine's, from the model.
         settle_s: A shift settles after so many seconds of weak evidence.
@@ -92,7 +93,7 @@ def moved(
     since_us = recorded_us if shift.since_us == NEVER else shift.since_us
     frames = shift.frames + 1
     # Rounded to what the state holds, so that it is the same after it was read again.
-    bands = (shift.bands + (grouped(excess) - shift.bands) / min(frames, _MEMORY)).astype(np.float16)
+    bands = (shift.bands + (shares - shift.bands) / min(frames, _MEMORY)).astype(np.float16)
     return Shift(
         evidence=evidence,
         since_us=since_us,

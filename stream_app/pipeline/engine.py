@@ -10,6 +10,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.alert import Alert, AlertState, Severity
 from schemas.condition import ConditionName
@@ -21,7 +22,7 @@ from schemas.times import format_rfc3339
 from stream_app.pipeline import alert_builder
 from stream_app.pipeline.analyse import Computed, failed
 from stream_app.pipeline.compute import compute
-from stream_app.pipeline.cusum import NEVER, Shift, adds_evidence, grouped, moved
+from stream_app.pipeline.cusum import GROUPS, NEVER, Shift, adds_evidence, grouped, moved
 from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step
 from stream_app.pipeline.state import SENSOR_FAULTS, StreamState
@@ -44,6 +45,7 @@ from whirr.settings import DEFAULT_FORGET_AFTER_H
 log = logging.getLogger(__name__)
 
 FAULTY = 2.0  # a faulty signal's ratio, as the rule sees it
+_NO_SHARES = np.zeros(GROUPS)
 MAX_GAP = 1_000_000  # frames; at one a second, eleven days
 _MAX_WARNED = 10_000
 _SILENCE_GRACE_US = 60_000_000  # gateways try again within 15 s
@@ -388,23 +390,24 @@ def _apply_machine(
         # A flat signal is not the machine's. A clipped one is: a failing machine may be what clips it.
         return state
     ratio = computed.score / computed.routed.threshold_for(computed.frame.machine_id)
-    # A frame that counts for nothing need not be compared with anything.
-    shares = grouped(alert_builder.excess(computed)) if ratio > 1.0 or _is_evidence(computed) else None
     state = of_model(state, computed)
-    like = shares is not None and is_excepted(computed, state, told, ratio, shares)
+    counts = ratio > 1.0 or _is_evidence(computed)
+    # A frame that counts for nothing need not be compared with anything.
+    shares = grouped(alert_builder.excess(computed)) if counts or state.shift.frames else _NO_SHARES
+    like = counts and is_excepted(computed, state, told, ratio, shares)
     if computed.routed.route.mode == "every":
         # What is open is from a time when the route's mode was another.
         transition: AlertState | None = "closed" if state.machine.alert.on else None
         state = _with_levels(computed, state, Incident(), Shift(), transition, now_us=now_us, raised=raised)
-        if ratio > 1.0 and shares is not None and not like:
+        if ratio > 1.0 and not like:
             alert = alert_builder.anomalous_frame(computed, state, now_us)
             raised.append(alert)
             state = remembering_frame(computed, state, told, ratio, shares, alert.incident_id)
         return state if state.reminded_us == NEVER else replace(state, reminded_us=NEVER)
     incident, transition = step(state.machine, 0.0 if like else ratio, computed.routed.rule)
-    shift = _shift(computed, state.shift, like)
+    shift = _shift(computed, state.shift, _NO_SHARES if like else shares, like)
     after = _with_levels(computed, state, incident, shift, transition, now_us=now_us, raised=raised)
-    after = remembering(computed, after, told, ratio, None if like else shares)
+    after = remembering(computed, after, told, ratio, shares if counts and not like else None)
     return _reminding(computed, state.machine.incident_id, after, told, now_us, raised)
 
 
@@ -467,17 +470,15 @@ def _is_evidence(computed: Computed) -> bool:
     return test is not None and not computed.unfamiliar and adds_evidence(computed.score, test)
 
 
-def _shift(computed: Computed, shift: Shift, like: bool) -> Shift:
+def _shift(computed: Computed, shift: Shift, shares: NDArray[np.float64], like: bool) -> Shift:
     """Return the evidence of a lasting shift after a frame; one that is ``like`` a false alarm counts as normal."""
     test = computed.routed.early_test_for(computed.frame.machine_id)
     if test is None:
         return Shift()
     if computed.unfamiliar:
         return shift  # its score is no evidence: the test was made for other frames
-    score, excess = computed.score, alert_builder.excess(computed)
-    if like:
-        score, excess = test.centre, np.zeros_like(excess)
-    return moved(shift, score, excess, computed.frame.recorded_us, test, computed.routed.route.early_settle_s)
+    score, settle_s = test.centre if like else computed.score, computed.routed.route.early_settle_s
+    return moved(shift, score, shares, computed.frame.recorded_us, test, settle_s)
 
 
 def _score(computed: Computed, frame_status: FrameStatus, missing: int, now_us: int) -> Score:

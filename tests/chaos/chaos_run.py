@@ -18,7 +18,7 @@ from typing import NamedTuple
 from commands._output import marked
 from schemas.errors import WhirrError
 from stream_app.worker.topic_setup import ensure_topics
-from tests.chaos import features
+from tests.chaos import features, verdicts
 from tests.chaos.brokers import wait_in_sync
 from tests.chaos.comparison import ChaosResult, Phase, compare
 from tests.chaos.disk import SmallDisk, small_disk
@@ -103,7 +103,8 @@ def _live(config: ChaosConfig, services: Services) -> ChaosResult:
     model = _train(config, settings)
     began_us = start_us(config.frames_each)
     expected = expect(plant, began_us, model, settings.route[0])
-    _say(f"the oracle: {len(expected.frames)} frames, {len(expected.alerts)} alerts")
+    told = f"{len(expected.frames)} frames, {len(expected.alerts)} alerts"
+    _say(f"the oracle: {told}, with {len(expected.verdicts)} verdicts")
     fleet = Fleet({**environment(settings, config.out), **features.variables(redis)}, config.out)
     targets = FaultTargets(
         settings=settings,
@@ -138,6 +139,7 @@ class _Run:
         targets = self._targets
         await ensure_topics(targets.settings)
         await wait_in_sync(targets.cluster)
+        await verdicts.publish(targets.settings, self._expected.verdicts)
         await targets.link.open([broker.link_port for broker in targets.cluster.brokers])
         for _ in range(self._config.workers):
             targets.fleet.add()
@@ -245,8 +247,9 @@ async def _first(work: Coroutine[None, None, None], flowing: asyncio.Task[None])
 
 
 def _settings(config: ChaosConfig, cluster: KafkaCluster, mlflow: Mlflow) -> Settings:
-    # Silence is told by the clock, so the oracle knows nothing of it.
-    route = Route(match="*", model=f"models:/{MODEL}@champion", silent_after_s=None)
+    # Silence is told by the clock, so the oracle knows nothing of it. Reminders and learning fit into minutes.
+    hours = {"remind_after_h": 0.01, "learning_h": 0.005}
+    route = Route(match="*", model=f"models:/{MODEL}@champion", silent_after_s=None, **hours)
     return load_settings(
         kafka_bootstrap_servers=cluster.address,
         mlflow_tracking_uri=mlflow.address,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -22,8 +22,9 @@ from edge_agent.simulator.machine import Machine
 from edge_agent.simulator.spec import FaultKind
 from recordings.encode import encode
 from recordings.samples import SignalFormat
-from schemas import Alert, FrameRecord, frame_headers, parse_frame
+from schemas import Alert, FrameRecord, Verdict, frame_headers, parse_frame
 from stream_app.pipeline import Model, backtest
+from tests.chaos.verdicts import verdicts_on
 from whirr.settings import Route
 
 RATE_HZ = 4000  # low, so that two cores can do the rest
@@ -31,6 +32,7 @@ FRAME_S = 1
 SOURCE = "casing"
 FAULTS: tuple[FaultKind, ...] = ("cavitation", "outer_race", "imbalance", "loose_part")
 HEALTHY_EVERY = 5
+VERDICTS = 6  # on incidents of machines, and one more of a sensor
 TRAIN_MACHINES, TRAIN_S, TRAIN_RECORDING_S = 8, 40, 10
 FORMAT = SignalFormat(RATE_HZ, 1, "pcm16")
 
@@ -68,10 +70,11 @@ class ExpectedAlert(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What must come out: frames by frame id, alerts by alert id."""
+    """What must come out: frames by frame id, alerts by alert id; and the verdicts that are given."""
 
     frames: dict[str, PlantFrame]
     alerts: dict[str, ExpectedAlert]
+    verdicts: list[Verdict] = field(default_factory=list)
 
 
 def write_training(folder: Path, seed: int) -> Path:
@@ -117,7 +120,24 @@ def frames_of(plant: list[PlantMachine], began_us: int) -> Iterator[FrameRecord]
 
 
 def expect(plant: list[PlantMachine], began_us: int, model: Path, route: Route) -> Expected:
-    """Return what the oracle, the backtest in this process, makes of the same frames."""
+    """Return what the oracle, the backtest in this process, makes of the same frames.
+
+    It is asked twice: then people say something of some of the incidents that it told of.
+    """
+    first = _expect(plant, began_us, model, route, [])
+    begun: dict[str, list[tuple[str, str, int]]] = {"machine": [], "sensor": []}
+    seen = set()
+    for alert in sorted(first.alerts.values(), key=lambda one: one.frame.number):
+        kind, machine = alert.what.partition(" ")[0], alert.frame.machine_id
+        if alert.state in ("opened", "changed") and machine not in seen:
+            seen.add(machine)
+            began = began_us + alert.frame.number * FRAME_S * 10**6
+            begun[kind].append((machine, alert.incident_id, began))
+    verdicts = verdicts_on(begun["machine"][:VERDICTS], begun["sensor"][:1])
+    return _expect(plant, began_us, model, route, verdicts)
+
+
+def _expect(plant: list[PlantMachine], began_us: int, model: Path, route: Route, verdicts: list[Verdict]) -> Expected:
     frames: dict[str, PlantFrame] = {}
 
     def noted() -> Iterator[FrameRecord]:
@@ -127,13 +147,13 @@ def expect(plant: list[PlantMachine], began_us: int, model: Path, route: Route) 
             yield record
 
     alerts = {}
-    for answer in backtest(noted(), {route.model: Model.load(model)}, [route]):
+    for answer in backtest(noted(), {route.model: Model.load(model)}, [route], verdicts=verdicts):
         if isinstance(answer, Alert):
             assert answer.frame is not None
             what = f"{answer.kind} {answer.state}, {answer.severity}"
             frame = frames[answer.frame.frame_id]
             alerts[answer.alert_id] = ExpectedAlert(answer.state, answer.incident_id, what, frame)
-    return Expected(frames, alerts)
+    return Expected(frames, alerts, verdicts)
 
 
 def _spec() -> MachineSpec:

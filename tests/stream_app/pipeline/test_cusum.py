@@ -28,7 +28,7 @@ def run(scores, settle_s=600.0):
     change = Shift()
     found = []
     for number, score in enumerate(scores):
-        change = moved(change, score, EXCESS, number * SECOND_US, TEST, settle_s)
+        change = moved(change, score, grouped(EXCESS), number * SECOND_US, TEST, settle_s)
         found.append(change)
     return found
 
