@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -24,7 +24,9 @@ class Season:
         faults: So many there were.
         found_early, found_alarm: Found while they lasted, by an early finding first, or by an alarm.
         missed: Not found at all.
-        false_alarms, false_early: Openings of either level with no fault behind them.
+        false_alarms, false_early: Openings of either level with nothing behind them.
+        changes_told: Openings within a day of a change that is no fault, and that nobody could know of.
+        false_hours: Hours during which an incident was open with no fault behind it.
         median_delay_h: From when a fault could be heard to its first finding.
         wear_learnt: Trainings on frames of a wear that nobody had said is normal.
         retrainings: Trainings after each machine's first.
@@ -37,6 +39,8 @@ class Season:
     missed: int
     false_alarms: int
     false_early: int
+    changes_told: int
+    false_hours: float
     median_delay_h: float | None
     wear_learnt: int
     retrainings: int
@@ -49,6 +53,7 @@ def outcome(stories: Mapping[str, Story], told: Mapping[str, Told], days: float)
     delays: list[float] = []
     counts = {"early": 0, "alarm": 0, "missed": 0}
     false = {"opened": 0, "changed": 0}
+    changes, false_hours = 0, 0.0
     for machine, own in told.items():
         story = stories[machine]
         alerts = [one for one in own.alerts if one.kind == "machine" and one.state in ("opened", "changed")]
@@ -60,8 +65,15 @@ def outcome(stories: Mapping[str, Story], told: Mapping[str, Told], days: float)
                 delays.append(delay)
         for alert in alerts:
             day = _day(alert)
-            if not any(fault.severity(day) > 0 for fault in faults):
+            if _faulty(faults, day):
+                continue
+            if any(event.day <= day < event.day + 1 for event in story.events):
+                changes += 1
+            else:
                 false[alert.state] += 1
+        false_hours += sum(
+            24 * 0.02 for day in np.arange(0, days, 0.02) if _is_open(own.alerts, day) and not _faulty(faults, day)
+        )
     return Season(
         faults=sum(counts.values()),
         found_early=counts["early"],
@@ -69,6 +81,8 @@ def outcome(stories: Mapping[str, Story], told: Mapping[str, Told], days: float)
         missed=counts["missed"],
         false_alarms=false["opened"],
         false_early=false["changed"],
+        changes_told=changes,
+        false_hours=round(false_hours, 1),
         median_delay_h=round(float(np.median(delays)), 1) if delays else None,
         wear_learnt=sum(one.wear_learnt for one in told.values()),
         retrainings=sum(max(one.trained - 1, 0) for one in told.values()),
@@ -93,6 +107,20 @@ def _found(fault: Fault, alerts: list[Alert], days: float) -> tuple[str, float |
             found = level, max(0.0, 24 * (_day(alert) - heard))
             best = found if best is None or found[1] < best[1] else best
     return best if best is not None else ("missed", None)
+
+
+def _is_open(alerts: list[Alert], day: float) -> bool:
+    level = None
+    for alert in alerts:
+        if _day(alert) > day:
+            break
+        if alert.kind == "machine":
+            level = alert.level
+    return level is not None
+
+
+def _faulty(faults: Sequence[Fault], day: float) -> bool:
+    return any(fault.severity(day) > 0 for fault in faults)
 
 
 def _day(alert: Alert) -> float:

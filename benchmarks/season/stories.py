@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+import numpy as np
+
 from edge_agent.simulator.plant import make_plant
 from edge_agent.simulator.spec import FaultKind, FaultSpec, Line, MachineSpec, Mode
 
@@ -30,6 +32,7 @@ class Fault:
         grown_days: How long it takes to be severe.
         repaired_day: When it is mended; None: never.
         strength_db: Of the fault at its most severe, relative to the healthy machine.
+        first: How severe it is when it begins; it grows by the same factor in equal times, to 1.
     """
 
     what: FaultKind
@@ -38,13 +41,14 @@ class Fault:
     repaired_day: float | None
     strength_db: float
     kind: Kind = "sudden"
+    first: float = 0.02
 
     def severity(self, day: float) -> float:
         """Return 0 before it begins and after its repair, 1 when grown."""
         if day < self.from_day or (self.repaired_day is not None and day >= self.repaired_day):
             return 0.0
         grown = min((day - self.from_day) / self.grown_days, 1.0)
-        return float(0.02 * 50.0**grown)
+        return float(self.first ** (1 - grown))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,7 @@ class Story:
         products: Load by product, changed every few days; empty: one product.
         gain_db_per_day: A sensor that drifts, from ``drifts_from`` on.
         season_db, season_detune: What the season does, at its extremes, to level and resonances.
+        wander_db: By how much the level differs from day to day, standard deviation; and so does the noise's slope.
         installed_day: Its first day.
     """
 
@@ -85,8 +90,9 @@ class Story:
     products: tuple[float, ...] = ()
     gain_db_per_day: float = 0.0
     drifts_from: float = math.inf
-    season_db: float = 0.4
-    season_detune: float = 0.004
+    season_db: float = 1.0
+    season_detune: float = 0.008
+    wander_db: float = 0.4
     installed_day: float = 0.0
 
     @property
@@ -108,6 +114,9 @@ class Story:
         level = spec.level_dbfs + self.season_db * warmth
         if day > self.drifts_from:
             level += self.gain_db_per_day * (day - self.drifts_from)
+        today = np.random.default_rng([int(day), *spec.machine_id.encode()]).normal(0, self.wander_db, 2)
+        level += today[0]
+        slope = spec.slope_db_per_octave + 0.3 * today[1]
         load = spec.load_mean
         if self.products:
             load = self.products[int(day / 3.5) % len(self.products)]
@@ -124,7 +133,7 @@ class Story:
             for fault in self.faults
             if (severity := fault.severity(day)) > 0
         )
-        return replace(spec, level_dbfs=level, load_mean=load, modes=modes, faults=faults)
+        return replace(spec, level_dbfs=level, load_mean=load, modes=modes, faults=faults, slope_db_per_octave=slope)
 
 
 def _tool(spec: MachineSpec) -> MachineSpec:
@@ -170,7 +179,15 @@ def stories() -> tuple[Story, ...]:
         Story(
             spec=plant["compressor-1"],
             faults=(
-                Fault(kind="wear", what="outer_race", from_day=12, grown_days=43, repaired_day=None, strength_db=2),
+                Fault(
+                    kind="wear",
+                    what="outer_race",
+                    from_day=12,
+                    grown_days=43,
+                    repaired_day=None,
+                    strength_db=2,
+                    first=5e-4,
+                ),
             ),
         ),
         Story(spec=plant["pump-1"], gain_db_per_day=-0.1, drifts_from=20.0),

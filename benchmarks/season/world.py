@@ -103,7 +103,7 @@ class MachineSeason:
         self, story: Story, folder: Path, rule: LearningRule, *, learning: bool, seed: int, detector: str
     ) -> None:
         self.story, self._folder, self._learning, self._detector = story, folder, learning, detector
-        self._route = Route(match=story.machine_id, model="models:/season@champion", learning_h=72)
+        self._route = Route(match=story.machine_id, model="models:/season@champion", learning_h=168)
         self._person = Person(story, START_US, seed)
         self._learner = Learner(story.machine_id, rule=rule)
         self._models: dict[int, Model] = {}

@@ -15,7 +15,7 @@ from trainer.learning.drift import DailyMedians, Drift, drifts
 from trainer.learning.gate import Judgement, WouldAlert, judge, most_alarms
 from trainer.learning.learning_rule import HOUR_US, LearningRule
 from trainer.learning.machine_incidents import MachineIncidents, Unlearnable
-from trainer.learning.spans import Span, any_holds
+from trainer.learning.spans import Span, any_holds, merged
 from trainer.learning.stability import MOST_NEW
 
 Cause = Literal["fault_learnt", "new_machine", "repaired", "new_normal", "false_alarm", "drift", "maturing", "schedule"]
@@ -29,6 +29,7 @@ URGENCY: Final[tuple[Cause, ...]] = (
     "maturing",
     "schedule",
 )
+LEAST_NEW: Final = 0.5  # of the time since the last training, for another one to be worth it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,7 @@ class LearntVersion:
         baseline: What of the machine's time it was learnt from.
         job_id: Of the job that trained it; '' for a model that a person trained.
         left_out: What of that time it was not learnt from.
+        direct: Whether it takes over at once, with nothing to be compared with: as its job had it.
     """
 
     number: int
@@ -50,6 +52,7 @@ class LearntVersion:
     baseline: Span
     job_id: str = ""
     left_out: tuple[Span, ...] = ()
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,7 @@ class MachineModels:
 
     Attributes:
         champion: Serves now; None: the machine is learning.
+        waiting: Trained by a job and neither challenger nor champion yet, nor dropped; the newest such one.
         challenger: In shadow.
         before: The champion before, while it goes on in shadow on probation of the present one.
         anchor: The first mature one of this baseline.
@@ -66,6 +70,7 @@ class MachineModels:
     """
 
     champion: LearntVersion | None = None
+    waiting: LearntVersion | None = None
     challenger: LearntVersion | None = None
     before: LearntVersion | None = None
     anchor: LearntVersion | None = None
@@ -105,9 +110,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A change of what serves a machine: ``promote`` the challenger, ``drop`` it, or ``roll_back`` the champion."""
+    """A change of what serves a machine.
 
-    what: Literal["promote", "drop", "roll_back"]
+    ``challenge``: let a version that was trained score in shadow. ``promote``: make it champion. ``drop``: end its time
+    in shadow. ``roll_back``: make the champion before champion again.
+    """
+
+    what: Literal["challenge", "promote", "drop", "roll_back"]
     machine_id: str
     version: int
     why: str
@@ -216,7 +225,7 @@ class Learner:
             share_of_new: Of the last frames heard, how many are unlike all before (:mod:`.stability`).
             of_statistics: What of the machine's statistics has drifted since the champion's baseline.
         """
-        if self.registry.challenger is not None or self.last_us is None:
+        if self.registry.challenger is not None or self.registry.waiting is not None or self.last_us is None:
             return None  # one at a time
         begins_us, champion = self.begins_us(), self.registry.champion
         if begins_us is None:
@@ -229,6 +238,12 @@ class Learner:
 
     def change(self, now_us: int) -> Decision | None:
         """Return what is to become of the challenger, or of a champion on probation; None: nothing yet."""
+        if (new := self.registry.waiting) is not None:
+            if new.direct:
+                why = "there is nothing that it could be compared with"
+                return Decision(what="promote", machine_id=self.machine_id, version=new.number, why=why)
+            why = "it was trained, and is heard in shadow now"
+            return Decision(what="challenge", machine_id=self.machine_id, version=new.number, why=why)
         if self.registry.challenger is not None:
             return self._judge_challenger(self.registry.challenger, now_us)
         if self.registry.before is not None and self.registry.champion is not None:
@@ -273,14 +288,26 @@ class Learner:
         begun_us, learnt_us = champion.baseline.from_us, champion.baseline.until_us or now_us
         if learnt_us < self.said_us <= now_us - rule.verdict_h * HOUR_US:
             yield self._made("false_alarm", now_us, f"{self.said_us}", "a person says that an alarm was false")
+        if self._learnable_us(Span(learnt_us, now_us)) < LEAST_NEW * (now_us - learnt_us):
+            return  # most of what came since may not be learnt
+        learnt_h, could_h = (learnt_us - begun_us) / HOUR_US, (now_us - begun_us) / HOUR_US
         for worst in sorted((*self.drifts(), *of_statistics), key=lambda one: one.p)[:1]:
             why = f"{worst.name} has moved by {worst.deviations:+.1f} deviations between days"
             yield self._made("drift", now_us, f"{version}:{worst.since_us}", why)
-        learnt_h, could_h = (learnt_us - begun_us) / HOUR_US, (now_us - begun_us) / HOUR_US
         if learnt_h < rule.mature_h and could_h >= rule.growth * learnt_h:
             yield self._made("maturing", now_us, version, f"learnt from {learnt_h:.0f} h of {could_h:.0f} h")
         if could_h - learnt_h >= rule.retrain_h:
             yield self._made("schedule", now_us, version, f"learnt {could_h - learnt_h:.0f} h ago")
+
+    def _learnable_us(self, span: Span) -> int:
+        """Return how much of a span may be learnt."""
+        assert span.until_us is not None
+        left_out = merged(one.span for one in self.incidents.unlearnable(self.rule.margin_us))
+        cut = (
+            max(min(one.until_us or span.until_us, span.until_us) - max(one.from_us, span.from_us), 0)
+            for one in left_out
+        )
+        return span.until_us - span.from_us - sum(cut)
 
     def _made(self, cause: Cause, now_us: int, key: str, why: str, *, direct: bool = False) -> Job:
         begins_us = self.begins_us() or 0

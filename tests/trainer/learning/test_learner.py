@@ -85,6 +85,13 @@ def test_a_baseline_is_learnt_anew_whenever_it_has_doubled_and_then_by_the_calen
     assert job.cause == "schedule"
 
 
+def test_while_an_incident_lasts_there_is_nothing_new_to_learn(learner: Learner) -> None:
+    learner.alert(alert("opened", 30))
+    assert learner.job(at(48)) is None
+    learner.alert(alert("closed", 33))
+    assert learner.job(at(48)) is not None
+
+
 def test_frames_near_an_unanswered_incident_are_left_out_of_a_training(learner: Learner) -> None:
     learner.alert(alert("opened", 30))
     learner.alert(alert("closed", 33))
@@ -186,6 +193,19 @@ def test_a_challenger_of_which_little_was_heard_waits_and_is_dropped(learner: Le
     change = learner.change(at(48 + RULE.shadow_most_h))
     assert change is not None
     assert (change.what, change.why) == ("drop", "too few frames were heard")
+
+
+def test_what_was_trained_is_heard_in_shadow_or_takes_over_where_nothing_serves(learner: Learner) -> None:
+    learner.registry = MachineModels(champion=version(1, 0, 24), waiting=version(2, 0, 48))
+    hear(learner, 24, 48)
+    assert learner.job(at(48)) is None
+    change = learner.change(at(48))
+    assert change is not None
+    assert (change.what, change.version) == ("challenge", 2)
+    learner.registry = MachineModels(waiting=replace(version(1, 0, 24), direct=True))
+    change = learner.change(at(48))
+    assert change is not None
+    assert (change.what, change.version) == ("promote", 1)
 
 
 def _on_probation(learner: Learner, champion: float, before: float) -> None:
