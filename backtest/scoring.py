@@ -20,6 +20,7 @@ from schemas.errors import WhirrError
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Computed, Engine, Router
 from stream_app.worker.champions import Champions, load_model
+from stream_app.worker.lineups import ALONE, Beside
 from whirr.settings import Route
 
 BATCH_FRAMES = 64  # as the worker's; it changes the speed, never an answer
@@ -41,16 +42,23 @@ class ScoredBatch(NamedTuple):
 
 
 class ScorerConfig(NamedTuple):
-    """What a process needs to become a scorer: routes, and path and SHA-256 of each model's file by ``route.model``."""
+    """What a process needs to become a scorer.
+
+    Attributes:
+        routes: The routing table.
+        files: Path and SHA-256 of each champion's file by ``route.model``.
+        beside: The champions before them.
+    """
 
     routes: tuple[Route, ...]
     files: dict[str, tuple[str, str]]
+    beside: Beside = ALONE
 
     @classmethod
     def of(cls, champions: Champions) -> ScorerConfig:
         """Return the configuration of models that are loaded here."""
         routes = tuple(routed.route for routed in champions.router.routed)
-        return cls(routes, {key: (file.path, file.digest) for key, file in champions.files.items()})
+        return cls(routes, {key: (file.path, file.digest) for key, file in champions.files.items()}, champions.beside)
 
     def engine(self) -> Engine:
         """Load the models.
@@ -58,8 +66,11 @@ class ScorerConfig(NamedTuple):
         Raises:
             ModelError: A file is not what it was.
         """
-        models = {key: load_model(path, digest)[0] for key, (path, digest) in self.files.items()}
-        return Engine(Router.from_routes(self.routes, models))
+        models, others = (
+            {key: load_model(path, digest)[0] for key, (path, digest) in files.items()}
+            for files in (self.files, self.beside.files)
+        )
+        return Engine(Router.from_routes(self.routes, self.beside.lineups(models, others)))
 
 
 Task = Sequence[FrameRange]

@@ -65,9 +65,12 @@ def term_tags(from_us: int, before: Sequence[Term]) -> dict[str, str]:
 
     Args:
         from_us: Recording time from which on frames are its, microseconds since the epoch.
-        before: The champions before it, newest first; the oldest beyond :data:`MOST_BEFORE` are left out.
+        before: The champions before it, newest first; of more than :data:`MOST_BEFORE` the oldest are left out, and
+            what was theirs is the oldest's that is kept.
     """
-    kept = before[:MOST_BEFORE]
+    kept = list(before[:MOST_BEFORE])
+    if len(kept) < len(before):
+        kept[-1] = kept[-1]._replace(from_us=None)
     texts = [f"{term.version}" + ("" if term.from_us is None else f"@{format_rfc3339(term.from_us)}") for term in kept]
     return {FROM_TAG: format_rfc3339(from_us), BEFORE_TAG: " ".join(texts)}
 

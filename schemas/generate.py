@@ -115,7 +115,7 @@ def _headers() -> dict[str, dict[str, Any]]:
         ),
         "score_headers": _header_map(
             "score_headers",
-            "Headers of a score: CloudEvents, binary mode; ce_id is the frame_id.",
+            "Headers of a score: CloudEvents, binary mode; ce_id is the frame_id, of a challenger's with its model.",
             {**_cloud_event(SCORE_TYPE, "who scored the frame"), **event},
             required,
         ),

@@ -113,11 +113,13 @@ def tiny_model(
     scale: float = 1.0,
     metadata_json: bytes | None = None,
     endless_from: float | None = None,
+    nan_from: float | None = None,
 ) -> Path:
     """Write a model whose score is the mean distance of the log-mel from that of white noise at ``NORMAL_RMS``.
 
     Normal noise scores about 0.5, noise ten times as loud about 4.6, digital silence about 17; times ``scale``. Windows
-    that are louder in any band than ``endless_from`` nepers above normal noise are computed for ever.
+    that are louder in any band than ``endless_from`` nepers above normal noise are computed for ever, and those louder
+    than ``nan_from`` score NaN.
     """
     metadata = metadata or tiny_metadata()
     features = metadata.features
@@ -134,12 +136,16 @@ def tiny_model(
         helper.make_node("ReduceMax", ["difference"], ["loudest"], keepdims=0),
         helper.make_node("Greater", ["loudest", "endless_from"], ["endless"]),
         helper.make_node("Loop", ["", "endless", "zero"], ["nothing"], body=_for_ever()),
-        helper.make_node("Add", ["mean", "nothing"], ["score"]),
+        helper.make_node("Add", ["mean", "nothing"], ["number"]),
+        helper.make_node("Greater", ["loudest", "nan_from"], ["is_nan"]),
+        helper.make_node("Where", ["is_nan", "nan", "number"], ["score"]),
     ]
     constants = {
         "reference": reference,
         "scale": np.float32(scale),
         "endless_from": np.float32(np.inf if endless_from is None else endless_from),
+        "nan_from": np.float32(np.inf if nan_from is None else nan_from),
+        "nan": np.float32(np.nan),
         "zero": np.float32(0),
         "time_axis": np.array([3], np.int64),
         "band_axes": np.array([1, 2], np.int64),

@@ -27,11 +27,17 @@ def sound_model(path: Path, name: str, version: str = "1", run_id: str | None = 
 
 
 def register(
-    settings: Settings, folder: Path, name: str, version: str = "1", above: int = 0, scale: float = 1.0
+    settings: Settings,
+    folder: Path,
+    name: str,
+    version: str = "1",
+    above: int = 0,
+    scale: float = 1.0,
+    first_from_us: int | None = None,
 ) -> tuple[int, Path]:
     """Register a tiny model of which ``above`` of 100 held-out frames were false alarms; return number and file."""
     run = MlflowRun(settings, name, datetime.now(UTC))
     file = sound_model(folder / f"{name}-{version}.onnx", name, version, run.run_id, scale)
     run.finish([])
     with quiet(), TrackingServer(settings).client() as client:
-        return register_model(client, file, FalseAlarmCount(100, above)), file
+        return register_model(client, file, FalseAlarmCount(100, above), first_from_us), file

@@ -6,7 +6,6 @@ import platform
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import distributions
@@ -18,7 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from schemas import ModelMetadata
-from schemas.champion_tags import MARGIN_S, term_tags
+from schemas.champion_tags import term_tags
 from schemas.condition import CONDITIONS, UNKNOWN, Condition
 from schemas.errors import ServiceUnavailable
 from schemas.model_uri import CHALLENGER, CHAMPION, DIGEST_TAG, MODEL_FILE
@@ -59,7 +58,9 @@ def check_registry(settings: Settings, name: str | None = None) -> None:
             client.search_model_versions(filter_string=f"name='{name}'", max_results=1)
 
 
-def publish(result: TrainResult, runs: Runs, register: bool, settings: Settings) -> TrainResult:
+def publish(
+    result: TrainResult, runs: Runs, register: bool, settings: Settings, first_from_us: int | None = None
+) -> TrainResult:
     """Add what explains a logged run to it, and register its model if asked.
 
     Args:
@@ -67,6 +68,7 @@ def publish(result: TrainResult, runs: Runs, register: bool, settings: Settings)
         runs: Held-out normal frames' scores per machine (None: not named), one array [frame] a recording.
         register: Whether to make the model a version of the registered model of its name.
         settings: For MLflow.
+        first_from_us: As :func:`register_model` takes it.
 
     Returns:
         The result, with the version's number if there is one.
@@ -79,13 +81,13 @@ def publish(result: TrainResult, runs: Runs, register: bool, settings: Settings)
         with quiet(), TrackingServer(settings).client() as client:
             _explain(client, result, np.concatenate([run for own in runs.values() for run in own]))
             client.log_metric(result.metadata.run_id, "held_out_false_alarm_rate", alarms.rate)
-            version = register_model(client, result.out, alarms) if register else None
+            version = register_model(client, result.out, alarms, first_from_us) if register else None
     except ServiceUnavailable as error:
         raise ServiceUnavailable(f"{error}. The model is trained and saved in {str(result.out)!r}") from error
     return replace(result, registered=version)
 
 
-def register_model(client: Any, file: Path, alarms: FalseAlarmCount) -> int:
+def register_model(client: Any, file: Path, alarms: FalseAlarmCount, first_from_us: int | None = None) -> int:
     """Log a model file and make it the newest version of the registered model of its name; return its number.
 
     It becomes the challenger, and the champion too if there is none.
@@ -94,6 +96,9 @@ def register_model(client: Any, file: Path, alarms: FalseAlarmCount) -> int:
         client: MLflow's.
         file: The model; its metadata names its run.
         alarms: What promotion judges it by.
+        first_from_us: Should it be the first: recording time from which on frames are its, microseconds since the
+            epoch; a machine that waits for its first model is learning until then, in a backtest too. Default: from
+            when a worker sees it.
 
     Raises:
         ModelError: The file can't be used.
@@ -103,8 +108,7 @@ def register_model(client: Any, file: Path, alarms: FalseAlarmCount) -> int:
     logged = _log_model(client, file, metadata)
     _ensure_registered(client, metadata.name)
     aliases = dict(client.get_registered_model(metadata.name).aliases)
-    # A machine that has waited for its first model is learning until then, and so it is in a backtest.
-    first = {} if CHAMPION in aliases else term_tags(time.time_ns() // 1000 + round(MARGIN_S * 1e6), ())
+    first = {} if CHAMPION in aliases or first_from_us is None else term_tags(first_from_us, ())
     version = client.create_model_version(
         metadata.name,
         source=logged.artifact_location,

@@ -146,6 +146,7 @@ class Registry:
         *,
         because: str | None = None,
         by: str | None = None,
+        from_us: int | None = None,
         again: bool = False,
     ) -> Promotion:
         """Make a version champion, if it is not worse than the one that is, and was never rolled back.
@@ -160,6 +161,7 @@ class Registry:
             force: Promote it all the same; that is written down in a tag.
             because: Why, for a tag.
             by: By whom, likewise.
+            from_us: Recording time from which on frames are its, microseconds since the epoch; default: see the class.
             again: That it is champion already is no error: nobody knows whether the first call got through.
 
         Raises:
@@ -184,7 +186,8 @@ class Registry:
             if champion is not None:
                 notes[PREVIOUS_TAG] = str(champion.version)
             notes |= _given(promoted_because=because, promoted_by=by)
-            return Promotion(self._set_champion(client, challenger, champion, notes), champion, tuple(reasons))
+            made = self._set_champion(client, challenger, champion, notes, from_us)
+            return Promotion(made, champion, tuple(reasons))
 
     def rollback(
         self,
@@ -194,6 +197,7 @@ class Registry:
         of: int | None = None,
         because: str | None = None,
         by: str | None = None,
+        from_us: int | None = None,
     ) -> Promotion:
         """Make the champion before the present one champion again, without a gate.
 
@@ -207,6 +211,7 @@ class Registry:
                 repeated by who doesn't know whether it got through; without, the next one goes one further back.
             because: Why, for a tag.
             by: By whom, likewise.
+            from_us: As of :meth:`promote`.
 
         Raises:
             ModelError: There is no champion, none before it, or another one than was to be rolled back.
@@ -228,7 +233,7 @@ class Registry:
                 client.delete_registered_model_alias(name, CHALLENGER)  # else workers would go on scoring with it
             marks = {ROLLED_BACK_TAG: self._now()} | _given(rolled_back_because=because, rolled_back_by=by)
             self._tag(client, champion, marks)
-            return Promotion(self._set_champion(client, before, champion, {}), champion)
+            return Promotion(self._set_champion(client, before, champion, {}, from_us), champion)
 
     def _reasons(
         self, client: Any, champion: Registered, challenger: Registered, judge: Judge | None
@@ -244,9 +249,14 @@ class Registry:
         return tuple(reason for reason in reasons if reason is not None)
 
     def _set_champion(
-        self, client: Any, version: Registered, before: Registered | None, notes: Mapping[str, str]
+        self,
+        client: Any,
+        version: Registered,
+        before: Registered | None,
+        notes: Mapping[str, str],
+        from_us: int | None,
     ) -> Registered:
-        from_us = self._now_us() + self._margin_us
+        from_us = self._now_us() + self._margin_us if from_us is None else from_us
         terms_before: tuple[Term, ...] = () if before is None else _terms(before)
         if terms_before and terms_before[0].from_us is not None:
             from_us = max(from_us, terms_before[0].from_us + 1)  # a clock that was set back, or another machine's

@@ -10,15 +10,16 @@ import os
 import shlex
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from schemas.champion_tags import terms
 from schemas.errors import MissingExtra, ModelError, ServiceUnavailable, SettingsError, WhirrError
-from schemas.model_uri import DIGEST_TAG, MODEL_FILE, ModelTemplate, ModelUri
+from schemas.model_uri import CHALLENGER, CHAMPION, DIGEST_TAG, MODEL_FILE, ModelTemplate, ModelUri
 from whirr.outputs import check_folder
 from whirr.settings import Settings
 
@@ -209,10 +210,24 @@ class Version(NamedTuple):
     Attributes:
         number: Counts from 1; what it holds never changes.
         digest: SHA-256 of its file, in hex, or None where it was not registered by Whirr.
+        from_us: Of a champion: recording time from which on frames are its, microseconds since the epoch; None where
+            that isn't known.
+        before: Of the present champion: those that were before it, newest first.
+        challenger: Of the present champion: the version that challenges it, if another one does.
     """
 
     number: int
     digest: str | None
+    from_us: int | None = None
+    before: tuple[Version, ...] = ()
+    challenger: Version | None = None
+
+
+class Listed(NamedTuple):
+    """Which version of a registered model is meant now, and which one challenges it, if one does."""
+
+    number: int
+    challenger: int | None = None
 
 
 class ModelRegistry:
@@ -229,21 +244,47 @@ class ModelRegistry:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self._server = TrackingServer(settings)
+        self._digests: dict[tuple[str, int], str | None] = {}  # what a version holds never changes
 
     def resolve(self, uri: ModelUri) -> Version:
-        """Return the version that is meant now.
+        """Return the version that is meant now; of a champion with what stands beside it.
 
         Raises:
-            ModelError: There is no such model, alias or version.
+            ModelError: There is no such model, alias or version, or its tags are not what Whirr writes.
             ServiceUnavailable: MLflow can't be reached.
             MissingExtra: It is a database, and what talks to one is not installed.
         """
         with self._server.client(must_exist=True) as client:
-            found, _ = self._server.version(client, uri.name, uri.alias or str(uri.version))
-            return Version(int(found.version), dict(found.tags).get(DIGEST_TAG))
+            found, aliases = self._server.version(client, uri.name, uri.alias or str(uri.version))
+            number, tags = int(found.version), dict(found.tags)
+            version = Version(number, tags.get(DIGEST_TAG))
+            if uri.alias != CHAMPION:
+                return version
+            try:
+                own, *before = terms(number, tags)
+            except ValueError as error:
+                raise ModelError(f"model {uri.name!r} version {number}: {error}") from None
+            challenger = _listed({alias: int(n) for alias, n in aliases.items()}, CHAMPION).challenger
+            return version._replace(
+                from_us=own.from_us,
+                before=tuple(Version(n, self._digest(client, uri.name, n), from_us) for n, from_us in before),
+                challenger=None
+                if challenger is None
+                else Version(challenger, self._digest(client, uri.name, challenger)),
+            )
 
-    def listed(self, template: ModelTemplate) -> dict[str, int]:
-        """Return the number of the version that is meant now, by name, of each registered model that is a machine's.
+    def _digest(self, client: Any, name: str, number: int) -> str | None:
+        """Return what :class:`Version` says of a version; of one that was deleted, None."""
+        if (name, number) not in self._digests:
+            try:
+                found, _ = self._server.version(client, name, str(number))
+            except ModelError:
+                return None
+            self._digests[name, number] = dict(found.tags).get(DIGEST_TAG)
+        return self._digests[name, number]
+
+    def listed(self, template: ModelTemplate) -> dict[str, Listed]:
+        """Return the numbers of the versions that are meant now, by name, of each model that is a machine's.
 
         The registry is asked once for a thousand of them, and looks for them itself.
 
@@ -251,16 +292,16 @@ class ModelRegistry:
             ServiceUnavailable: MLflow can't be reached.
             MissingExtra: It is a database, and what talks to one is not installed.
         """
-        found: dict[str, int] = {}
+        found: dict[str, Listed] = {}
         wanted, page = f"name LIKE '{template.before}%{template.after}'", None
         with self._server.client(must_exist=True) as client:
             while page is None or page.token:
                 page = client.search_registered_models(wanted, max_results=_A_PAGE, page_token=page and page.token)
                 for model in page:
-                    number = dict(model.aliases).get(template.alias)
+                    aliases = {alias: int(number) for alias, number in dict(model.aliases).items()}
                     # In a pattern an underscore stands for any character.
-                    if number is not None and template.machine(model.name) is not None:
-                        found[model.name] = int(number)
+                    if template.alias in aliases and template.machine(model.name) is not None:
+                        found[model.name] = _listed(aliases, template.alias)
         return found
 
     def download(self, name: str, number: int, folder: Path) -> Path:
@@ -271,6 +312,11 @@ class ModelRegistry:
         """
         with self._server.client(must_exist=True) as client:
             return self._server.download(client, name, str(number), MODEL_FILE, folder)
+
+
+def _listed(aliases: Mapping[str, int], alias: str) -> Listed:
+    number, challenger = aliases[alias], aliases.get(CHALLENGER)
+    return Listed(number, challenger if alias == CHAMPION and challenger != number else None)
 
 
 def is_missing(error: Exception) -> bool:

@@ -293,6 +293,7 @@ class Settings(BaseSettings):
     model_poll_s: Seconds = Field(
         5.0, ge=0.01, description="how often model files and the registry are looked at for a change"
     )
+    max_shadow_models: int = Field(32, ge=0, description="most challengers that a worker scores in shadow")
     web_host: Host = Field("127.0.0.1", description="address that /metrics and /ready are served on")
     web_port: int = Field(
         6066, ge=0, le=65535, description="port that /metrics and /ready are served on; 0 takes a free one"

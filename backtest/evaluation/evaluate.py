@@ -20,7 +20,8 @@ from schemas.errors import ModelError, SettingsError
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S
 from stream_app.pipeline import Model, Router
 from stream_app.pipeline.unfamiliar import LENGTH_TOLERANCE
-from stream_app.worker.champions import Champions, ModelFile
+from stream_app.worker.champions import Champions
+from stream_app.worker.lineups import ModelFile
 from trainer.recording_set import RecordingSet, data_hash
 from whirr.durations import as_duration
 from whirr.options import first_wrong

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from schemas.score import NO_MODEL
 from stream_app.pipeline import Model, Router
 from stream_app.pipeline.router import RoutedModel
 from stream_app.worker.champions import Champions, load_champions
+from stream_app.worker.lineups import Lineups
 from stream_app.worker.model_files import ModelFiles, RegisteredFiles
 from whirr.mlflow_client import ModelRegistry
 from whirr.settings import Route, Settings, load_settings
@@ -60,7 +62,7 @@ def routes_of(settings: Settings, model: str | None, *, use_routes: bool) -> tup
 
 
 def load(routes: tuple[Route, ...], settings: Settings) -> Champions:
-    """Load the routes' models.
+    """Load the routes' models; of a registered champion all that were it before, each for the frames of its time.
 
     Raises:
         ModelError: A model can't be used.
@@ -68,24 +70,35 @@ def load(routes: tuple[Route, ...], settings: Settings) -> Champions:
     """
     registered = any(_is_registered(route) for route in routes)
     files = RegisteredFiles(settings.worker_dir / "models", ModelRegistry(settings)) if registered else ModelFiles()
-    return load_champions(routes, files)
+    lineups = Lineups(files, routes, keep_s=None, most_challengers=0)
+    return load_champions(routes, files, lineups=lineups)
 
 
 def identity(champions: Champions) -> str:
     """Return a text that changes whenever a machine's model does."""
     parts = [
-        f"{routed.route.match} {_whole_name(routed.loaded) if routed.loaded else routed.route.model}"
+        f"{routed.route.match} {_whole_names(_champions(routed)) or routed.route.model}"
         + "".join(f" refuses another {reason}" for reason in routed.route.refuse_unfamiliar)
         for routed in champions.router.routed
     ]
-    own = [_whole_name(model) for _, model in sorted(_own(champions.router).items())]
+    own = [_whole_names(lineup.champions) for _, lineup in sorted(champions.router.own.items())]
     if len(own) > _MOST_NAMED:  # a message shows it
         own = [f"{len(own)} machines' own, {hashlib.sha256('; '.join(own).encode()).hexdigest()[:16]}"]
     return "; ".join(parts + own)
 
 
-def _whole_name(model: Model) -> str:
-    return f"{model.metadata.name} {model.metadata.version} {model.digest[:16]}"
+def _whole_names(champions: Iterable[tuple[int, Model]]) -> str:
+    """Return what identifies champions, with the times from which on frames are theirs."""
+    return ", then ".join(
+        f"{model.metadata.name} {model.metadata.version} {model.digest[:16]}" + (f" from {from_us}" if from_us else "")
+        for from_us, model in champions
+    )
+
+
+def _champions(routed: RoutedModel) -> list[tuple[int, Model]]:
+    """Return a route's champions, oldest first."""
+    before = [] if routed.before is None else _champions(routed.before)
+    return before if routed.loaded is None else [*before, (routed.from_us, routed.loaded)]
 
 
 def described(champions: Champions) -> list[dict[str, Any]]:

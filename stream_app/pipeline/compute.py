@@ -35,7 +35,7 @@ def compute(
         without: Digests of challengers that are not asked.
     """
     answers, prepared = answer(records, lambda frame: router.find(frame.machine_id, frame.recorded_us))
-    if router.has_shadow:
+    if router.shadows:
         for index, shadow in _shadows(records, answers, prepared, without).items():
             found = answers[index]
             assert isinstance(found, Computed)

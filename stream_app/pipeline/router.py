@@ -109,15 +109,16 @@ class Router:
         routed: Each route with its newest champion, in order.
         all: The same, and those with the champions before.
         own: The champions of single machines, by address.
-        has_shadow: Whether some challenger scores in shadow.
+        shadows: The challengers that score in shadow, by digest.
     """
 
     def __init__(self, routed: Sequence[RoutedModel], own: Mapping[str, Lineup] | None = None) -> None:
         self.routed = tuple(routed)
         self.all = tuple(_with_those_before(self.routed))
         self.own = dict(own or {})
-        self.has_shadow = any(one.shadow is not None for one in self.routed)
-        self.has_shadow |= any(lineup.challenger is not None for lineup in self.own.values())
+        of_routes = [one.shadow.loaded for one in self.routed if one.shadow is not None]
+        challengers = [*of_routes, *(lineup.challenger for lineup in self.own.values())]
+        self.shadows = {model.digest: model for model in challengers if model is not None}
         self._templates = [ModelTemplate.parse(one.route.model) for one in self.routed]
         # Machine ids come from outside, so what is remembered of them is bounded.
         self._find = lru_cache(maxsize=65_536)(self._first_match)

@@ -22,6 +22,7 @@ from stream_app.worker.compute import ComputeProcess
 from stream_app.worker.feature_push import FeaturePush
 from stream_app.worker.flow import Flow
 from stream_app.worker.lease import Lease
+from stream_app.worker.lineups import Lineups
 from stream_app.worker.messages import Encoder
 from stream_app.worker.metrics import WorkerMetrics
 from stream_app.worker.model_files import ModelFiles
@@ -95,6 +96,8 @@ def create_app(
     partitions: int,
     web_port: int | None = None,
     files: ModelFiles | None = None,
+    *,
+    lineups: Lineups | None = None,
 ) -> WorkerApp:
     """Return the application, ready to start.
 
@@ -105,6 +108,7 @@ def create_app(
         partitions: How many the frames topic has; the states' changelog has as many.
         web_port: Where to serve /metrics, /ready and /live; default: as the settings say.
         files: Finds new models; default: paths alone.
+        lineups: Finds what stands beside champions; default: nothing.
     """
     settings.worker_dir.mkdir(parents=True, exist_ok=True)
     app = WorkerApp(settings.worker_id, **_faust_settings(settings, partitions, web_port or settings.web_port))
@@ -134,6 +138,10 @@ def create_app(
     compute.observe = app.metrics.compute_seconds.observe
     compute.on_lost = lambda reason: app.metrics.compute_restarts.labels(reason).inc()
     compute.on_progress = app.processor.offsets.moved
+    compute.on_shadow_dropped = lambda reason: app.metrics.shadow_dropped.labels(reason).inc()
+    app.metrics.shadow_models.set_function(lambda: compute.shadows)
+    if lineups is not None:
+        lineups.on_dropped = compute.on_shadow_dropped
     app.backpressure.ahead = app.processor.offsets.ahead
     app.flow = Flow(
         compute,
@@ -154,6 +162,7 @@ def create_app(
             app.metrics.model_refused.inc,
             files,
             lambda: ModelTrial(settings.model_timeout_s),
+            lineups,
         ),
     )
     states_table = table.make_table(app, partitions, app.states)

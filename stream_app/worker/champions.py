@@ -14,6 +14,7 @@ from schemas.model_uri import ModelTemplate
 from stream_app.pipeline import Model, Router
 from stream_app.pipeline.router import RoutedModel
 from stream_app.worker.child_process import START_S, ChildLost, ChildProcess
+from stream_app.worker.lineups import ALONE, Beside, Lineups, Load, ModelFile
 from stream_app.worker.model_files import ModelFiles, file_digest
 from stream_app.worker.own_models import OwnModels, addresses_at_start, templates_of
 from whirr.settings import Route
@@ -29,24 +30,19 @@ model = "model.onnx"
 """
 
 
-class ModelFile(NamedTuple):
-    """Where a model was loaded from, and the SHA-256 of that file in hex."""
-
-    path: str
-    digest: str
-
-
 @dataclass(frozen=True, slots=True)
 class Champions:
     """The models in use.
 
     Attributes:
         router: The routing table with its models.
-        files: Each model's file, by ``route.model``, or a machine's own by its address.
+        files: Each champion's file, by ``route.model``, or a machine's own by its address.
+        beside: The champions before them and the challengers.
     """
 
     router: Router
     files: Mapping[str, ModelFile]
+    beside: Beside = ALONE
 
 
 class _Stat(NamedTuple):
@@ -118,10 +114,12 @@ class ModelTrial:
         self.close()
 
 
-Load = Callable[[str], tuple[Model, str]]
-
-
-def load_champions(routes: Sequence[Route], files: ModelFiles | None = None, load: Load = load_model) -> Champions:
+def load_champions(
+    routes: Sequence[Route],
+    files: ModelFiles | None = None,
+    load: Load = load_model,
+    lineups: Lineups | None = None,
+) -> Champions:
     """Load every route's model; where a registered one can't be had or used, the copy that was used last.
 
     Of routes whose machines have a model each, all that there are; a machine whose own can't be used is learning.
@@ -130,6 +128,7 @@ def load_champions(routes: Sequence[Route], files: ModelFiles | None = None, loa
         routes: The routing table.
         files: Finds the models; default: paths alone.
         load: Loads one; default: into this process.
+        lineups: Finds the champions before, and the challengers; default: registered champions stand alone.
 
     Raises:
         SettingsError: There are no routes.
@@ -146,8 +145,19 @@ def load_champions(routes: Sequence[Route], files: ModelFiles | None = None, loa
             loaded[address] = _load_first(address, files, load)
         except (ModelError, ServiceUnavailable) as error:
             log.error("%s; the machine is learning meanwhile", error)
-    router = Router.from_routes(routes, {key: model for key, (model, _) in loaded.items()})
-    return Champions(router, {key: file for key, (_, file) in loaded.items()})
+    models = {key: model for key, (model, _) in loaded.items()}
+    return _put_together(routes, models, {key: file for key, (_, file) in loaded.items()}, load, lineups)
+
+
+def _put_together(
+    routes: Sequence[Route],
+    models: Mapping[str, Model],
+    files: Mapping[str, ModelFile],
+    load: Load,
+    lineups: Lineups | None,
+) -> Champions:
+    beside, others = (ALONE, {}) if lineups is None else lineups.look(files, load)
+    return Champions(Router.from_routes(routes, beside.lineups(models, others)), files, beside)
 
 
 def _load_first(key: str, files: ModelFiles, load: Load) -> tuple[Model, ModelFile]:
@@ -178,6 +188,7 @@ class ModelWatcher:
         refused: Called for each model that is refused.
         files: Finds the models; default: paths alone.
         trial: Makes what loads models, for one look; default: into this process.
+        lineups: As :func:`load_champions` had it.
     """
 
     def __init__(
@@ -187,12 +198,14 @@ class ModelWatcher:
         refused: Callable[[], None],
         files: ModelFiles | None = None,
         trial: Callable[[], AbstractContextManager[Load]] = lambda: nullcontext(load_model),
+        lineups: Lineups | None = None,
     ) -> None:
         self._routes = routes
         self._champions = champions
         self._refused = refused
         self._files = files or ModelFiles()
         self._trial = trial
+        self._lineups = lineups
         # Of no file: so the first look always compares digests, and notices a file that has gone since it was loaded.
         self._stats: dict[str, tuple[Path, _Stat | None]] = {}
         self._seen: dict[str, str | None] = {key: file.digest for key, file in champions.files.items()}
@@ -206,12 +219,15 @@ class ModelWatcher:
         with self._trial() as load:
             changed = {key: found for key in self._named if (found := self._reload(key, load)) is not None}
             changed |= self._reload_own(load)
-        if not changed:
+            models = self._champions.router.models | {key: model for key, (model, _) in changed.items()}
+            files = {**self._champions.files, **{key: file for key, (_, file) in changed.items()}}
+            champions = _put_together(self._routes, models, files, load, self._lineups)
+        if not changed and champions.beside == self._champions.beside:
             return None
-        models = self._champions.router.models | {key: model for key, (model, _) in changed.items()}
-        files = {**self._champions.files, **{key: file for key, (_, file) in changed.items()}}
-        self._champions = Champions(Router.from_routes(self._routes, models), files)
-        return self._champions
+        if self._lineups is not None:
+            self._lineups.tell_of_late(changed, champions.beside)
+        self._champions = champions
+        return champions
 
     def _reload_own(self, load: Load) -> dict[str, tuple[Model, ModelFile]]:
         """Look for new versions of single machines' models: all are asked for at once."""

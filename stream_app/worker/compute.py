@@ -7,6 +7,7 @@ calls, and after each it has to win Python's lock back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import logging
@@ -22,9 +23,11 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected, ModelError
 from schemas.frame import KNOWN_HEADERS, MAX_FRAME_S, MIN_FRAME_S, Frame, FrameRecord, check_size
 from schemas.model_metadata import FeatureConfig
-from stream_app.pipeline import Computed, Router
+from stream_app.pipeline import Computed, Model, Router
+from stream_app.pipeline.analyse import ShadowScore
 from stream_app.pipeline.model import model_bytes
 from stream_app.worker.child_process import START_S, ChildLost, ChildProcess
+from stream_app.worker.lineups import ALONE, Beside
 from stream_app.worker.processor import Answer
 from stream_app.worker.slots import SLOTS, Place, SharedSlots
 from whirr.settings import Route
@@ -56,6 +59,7 @@ class ScoredMessage(NamedTuple):
     sensor_fault: Any
     duration_s: float
     unfamiliar: tuple[Any, ...] = ()
+    shadow: ShadowScore | None = None
 
 
 class RejectedMessage(NamedTuple):
@@ -99,6 +103,7 @@ class ComputeProcess:
     Attributes:
         on_lost: Called with why, each time that a child is lost.
         on_progress: Called when a frame of a batch that was lost has been answered.
+        on_shadow_dropped: Called with why, each time that a challenger has failed and is not asked any more.
     """
 
     def __init__(
@@ -113,12 +118,15 @@ class ComputeProcess:
         self.observe = observe
         self.on_lost: Callable[[str], object] = lambda _: None
         self.on_progress: Callable[[], object] = lambda: None
+        self.on_shadow_dropped: Callable[[str], object] = lambda _: None
         self._routes = tuple(routes)
         self._log = log_level, log_format
         self._timeout_s = timeout_s
         self._model_timeout_s = model_timeout_s
         self._routers: dict[int, Router] = {}
         self._files: Mapping[str, tuple[str, str]] = {}
+        self._beside = ALONE
+        self._without: frozenset[str] = frozenset()  # digests of challengers that failed
         self._contents: dict[str, bytes] = {}  # by digest, as the child knows models
         self._there: set[str] = set()  # digests of those that it has
         self._version = 0
@@ -139,39 +147,54 @@ class ComputeProcess:
         self._there = set()
         return ChildProcess(CHILD, self._log, [self._slots.fd])
 
-    async def load(self, router: Router, files: Mapping[str, tuple[str, str]]) -> None:
+    async def load(self, router: Router, files: Mapping[str, tuple[str, str]], beside: Beside = ALONE) -> None:
         """Have the child use the models of ``router``, between two batches.
 
         Args:
             router: With the models described here; they tell thresholds and names.
-            files: Path and SHA-256 of each model's file, by ``route.model``, so that both sides have the same.
+            files: Path and SHA-256 of each champion's file, by ``route.model``, so that both sides have the same.
+            beside: The champions before them and the challengers; if those can't be loaded, it is done without them.
 
         Raises:
             ModelError: The child can't use one; it goes on with what it has.
             ComputeFailed: No child can compute.
         """
         # Kept: a child that is started later must have the same, whatever has become of the files.
-        contents = {digest: self._contents.get(digest) or _read(path, digest) for path, digest in files.values()}
+        every = [*files.values(), *beside.files.values()]
+        contents = {digest: self._contents.get(digest) or _read(path, digest) for path, digest in every}
         version = max(self._routers, default=0) + 1
         self._routers[version] = router
-        try:
-            refusal = await self._loaded(version, files, contents)
-        except ChildLost as lost:
-            refusal = f"the models can't be used: {lost}"
+        refusal = await self._tried(version, files, beside, contents)
+        if refusal is not None and beside.challengers:
+            beside, why = beside.without_challengers(), refusal
+            refusal = await self._tried(version, files, beside, contents)
+            if refusal is None:
+                for shadow in router.shadows.values():
+                    self._drop(shadow, "refused", why)
         if refusal is not None:
             del self._routers[version]
             raise ModelError(refusal)
-        self._version, self._files, self._contents = version, files, contents
+        self._version, self._files, self._beside, self._contents = version, files, beside, contents
+        self._without = self._without.intersection(router.shadows)
         # Answers of the one before may still be on their way.
         self._routers = {known: self._routers[known] for known in sorted(self._routers)[-2:]}
 
+    async def _tried(
+        self, version: int, files: Mapping[str, tuple[str, str]], beside: Beside, contents: Mapping[str, bytes]
+    ) -> str | None:
+        """Have a child use models; return why not, or None."""
+        try:
+            return await self._loaded(version, files, beside, contents)
+        except ChildLost as lost:
+            return f"the models can't be used: {lost}"
+
     async def _loaded(
-        self, version: int, files: Mapping[str, tuple[str, str]], contents: Mapping[str, bytes]
+        self, version: int, files: Mapping[str, tuple[str, str]], beside: Beside, contents: Mapping[str, bytes]
     ) -> str | None:
         while True:
             child = await self._working()
             try:
-                return await self._load_into(child, version, files, contents)
+                return await self._load_into(child, version, files, beside, contents)
             except ChildLost as lost:
                 self._tell(lost)
                 if lost.in_turn:
@@ -182,17 +205,19 @@ class ComputeProcess:
         child: ChildProcess,
         version: int,
         files: Mapping[str, tuple[str, str]],
+        beside: Beside,
         contents: Mapping[str, bytes],
     ) -> str | None:
         """Have a child use models, of which it is given those that it lacks; return why not, or None."""
         routes = [route.model_dump(exclude_unset=True) for route in self._routes]
         await child.ask(lambda: ("begin",), START_S)
         models = {key: (path, digest) for key, (path, digest) in files.items()}
-        lacking = {digest: raw for digest, raw in contents.items() if digest not in self._there}
+        wanted = {digest for _, digest in (*models.values(), *beside.files.values())}
+        lacking = {digest: raw for digest, raw in contents.items() if digest in wanted - self._there}
         limit_s = self._model_timeout_s * max(len(lacking), 1)
-        refusal: str | None = await child.ask(lambda: ("load", version, routes, models, lacking), limit_s)
+        refusal: str | None = await child.ask(lambda: ("load", version, routes, models, beside, lacking), limit_s)
         if refusal is None:
-            self._there = set(contents)
+            self._there = wanted
         return refusal
 
     async def __call__(self, records: Sequence[FrameRecord]) -> list[Answer]:
@@ -210,6 +235,12 @@ class ComputeProcess:
         slot = await self._free_slots.get()
         try:
             answers = await self._attempted(records, slot)
+            if isinstance(answers, ChildLost) and (asked := self._shadows_of(records)):
+                # It may be a challenger's doing, and the champions' answers must not depend on that.
+                lost, answers = answers, await self._attempted(records, slot, in_shadow=False)
+                if isinstance(answers, list):
+                    for shadow in asked:
+                        self._drop(shadow, "timed_out" if lost.timed_out else "crashed", str(lost))
             if isinstance(answers, list):
                 return answers
             return [await self._alone(record, slot) for record in records]
@@ -217,12 +248,13 @@ class ComputeProcess:
             self._free_slots.put_nowait(slot)
 
     async def _alone(self, record: FrameRecord, slot: int) -> Answer:
-        """Return the answer to a record of a batch that was lost."""
-        answers = await self._attempted([record], slot)
+        """Return the answer to a record of a batch that was lost, also without challengers."""
+        answers = await self._attempted([record], slot, in_shadow=False)
         if isinstance(answers, list):
             self.on_progress()
             return answers[0]
-        if isinstance(again := await self._attempted([healthy_record(record, self._router)], slot), ChildLost):
+        healthy = [healthy_record(record, self._router)]
+        if isinstance(again := await self._attempted(healthy, slot, in_shadow=False), ChildLost):
             raise ComputeFailed(f"{again}, also for a healthy frame, after it was started anew")
         self.on_progress()
         code = "computation_timed_out" if answers.timed_out else "computation_crashed"
@@ -230,13 +262,18 @@ class ComputeProcess:
         log.error("frame %s: %s; it becomes a dead letter", where, answers)
         return DeadLetter(code=code, detail=f"computed alone: {answers}", record=record)
 
-    async def _attempted(self, records: Sequence[FrameRecord], slot: int) -> list[Answer] | ChildLost:
+    async def _attempted(
+        self, records: Sequence[FrameRecord], slot: int, *, in_shadow: bool = True
+    ) -> list[Answer] | ChildLost:
         """Return the answers, or how the child that was computing them was lost."""
         while True:
             child = await self._working()
+            # Those of a router that is newer than the child's do no harm.
+            without = self._without if in_shadow else frozenset().union(*(r.shadows for r in self._routers.values()))
             try:
                 version, seconds, answers = await child.ask(
-                    lambda: ("compute", self._packed(records, slot)), self._timeout_s
+                    lambda: ("compute", self._packed(records, slot), without),  # noqa: B023 - sent before the next turn
+                    self._timeout_s,
                 )
             except ChildLost as lost:
                 if not lost.in_turn:
@@ -245,7 +282,36 @@ class ComputeProcess:
                 return lost
             self.observe(seconds)
             router = self._routers[version]
-            return [_unpacked(answer, record, router) for answer, record in zip(answers, records, strict=True)]
+            unpacked = [_unpacked(answer, record, router) for answer, record in zip(answers, records, strict=True)]
+            for one in unpacked:
+                if isinstance(one, Computed) and one.shadow is not None and one.shadow.score is None:
+                    assert one.routed.shadow is not None
+                    self._drop(one.routed.shadow.model, "failed", one.shadow.failure)
+            return unpacked
+
+    def _shadows_of(self, records: Sequence[FrameRecord]) -> list[Model]:
+        """Return the challengers that score frames of these records' machines."""
+        found: dict[str, Model] = {}
+        for record in records:
+            with contextlib.suppress(FrameRejected, UnicodeDecodeError):
+                shadow = self._router.find((record.key or b"").decode()).shadow
+                if shadow is not None and shadow.model.digest not in self._without:
+                    found[shadow.model.digest] = shadow.model
+        return list(found.values())
+
+    def _drop(self, challenger: Model, reason: str, why: str) -> None:
+        """Ask a challenger no more: it must not cost the champions anything but time, and that only once."""
+        if challenger.digest in self._without:
+            return
+        self._without |= {challenger.digest}
+        metadata = challenger.metadata
+        log.error("challenger %s version %s scores no more in shadow: %s", metadata.name, metadata.version, why)
+        self.on_shadow_dropped(reason)
+
+    @property
+    def shadows(self) -> int:
+        """How many challengers score in shadow."""
+        return len(set(self._router.shadows) - self._without) if self._version else 0
 
     async def _working(self) -> ChildProcess:
         """Return a child that can be asked, a new one with the same models if need be."""
@@ -261,7 +327,9 @@ class ComputeProcess:
                 if not self._files:
                     return self._child
                 try:
-                    refusal = await self._load_into(self._child, self._version, self._files, self._contents)
+                    refusal = await self._load_into(
+                        self._child, self._version, self._files, self._beside, self._contents
+                    )
                 except ChildLost as lost:
                     self._tell(lost)
                     reason = str(lost)
@@ -357,4 +425,4 @@ def _unpacked(answer: ScoredMessage | RejectedMessage, record: FrameRecord, rout
         record,
         Condition(*answer.condition),
     )
-    return Computed(frame, router.find(answer.machine_id), *answer[7:])
+    return Computed(frame, router.find(answer.machine_id, answer.recorded_us), *answer[7:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from schemas.frame import FrameRecord
 from stream_app.pipeline import Computed, Engine, Model, Router
 from stream_app.worker.champions import load_model
 from stream_app.worker.compute import ComputedBatch, RejectedMessage, ScoredMessage
+from stream_app.worker.lineups import Beside
 from stream_app.worker.slots import SharedSlots
 from whirr import process
 from whirr.logs import LogFormat, configure_logging
@@ -49,6 +50,7 @@ class ComputeServer:
         version: int,
         routes: Sequence[Mapping[str, Any]],
         models: Mapping[str, tuple[str, str]],
+        beside: Beside,
         lacking: Mapping[str, bytes],
     ) -> str | None:
         """Use models from now on; return why not, or None.
@@ -56,20 +58,24 @@ class ComputeServer:
         Args:
             version: Of all of them together.
             routes: The routing table.
-            models: Path and digest of each, by ``route.model``.
+            models: Path and digest of each champion, by ``route.model``.
+            beside: The champions before them and the challengers.
             lacking: The files of those that are not here, by digest; the others stay as they are.
         """
         try:
             known = dict(self._models)
-            for path, digest in models.values():
+            for path, digest in (*models.values(), *beside.files.values()):
                 if digest not in known:
                     known[digest] = Model.load(path, lacking[digest])
             loaded = {key: known[digest] for key, (_, digest) in models.items()}
-            self._engine.router = Router.from_routes([Route(**route) for route in routes], loaded)
+            others = {address: known[file.digest] for address, file in beside.files.items()}
+            self._engine.router = Router.from_routes(
+                [Route(**route) for route in routes], beside.lineups(loaded, others)
+            )
         except (ModelError, SettingsError) as error:
             return str(error)
         self._version = version
-        self._models = {digest: known[digest] for _, digest in models.values()}
+        self._models = {digest: known[digest] for _, digest in (*models.values(), *beside.files.values())}
         return None
 
     def _try(self, path: str) -> tuple[str, str, str | None]:
@@ -80,11 +86,11 @@ class ComputeServer:
             return "", "", str(error)
         return model.metadata_json(), digest, None
 
-    def _compute(self, records: Sequence[tuple[Any, ...]]) -> ComputedBatch:
+    def _compute(self, records: Sequence[tuple[Any, ...]], without: Collection[str]) -> ComputedBatch:
         began = time.perf_counter()
         assert self._slots is not None
         answers = self._engine.compute(
-            [FrameRecord(key, self._slots.get(place), *rest) for key, place, *rest in records]
+            [FrameRecord(key, self._slots.get(place), *rest) for key, place, *rest in records], without
         )
         packed = [_packed(answer) for answer in answers]
         return ComputedBatch(self._version, time.perf_counter() - began, packed)
@@ -109,6 +115,7 @@ def _packed(answer: Computed | DeadLetter) -> ScoredMessage | RejectedMessage:
         answer.sensor_fault,
         answer.duration_s,
         answer.unfamiliar,
+        answer.shadow,
     )
 
 

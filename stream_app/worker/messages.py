@@ -62,10 +62,14 @@ class Encoder:
     name: str
 
     def score(self, score: Score) -> Message | None:
-        """Return a score as a message, None where scores are not wanted; ``ce_id`` is the frame's identity."""
+        """Return a score as a message, None where scores are not wanted.
+
+        ``ce_id`` is the frame's identity; of a challenger's, with the challenger's name and version.
+        """
         if self.scores is None:
             return None
-        headers = self._headers(score.frame_id, SCORE_TYPE, score.recorded_at)
+        identity = score.frame_id + (f"/{score.model.name}/{score.model.version}" if score.shadow else "")
+        headers = self._headers(identity, SCORE_TYPE, score.recorded_at)
         frame = score.topic, score.partition, score.offset
         return Message(self.scores, score.machine_id.encode(), orjson.dumps(score), headers, frame=frame)
 

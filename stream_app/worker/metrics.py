@@ -85,6 +85,11 @@ class WorkerMetrics:
         self.verdicts_age_seconds = Gauge(
             "whirr_verdicts_age_seconds", "Since when what was said may be unknown here", registry=registry
         )
+        self.shadow_scores = Counter("whirr_shadow_scores", "Scores of challengers, given in shadow", registry=registry)
+        self.shadow_models = Gauge("whirr_shadow_models", "Challengers that score in shadow", registry=registry)
+        self.shadow_dropped = Counter(
+            "whirr_shadow_dropped", "Challengers that do not score in shadow, by reason", ["reason"], registry=registry
+        )
         self.commit_age_seconds = Gauge(
             "whirr_commit_age_seconds", "How long acknowledged frames wait for a commit to move", registry=registry
         )

@@ -18,7 +18,7 @@ from typing import Protocol
 from schemas.errors import ModelError, ServiceUnavailable
 from schemas.model_uri import ModelTemplate, ModelUri
 from stream_app.pipeline.model import model_bytes
-from whirr.mlflow_client import Version
+from whirr.mlflow_client import Listed, Version
 from whirr.outputs import replacing
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class VersionSource(Protocol):
 
     def resolve(self, uri: ModelUri) -> Version: ...  # noqa: D102
 
-    def listed(self, template: ModelTemplate) -> dict[str, int]: ...  # noqa: D102
+    def listed(self, template: ModelTemplate) -> dict[str, Listed]: ...  # noqa: D102
 
     def download(self, name: str, number: int, folder: Path) -> Path: ...  # noqa: D102
 
@@ -57,8 +57,30 @@ class ModelFiles:
     def used(self, model: str, path: Path) -> None:
         """Take note that a route's model has been loaded from ``path``."""
 
-    def listed(self, template: ModelTemplate) -> Mapping[str, int]:  # noqa: ARG002
-        """Return the number of the version that is meant now, of each machine that has a model, by its address.
+    def version(self, model: str, path: Path, *, ask: bool = True) -> Version | None:  # noqa: ARG002
+        """Return what the registry says of the champion of which ``path`` is the copy; None of all other models.
+
+        Args:
+            model: Its address.
+            path: Of the copy.
+            ask: Whether the registry may be asked; else what it said the last time, if it did.
+
+        Raises:
+            ServiceUnavailable: The registry can't be reached.
+        """
+        return None
+
+    def copy(self, model: str, version: Version) -> Path:  # noqa: ARG002
+        """Return where another version of a registered model is, after a download if need be.
+
+        Raises:
+            ModelError: It is not registered, or the file is not the one that was registered.
+            ServiceUnavailable: The registry can't be reached.
+        """
+        raise ModelError(f"{model!r} has no versions")
+
+    def listed(self, template: ModelTemplate) -> Mapping[str, Listed]:  # noqa: ARG002
+        """Return which version is meant now, of each machine that has a model, by its address.
 
         Raises:
             ServiceUnavailable: The registry can't be reached.
@@ -84,7 +106,8 @@ class RegisteredFiles(ModelFiles):
         self._verified: set[Path] = set()
         self._refused: dict[tuple[str, int], str] = {}
         self._own: dict[str, RegisteredFiles] = {}
-        self._numbers: dict[str, int] = {}
+        self._listed: dict[str, Listed] = {}
+        self._resolved: dict[str, dict[int, Version]] = {}  # by address and number
 
     def locate(self, model: str) -> Path:
         """Return where a route's model is now, after a download if need be.
@@ -98,29 +121,78 @@ class RegisteredFiles(ModelFiles):
         uri = ModelUri.parse(model)
         if uri is None:
             return super().locate(model)
-        listed = self._numbers.get(model)
+        listed = self._listed.get(model)
         if listed is not None:
             # It was asked for a moment ago, together with thousands of others.
-            copy = self._copy(uri.name, Version(listed, None))
+            copy = self._copy(uri.name, Version(listed.number, None))
             if copy is not None:
                 return copy
+        return self._had(uri.name, self._resolve(model, uri))
+
+    def version(self, model: str, path: Path, *, ask: bool = True) -> Version | None:
+        """Return what the registry says of the champion of which ``path`` is the copy; None of all other models.
+
+        It is asked only where it has not been since the aliases moved.
+
+        Args:
+            model: Its address.
+            path: Of the copy.
+            ask: Whether the registry may be asked; else what it said the last time, if it did.
+
+        Raises:
+            ServiceUnavailable: The registry can't be reached.
+        """
+        if model in self._own:
+            return self._own[model].version(model, path, ask=ask)
+        uri = ModelUri.parse(model)
+        if uri is None or uri.alias is None:
+            return None
+        found = self._known(model, uri, path)
+        listed = self._listed.get(model)
+        moved = listed is not None and found is not None and listed.number == found.number and listed != _listed(found)
+        if ask and (found is None or moved):
+            self._resolve(model, uri)
+            found = self._known(model, uri, path)
+        return found
+
+    def copy(self, model: str, version: Version) -> Path:
+        """Return where another version of a registered model is, after a download if need be.
+
+        Raises:
+            ModelError: It is not registered, or the file is not the one that was registered.
+            ServiceUnavailable: The registry can't be reached.
+        """
+        if model in self._own:
+            return self._own[model].copy(model, version)
+        uri = ModelUri.parse(model)
+        return super().copy(model, version) if uri is None else self._had(uri.name, version)
+
+    def _resolve(self, model: str, uri: ModelUri) -> Version:
         version = self._registry.resolve(uri)
-        refused = self._refused.get((uri.name, version.number))
+        self._resolved.setdefault(model, {})[version.number] = version
+        return version
+
+    def _known(self, model: str, uri: ModelUri, path: Path) -> Version | None:
+        known = self._resolved.get(model, {}).values()
+        return next((one for one in known if path.name.startswith(f"{uri.name}-{one.number}-")), None)
+
+    def _had(self, name: str, version: Version) -> Path:
+        refused = self._refused.get((name, version.number))
         if refused is not None:  # a version never changes: no need to fetch it again
             raise ModelError(refused)
-        return self._copy(uri.name, version) or self._fetched(uri.name, version)
+        return self._copy(name, version) or self._fetched(name, version)
 
-    def listed(self, template: ModelTemplate) -> Mapping[str, int]:
+    def listed(self, template: ModelTemplate) -> Mapping[str, Listed]:
         """Return the versions of machines' models, by address; one request for a thousand of them.
 
         Raises:
             ServiceUnavailable: The registry can't be reached.
         """
-        found: dict[str, int] = {}
-        for name, number in self._registry.listed(template).items():
+        found: dict[str, Listed] = {}
+        for name, listed in self._registry.listed(template).items():
             uri = ModelUri(name, template.alias, None)
-            found[str(uri)] = number
-            self._of_machine(uri)._numbers[str(uri)] = number
+            found[str(uri)] = listed
+            self._of_machine(uri)._listed[str(uri)] = listed
         return found
 
     def kept(self, template: ModelTemplate) -> Sequence[str]:
@@ -223,3 +295,7 @@ def file_digest(path: Path) -> str | None:
         return hashlib.sha256(model_bytes(path)).hexdigest()
     except ModelError:
         return None
+
+
+def _listed(version: Version) -> Listed:
+    return Listed(version.number, None if version.challenger is None else version.challenger.number)

@@ -10,6 +10,7 @@ from typing import Final
 from schemas.errors import ServiceUnavailable
 from schemas.model_uri import ModelTemplate
 from stream_app.worker.model_files import ModelFiles
+from whirr.mlflow_client import Listed
 from whirr.settings import Route
 
 log = logging.getLogger(__name__)
@@ -54,11 +55,11 @@ class OwnModels:
         self._files = files
         self._clock_s = clock_s
         self._not_before_s = -1.0
-        self._found: dict[str, int] = {}
-        self._numbers: dict[str, int] = {}
+        self._found: dict[str, Listed] = {}
+        self._listed: dict[str, Listed] = {}
         self._gone: set[str] = set()
 
-    def changed(self) -> dict[str, int]:
+    def changed(self) -> dict[str, Listed]:
         """Return the versions that are new since they were last taken note of, by address.
 
         A registry that takes long to answer is asked more seldom; until then what it said last counts.
@@ -69,12 +70,14 @@ class OwnModels:
         began_s = self._clock_s()
         if began_s < self._not_before_s:
             return self._new(self._found)
-        found = {address: n for template in self._templates for address, n in self._files.listed(template).items()}
+        found: dict[str, Listed] = {}
+        for template in self._templates:
+            found |= self._files.listed(template)
         ended_s = self._clock_s()
         if ended_s - began_s > _QUICK_S:
             self._not_before_s = ended_s + min((ended_s - began_s) * (1 / LOOK_SHARE - 1), LONGEST_PAUSE_S)
         self._found = found
-        if gone := sorted(self._numbers.keys() - found.keys() - self._gone):
+        if gone := sorted(self._listed.keys() - found.keys() - self._gone):
             more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
             log.warning(
                 "%s%s: no such model, or alias, is registered any more; what is in use goes on until this worker ends",
@@ -84,9 +87,9 @@ class OwnModels:
         self._gone = (self._gone | set(gone)) - found.keys()
         return self._new(found)
 
-    def _new(self, found: dict[str, int]) -> dict[str, int]:
-        return {address: number for address, number in found.items() if self._numbers.get(address) != number}
+    def _new(self, found: dict[str, Listed]) -> dict[str, Listed]:
+        return {address: listed for address, listed in found.items() if self._listed.get(address) != listed}
 
-    def took(self, address: str, number: int) -> None:
+    def took(self, address: str, listed: Listed) -> None:
         """Take note that a version was looked at, whether it can be used or not."""
-        self._numbers[address] = number
+        self._listed[address] = listed

@@ -351,9 +351,11 @@ class BatchProcessor:
         return self._encoder.dead_letter(letter)
 
     def _collect(self, outcome: Outcome, messages: list[Message]) -> None:
-        score = outcome.score
-        if score is not None and (message := self._encoder.score(score)) is not None:
-            messages.append(message)
+        score, shadow = outcome.score, outcome.shadow
+        sent = (self._encoder.score(one) for one in (score, shadow) if one is not None)
+        messages += [message for message in sent if message is not None]
+        if shadow is not None:
+            self._metrics.shadow_scores.inc()
         if score is not None and score.idle_reason == "maintenance" and score.score > score.threshold:
             self._metrics.suppressed_frames.inc()
         for alert in outcome.alerts:

@@ -17,6 +17,7 @@ from stream_app.worker.app import SETTLE_S, WorkerApp, create_app, release
 from stream_app.worker.champions import Champions, ModelTrial, describe, load_champions
 from stream_app.worker.compute import ComputeFailed, ComputeProcess
 from stream_app.worker.health import STALLED_EXIT_CODE
+from stream_app.worker.lineups import Lineups
 from stream_app.worker.model_files import ModelFiles, RegisteredFiles
 from stream_app.worker.topic_setup import ensure_topics
 from stream_app.worker.watchdog import Stalled
@@ -76,7 +77,13 @@ async def _run(settings: Settings, compute: ComputeProcess) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
     files = RegisteredFiles(settings.worker_dir / "models", ModelRegistry(settings))
-    champions = await _unless(stop, _champions(settings, files))
+    lineups = Lineups(
+        files,
+        settings.route,
+        keep_s=settings.frames_retention_h * 3600,
+        most_challengers=settings.max_shadow_models,
+    )
+    champions = await _unless(stop, _champions(settings, files, lineups))
     if champions is None:
         return 0
     web_port = await choose_web_port(settings)
@@ -86,17 +93,17 @@ async def _run(settings: Settings, compute: ComputeProcess) -> int:
     partitions = await _unless(stop, ensure_topics(settings))
     if partitions is None:
         return 0
-    app = create_app(settings, champions, compute, partitions, web_port, files)
+    app = create_app(settings, champions, compute, partitions, web_port, files, lineups=lineups)
     _announce(app, partitions, web_port)
     return await _serve(app, stop)
 
 
-async def _champions(settings: Settings, files: ModelFiles) -> Champions:
+async def _champions(settings: Settings, files: ModelFiles, lineups: Lineups | None = None) -> Champions:
     """Load the models; while the registry is away, say so once and ask again, ever more seldom."""
 
     def load() -> Champions:
         with ModelTrial(settings.model_timeout_s) as trial:
-            return load_champions(settings.route, files, trial)
+            return load_champions(settings.route, files, trial, lineups)
 
     def tell(error: Exception, failures: int, _wait_s: float) -> None:
         if failures == 1:
@@ -106,7 +113,7 @@ async def _champions(settings: Settings, files: ModelFiles) -> Champions:
 
 
 async def _loaded(compute: ComputeProcess, champions: Champions) -> bool:
-    await compute.load(champions.router, champions.files)
+    await compute.load(champions.router, champions.files, champions.beside)
     return True
 
 

@@ -204,7 +204,7 @@ class Watchdog:
             if champions is None:
                 continue
             try:
-                await app.compute.load(champions.router, champions.files)
+                await app.compute.load(champions.router, champions.files, champions.beside)
             except ModelError as error:  # replaced once more in between: the next look finds that
                 log.warning("%s", error)
                 continue

@@ -19,7 +19,9 @@ def test_what_is_written_is_read():
 
 def test_the_oldest_are_forgotten():
     many = tuple(Term(n, NOON - 100 + n) for n in range(50, 1, -1))
-    assert terms(51, term_tags(NOON, many))[1:] == many[:MOST_BEFORE]
+    _, *kept, oldest = terms(51, term_tags(NOON, many))
+    assert tuple(kept) == many[: MOST_BEFORE - 1]
+    assert oldest == Term(many[MOST_BEFORE - 1].version, None), "and has what was theirs"
 
 
 def test_the_first_champion_has_none_before_and_one_set_by_hand_no_time():

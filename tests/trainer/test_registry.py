@@ -23,6 +23,8 @@ from trainer.registry import Registry
 from whirr import __version__
 from whirr.settings import Settings, load_settings
 
+NOON = 1_767_268_800_000_000  # 2026-01-01T12:00:00Z
+
 
 @pytest.fixture
 def registry(mlflow_settings: Settings) -> Registry:
@@ -155,27 +157,34 @@ def test_a_challenger_that_tells_faults_less_well_is_refused(registry, mlflow_se
 def test_a_champion_has_what_is_recorded_from_a_minute_later_on(mlflow_settings, model_name, tmp_path):
     for version in ("1", "2", "3"):
         register(mlflow_settings, tmp_path, model_name, version)
-    first = registry_of(mlflow_settings).version(model_name)
-    begun_us = terms(1, first.tags)[0].from_us
-    at = [begun_us + minutes * 600_000_000 for minutes in (1, 2, 3)]
+    at = [NOON + minutes * 600_000_000 for minutes in (1, 2, 3)]
     minute = 60_000_000
     registry_of(mlflow_settings, at[0]).promote(model_name, "2", by="ana", because="drift")
     promoted = registry_of(mlflow_settings, at[1]).promote(model_name).champion
-    assert terms(3, promoted.tags) == (Term(3, at[1] + minute), Term(2, at[0] + minute), Term(1, begun_us))
+    assert terms(3, promoted.tags) == (Term(3, at[1] + minute), Term(2, at[0] + minute), Term(1, None))
     before = registry_of(mlflow_settings, at[2]).rollback(model_name, because="loud", by="me").champion
     assert terms(2, before.tags) == (Term(2, at[2] + minute), *terms(3, promoted.tags))
     assert (before.tags["promoted_by"], before.tags["promoted_because"]) == ("ana", "drift")
     patient = mlflow_settings.model_copy(update={"model_poll_s": 100.0})
     slower = registry_of(patient, at[2]).promote(model_name, "1").champion
     assert terms(1, slower.tags)[0].from_us == at[2] + 5 * minute
+    stated = registry_of(mlflow_settings).promote(model_name, "2", from_us=at[2] + 6 * minute).champion
+    assert terms(2, stated.tags)[0].from_us == at[2] + 6 * minute
 
 
 def test_a_clock_that_was_set_back_does_not_put_champions_out_of_order(mlflow_settings, model_name, tmp_path):
-    for version in ("1", "2"):
+    for version in ("1", "2", "3"):
         register(mlflow_settings, tmp_path, model_name, version)
-    begun_us = terms(1, registry_of(mlflow_settings).version(model_name).tags)[0].from_us
-    promoted = registry_of(mlflow_settings, begun_us - 3_600_000_000).promote(model_name).champion
-    assert terms(2, promoted.tags) == (Term(2, begun_us + 1), Term(1, begun_us))
+    registry_of(mlflow_settings).promote(model_name, "2", from_us=NOON)
+    promoted = registry_of(mlflow_settings, NOON - 3_600_000_000).promote(model_name).champion
+    assert terms(3, promoted.tags) == (Term(3, NOON + 1), Term(2, NOON), Term(1, None))
+
+
+def test_the_first_version_may_say_from_when_on_frames_are_its(registry, mlflow_settings, model_name, tmp_path):
+    register(mlflow_settings, tmp_path, model_name, first_from_us=NOON)
+    register(mlflow_settings, tmp_path, model_name, "2", first_from_us=NOON)
+    assert terms(1, registry.version(model_name).tags) == (Term(1, NOON),)
+    assert terms(2, registry.version(model_name, "2").tags) == (Term(2, None),)
 
 
 def test_what_was_rolled_back_is_no_challenger_and_not_promoted_unless_forced(

@@ -15,7 +15,8 @@ from backtest.streams import IncidentSpan
 from backtest.tally import MachineTally
 from recordings.name_words import Label
 from stream_app.pipeline import Model, Router
-from stream_app.worker.champions import Champions, ModelFile
+from stream_app.worker.champions import Champions
+from stream_app.worker.lineups import ModelFile
 from tests.models import encoded, noise, tiny_metadata, tiny_model
 from tests.stream_app.pipeline.test_levels import EARLY
 from trainer.recording_set import Recording, RecordingSet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from schemas import FrameRecord
@@ -15,11 +15,11 @@ DEADLY = b"deadly"
 _compute = Engine.compute
 
 
-def compute(engine: Engine, records: Sequence[FrameRecord]) -> list[Any]:
+def compute(engine: Engine, records: Sequence[FrameRecord], without: Collection[str] = ()) -> list[Any]:
     """Compute, or die."""
     if any(record.value == DEADLY for record in records):
         os.kill(os.getpid(), signal.SIGKILL)
-    return _compute(engine, records)
+    return _compute(engine, records, without)
 
 
 if __name__ == "__main__":

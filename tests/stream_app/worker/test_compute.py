@@ -17,14 +17,17 @@ import pytest
 
 from schemas import Condition, DeadLetter
 from schemas.errors import ModelError
-from stream_app.pipeline import Engine
-from stream_app.worker.champions import load_champions
+from stream_app.pipeline import Engine, Router
+from stream_app.worker.champions import Champions, load_champions, load_model
 from stream_app.worker.compute import ComputeFailed, ComputeProcess
+from stream_app.worker.lineups import Beside, ModelFile, Plan
 from stream_app.worker.slots import SLOT_BYTES
 from tests.helpers import eventually_async, is_running
-from tests.models import conditioned_model, course, encoded, noise, record, tiny_metadata, tiny_model
+from tests.models import START_US, conditioned_model, course, encoded, noise, record, tiny_metadata, tiny_model
 from tests.stream_app.worker.crashing_child import DEADLY
 from whirr.settings import Route
+
+HOUR_US = 3_600_000_000
 
 pytestmark = pytest.mark.slow  # each starts a computing process
 
@@ -106,6 +109,62 @@ async def test_it_takes_new_models_and_refuses_others_than_the_ones_meant(comput
     (after,) = await compute(course([1]))
     assert after.score == pytest.approx(2 * before.score)
     assert after.routed.model.metadata.version == "2"
+
+
+async def test_it_judges_by_recording_time_and_scores_in_shadow_as_the_engine_does(compute, path, tmp_path):
+    engine = await loaded_with(compute, path, tmp_path, before=5.0, challenger=2.0)
+    frames = [*course([1, 5]), *course([1, 5], start_us=START_US + HOUR_US)]
+    there, here = await compute(frames), engine.compute(frames)
+    assert [far.routed for far in there] == [near.routed for near in here]
+    assert [far.routed.model.metadata.version for far in there] == ["before", "before", "1", "1"]
+    for far, near in zip(there, here, strict=True):
+        outcomes = [engine.advance(answer, None, 0) for answer in (far, near)]
+        assert outcomes[0].score == outcomes[1].score
+        assert outcomes[0].shadow == outcomes[1].shadow
+        assert outcomes[0].shadow.model.version == "challenger"
+    assert compute.shadows == 1
+
+
+@pytest.mark.parametrize(("ending", "reason"), [("hangs", "timed_out"), ("gives no number", "failed")])
+async def test_a_challenger_that_fails_costs_no_answer_and_is_asked_no_more(path, tmp_path, caplog, ending, reason):
+    dropped: list[str] = []
+    async with started(path, timeout_s=4.0) as (compute, alone):
+        compute.on_shadow_dropped = dropped.append
+        how = "endless_from" if ending == "hangs" else "nan_from"
+        await loaded_with(compute, path, tmp_path, challenger=1.0, **{how: 3.0})
+        frames = course([1, 10, 1])  # ten times as loud is 4.6 nepers
+        for _ in range(2):
+            answers = await compute(frames)
+            assert [answer.score for answer in answers] == [near.score for near in alone.compute(frames)]
+        assert [answer.shadow for answer in answers] == [None] * 3
+        assert dropped == [reason]
+        assert compute.shadows == 0
+        assert caplog.text.count("challenger tiny version challenger scores no more in shadow") == 1
+
+
+async def test_a_frame_that_hangs_the_champion_is_no_challengers_fault(path, tmp_path):
+    tiny_model(path, endless_from=3.0)
+    dropped: list[str] = []
+    async with started(path, timeout_s=3.0) as (compute, _):
+        compute.on_shadow_dropped = dropped.append
+        await loaded_with(compute, path, tmp_path, challenger=1.0)
+        answers = await compute(course([1, 10]))
+        assert isinstance(answers[1], DeadLetter)
+        assert (dropped, compute.shadows) == ([], 1)
+        (again,) = await compute(course([1]))
+        assert again.shadow is not None
+
+
+async def test_a_challenger_that_can_not_be_loaded_leaves_the_champion_to_be_used(compute, path, tmp_path):
+    dropped: list[str] = []
+    compute.on_shadow_dropped = dropped.append
+    champions, beside = lineup_beside(path, tmp_path, challenger=1.0)
+    file = beside.files["models:/tiny/3"]
+    Path(file.path).write_bytes(b"no model")
+    broken = beside._replace(files={"models:/tiny/3": file._replace(digest=hashlib.sha256(b"no model").hexdigest())})
+    await compute.load(champions.router, champions.files, broken)
+    (answer,) = await compute(course([1]))
+    assert (answer.shadow, dropped, compute.shadows) == (None, ["refused"], 0)
 
 
 async def test_a_child_that_dies_while_nobody_asks_is_replaced(compute, path):
@@ -241,6 +300,32 @@ async def test_the_child_ends_with_its_parent_whatever_it_does(path, number):
     parent.wait()
     parent.stdout.close()
     await gone(pid)
+
+
+def lineup_beside(
+    path: Path, folder: Path, *, before: float | None = None, challenger: float | None = None, **how: Any
+) -> tuple[Champions, Beside]:
+    """The model at ``path`` as champion since half an hour after the start, with others scaled by so much beside it."""
+    key, files = str(path), {}
+    for name, number, scale in (("before", 2, before), ("challenger", 3, challenger)):
+        if scale is not None:
+            metadata = replace(tiny_metadata(), version=name)
+            given = {"scale": scale, **(how if name == "challenger" else {})}
+            file = tiny_model(folder / f"{name}.onnx", metadata, **given)
+            files[f"models:/tiny/{number}"] = ModelFile(str(file), hashlib.sha256(file.read_bytes()).hexdigest())
+    older = () if before is None else ((0, "models:/tiny/2"),)
+    plan = Plan((*older, (START_US + HOUR_US // 2, key)), None if challenger is None else "models:/tiny/3")
+    beside = Beside({key: plan}, files)
+    own = load_champions((Route(model=key),))
+    others = {address: load_model(file.path)[0] for address, file in files.items()}
+    router = Router.from_routes((Route(model=key),), beside.lineups(own.router.models, others))
+    return Champions(router, own.files, beside), beside
+
+
+async def loaded_with(compute: ComputeProcess, path: Path, folder: Path, **how: Any) -> Any:
+    champions, beside = lineup_beside(path, folder, **how)
+    await compute.load(champions.router, champions.files, beside)
+    return Engine(champions.router)
 
 
 @asynccontextmanager

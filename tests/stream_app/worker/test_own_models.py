@@ -22,7 +22,7 @@ from tests.helpers import KafkaUnderTest, eventually_async
 from tests.models import SECOND_US, START_US, course, sent_now, tiny_metadata, tiny_model
 from tests.registered_models import register
 from tests.stream_app.worker.worker_process import WorkerProcess
-from whirr.mlflow_client import ModelRegistry, Version
+from whirr.mlflow_client import Listed, ModelRegistry, Version
 from whirr.settings import Route, Settings
 
 TEMPLATE = "models:/whirr.{machine}@champion"
@@ -54,9 +54,9 @@ class FakeRegistry:
         if self.away:
             raise ServiceUnavailable("MLflow at nowhere can't be reached")
 
-    def listed(self, template: ModelTemplate) -> dict[str, int]:
+    def listed(self, template: ModelTemplate) -> dict[str, Listed]:
         self._ask("listed")
-        return {name: n for name, n in self.champions.items() if template.machine(name) is not None}
+        return {name: Listed(n) for name, n in self.champions.items() if template.machine(name) is not None}
 
     def resolve(self, uri: ModelUri) -> Version:
         self._ask(f"resolve {uri.name}")
@@ -133,22 +133,22 @@ def test_a_registry_that_takes_long_is_asked_more_seldom(registry, copies):
     now_s = [100.0]
     listed = registry.listed
 
-    def slowly(template: ModelTemplate) -> dict[str, int]:
+    def slowly(template: ModelTemplate) -> dict[str, Listed]:
         now_s[0] += 1.5
         return listed(template)
 
     registry.listed = slowly
     own = OwnModels(ROUTES, RegisteredFiles(copies, registry), lambda: now_s[0])
     address = registry.add("pump-1")
-    assert own.changed() == {address: 1}
+    assert own.changed() == {address: Listed(1)}
     now_s[0] += 13.0
-    assert own.changed() == {address: 1}, "not taken note of"
-    own.took(address, 1)
+    assert own.changed() == {address: Listed(1)}, "not taken note of"
+    own.took(address, Listed(1))
     registry.add("pump-1", 2)
     assert own.changed() == {}
     assert registry.asked == ["listed"]
     now_s[0] += 1.0
-    assert own.changed() == {address: 2}
+    assert own.changed() == {address: Listed(2)}
     assert registry.asked == ["listed"] * 2
 
 
@@ -247,8 +247,14 @@ def test_mlflow_lists_the_models_of_machines_and_no_others(mlflow_settings: Sett
         register(mlflow_settings, tmp_path, name)
     register(mlflow_settings, tmp_path, names[0], "2")
     monkeypatch.setattr("whirr.mlflow_client._A_PAGE", 2)
-    assert ModelRegistry(mlflow_settings).listed(template) == {names[0]: 1, names[1]: 1}
-    assert ModelRegistry(mlflow_settings).listed(template.with_alias("challenger")) == {names[0]: 2, names[1]: 1}
+    assert ModelRegistry(mlflow_settings).listed(template) == {
+        names[0]: Listed(1, 2),
+        names[1]: Listed(1),
+    }
+    assert ModelRegistry(mlflow_settings).listed(template.with_alias("challenger")) == {
+        names[0]: Listed(2),
+        names[1]: Listed(1),
+    }
 
 
 # The worker as a whole

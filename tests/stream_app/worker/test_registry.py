@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from schemas.champion_tags import FROM_TAG
 from schemas.errors import ModelError, ServiceUnavailable, SettingsError
 from schemas.model_uri import MODEL_FILE, ModelTemplate, ModelUri
 from stream_app.worker import runner
 from stream_app.worker.champions import Champions, ModelWatcher, load_champions
 from stream_app.worker.model_files import KEPT_COPIES, RegisteredFiles
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
-from tests.models import course, sent_now, tiny_metadata, tiny_model
+from tests.models import START_US, course, sent_now, tiny_metadata, tiny_model
 from tests.registered_models import register
 from tests.stream_app.worker.worker_process import WorkerProcess
 from trainer.registry import Registry
-from whirr.mlflow_client import ModelRegistry, Version
+from whirr.mlflow_client import Listed, ModelRegistry, Version
 from whirr.settings import Route, Settings, load_settings
 
 CHAMPION = "models:/tiny@champion"
@@ -53,7 +54,7 @@ class FakeRegistry:
             raise ModelError(f"model {str(uri)!r} is not registered")
         return Version(number, self.digests[number])
 
-    def listed(self, template: ModelTemplate) -> dict[str, int]:
+    def listed(self, template: ModelTemplate) -> dict[str, Listed]:
         return {}
 
     def download(self, name: str, number: int, folder: Path) -> Path:
@@ -265,6 +266,33 @@ def test_mlflow_says_which_version_is_meant_and_gives_its_file(mlflow_settings: 
         registry.resolve(ModelUri("other", "champion", None))
 
 
+def test_mlflow_says_what_stands_beside_a_champion(mlflow_settings: Settings, model_name, tmp_path):
+    digests = [
+        hashlib.sha256(register(mlflow_settings, tmp_path, model_name, str(n))[1].read_bytes()).hexdigest()
+        for n in (1, 2, 3)
+    ]
+    registry, champion = ModelRegistry(mlflow_settings), ModelUri(model_name, "champion", None)
+    assert registry.resolve(champion) == Version(1, digests[0], None, (), Version(3, digests[2]))
+    desk = Registry(mlflow_settings)
+    desk.promote(model_name, "2", from_us=START_US)
+    before = Version(1, digests[0])
+    assert registry.resolve(champion) == Version(2, digests[1], START_US, (before,), Version(3, digests[2]))
+    desk.promote(model_name, from_us=START_US + 1)
+    older = (Version(2, digests[1], START_US), before)
+    assert registry.resolve(champion) == Version(3, digests[2], START_US + 1, older)
+    assert registry.resolve(ModelUri(model_name, "challenger", None)) == Version(3, digests[2])
+
+
+def test_tags_that_are_not_what_whirr_writes_are_named(mlflow_settings: Settings, model_name, tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    register(mlflow_settings, tmp_path, model_name)
+    client = MlflowClient(mlflow_settings.mlflow_tracking_uri)
+    client.set_model_version_tag(model_name, "1", FROM_TAG, "tomorrow")
+    with pytest.raises(ModelError, match=f"{model_name}' version 1: tag champion_from: 'tomorrow' is no RFC 3339"):
+        ModelRegistry(mlflow_settings).resolve(ModelUri(model_name, "champion", None))
+
+
 def test_a_worker_makes_no_database_where_there_is_none(tmp_path):
     settings = load_settings(mlflow_tracking_uri=f"sqlite:///{tmp_path / 'none.db'}")
     with pytest.raises(ServiceUnavailable, match=r"is no file.*`whirr train`.*WHIRR_MLFLOW_TRACKING_URI"):
@@ -273,10 +301,13 @@ def test_a_worker_makes_no_database_where_there_is_none(tmp_path):
 
 
 async def test_a_running_worker_takes_what_is_promoted(kafka: KafkaUnderTest, tmp_path: Path) -> None:
-    """And goes on with it when a bad one is promoted, and when it starts anew without the registry."""
+    """And goes on with it when a bad one is promoted, and when it starts anew without the registry.
+
+    By hand, so that no time is stated: a new champion has what comes after the worker saw it.
+    """
     database = tmp_path / "mlflow.db"
     settings = kafka.settings(
-        route=({"match": "*", "model": CHAMPION, "silent_after_s": 3600.0},),
+        route=({"match": "*", "model": CHAMPION, "silent_after_s": 3600.0, "shadow": False},),
         model_poll_s=0.2,
         mlflow_tracking_uri=f"sqlite:///{database}",
     )
@@ -291,15 +322,15 @@ async def test_a_running_worker_takes_what_is_promoted(kafka: KafkaUnderTest, tm
         worker.wait_until_ready()
         await kafka.produce(settings.frames_topic, sent_now(frames[:2]))
         await versions("one", "one")
-        register(settings, tmp_path, "tiny", "two")
-        Registry(settings).promote("tiny")
+        _promote_by_hand(settings, register(settings, tmp_path, "tiny", "two")[0])
         await eventually_async(
             lambda: worker.metric("whirr_model_info", name="tiny", route="*", version="two") == 1, 30
         )
         await kafka.produce(settings.frames_topic, sent_now(frames[2:4]))
         await versions("one", "one", "two", "two")
-        _spoil(settings, register(settings, tmp_path, "tiny", "three")[0])
-        Registry(settings).promote("tiny")
+        number, _ = register(settings, tmp_path, "tiny", "three")
+        _spoil(settings, number)
+        _promote_by_hand(settings, number)
         await eventually_async(lambda: worker.metric("whirr_model_refused_total") == 1, 30)
         await kafka.produce(settings.frames_topic, sent_now(frames[4:6]))
         await versions("one", "one", "two", "two", "two", "two")
@@ -312,6 +343,12 @@ async def test_a_running_worker_takes_what_is_promoted(kafka: KafkaUnderTest, tm
         await kafka.produce(settings.frames_topic, sent_now(frames[6:]))
         await versions("one", "one", *["two"] * 6)
         assert worker.stop() == 0, worker.log
+
+
+def _promote_by_hand(settings: Settings, number: int) -> None:
+    from mlflow.tracking import MlflowClient
+
+    MlflowClient(settings.mlflow_tracking_uri).set_registered_model_alias("tiny", "champion", str(number))
 
 
 def _spoil(settings: Settings, number: int) -> None:
