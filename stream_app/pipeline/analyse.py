@@ -57,14 +57,14 @@ class Decoded:
     unfamiliar: tuple[Unfamiliar, ...]
 
     @property
-    def group(self) -> tuple[int, tuple[int, ...]]:
-        """The same for frames that can be computed side by side: those of one model, or without any, of one shape."""
-        return id(self.routed.loaded or self.features), self.samples.shape
+    def group(self) -> tuple[int, bool, tuple[int, ...]]:
+        """The same for frames whose features can be computed side by side, whatever their models."""
+        return id(self.features), self.routed.learning, self.samples.shape
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureBatch:
-    """Frames of one model (or without any) and shape, ready to be scored.
+    """Frames of one configuration of features and one shape, all with a model or all without, ready to be scored.
 
     Attributes:
         frames: At least one.
@@ -76,6 +76,17 @@ class FeatureBatch:
     frames: Sequence[Decoded]
     windows: Float32
     statistics: NDArray[np.float64]
+
+    def by_model(self) -> Iterator[FeatureBatch]:
+        """Yield the frames of each model."""
+        rows: dict[int, list[int]] = {}
+        for row, one in enumerate(self.frames):
+            rows.setdefault(id(one.routed.model), []).append(row)
+        if len(rows) == 1:  # as nearly always; then nothing is copied
+            yield self
+            return
+        for own in rows.values():
+            yield FeatureBatch([self.frames[row] for row in own], self.windows[own], self.statistics[own])
 
     def alone(self) -> Iterator[FeatureBatch]:
         """Yield each frame by itself."""
@@ -130,7 +141,7 @@ Find = Callable[[Frame], RoutedModel]
 def answer(records: Sequence[FrameRecord], find: Find) -> tuple[Answers, list[FeatureBatch]]:
     """Return one answer for each record, and the features that their scores were taken from.
 
-    What can't be used becomes a dead letter, never an exception. Frames of one model and shape are computed side by
+    What can't be used becomes a dead letter, never an exception. Frames that are alike are computed side by
     side, which spreads the cost of calls; no answer depends on it.
     """
     answers: Answers = {}
@@ -161,8 +172,9 @@ def by_model(prepared: Iterable[FeatureBatch]) -> Iterable[list[FeatureBatch]]:
     """Return features put together by model and shape of a window: those that one call can score."""
     found: dict[tuple[int, tuple[int, ...]], list[FeatureBatch]] = {}
     for one in prepared:
-        key = id(one.frames[0].routed.model), one.windows.shape[3:]
-        found.setdefault(key, []).append(one)
+        for own in one.by_model():
+            key = id(own.frames[0].routed.model), own.windows.shape[3:]
+            found.setdefault(key, []).append(own)
     return found.values()
 
 
@@ -182,7 +194,7 @@ def _groups(records: Iterable[tuple[int, FrameRecord]], find: Find, answers: Ans
 
     A group is no larger than pays, so that few samples wait at any time.
     """
-    waiting: dict[tuple[int, tuple[int, ...]], list[Decoded]] = {}
+    waiting: dict[tuple[int, bool, tuple[int, ...]], list[Decoded]] = {}
     for index, record in records:
         try:
             one = _decoded(index, record, find)
@@ -252,7 +264,7 @@ def _of_learning(index: int, record: FrameRecord, frame: Frame, routed: RoutedMo
 
 
 def prepare(frames: Sequence[Decoded]) -> FeatureBatch:
-    """Compute the features of frames of one model and shape; without a model, the statistics alone.
+    """Compute the features of frames that are alike (:attr:`Decoded.group`); without a model, the statistics alone.
 
     Raises:
         FrameRejected: They can't be used; the code says why.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -112,6 +113,16 @@ class Features:
         if n < self.config.n_fft:
             raise FrameRejected("too_short", f"{n} samples; one spectrum takes {self.config.n_fft}")
         return np.ascontiguousarray(samples, np.float32).reshape(-1, n)
+
+
+@lru_cache(maxsize=256)
+def shared_features(config: FeatureConfig) -> Features:
+    """Return the features of a configuration; models that are alike share them.
+
+    Raises:
+        ModelError: The configuration can't be computed.
+    """
+    return Features(config)
 
 
 def _check(config: FeatureConfig) -> None:

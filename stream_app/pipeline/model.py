@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.condition import CONDITIONS, UNKNOWN, Condition
 from schemas.errors import ModelError
 from schemas.model_metadata import GoldenWindow, ModelMetadata
-from stream_app.pipeline.features import Features
+from stream_app.pipeline.features import shared_features
 from whirr.options import first_wrong
 
 METADATA_KEY = "whirr"
@@ -52,7 +52,7 @@ class Model:
     def __init__(self, session: ort.InferenceSession | None, metadata: ModelMetadata, path: Path, digest: str) -> None:
         self._session = session
         self.metadata = metadata
-        self.features = Features(metadata.features)
+        self.features = shared_features(metadata.features)
         self.path = path
         self.digest = digest
         # Files from before `machines` tell those that had recordings enough for a threshold of their own.

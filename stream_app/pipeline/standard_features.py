@@ -9,13 +9,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import log2
 from typing import Final, Literal
 
 from schemas.errors import FrameRejected
 from schemas.model_metadata import FeatureConfig
-from stream_app.pipeline.features import Features
+from stream_app.pipeline.features import Features, shared_features
 
 SOUND_MIN_HZ: Final = 8_000  # signals below are taken for an accelerometer's
 SOUND_RATE_HZ: Final = 16_000
@@ -81,10 +80,9 @@ def standard_features(rate_hz: int, duration_s: float) -> Features:
     return _features(own_hz, n_fft, kind)
 
 
-@lru_cache(maxsize=64)  # rates come from outside
 def _features(rate_hz: int, n_fft: int, kind: SignalKind) -> Features:
     nyquist_hz, sound = rate_hz / 2, kind == "sound"
-    return Features(
+    return shared_features(
         FeatureConfig(
             sample_rate_hz=rate_hz,
             n_fft=n_fft,

@@ -182,6 +182,24 @@ def test_no_answer_depends_on_the_frames_beside_it():
         assert alone.statistics.tolist() == answer.statistics.tolist()
 
 
+def test_machines_with_models_of_their_own_that_share_features_are_answered_as_if_alone(tmp_path: Path):
+    own = {
+        f"models:/whirr.pump-{i}@champion": Model.load(tiny_model(tmp_path / f"{i}.onnx", scale=1.0 + i / 10))
+        for i in range(4)
+    }
+    router = Router.from_routes([Route(model=TEMPLATE)], own)
+    frames = [record(encoded(noise(seed=i)), f"pump-{i % 6}", START_US + i) for i in range(18)]
+    together = compute(frames, router)
+    for frame, answer in zip(frames, together, strict=True):
+        (alone,) = compute([frame], router)
+        assert isinstance(alone, Computed)
+        assert isinstance(answer, Computed)
+        assert (answer.score, answer.routed.model_ref) == (alone.score, alone.routed.model_ref)
+        assert answer.band_error.tolist() == alone.band_error.tolist()
+        assert answer.statistics.tolist() == alone.statistics.tolist()
+    assert len({answer.score for answer in together if isinstance(answer, Computed)}) == 13
+
+
 def test_rolling_statistics_go_on_when_a_model_comes(model: Model):
     frames = course([1.0] * 4)
     learning, judging = (Engine(Router.from_routes([Route(model=TEMPLATE)], own)) for own in ({}, {ADDRESS: model}))
