@@ -159,9 +159,11 @@ class ComputeProcess:
             ModelError: The child can't use one; it goes on with what it has.
             ComputeFailed: No child can compute.
         """
-        # Kept: a child that is started later must have the same, whatever has become of the files.
-        every = [*files.values(), *beside.files.values()]
-        contents = {digest: self._contents.get(digest) or _read(path, digest) for path, digest in every}
+        # Kept: a child that is started later must have the same, whatever has become of the files. But not those of
+        # single machines, which may be thousands: they are copies that nobody changes, and the child reads them itself.
+        named = {route.model for route in self._routes}
+        kept = [*(file for key, file in files.items() if key in named), *beside.files.values()]
+        contents = {digest: self._contents.get(digest) or _read(path, digest) for path, digest in kept}
         version = max(self._routers, default=0) + 1
         self._routers[version] = router
         refusal = await self._tried(version, files, beside, contents)
@@ -213,8 +215,9 @@ class ComputeProcess:
         await child.ask(lambda: ("begin",), START_S)
         models = {key: (path, digest) for key, (path, digest) in files.items()}
         wanted = {digest for _, digest in (*models.values(), *beside.files.values())}
-        lacking = {digest: raw for digest, raw in contents.items() if digest in wanted - self._there}
-        limit_s = self._model_timeout_s * max(len(lacking), 1)
+        new = wanted - self._there
+        lacking = {digest: raw for digest, raw in contents.items() if digest in new}
+        limit_s = self._model_timeout_s * max(len(new), 1)
         refusal: str | None = await child.ask(lambda: ("load", version, routes, models, beside, lacking), limit_s)
         if refusal is None:
             self._there = wanted

@@ -60,13 +60,16 @@ class ComputeServer:
             routes: The routing table.
             models: Path and digest of each champion, by ``route.model``.
             beside: The champions before them and the challengers.
-            lacking: The files of those that are not here, by digest; the others stay as they are.
+            lacking: The files of those that are not here, by digest; single machines' are read from their paths. The
+                others stay as they are.
         """
         try:
             known = dict(self._models)
             for path, digest in (*models.values(), *beside.files.values()):
                 if digest not in known:
-                    known[digest] = Model.load(path, lacking[digest])
+                    known[digest] = (
+                        Model.load(path, lacking[digest]) if digest in lacking else load_model(path, digest)[0]
+                    )
             loaded = {key: known[digest] for key, (_, digest) in models.items()}
             others = {address: known[file.digest] for address, file in beside.files.items()}
             self._engine.router = Router.from_routes(

@@ -341,3 +341,30 @@ async def started(path: Path, **options: Any):
 
 async def gone(pid: int) -> None:
     await eventually_async(lambda: not is_running(pid), 20)
+
+
+async def test_models_of_single_machines_are_read_by_the_child_and_again_by_the_next_one(tmp_path):
+    template = "models:/whirr.{machine}@champion"
+    routes = (Route(model=template),)
+    files = {f"models:/whirr.pump-{i}@champion": tiny_model(tmp_path / f"{i}.onnx", scale=float(i)) for i in (1, 2)}
+    found = {address: load_model(str(path)) for address, path in files.items()}
+    router = Router.from_routes(routes, {address: model for address, (model, _) in found.items()})
+    process = ComputeProcess(routes, "warning")
+    process.start()
+    try:
+        records = [*course([1], "pump-1"), *course([1], "pump-2"), *course([1], "pump-3")]
+        await process.load(router, {address: (str(files[address]), digest) for address, (_, digest) in found.items()})
+        one, two, none = await process(records)
+        assert two.score == pytest.approx(2 * one.score)
+        assert (none.score, none.routed.learning, none.band_error.size) == (0.0, True, 0)
+        with pytest.raises(ModelError, match="changes while it is being read"):
+            await process.load(router, {"models:/whirr.pump-1@champion": (str(tmp_path / "1.onnx"), "0" * 64)})
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        again = await process(records)
+        assert [answer.score for answer in again] == [one.score, two.score, 0.0]
+        assert [answer.statistics.tolist() for answer in again] == [
+            answer.statistics.tolist() for answer in (one, two, none)
+        ]
+    finally:
+        process.stop()
