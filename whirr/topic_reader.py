@@ -71,7 +71,9 @@ async def read_topic(
                 yield record
 
 
-async def follow_topic(settings: Settings, topic: str, every_s: float) -> AsyncIterator[list[ConsumerRecord]]:
+async def follow_topic(
+    settings: Settings, topic: str, every_s: float, *, since_us: int | None = None
+) -> AsyncIterator[list[ConsumerRecord]]:
     """Yield, for ever, what a topic holds now, and then at each look what came since the one before, or nothing.
 
     Each list ends where the topic did when the look began; those of one partition are in the order of their offsets.
@@ -81,6 +83,7 @@ async def follow_topic(settings: Settings, topic: str, every_s: float) -> AsyncI
         settings: How to reach Kafka.
         topic: The topic.
         every_s: Seconds between two looks.
+        since_us: Begin with the first record whose timestamp is this or later, microseconds since the epoch.
 
     Raises:
         SettingsError: There is no such topic (yet).
@@ -93,7 +96,7 @@ async def follow_topic(settings: Settings, topic: str, every_s: float) -> AsyncI
             await check_visible(consumer._client, settings, topic)
             raise SettingsError(f"Kafka at {settings.bootstrap} has no topic {topic!r}")
         consumer.assign(places)
-        await consumer.seek_to_beginning(*places)
+        await _seek(consumer, await consumer.end_offsets(places), since_us)
         while True:
             ends = await consumer.end_offsets(places)
             found = _until(consumer, settings, ends)

@@ -156,26 +156,22 @@ class Learner:
     _shadow: _HeardVersion | None = None
     _days: DailyMedians = field(default_factory=lambda: DailyMedians(("score",)))
     _days_of: int = 0
+    _looked_day: int = -1
     _frames_of: dict[int, int] = field(default_factory=dict)
 
     def hear(self, score: Score) -> None:
         """Take a score of the machine, the champion's or a shadow's."""
         at_us = parse_rfc3339(score.recorded_at)
         if score.shadow:
-            shadow = self.registry.challenger or self.registry.before
-            if shadow is not None and score.model.version == shadow.metadata.version:
-                self._shadow = self._tally(self._shadow, shadow)
-                self._shadow.would.hear(score)
-            return
-        if score.status == "late":
+            self._hear_shadow(score, at_us)
             return
         if score.status == "scored" or score.idle_reason == "learning":
             self.heard(at_us)
         champion = self.registry.champion
         if champion is None or score.status != "scored" or score.model.version != champion.metadata.version:
             return
-        shadow = self.registry.challenger or self.registry.before
-        if shadow is not None:
+        shadow = self._in_shadow
+        if shadow is not None and at_us >= _compared_from_us(champion, shadow):
             if self._champion is None or self._champion.number != champion.number or self._shadow_is_new(shadow):
                 self._champion = _HeardVersion(champion.number, self._would(champion))
             self._champion.would.hear(score)
@@ -183,6 +179,19 @@ class Learner:
             self._days, self._days_of = DailyMedians(("score",)), champion.number
         if not any_holds((one.span for one in self.incidents.unlearnable(self.rule.margin_us)), at_us):
             self._days.add(at_us, (score.score,))
+
+    def _hear_shadow(self, score: Score, at_us: int) -> None:
+        shadow, champion = self._in_shadow, self.registry.champion
+        if shadow is None or champion is None or at_us < _compared_from_us(champion, shadow):
+            return
+        if score.model.version == shadow.metadata.version:
+            if self._shadow is None or self._shadow.number != shadow.number:
+                self._shadow = _HeardVersion(shadow.number, self._would(shadow))
+            self._shadow.would.hear(score)
+
+    @property
+    def _in_shadow(self) -> LearntVersion | None:
+        return self.registry.challenger or self.registry.before
 
     def heard(self, at_us: int) -> None:
         """Take note that the machine ran, and was recorded, at a time."""
@@ -235,6 +244,12 @@ class Learner:
         else:
             needs = self._next(now_us, champion, of_statistics)
         return next((one for one in needs if one.job_id not in self.registry.done), None)
+
+    def may_drift(self, now_us: int) -> bool:
+        """Whether it is time to look for a drift again: once a day, since a test counts on that."""
+        day = now_us // (24 * HOUR_US)
+        looked, self._looked_day = self._looked_day, day
+        return day != looked
 
     def change(self, now_us: int) -> Decision | None:
         """Return what is to become of the challenger, or of a champion on probation; None: nothing yet."""
@@ -366,15 +381,13 @@ class Learner:
             return Decision(what="roll_back", machine_id=self.machine_id, version=champion.number, why=why)
         return None
 
-    def _tally(self, tally: _HeardVersion | None, version: LearntVersion) -> _HeardVersion:
-        return (
-            tally
-            if tally is not None and tally.number == version.number
-            else _HeardVersion(version.number, self._would(version))
-        )
-
     def _shadow_is_new(self, shadow: LearntVersion) -> bool:
         return self._shadow is None or self._shadow.number != shadow.number
 
     def _would(self, version: LearntVersion) -> WouldAlert:
         return WouldAlert(version.metadata, self.machine_id, self.alert_rule)
+
+
+def _compared_from_us(champion: LearntVersion, shadow: LearntVersion) -> int:
+    """Return since when both are heard: what the champion alerted before is no part of the comparison."""
+    return max(champion.from_us, shadow.from_us)
