@@ -18,7 +18,7 @@ ARGS ?=
 comma := ,
 
 .PHONY: help venv demo test test-embedded quick unit coverage lowest lint format hooks docs build wheel-test version release-notes \
-	bench bench-compare bench-feast bench-hostile bench-record bench-train quality operator season lifetimes schemas constraints services chaos clean distclean
+	bench bench-compare bench-feast bench-hostile bench-record bench-train quality operator season false-alarms lifetimes schemas constraints services chaos clean distclean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -110,6 +110,9 @@ operator: $(INSTALLED)-bench ## Play every row of make quality (ROOT=DIR) live: 
 
 season: $(INSTALLED)-bench ## Play two simulated months of a plant with learning off and on: what is found, what falsely, what learnt?
 	@$(RUN) -W ignore -m benchmarks.season $(ARGS)
+
+false-alarms: $(INSTALLED)-bench ## Call what normals of each row raise a false alarm (ROOT=DIR): is the like quiet, and a fault found?
+	@$(RUN) -W ignore -m benchmarks.false_alarms $(if $(ROOT),--root "$(ROOT)") $(ARGS)
 
 lifetimes: $(INSTALLED)-bench ## Play bearings run to failure (ROOT=DIR) live: when does the first alert come?
 	@$(RUN) -W ignore -m benchmarks.lifetimes $(if $(ROOT),--root "$(ROOT)") $(ARGS)

@@ -109,7 +109,7 @@ def live(row: str, root: Path, made: Path, detector: str) -> Seen:
     route = Route(model="models:/operator@champion")
     kinds: list[int] = []
     every_s = LIFE_EVERY_S if row.startswith(LIVES) else None
-    frames = _frames(played, machine, model.metadata.calibration.frame_s, every_s, kinds)
+    frames = frames_of(played, machine, model.metadata.calibration.frame_s, every_s, kinds)
     told = list(backtest(frames, {route.model: model}, [route]))
     scores = [one for one in told if isinstance(one, Score)]
     if len(scores) != len(kinds):
@@ -161,7 +161,7 @@ def judged(scores: np.ndarray, kinds: np.ndarray, alerts: Sequence[tuple[int, Al
     )
 
 
-def _frames(
+def frames_of(
     played: Sequence[Played], machine: str, frame_s: float, every_s: float | None, kinds: list[int]
 ) -> Iterator[FrameRecord]:
     """Yield what a gateway would have sent, and note what each frame counts as."""
