@@ -187,8 +187,8 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         )
     if learning := [name for name, one in summary["machines"].items() if one.get("learning")]:
         found.append(
-            f"{summary['learning']} frames are of machines that are learning ({_some(learning)}): no model is "
-            "registered for them, so none judged them"
+            f"{summary['learning']} frames are of machines that are learning ({_some(learning)}), having no "
+            "model yet or being learnt anew: nothing judged them"
         )
     found += [_unfamiliar(reason, summary) for reason in summary.get("unfamiliar", {})]
     if untold := summary.get("condition_not_stated"):

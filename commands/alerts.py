@@ -134,6 +134,8 @@ def alert_line(alert: dict[str, Any]) -> Text:
             line.append(", such as " + ", ".join(named[:_SHOWN_MACHINES]))
     if unfamiliar := [one for one in alert.get("unfamiliar") or () if isinstance(one, str)]:
         line.append(f"  the model was not trained for this {' and '.join(unfamiliar)}", "yellow")
+    if alert.get("learning") is True:
+        line.append("  the machine is learning", "blue")
     if alert.get("reason"):
         line.append(f"  ({alert['reason']})")
     if isinstance(incident := alert.get("incident_id"), str):

@@ -248,6 +248,15 @@ def test_the_reader_needs_no_worker_installed() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_a_sensors_alert_says_that_its_machine_is_learning() -> None:
+    alert = orjson.loads(orjson.dumps(alert_of("pump-1", None, "ab" * 16, "sensor:flat:opened")))
+    assert "learning" not in alert_line(alert).plain
+    nothing = {"score": None, "threshold": None, "ratio": None}
+    assert "the machine is learning" in alert_line({**alert, **nothing, "learning": True}).plain
+    del alert["learning"]
+    assert "learning" not in alert_line(alert).plain, "an alert of 0.1 doesn't say"
+
+
 def test_an_alert_about_many_machines_reads_as_one() -> None:
     alert = {
         **orjson.loads(orjson.dumps(alert_of("(many)", None, "ab" * 16, "sensor:silent:opened"))),
