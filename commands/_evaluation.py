@@ -15,6 +15,7 @@ from commands._output import WithProgress, cell, print_line, print_notes, print_
 from commands._recording_set import warn_of
 from trainer.recording_set import RecordingSet
 from whirr.durations import as_duration
+from whirr.words import counted
 
 _GOOD, _POOR = 0.9, 0.7
 
@@ -60,7 +61,7 @@ def print_evaluation(result: Evaluation) -> None:
 
 def _head(result: Evaluation) -> list[str]:
     metrics, machines = result.overall, len(result.machines)
-    of = f"{machines} machine{'s' * (machines != 1)}"
+    of = counted(machines, "machine")
     rules = dict.fromkeys(rule(one.route) for one in result.machines.values())
     left_out = f"; {result.in_train} in folders named train left out" if result.in_train else ""
     return [

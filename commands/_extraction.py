@@ -15,6 +15,7 @@ from trainer.extraction import Extracted, ExtractionObserver
 from trainer.feature_choice import Choice
 from trainer.recording_set import RecordingSet, unusable
 from whirr.durations import as_duration
+from whirr.words import counted
 
 
 class QuietExtractionObserver(ExtractionObserver):
@@ -86,7 +87,7 @@ def _written_lines(extracted: Extracted) -> list[str]:
     left = f"; {as_duration(extracted.left_over_s)} at the ends fill no frame" if extracted.left_over_s >= 0.05 else ""
     written = [f"           {name}" for name in extracted.files.values()]
     return [
-        f"written    {counts.frames} frames, {as_duration(counts.audio_s)} of audio from {used}{left}",
+        f"written    {counted(counts.frames, 'frame')}, {as_duration(counts.audio_s)} of audio from {used}{left}",
         *written,
     ]
 
@@ -94,8 +95,8 @@ def _written_lines(extracted: Extracted) -> list[str]:
 def history_lines(kept: Backfilled) -> list[str]:
     """Return what a backfill wrote, and what to do next."""
     first, last = (format_rfc3339(time_us)[:19] + "Z" for time_us in (kept.first_us, kept.last_us))
-    whose = f"{len(kept.machines)} machine{'s' * (len(kept.machines) != 1)}"
+    whose = counted(len(kept.machines), "machine")
     return [
-        f"history    {kept.rows} rows of {whose}, {first} to {last}",
+        f"history    {counted(kept.rows, 'row')} of {whose}, {first} to {last}",
         f"           {kept.folder}; `whirr feast materialize` makes the newest readable online",
     ]

@@ -15,6 +15,7 @@ from backtest.replay.replay_options import ReplayConfig
 from backtest.score_store import ScoreStore
 from commands._output import print_error, print_line, stderr
 from whirr.settings import Settings
+from whirr.words import counted
 
 
 def send(store: ScoreStore, config: ReplayConfig, settings: Settings, speed: float) -> dict[str, Any]:
@@ -38,10 +39,10 @@ def send(store: ScoreStore, config: ReplayConfig, settings: Settings, speed: flo
 
 def print_published(sent: dict[str, Any]) -> None:
     """Print what was sent."""
-    line = f"{sent['frames_sent']} frames, {sent['bytes_sent'] / 1e6:.2f} MB sent to {sent['topic']}"
+    line = f"{counted(sent['frames_sent'], 'frame')}, {sent['bytes_sent'] / 1e6:.2f} MB sent to {sent['topic']}"
     print_line(f"{line} in {sent['publish_s']:.1f} s; times from {sent['times']}")
     if sent["unreadable"]:
-        print_error(f"{sent['unreadable']} frames could not be read from their recordings; not sent")
+        print_error(f"{counted(sent['unreadable'], 'frame')} could not be read from their recordings; not sent")
 
 
 @contextmanager

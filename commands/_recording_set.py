@@ -12,6 +12,7 @@ from trainer.feature_choice import Choice
 from trainer.recording_set import RecordingSet, unusable
 from trainer.screening import LeftOut
 from whirr.durations import as_duration
+from whirr.words import counted
 
 NAMED = 5  # files that can't be used, and machines, that are shown by name
 
@@ -26,9 +27,9 @@ def found_lines(found: RecordingSet) -> list[str]:
     """Return what a folder holds: recordings, machines, seconds, and sample rates where they are mixed."""
     machines = [f"{machine} {count}" for machine, count in found.machines.items() if machine is not None]
     named = f": {', '.join(machines[:NAMED])}{', …' if len(machines) > NAMED else ''}" if machines else ""
-    whose = f" of {len(machines)} machine{'s' * (len(machines) != 1)}" if machines else ""
+    whose = f" of {counted(len(machines), 'machine')}" if machines else ""
     count = len(found.recordings)
-    lines = [f"data       {count} recording{'s' * (count != 1)}{whose}, {as_duration(found.duration_s)}{named}"]
+    lines = [f"data       {counted(count, 'recording')}{whose}, {as_duration(found.duration_s)}{named}"]
     if found.left_out:
         lines.append(f"           left out: {', '.join(f'{count} {what}' for what, count in found.left_out)}")
     if len(found.rates_hz) > 1:
@@ -40,7 +41,7 @@ def found_lines(found: RecordingSet) -> list[str]:
 def feature_lines(choice: Choice) -> list[str]:
     """Return which features were taken, and why."""
     f = choice.features
-    channels = "1 channel" if f.channels == 1 else f"{f.channels} channels as one signal"
+    channels = counted(f.channels, "channel", "channels as one signal")
     bands = f"{f.sample_rate_hz} Hz, {channels}, {f.bands} {f.scale} bands to {f.fmax_hz:g} Hz"
     spectra = f"n_fft {f.n_fft}, hop {f.hop}, windows of {f.window_s:.3g} s ({f.window_columns} columns)"
     return [f"features   {choice.why}", f"           {bands}, {spectra}"]
@@ -54,7 +55,7 @@ def warn_of(problems: Sequence[Problem]) -> None:
         reasons: Counter[str] = Counter()
         for problem in problems:
             reasons[re.split(r" \(|[:;]", problem.reason)[0]] += problem.count
-        told = ", ".join(f"{why} ({count} file{'s' * (count != 1)})" for why, count in reasons.most_common(3))
+        told = ", ".join(f"{why} ({counted(count, 'file')})" for why, count in reasons.most_common(3))
         often = "Why" if len(reasons) <= 3 else "Most often"
         print_warning(f"{unusable(problems)} files in all are not used. {often}: {told}")
 
@@ -67,7 +68,7 @@ def warn_of_screening(left_out: Sequence[LeftOut], remarks: Sequence[Problem]) -
         reasons = Counter(one.reason.partition(" of ")[0] for one in left_out)
         files = len({one.name for one in left_out})
         told = ", ".join(f"{count} {why}" for why, count in reasons.most_common(3))
-        print_warning(f"{len(left_out)} segments of {files} files left out: {told}")
+        print_warning(f"{len(left_out)} segments of {counted(files, 'file')} left out: {told}")
     for remark in remarks[:NAMED]:
         print_warning(f"{remark.name}: {remark.reason}; used all the same")
     if len(remarks) > NAMED:

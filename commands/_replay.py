@@ -31,6 +31,7 @@ from commands._output import (
 from schemas.errors import ReplayFailed
 from schemas.times import parse_rfc3339
 from whirr.durations import as_duration
+from whirr.words import counted
 
 _SHOWN_MACHINES = 40
 _SHOWN_MODELS = 5
@@ -58,7 +59,7 @@ class PrintingReplayObserver(WithProgress, ReplayObserver):
 
     def on_looked(self, files: int) -> None:
         """Show how many files have been looked at."""
-        self._progress.update(self._task, shown=f"{files} files")
+        self._progress.update(self._task, shown=counted(files, "file"))
 
     def on_notes(self, notes: tuple[str, ...]) -> None:
         """Say what is to be said about recordings as they were read."""
@@ -68,7 +69,7 @@ class PrintingReplayObserver(WithProgress, ReplayObserver):
         """Show how much there is to score."""
         if counts.scored and not self._quiet:
             stderr.print(f"{counts.scored} of {counts.frames} frames were scored before; going on")
-        shown = f"{counts.frames - counts.done} frames on {jobs} core{'s' * (jobs != 1)}"
+        shown = f"{counted(counts.frames - counts.done, 'frame')} on {counted(jobs, 'core')}"
         self._progress.reset(self._task, description="scoring", total=counts.frames, completed=counts.done, shown=shown)
 
     def on_scored(self, answers: ScoredBatch) -> None:
@@ -84,7 +85,7 @@ class PrintingReplayObserver(WithProgress, ReplayObserver):
 
     def on_judged(self, frames: int) -> None:
         """Show how far the alert rule is."""
-        self._progress.update(self._task, description="alerts", completed=frames, shown=f"{frames} frames")
+        self._progress.update(self._task, description="alerts", completed=frames, shown=counted(frames, "frame"))
 
 
 def conclude(summary: Mapping[str, Any], gates: Sequence[Gate], as_json: bool, report: Path | None = None) -> None:
@@ -117,8 +118,9 @@ def _head(summary: Mapping[str, Any]) -> list[str]:
     models = list(dict.fromkeys(f"{model['name']} version {model['version']}" for model in named))
     if len(models) > _SHOWN_MODELS:
         models = [*models[:_SHOWN_MODELS], f"and {len(models) - _SHOWN_MODELS} more"]
+    replayed = f"{counted(summary['files'], 'file')}, {counted(summary['frames'], 'frame')}"
     lines = [
-        f"replayed   {summary['files']} files, {summary['frames']} frames, {as_duration(summary['audio_s'])} of signal",
+        f"replayed   {replayed}, {as_duration(summary['audio_s'])} of signal",
         f"model      {', '.join(models) or 'none: all machines are learning'}",
     ]
     if summary["recorded_from"]:
@@ -177,18 +179,18 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         found.append(f"{summary['dead_letters']} could not be used ({codes}): see {summary['out']}/dead_letters.jsonl")
     if summary["late"]:
         found.append(
-            f"{summary['late']} frames are late: recordings of one machine and source overlap in time, "
-            "so they moved no alert state"
+            f"{counted(summary['late'], 'frame is', 'frames are')} late, and moved no alert state: recordings of one "
+            "machine and source overlap in time"
         )
     if summary["idle"]:
         found.append(
-            f"{summary['idle']} frames are idle (quiet, starting up, muted by their route, in a maintenance window, or "
-            "learning)"
+            f"{counted(summary['idle'], 'frame is', 'frames are')} idle (quiet, starting up, muted by their route, "
+            "in a maintenance window, or learning)"
         )
     if learning := [name for name, one in summary["machines"].items() if one.get("learning")]:
         found.append(
-            f"{summary['learning']} frames are of machines that are learning ({_some(learning)}), having no "
-            "model yet or being learnt anew: nothing judged them"
+            f"{counted(summary['learning'], 'frame is', 'frames are')} of machines that are learning "
+            f"({_some(learning)}), having no model yet or being learnt anew: nothing judged them"
         )
     found += [_unfamiliar(reason, summary) for reason in summary.get("unfamiliar", {})]
     if untold := summary.get("condition_not_stated"):
@@ -197,7 +199,9 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
             "judged without"
         )
     if summary.get("in_train"):
-        found.append(f"{summary['in_train']} recordings in folders named train are left out; --include-train has them")
+        found.append(
+            f"{counted(summary['in_train'], 'recording')} in folders named train left out; --include-train has them"
+        )
     if not summary["normal_frames"] and not summary["anomalous_frames"] and summary["frames"]:
         found.append("nothing is labelled, so false alerts, faults and AUC can't be told")
     return found
@@ -219,4 +223,4 @@ def _unfamiliar(reason: str, summary: Mapping[str, Any]) -> str:
     machines = [name for name, one in summary["machines"].items() if one["unfamiliar"].get(reason)]
     named = _some(machines)
     count, what = summary["unfamiliar"][reason], _UNFAMILIAR.get(reason, reason)
-    return f"{count} frames are {what} ({named}): their scores and alerts may mean little"
+    return f"{counted(count, 'frame is', 'frames are')} {what} ({named}): such scores and alerts may mean little"

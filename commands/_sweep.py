@@ -14,6 +14,7 @@ from backtest.sweep.standstill import Standstill
 from backtest.sweep.tried_settings import TriedSetting
 from backtest.words import delay, false_alerts_a_day
 from commands._output import print_line, print_warning, stdout
+from whirr.words import counted
 
 _MOST_ROWS: Final = 12
 _CAPTION: Final = (
@@ -32,9 +33,8 @@ def print_sweep(
 ) -> None:
     """Print the settings that no other beats, and the recommended one with its reason."""
     left = f" ({loaded.left_out} late, idle or flat ones left out)" if loaded.left_out else ""
-    print_line(
-        f"{tried} settings on {loaded.moving:,} frames of {len(loaded.thresholds)} machines in {took_s:.1f} s{left}"
-    )
+    machines = counted(len(loaded.thresholds), "machine")
+    print_line(f"{tried} settings on {loaded.moving:,} frames of {machines} in {took_s:.1f} s{left}")
     if not loaded.labelled:
         print_warning("no recording is labelled: all are taken for normal, so every alert counts as false")
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=_CAPTION, caption_justify="left")
@@ -53,7 +53,7 @@ def print_sweep(
     if missed:
         print_line(f"Not every fault is found on {', '.join(missed)}")
     for one in still:
-        alerts = f"{one.false_alerts} false alert{'s' * (one.false_alerts != 1)}"
+        alerts = counted(one.false_alerts, "false alert")
         print_line(
             f"{one.machine} has {alerts} by the default rule while it is quiet ({one.quiet_dbfs:.0f} dBFS, usually "
             f"{one.usual_dbfs:.0f}). If it is switched off then, say running_dbfs = {one.running_dbfs} in its route"

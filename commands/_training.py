@@ -20,6 +20,7 @@ from trainer.train_options import TrainConfig
 from trainer.train_result import Observer, TrainResult
 from trainer.trimming import Stray
 from whirr.durations import as_duration
+from whirr.words import counted
 
 
 class QuietTrainingObserver(Observer):
@@ -121,7 +122,7 @@ def _threshold_lines(pooled: Thresholds, machines: Mapping[str, Thresholds]) -> 
     of_all = [] if list(machines.values()) == [pooled] else [("pooled", pooled)]  # one machine's are the same
     shown = [*of_all, *list(machines.items())[:NAMED]]
     more = len(machines) - NAMED
-    others = [f"           and {more} machine{'s' * (more != 1)} more"] if more > 0 else []
+    others = [f"           and {counted(more, 'machine')} more"] if more > 0 else []
     lines = []
     for label, own in shown:
         both = f"alert {own.alert_threshold:.3g}, decision {own.decision_threshold:.3g}"
@@ -134,7 +135,8 @@ def _reference_lines(reference: dict[str, StatisticsReference]) -> list[str]:
         return []
     rows = sum(own.rows for own in reference.values())
     first, last = min(own.first_at for own in reference.values()), max(own.last_at for own in reference.values())
-    return [f"reference  statistics of {len(reference)} machines from {rows} normal rows, {first[:16]} to {last[:16]}"]
+    what = f"{counted(len(reference), 'machine')} from {counted(rows, 'normal row')}"
+    return [f"reference  statistics of {what}, {first[:16]} to {last[:16]}"]
 
 
 def _fitted_line(result: TrainResult) -> str:
@@ -143,7 +145,7 @@ def _fitted_line(result: TrainResult) -> str:
     if best is None:
         return f"trained    {name} in {result.seconds:.0f} s{why}"
     losses = f"loss {best.train_loss:.3f}, held out {best.held_out_loss:.3f}"
-    epochs = f"{len(result.history)} epochs in {result.seconds:.0f} s; best was epoch {best.epoch}: {losses}"
+    epochs = f"{counted(len(result.history), 'epoch')} in {result.seconds:.0f} s; best was epoch {best.epoch}: {losses}"
     return f"trained    {name}, {epochs}{why}"
 
 

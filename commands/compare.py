@@ -17,6 +17,7 @@ from commands._recordings import Models, Speed, VerdictsFrom, check_out, end_as_
 from schemas.errors import ReplayFailed
 from whirr.settings import Settings
 from whirr.topics import admin_client
+from whirr.words import counted
 
 if TYPE_CHECKING:
     from backtest.replay.compare import Comparison
@@ -91,8 +92,8 @@ async def _reach(settings: Settings) -> None:
 
 def _print_comparison(result: Comparison, path: Path) -> None:
     if result.equal:
-        same = f"live is as in process: {result.frames} frames and {result.alerts} alerts are the same"
-        print_line(same, style="green")
+        both = f"{counted(result.frames, 'frame')} and {counted(result.alerts, 'alert')}"
+        print_line(f"live is as in process: {both} are the same", style="green")
     for line in result.lines[:3]:
         print_line(f"  {line['machine_id']} {line['recorded_at']}: {line['what']} {line.get('differences', '')}")
     if len(result.lines) > 3:

@@ -19,6 +19,7 @@ from schemas.dead_letter import ERROR_CODES
 from schemas.errors import SettingsError
 from whirr.outputs import check_folder, replacing
 from whirr.settings import Settings, load_settings
+from whirr.words import counted
 
 if TYPE_CHECKING:
     from whirr.dead_letter_replay import Plan
@@ -84,7 +85,7 @@ def show(
     for label, text in _lines(letter):
         print_line((f"{label:10} ", "dim"), text)
     if written is not None:
-        print_line(f"{len(letter.value or b'')} bytes written to {written}")
+        print_line(f"{counted(len(letter.value or b''), 'byte')} written to {written}")
 
 
 @app.command()
@@ -117,7 +118,7 @@ def replay(
         _say(planned, len(letters))
     sent = 0
     if planned.send and not dry_run:
-        if not yes and not typer.confirm(f"send {len(planned.send)} records again?"):
+        if not yes and not typer.confirm(f"send {counted(len(planned.send), 'record')} again?"):
             raise typer.Exit(1)
         sent = _send(settings, planned.send, as_json)
     if as_json:
@@ -159,7 +160,7 @@ def _send(settings: Settings, letters: Sequence[StoredDeadLetter], as_json: bool
         if sent < len(letters):
             print_warning(f"{sent} of {len(letters)} were sent and noted; the next replay goes on with the rest")
         elif not as_json:
-            print_line(f"sent {sent} records")
+            print_line(f"sent {counted(sent, 'record')}")
     return sent
 
 
@@ -205,7 +206,7 @@ def _cut(text: str, most: int) -> str:
 
 def _lines(letter: StoredDeadLetter) -> list[tuple[str, str]]:
     about = letter.as_json()
-    size = f"{about['value_bytes']} bytes" + (
+    size = counted(about["value_bytes"], "byte") + (
         "" if letter.cut_from_bytes is None else f", cut from {letter.cut_from_bytes}"
     )
     where = f"{letter.topic}, partition {letter.original_partition}, {_offsets(letter)}"

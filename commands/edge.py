@@ -31,6 +31,7 @@ from schemas.errors import SettingsError
 from whirr.options import option
 from whirr.recording_options import Columns, OnError
 from whirr.settings import load_settings
+from whirr.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +192,8 @@ def _run(agent: EdgeAgent, config: EdgeConfig, as_json: bool) -> None:
     finally:
         summary = agent.summary()
         if config.spool_dir is not None and summary.frames_unsent:
-            print_warning(f"{summary.frames_unsent} frames wait in the spool; the next run for this source sends them")
+            waiting = counted(summary.frames_unsent, "frame waits", "frames wait")
+            print_warning(f"{waiting} in the spool; the next run for this source sends what waits")
         if as_json:
             print_json(summary)
         else:
@@ -200,11 +202,12 @@ def _run(agent: EdgeAgent, config: EdgeConfig, as_json: bool) -> None:
 
 def _print_summary(summary: Summary) -> None:
     print_line(
-        f"{summary.machine_id}: {summary.frames_sent} frames, {summary.bytes_sent / 1e6:.2f} MB sent; "
-        f"{summary.frames_dropped} dropped, {summary.frames_unsent} unsent, {summary.retries} retries"
+        f"{summary.machine_id}: {counted(summary.frames_sent, 'frame')}, {summary.bytes_sent / 1e6:.2f} MB sent; "
+        f"{summary.frames_dropped} dropped, {summary.frames_unsent} unsent, "
+        f"{counted(summary.retries, 'retry', 'retries')}"
     )
     if summary.frames_resumed:
-        print_line(f"{summary.frames_resumed} frames waited in the spool from an earlier run")
+        print_line(f"{counted(summary.frames_resumed, 'frame')} waited in the spool from an earlier run")
     if summary.recorded_from is not None:
         print_line(f"recorded from {summary.recorded_from} to {summary.recorded_until}")
     if summary.left_out_s:

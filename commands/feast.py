@@ -20,6 +20,7 @@ from commands._output import cell, print_json, print_line, print_warning, stdout
 from schemas.errors import FeatureStoreError
 from whirr.durations import as_duration, duration_s
 from whirr.settings import Settings, load_settings
+from whirr.words import counted
 
 if TYPE_CHECKING:
     from feature_repo.freshness import MachineFreshness, StoreStatus
@@ -194,4 +195,4 @@ def _ages(one: MachineFreshness) -> list[str]:
 
 
 def _machines(count: int) -> str:
-    return f"{count} machine{'s' * (count != 1)}"
+    return counted(count, "machine")

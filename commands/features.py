@@ -17,6 +17,7 @@ from commands._recordings import check_out
 from schemas.errors import SettingsError
 from trainer.train_options import ExtractConfig
 from whirr.settings import load_settings
+from whirr.words import counted
 
 if TYPE_CHECKING:
     from trainer.backfill import Backfilled
@@ -90,7 +91,9 @@ def _to_history(extracted: Extracted, start_us: int | None) -> Backfilled:
     except OSError as error:
         raise SettingsError(f"the history {folder} can't be written to ({error})") from None
     if kept.late:
-        print_warning(f"{kept.late} frames not written: their recordings overlap the time of others of the machine")
+        print_warning(
+            f"{counted(kept.late, 'frame')} not written: their recordings overlap the time of others of the machine"
+        )
     days = settings.feature_history_days
     if days and kept.first_us < time.time_ns() // 1000 - days * _DAY_US:
         print_warning(f"a worker keeps {days} days of history and removes what is older; see feature_history_days")

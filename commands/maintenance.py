@@ -17,6 +17,7 @@ from schemas.times import format_rfc3339
 from whirr.machine_patterns import covers
 from whirr.maintenance import Maintenance, MaintenanceWindow, Occurrence
 from whirr.settings import Settings, load_settings
+from whirr.words import counted
 
 if TYPE_CHECKING:
     from whirr.maintenance_log import Suppressed
@@ -120,7 +121,7 @@ def _show_log(found: Sequence[Suppressed], as_json: bool) -> None:
             (window, "dim"),
             "  ",
             (where, "bold"),
-            f"  {one.frames} frames, ",
+            f"  {counted(one.frames, 'frame')}, ",
             (f"{one.above} above the threshold", "red" if one.above else ""),
             f", highest {one.highest_ratio:.2f} times it{faults}",
             f"  {one.note}" if one.note else "",

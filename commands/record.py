@@ -15,6 +15,7 @@ from commands._output import print_json, print_line, print_warning
 from schemas.errors import SettingsError
 from whirr.outputs import check_folder
 from whirr.settings import Settings, load_settings
+from whirr.words import counted
 
 
 def record(
@@ -64,7 +65,9 @@ def record(
         print_json(summary)
         return
     already = f", {summary['already_there']} were there already" if summary["already_there"] else ""
-    print_line(f"{summary['written']} frames written to {out}{already}; {summary['audio_s']:.0f} s of signal")
+    print_line(
+        f"{counted(summary['written'], 'frame')} written to {out}{already}; {summary['audio_s']:.0f} s of signal"
+    )
     for name, count in summary["machines"].items():
         print_line(f"  {name}  {count}")
     _warn_of(summary["skipped"])

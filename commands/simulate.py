@@ -8,6 +8,7 @@ from typing import Any
 from commands._options import AsJson, takes
 from commands._output import cell, print_json, print_line, stderr, stdout
 from edge_agent.simulator import Plant, SimulateConfig, WrittenRecording, write_plant
+from whirr.words import counted
 
 
 @takes(SimulateConfig)
@@ -53,4 +54,4 @@ def _print_table(plant: Plant, out: Path, written: list[WrittenRecording]) -> No
             ", ".join(happens) or "stays healthy",
         )
     stdout.print(table)
-    print_line(f"{len(written)} recordings in {out}; the truth about them is in truth.json and truth.csv.")
+    print_line(f"{counted(len(written), 'recording')} in {out}; the truth about them is in truth.json and truth.csv.")

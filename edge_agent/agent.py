@@ -22,6 +22,7 @@ from schemas.errors import ServiceUnavailable
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S, check_stated, check_stream, frame_headers
 from schemas.times import format_rfc3339
 from whirr.options import option
+from whirr.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,8 +257,8 @@ class EdgeAgent:
                 raise error
         if len(self._buffer) and self._spool is None:
             raise ServiceUnavailable(
-                f"stopped with {len(self._buffer)} frames unsent: no acknowledgement from {self._config.bootstrap} "
-                f"within {self._config.flush_s:g} s"
+                f"stopped with {counted(len(self._buffer), 'frame')} unsent: no acknowledgement from "
+                f"{self._config.bootstrap} within {self._config.flush_s:g} s"
             )
 
 

@@ -30,6 +30,7 @@ from schemas.errors import AccessRefused, ServiceUnavailable, WhirrError
 from whirr.kafka_clients import client_options, refusal, why_not_connected
 from whirr.retries import retrying
 from whirr.settings import Settings, load_settings
+from whirr.words import counted
 
 log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
@@ -236,7 +237,7 @@ class Publisher:
     def _warn(self, reason: str, following: str) -> None:
         """Log, or give up."""
         waiting = len(self._buffer)
-        message = f"{reason}; {waiting} frame{' waits' if waiting == 1 else 's wait'}"
+        message = f"{reason}; {counted(waiting, 'frame waits', 'frames wait')}"
         waited_s = self._clock.elapsed_s() - self._alive_s
         if self._give_up_s is not None and waited_s >= self._give_up_s:
             raise ServiceUnavailable(f"{message}, given up after {waited_s:.0f} s")

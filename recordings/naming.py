@@ -26,6 +26,7 @@ from schemas.errors import RecordingError, SettingsError
 from schemas.frame import check_stream
 from schemas.times import MICROSECONDS
 from whirr.label_spans import LabelSpan
+from whirr.words import counted
 
 _SETTLE: Final = "rename it, or say so in --labels"
 _SEPARATORS: Final = "_- ."
@@ -283,7 +284,8 @@ class MetadataResolver:
         """Return what a person should know of the machines that were found, in sentences."""
         notes = [f"machine {own} is the folder {text!r}" for own, text in self._written.items() if own != text]
         if len(notes) > _NAMED:
-            notes = [*notes[:_NAMED], f"and {len(notes) - _NAMED} machines more are named for folders like that"]
+            others = counted(len(notes) - _NAMED, "machine more is", "machines more are")
+            notes = [*notes[:_NAMED], f"and {others} named for folders like that"]
         for machine, within in self._within.items():
             if len(within) > 1:
                 shown = ", ".join(sorted("/".join(one) for one in within)[:_NAMED])
@@ -295,7 +297,9 @@ class MetadataResolver:
                 )
         if self._nobodys and self._within:
             shown = ", ".join(self._first_nobodys) + (", …" if self._nobodys > _NAMED else "")
-            notes.append(f"{self._nobodys} recordings have no machine, others have one: {shown}")
+            notes.append(
+                f"{counted(self._nobodys, 'recording has', 'recordings have')} no machine, others have one: {shown}"
+            )
         if strangers := sorted({span.machine for span in self.spans} - self._within.keys() - {self._home}):
             shown = ", ".join(strangers[:_NAMED]) + (", …" if len(strangers) > _NAMED else "")
             notes.append(f"the labels name machines of which no recording is here: {shown}")

@@ -21,6 +21,7 @@ from schemas.condition import UNKNOWN, Condition
 from schemas.errors import RecordingError
 from schemas.frame import MIN_FRAME_S
 from whirr.label_spans import LabelSpan
+from whirr.words import counted
 
 NOT_LOOKED = NoTimestamp("nobody looked")
 STRAY_SHARE = 0.25  # a recording shorter than this share of the median one doesn't set the window's length
@@ -263,7 +264,9 @@ def _normal(
             kept.append(one)
     if unclear:
         more = f"; and {len(unclear) - 3} more" if len(unclear) > 3 else ""
-        raise RecordingError(f"{len(unclear)} recordings may be normal or not: {'; '.join(unclear[:3])}{more}")
+        raise RecordingError(
+            f"{counted(len(unclear), 'recording')} may be normal or not: {'; '.join(unclear[:3])}{more}"
+        )
     if namer.labels is None:
         _all_labelled_or_none(kept)
     return kept
@@ -289,8 +292,9 @@ def _all_labelled_or_none(kept: Sequence[RecordingMetadata]) -> None:
         by_folder += [name for name in bare if name not in by_folder][:3]
         shown = "; ".join(by_folder[:3]) + (f"; and {len(bare) - 3} more" if len(bare) > 3 else "")
         raise RecordingError(
-            f"{len(bare)} recordings may be normal or not: {shown} carry no label beside those that are called normal, "
-            f"such as {beside}; label all of them with --labels, or name the folder of the normal ones alone"
+            f"{counted(len(bare), 'recording')} may be normal or not: {shown} without a label beside those that are "
+            f"called normal, such as {beside}; label all of them with --labels, or name the folder of the normal ones "
+            "alone"
         )
 
 

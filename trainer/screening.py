@@ -25,6 +25,7 @@ from trainer.reading import Float32, computed, samples_of
 from trainer.recording_set import OnError, Recording, RecordingSet, Segment
 from trainer.thresholds import Calibrated
 from trainer.train_options import HELD_OUT_SHARE
+from whirr.words import counted
 
 MAX_FAULTY: Final = 0.5  # of all frames; beyond it the sensor is what is wrong, and not some recordings
 ALIKE: Final = 0.999  # correlation of two recordings' steps from sample to sample, beyond which one is a copy
@@ -151,16 +152,16 @@ def check_enough(
     if windows >= LEAST_TRAIN and held_out >= LEAST_HELD_OUT:
         return
     copies = [problem for problem in found.problems if "copy of" in problem.reason]
-    apart = f" ({len(copies)} copies of them count once)" if copies else ""
+    apart = f" ({counted(len(copies), 'copy of one counts', 'copies of them count')} once)" if copies else ""
     count = len(found.recordings)
     if held_out_share != HELD_OUT_SHARE and found.duration_s >= (LEAST_TRAIN + LEAST_HELD_OUT) * frame_s:
         raise RecordingError(
-            f"held_out_share is {held_out_share:g}: it leaves too little of {count} recording{'s' * (count != 1)}"
+            f"held_out_share is {held_out_share:g}: it leaves too little of {counted(count, 'recording')}"
             f"{apart} of {found.duration_s:.3g} s; expected one that leaves {LEAST_TRAIN} windows to train on and "
             f"{LEAST_HELD_OUT} frames for thresholds, such as {HELD_OUT_SHARE}"
         )
     raise RecordingError(
-        f"too few: {count} different recording{'s' * (count != 1)}{apart} of {found.duration_s:.3g} s give {windows} "
+        f"too few: {counted(count, 'different recording')}{apart} of {found.duration_s:.3g} s give {windows} "
         f"windows to train on and {held_out} frames for thresholds; expected at least {LEAST_TRAIN} and "
         f"{LEAST_HELD_OUT}: some {(LEAST_TRAIN + LEAST_HELD_OUT) * frame_s:.3g} s of normal signal as the least, and "
         "minutes for thresholds to be trusted"

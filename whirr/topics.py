@@ -21,6 +21,7 @@ from schemas.errors import ServiceUnavailable
 from schemas.frame import MAX_AHEAD_US
 from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings, changelog_topic, verdict_log_topic
+from whirr.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +219,7 @@ def _compared(
     spec: TopicSpec, partitions: int, topic: dict[str, Any] | None, config: dict[str, str]
 ) -> list[Difference]:
     if topic is None:
-        return [Difference(spec.name, "topic", f"{partitions} partitions", None)]
+        return [Difference(spec.name, "topic", counted(partitions, "partition"), None)]
     replicas = [len(partition.get("replicas", ())) for partition in topic["partitions"]]
     pairs = [("partitions", str(partitions), str(len(replicas)))]
     pairs.append(("replication", str(spec.replication), str(min(replicas, default=0))))

@@ -9,6 +9,7 @@ from backtest.evaluation.evaluate_options import EvaluateConfig
 from backtest.evaluation.labelled import find_labelled
 from schemas.errors import RecordingError
 from trainer.promotion import Judge
+from whirr.words import counted
 
 
 def recording_auc(folder: Path) -> Judge:
@@ -19,10 +20,12 @@ def recording_auc(folder: Path) -> Judge:
     """
     found = find_labelled(folder)
     if unclear := [f"{problem.name}: {problem.reason}" for problem in found.problems if "is unclear" in problem.reason]:
-        raise RecordingError(f"{len(unclear)} recordings in {str(folder)!r} may be normal or not: {unclear[0]}")
+        raise RecordingError(
+            f"{counted(len(unclear), 'recording')} in {str(folder)!r} may be normal or not: {unclear[0]}"
+        )
     anomalous = sum(one.anomalous for one in found.recordings)
     normal = len(found.recordings) - anomalous
-    expected = f"{str(folder)!r} holds {normal} recordings labelled normal and {anomalous} labelled anomaly"
+    expected = f"{str(folder)!r} holds {counted(normal, 'recording')} labelled normal and {anomalous} labelled anomaly"
     if not (normal and anomalous):
         raise RecordingError(f"{expected}; expected some of both")
 

@@ -26,6 +26,7 @@ from trainer.recording_set import RecordingSet, data_hash
 from whirr.durations import as_duration
 from whirr.options import first_wrong
 from whirr.settings import Route, Settings
+from whirr.words import counted
 
 _MIN_RECORDINGS = 10
 
@@ -168,10 +169,10 @@ def _optimistic(config: EvaluateConfig, found: RecordingSet, model: Model, used_
 def _notes(model: Model, pace: Pace, machines: Mapping[str, MachineResult], overall: RecordingMetrics) -> list[str]:
     notes = ["nothing was chosen by these labels: both thresholds are the model's, from held-out normals"]
     if overall.normals and overall.normals * MAX_FPR < 1 and overall.values["pauc"] is not None:
-        notes.append(f"with {overall.normals} normal recordings, pauc rests on less than one of them")
+        notes.append(f"with {counted(overall.normals, 'normal recording')}, pauc rests on less than one of them")
     few = min(overall.normals, overall.anomalies)
     if overall.intervals and few < _MIN_RECORDINGS:
-        notes.append(f"with {few} recordings of a class, the confidence intervals are too narrow")
+        notes.append(f"with {counted(few, 'recording')} of a class, the confidence intervals are too narrow")
     if sum(one.metrics.normals > 0 and one.metrics.anomalies > 0 for one in machines.values()) > 1:
         notes.append("over all machines, auc and pauc also compare scores of different machines")
     notes += _unfamiliar(model, machines)

@@ -11,6 +11,7 @@ from recordings.find import Problem, listed, sort_key
 from recordings.naming import MetadataResolver, Naming
 from schemas.errors import RecordingError
 from trainer.recording_set import OnError, Recording, RecordingSet, dated, describe, spans_in
+from whirr.words import counted
 
 _NO_LABEL: Final = "no label: neither its name nor a folder's says normal, anomaly or the like; say so in --labels"
 
@@ -78,4 +79,4 @@ def _nothing(folder: Path, in_train: int) -> str:
     looked = f"no audio to evaluate in {str(folder)!r}; looked for {' '.join(SUFFIXES)}, in sub-folders too"
     if not in_train:
         return looked
-    return f"{looked}, but for the {in_train} recordings in folders named 'train': name such a folder itself"
+    return f"{looked}, but for the {counted(in_train, 'recording')} in folders named 'train': name such a folder itself"

@@ -21,6 +21,7 @@ from schemas.condition import UNKNOWN
 from schemas.errors import FrameRejected, RecordingError, SettingsError
 from schemas.times import format_rfc3339
 from stream_app.pipeline import Router
+from whirr.words import counted
 
 DEFAULT_FRAME_S: Final = 1.0
 _AT_ONCE: Final = 512
@@ -106,9 +107,12 @@ class Finder:
         self._store.commit()
         unplaced = db.execute("SELECT count(*) FROM files WHERE problem LIKE 'no time%' OR problem LIKE 'its path%'")
         if self._unseen:
-            self._said.append(f"{self._unseen} files or folders are passed, such as {self._first_unseen}")
+            passed = counted(self._unseen, "file or folder is", "files or folders are")
+            self._said.append(f"{passed} passed, such as {self._first_unseen}")
         if self._unclear:
-            self._said.append(f"{self._unclear} recordings are not used, such as {self._first_unclear}")
+            self._said.append(
+                f"{counted(self._unclear, 'recording is', 'recordings are')} not used, such as {self._first_unclear}"
+            )
         notes = (*self._namer.notes(), *self._said, *self._notes.lines())
         return FoundFolder(times, count, self._in_train, int(unplaced.fetchone()[0]), notes)
 

@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any, Final, NamedTuple
 
 from schemas.errors import SettingsError
+from whirr.words import counted
 
 FIGURES: Final = (
     "recall", "false_alerts", "false_alerts_per_day", "auc", "auc_mean",
@@ -71,5 +72,6 @@ def failures(gates: Iterable[Gate], summary: Mapping[str, Any]) -> list[str]:
 def _why(figure: str, summary: Mapping[str, Any]) -> str:
     if figure == "realtime_factor":
         return "nothing was left to score"
-    counts = f"{summary['normal_frames']} frames are labelled normal and {summary['anomalous_frames']} anomaly"
-    return f"{counts}, {summary['faults_found'] or 0} faults were found"
+    normal, anomalous = summary["normal_frames"], summary["anomalous_frames"]
+    counts = f"{counted(normal, 'frame is', 'frames are')} labelled normal and {anomalous} anomaly"
+    return f"{counts}, {counted(summary['faults_found'] or 0, 'fault was', 'faults were')} found"

@@ -19,6 +19,7 @@ from backtest.report.page import Cell, Tile, render
 from backtest.words import bands, delay, false_alerts_a_day, figure, rule
 from stream_app.pipeline import Model
 from whirr.durations import as_duration
+from whirr.words import counted
 
 SHOWN: Final = 4  # misses, and false alarms, with their spectrograms
 NAMED: Final = 50  # files that were not used
@@ -89,7 +90,7 @@ def _metric_tile(result: Evaluation, name: str) -> Tile:
     worst = min(by_machine, key=lambda machine: by_machine[machine])
     means = f"harmonic mean {_number(result.harmonic[name])}; worst {by_machine[worst]:.3f}, {worst}"
     return Tile(
-        f"{TITLES[name]}, mean of {len(by_machine)} machine{'s' * (len(by_machine) != 1)}",
+        f"{TITLES[name]}, mean of {counted(len(by_machine), 'machine')}",
         _number(result.arithmetic[name]),
         f"{means}; all scores in one, without regard to the machine: {_number(result.overall.values[name])}",
     )

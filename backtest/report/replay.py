@@ -29,6 +29,7 @@ from schemas.times import parse_rfc3339
 from stream_app.pipeline import Router
 from whirr.durations import as_duration
 from whirr.terminal import printable
+from whirr.words import counted
 
 MOMENTS: Final = 24  # a page of some megabytes, which a phone can open
 SHOWN_POINTS: Final = 3000  # of one stream; a screen is no wider
@@ -170,7 +171,11 @@ def _tiles(summary: Mapping[str, Any]) -> list[Tile]:
     told = f"median delay {delay(summary['delay_s_median'])}" if summary["faults"] else "no fault is labelled"
     unused = summary["dead_letters"]
     return [
-        Tile("files", f"{summary['files']:,}", f"{summary['frames']:,} frames, {as_duration(summary['audio_s'])}"),
+        Tile(
+            "files",
+            f"{summary['files']:,}",
+            f"{counted(summary['frames'], 'frame', spec=',')}, {as_duration(summary['audio_s'])}",
+        ),
         Tile("faults found", faults, told),
         Tile(
             "false alerts",
@@ -186,9 +191,9 @@ def _tiles(summary: Mapping[str, Any]) -> list[Tile]:
 def _incidents(summary: Mapping[str, Any]) -> str:
     """Return what the false alerts are of, and how many early findings are false, where there are any."""
     incidents, early = summary["incidents"], summary["early_findings"]
-    told = f"of {incidents:,} incident{'s' * (incidents != 1)}"
+    told = f"of {counted(incidents, 'incident', spec=',')}"
     if not early or summary["false_early"] is None:
-        return f"{told}; {early:,} early finding{'s' * (early != 1)}" if early else told
+        return f"{told}; {counted(early, 'early finding', spec=',')}" if early else told
     return f"{told}; false early findings: {summary['false_early']:,} of {early:,}"
 
 
@@ -199,7 +204,7 @@ def _auc_tile(summary: Mapping[str, Any]) -> Tile:
         return Tile("AUC", _number(summary["auc"]), "over recordings, higher is better, 0.5 is chance")
     worst = min(by_machine, key=lambda name: by_machine[name])
     return Tile(
-        f"AUC, mean of {len(by_machine)} machine{'s' * (len(by_machine) != 1)}",
+        f"AUC, mean of {counted(len(by_machine), 'machine')}",
         _number(summary["auc_mean"]),
         f"worst {by_machine[worst]:.3f}, {worst}; 0.5 is chance",
     )
@@ -312,7 +317,10 @@ def _facts(summary: Mapping[str, Any], when: When) -> list[tuple[str, str]]:
         own = route.get("machines")
         named = f"{route['name']} version {route['version']} ({route['model']})"
         facts += [
-            (f"machines {route['match']}", named if own is None else f"{route['model']}: {len(own)} machines have one"),
+            (
+                f"machines {route['match']}",
+                named if own is None else f"{route['model']}: {counted(len(own), 'machine has', 'machines have')} one",
+            ),
             ("", f"alert on {rule} above {threshold} threshold{close}"),
         ]
         facts += [("", f"model file SHA-256 {one['sha256']}") for one in ([route] if own is None else own.values())]

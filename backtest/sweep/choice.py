@@ -10,6 +10,7 @@ import numpy as np
 
 from backtest.sweep.grid import DEFAULT
 from backtest.sweep.tried_settings import TriedSetting
+from whirr.words import counted
 
 ROOM: Final = 1.5  # a threshold that may be off by so large a factor either way has room enough
 ENOUGH: Final = 2 * float(np.log(ROOM))
@@ -122,9 +123,9 @@ def _reason(outcome: TriedSetting, factors: tuple[float, float], fewest: int, mo
     here, figures = outcome.setting, outcome.figures
     rule = f"{here.k} of {here.n} frames above {here.factor:g} times the threshold"
     found = f"it finds {figures.found} of {figures.faults} faults" if figures.faults else "there is no fault to find"
-    false = f"{figures.false_alerts} false alert{'s' * (figures.false_alerts != 1)}"
+    false = counted(figures.false_alerts, "false alert")
     range_ = f"so does every multiple from {factors[0]:g} to {factors[1]:g}" if factors[0] < factors[1] else ""
     parts = [f"{rule}: {found}, with {false}" + (f"; {range_}, and this is the middle" if range_ else "")]
     if fewest > most_false_alerts:
-        parts.append(f"No setting has as few as {most_false_alerts} false alerts; the fewest are {fewest}")
+        parts.append(f"No setting has as few as {counted(most_false_alerts, 'false alert')}; the fewest are {fewest}")
     return ". ".join(parts) + "."

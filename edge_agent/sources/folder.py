@@ -12,6 +12,7 @@ from recordings import KINDS, Notes, RecordingFile, RecordingInfo, recording_inf
 from recordings.find import Problem, listed, printable
 from recordings.layout import home_machine
 from schemas.errors import RecordingError
+from whirr.words import counted
 
 log = logging.getLogger(__name__)
 OnError = Literal["skip", "fail"]
@@ -78,7 +79,7 @@ class FolderSource:
                     heard = True
                     yield block
             if not heard:
-                raise RecordingError(f"none of {len(self.files)} files could be read")
+                raise RecordingError(f"of {counted(len(self.files), 'file')} none could be read")
             if not self._loop:
                 return
 

@@ -18,6 +18,7 @@ from stream_app.worker.lineups import ALONE, Beside, Lineups, Load, ModelFile
 from stream_app.worker.model_files import ModelFiles, file_digest
 from stream_app.worker.own_models import OwnModels, addresses_at_start, templates_of
 from whirr.settings import Route
+from whirr.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -317,7 +318,8 @@ def describe(router: Router) -> dict[str, str]:
 def _in_words(routed: RoutedModel, router: Router) -> str:
     if routed.loaded is not None:
         return _name(routed.loaded)
-    return f"{len(router.models_of(routed))} machines have one; those without are learning"
+    have = len(router.models_of(routed))
+    return f"{counted(have, 'machine has', 'machines have')} one; those without are learning"
 
 
 def _name(model: Model) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from whirr.fetching import ThrottledLog
+from whirr.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,6 @@ class OpenTransactions:
         if age_s > LONG_S:
             self._tell(
                 f"partition {partition}: a producer's transaction has been open for {age_s:.0f} s at offset {stable}; "
-                f"{stored - stable} records wait behind it"
+                f"{counted(stored - stable, 'record waits', 'records wait')} behind it"
             )
         return age_s > SHORT_S

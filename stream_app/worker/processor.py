@@ -23,6 +23,7 @@ from stream_app.worker.sender import Sender
 from stream_app.worker.silence import SilentStreams
 from stream_app.worker.states import StreamKey, StreamStates, state_key, stream_of
 from whirr.fetching import ThrottledLog
+from whirr.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -391,7 +392,8 @@ class BatchProcessor:
         if not refused:
             return
         self._metrics.dead_letters.labels("answer_too_large").inc(len(refused))
-        self._tell(f"{len(refused)} answers are larger than their topic takes, the first {refused[0].describe()}")
+        answers = counted(len(refused), "answer is", "answers are")
+        self._tell(f"{answers} larger than a topic takes, the first {refused[0].describe()}")
         for message in await self._sender.send([self._encoder.too_large(message) for message in refused]):
             self._tell(f"not even a dead letter without its value could be sent: {message.describe()}")
 

@@ -12,6 +12,7 @@ from whirr.kafka_clients import refusal
 from whirr.retries import retrying
 from whirr.settings import Settings, changelog_topic
 from whirr.topics import admin_client, create_topics, partitions_of, worker_topic_specs
+from whirr.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ async def _ensure_topics(settings: Settings) -> int:
         states = await partitions_of(admin, changelog_topic(settings.worker_id))
     if states != partitions:
         raise SettingsError(
-            f"topic {changelog_topic(settings.worker_id)} has {states} partitions, {settings.frames_topic} has "
-            f"{partitions}; expected as many. Choose another worker_id, or give both the same number"
+            f"topic {changelog_topic(settings.worker_id)} has {counted(states, 'partition')}, {settings.frames_topic} "
+            f"has {partitions}; expected as many. Choose another worker_id, or give both the same number"
         )
     return partitions
 

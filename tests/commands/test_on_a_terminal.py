@@ -262,7 +262,7 @@ def test_a_command_whose_reader_has_gone(name: str, world: World, tmp_path: Path
         ("simulate --out {new}/much --seconds 100000", "simulating", 130),
         ("edge --simulate pump-1 --speed 1", "publishing to", 0),
         ("publish {set} --speed 0.01", "publishing", 130),
-        ("dlq replay", "send 1 records again?", 130),
+        ("dlq replay", "send 1 record again?", 130),
     ],
     ids=lambda value: value.split()[0] if isinstance(value, str) and " " in value else None,
 )

@@ -168,7 +168,7 @@ async def test_a_loop_over_files_that_vanish_ends(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "1.wav", _noise(100)[0], 1000)
     source = FolderSource([tmp_path], loop=True)
     (tmp_path / "1.wav").unlink()
-    with pytest.raises(RecordingError, match="none of 1 files could be read"):
+    with pytest.raises(RecordingError, match="of 1 file none could be read"):
         await _all(source)
 
 

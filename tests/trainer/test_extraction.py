@@ -206,7 +206,7 @@ def test_an_array_grows_beyond_any_digit_of_its_length(tmp_path: Path) -> None:
 def test_the_command_prints_one_json_object(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code = run(["features", str(folder), "--out", str(tmp_path), "--frame-s", "1", "--bands", "16", "--json"])
     printed = capfd.readouterr()
-    assert (code, printed.err) == (0, "note: 1 recordings have no machine, others have one: test/loose.wav\n")
+    assert (code, printed.err) == (0, "note: 1 recording has no machine, others have one: test/loose.wav\n")
     (line,) = printed.out.splitlines()
     summary = orjson.loads(line)
     assert (summary["frames"], summary["features"]["bands"]) == (9, 16)

@@ -158,7 +158,7 @@ def test_a_fault_among_the_normals_never_trains_and_is_named(tmp_path: Path, fau
 @pytest.mark.parametrize("name", ["p/unnormal_1.wav", "p/not_normal.wav", "normal/anomaly_1.wav", "p_faulty/1.wav"])
 def test_an_unclear_label_refuses_the_training_and_asks_for_labels(tmp_path: Path, name: str) -> None:
     _put(tmp_path, "p/1.wav", name)
-    with pytest.raises(RecordingError, match=rf"1 recordings may be normal or not: {name}.*--labels"):
+    with pytest.raises(RecordingError, match=rf"1 recording may be normal or not: {name}.*--labels"):
         find_recordings(tmp_path)
     labels = tmp_path / "labels.csv"
     labels.write_text(f"path,label\np/1.wav,normal\n{name},anomaly\n")
@@ -201,7 +201,7 @@ def test_what_is_no_file_is_a_problem_and_hangs_nothing(tmp_path: Path) -> None:
 )
 def test_what_carries_no_label_beside_normals_never_trains(tmp_path: Path, names: tuple[str, ...], named: str) -> None:
     _put(tmp_path, *names)
-    with pytest.raises(RecordingError, match=rf"^1 recordings may be normal or not: {named} .*--labels.*alone"):
+    with pytest.raises(RecordingError, match=rf"^1 recording may be normal or not: {named} .*--labels.*alone"):
         find_recordings(tmp_path)
     labels = tmp_path / "labels.csv"
     labels.write_text(f"path,label\n{names[0]},normal\n{names[1]},anomaly\n")
@@ -226,7 +226,7 @@ def test_a_fault_among_unlabelled_recordings_never_trains(tmp_path: Path, fault:
 
 def test_recordings_without_a_machine_beside_others_are_named(tmp_path: Path) -> None:
     _put(tmp_path, "p/1.wav", "2.wav")
-    assert "1 recordings have no machine, others have one: 2.wav" in find_recordings(tmp_path).notes
+    assert "1 recording has no machine, others have one: 2.wav" in find_recordings(tmp_path).notes
 
 
 def test_several_machines_in_one_folder_are_never_trained_as_one(tmp_path: Path) -> None:

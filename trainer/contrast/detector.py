@@ -14,6 +14,7 @@ from trainer.pooled.graphs import PooledMahalanobis
 from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
 from trainer.windows import thinned, training_windows, window_machines
+from whirr.words import counted
 
 EMBEDDINGS: Final = 4  # each with rearranged bands of its own
 LEAST_WINDOWS: Final = 8  # of a machine
@@ -34,9 +35,9 @@ class ContrastDetector(Detector):
         fewest = int(np.bincount(machines).min())
         if fewest < LEAST_WINDOWS:
             whose = names[int(np.bincount(machines).argmin())] or "the machine"
-            counted = f"{fewest} window{'s' * (fewest != 1)} of {whose}, expected at least {LEAST_WINDOWS}"
+            few = f"{counted(fewest, 'window')} of {whose}, expected at least {LEAST_WINDOWS}"
             others = "" if len(names) == 1 else "; leave it out, and the others are learnt"
-            why = f"the whole model is pooled alone: {counted}{others}"
+            why = f"the whole model is pooled alone: {few}{others}"
             return Fitted(build(PooledMahalanobis(windows), data.shape), why)
         spectra = windows.mean(axis=3)
         embeddings = [trained(spectra, machines, EMBEDDINGS * config.seed + number) for number in range(EMBEDDINGS)]
@@ -44,7 +45,7 @@ class ContrastDetector(Detector):
         scorer = Contrast(windows, machines, embeddings, unseen)
         told = [evaluated(scorer.pooled, own).argmin(axis=1) == one for one, own in enumerate(unseen)]
         figures = {"machines": float(len(names)), "told": float(np.concatenate(told).mean())}
-        taught = f"{len(names)} machines" if len(names) > 1 else "one machine"
+        taught = counted(len(names), "machine")
         return Fitted(build(scorer, data.shape), f"{taught} and rearranged spectra", figures=figures)
 
 

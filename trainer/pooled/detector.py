@@ -9,6 +9,7 @@ from trainer.pooled.graphs import Pool, PooledMahalanobis
 from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
 from trainer.windows import training_windows
+from whirr.words import counted
 
 
 class PooledDetector(Detector):
@@ -32,4 +33,4 @@ class PooledMixtureDetector(Detector):
         windows = training_windows(data.train)
         components = 2 if enough_for(2, len(windows)) else 1
         scorer = PooledMixture(Pool(), windows, components, config.seed)
-        return Fitted(build(scorer, data.shape), f"{components} component{'s' * (components > 1)}")
+        return Fitted(build(scorer, data.shape), counted(components, "component"))

@@ -12,6 +12,7 @@ from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
 from trainer.twfr_gmm.graphs import TimeWeighted
 from trainer.windows import thinned, training_windows
+from whirr.words import counted
 
 WEIGHTS: Final = (0.9, 0.99, 1.0)
 COMPONENTS: Final = (2, 1, 4)
@@ -39,7 +40,7 @@ class TimeWeightedDetector(Detector):
                     best = distance, r, components, graph
         assert best is not None
         _, r, components, graph = best
-        why = f"r {r:g}, {components} component{'s' * (components > 1)}: held-out normals fit it best"
+        why = f"r {r:g}, {counted(components, 'component')}: held-out normals fit it best"
         return Fitted(graph, why, refit=partial(_fitted, r, components, config.seed))
 
 

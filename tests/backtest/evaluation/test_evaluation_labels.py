@@ -53,7 +53,7 @@ def test_folders_without_anything_to_evaluate_are_errors(tmp_path: Path) -> None
     with pytest.raises(RecordingError, match=r"no audio to evaluate.*\.wav \.flac \.ogg \.mp3"):
         find_labelled(tmp_path)
     _recordings(tmp_path, "train/normal_1.wav")
-    with pytest.raises(RecordingError, match="1 recordings in folders named 'train'"):
+    with pytest.raises(RecordingError, match="1 recording in folders named 'train'"):
         find_labelled(tmp_path)
     assert len(find_labelled(tmp_path / "train").recordings) == 1
     _recordings(tmp_path, "clip.wav")
@@ -159,7 +159,7 @@ def test_the_judge_scores_labelled_recordings(tmp_path: Path) -> None:
     evaluation = evaluate(EvaluateConfig(folder=tmp_path, model=file, resamples=0))
     assert 0.0 <= recording_auc(tmp_path)(file) == evaluation.overall.values["auc"] <= 1.0
     (tmp_path / "not_normal_7.wav").write_bytes(encoded(noise(2.0)))
-    with pytest.raises(RecordingError, match=r"1 recordings .* may be normal or not: not_normal_7\.wav"):
+    with pytest.raises(RecordingError, match=r"1 recording .* may be normal or not: not_normal_7\.wav"):
         recording_auc(tmp_path)
 
 

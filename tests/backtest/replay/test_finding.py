@@ -152,5 +152,5 @@ def test_unclear_labels_and_what_is_no_recording_are_named_and_not_used(tmp_path
     assert [row[:3] for row in rows] == [("Pump-7", "", "Pump 7/test/normal_1.wav")]
     _, told = notes(folder, tmp_path, champions)
     assert "3 files or folders are passed" in told[1]
-    assert "1 recordings are not used, such as Pump 7/test/unnormal_2.wav" in told[2]
+    assert "1 recording is not used, such as Pump 7/test/unnormal_2.wav" in told[2]
     assert told[0] == "machine Pump-7 is the folder 'Pump 7'"

@@ -289,9 +289,7 @@ def test_what_the_model_was_not_trained_for_is_told(folder: Path, tmp_path: Path
     assert summary["machines"]["pump-2"]["unfamiliar"]["machine"] == summary["machines"]["pump-2"]["frames"]
     told_to_people = " ".join(notes(summary))
     assert "of machines that the model was not trained on (pump-2)" in told_to_people
-    assert (
-        "1 frames are of recordings whose sample rate leaves the model's highest bands empty (fan-1)" in told_to_people
-    )
+    assert "1 frame is of recordings whose sample rate leaves the model's highest bands empty (fan-1)" in told_to_people
 
 
 def test_frames_that_a_route_refuses_are_dead_letters_and_change_what_stored_scores_are_worth(

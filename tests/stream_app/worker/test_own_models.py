@@ -97,7 +97,7 @@ def test_machines_learn_until_their_model_comes_without_a_restart(registry, copi
     registry.add("pump-1")
     champions, watcher = started(copies, registry, refusals := [])
     assert [version_of(champions, one) for one in ("pump-1", "pump-2", "hall:3")] == ["1", "none", "none"]
-    assert describe(champions.router) == {"*": f"{TEMPLATE} (1 machines have one; those without are learning)"}
+    assert describe(champions.router) == {"*": f"{TEMPLATE} (1 machine has one; those without are learning)"}
     assert watcher.check() is None
     registry.add("hall:3")
     found = watcher.check()
