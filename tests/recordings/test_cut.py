@@ -94,7 +94,8 @@ def _parsed(record: FrameRecord, began_us: int) -> Cut:
 
 
 def router_of(metadata: ModelMetadata) -> Any:
-    return SimpleNamespace(find=lambda _: SimpleNamespace(model=SimpleNamespace(metadata=metadata)))
+    model = SimpleNamespace(metadata=metadata)
+    return SimpleNamespace(find=lambda _: SimpleNamespace(model=model, loaded=model))
 
 
 def stored(store: ScoreStore, folder: Path, began_us: int) -> list[Cut]:
