@@ -119,7 +119,9 @@ def _print_followed(summary: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
-    print_line(f"{summary['kept']} frames kept in {summary['archive']}; {summary['audio_s']:.0f} s of signal")
+    print_line(
+        f"{counted(summary['kept'], 'frame')} kept in {summary['archive']}; {summary['audio_s']:.0f} s of signal"
+    )
     _warn_of(summary["skipped"])
 
 

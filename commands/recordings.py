@@ -16,6 +16,7 @@ from schemas.errors import SettingsError
 from schemas.times import format_rfc3339
 from whirr.outputs import check_folder
 from whirr.settings import load_settings
+from whirr.words import counted
 
 if TYPE_CHECKING:
     from archive import Archive, Pin
@@ -51,8 +52,8 @@ def list_(machine: MachinePattern = "*", url: _Url = None, as_json: AsJson = Fal
         for one in (one for told in found.values() for one in told["pins"]):
             print_line((f"{one.pin_id}  ", "dim"), f"pinned: {_pin_words(one)}")
         print_line(
-            f"{sum(told['files'] for told in found.values())} files, "
-            f"{sum(told['bytes'] for told in found.values()) / _GB:.3g} GB of {len(found)} machines"
+            f"{counted(sum(told['files'] for told in found.values()), 'file')}, "
+            f"{sum(told['bytes'] for told in found.values()) / _GB:.3g} GB of {counted(len(found), 'machine')}"
         )
 
 
@@ -72,9 +73,9 @@ def fetch(
     if as_json:
         print_json({"files": len(fetched.paths), "gone": len(fetched.gone), "out": str(out)})
         return
-    print_line(f"{len(fetched.paths)} files in {out}")
+    print_line(f"{counted(len(fetched.paths), 'file')} in {out}")
     if fetched.gone:
-        print_warning(f"{len(fetched.gone)} files were removed from the archive meanwhile")
+        print_warning(f"{counted(len(fetched.gone), 'file was', 'files were')} removed from the archive meanwhile")
     if not fetched.paths:
         print_warning(f"the archive has no recording of machine {machine!r} in that time")
 
@@ -120,8 +121,8 @@ def prune(url: _Url = None, as_json: AsJson = False) -> None:
         print_json({name: getattr(done, name) for name in done.__slots__})
         return
     print_line(
-        f"removed: {done.aged} recordings too old, {done.thinned} repeats, {done.over} above a quota; "
-        f"{done.bytes / 1e6:.1f} MB"
+        f"removed: {counted(done.aged, 'recording')} too old, {counted(done.thinned, 'repeat')}, {done.over} above a "
+        f"quota; {done.bytes / 1e6:.1f} MB"
     )
     for sentence in done.kept_over:
         print_warning(f"{sentence}; unpin something, or raise the quota")
@@ -135,8 +136,9 @@ def mend(url: _Url = None, as_json: AsJson = False) -> None:
         print_json({name: getattr(done, name) for name in done.__slots__})
     else:
         print_line(
-            f"{done.listed} files are in the index again, {done.dropped} entries without a file are out of it, "
-            f"{done.unusable} files that hold no frame are removed"
+            f"{counted(done.listed, 'file is', 'files are')} in the index again, "
+            f"{counted(done.dropped, 'entry without a file is', 'entries without a file are')} out of it, "
+            f"{counted(done.unusable, 'file that holds no frame is', 'files that hold no frame are')} removed"
         )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import soundfile
 
@@ -77,6 +78,7 @@ RUNS = {
     "feast status": Run("feast status", "machines"),
     "features": Run("features {set} --out {new}/features", "written"),
     "machines": Run("machines", "pump-1", interrupt_at="pump-1"),
+    "maintenance": Run("maintenance", f"not again; {SHOWN}"),
     "models list": Run("models list", "tiny-1"),
     "models promote": Run("models promote tiny-1 --version 2 --force", "version 2 of tiny-1 is the champion"),
     "models rollback": Run("models rollback tiny-1", "is the champion"),
@@ -89,8 +91,8 @@ RUNS = {
     ),
     "rescore": Run("rescore --model {model} --out {new}/rescored --topic {frames} --jobs 1", "4 frames"),
     "record": Run("record --out {new}/recorded --topic {frames}", "frames written"),
-    "recordings fetch": Run("recordings fetch pump-1 --archive {archive} --out {new}/fetched", "1 files in"),
-    "recordings list": Run("recordings list --archive {archive}", "1 files, "),
+    "recordings fetch": Run("recordings fetch pump-1 --archive {archive} --out {new}/fetched", "1 file in"),
+    "recordings list": Run("recordings list --archive {archive}", "1 file, "),
     "recordings mend": Run("recordings mend --archive {archive}", "0 files are in the index again"),
     "recordings pin": Run("recordings pin pump-1 --why baseline --archive {archive}", "until whatever comes"),
     "recordings prune": Run("recordings prune --archive {new}/archive", "removed: 0 recordings too old"),
@@ -154,7 +156,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "WHIRR_EDGE_SPOOL_DIR": str(folder / "spool"),
             "WHIRR_FEATURE_PUSH": "false",
         }
-        (folder / "whirr.toml").touch()
+        window = {"match": "none", "start": "2026-01-01T00:00:00Z", "duration": "1h", "note": HOSTILE}
+        told = "\n".join(f"{name} = {orjson.dumps(value).decode()}" for name, value in window.items())
+        (folder / "whirr.toml").write_text(f"[[maintenance]]\n{told}\n")
         with a_store("sqlite", folder / "repo", patch) as store:
             shutil.copy(SHIPPED / "definitions.py", store.repo)
             store.connect().push([row("pump-1", 0, 1.5, start_us=time.time_ns() // 1000)])
@@ -190,7 +194,7 @@ def _recordings(folder: Path) -> None:
 
 def _archive(folder: Path) -> Path:
     kept = archive.open(str(folder))
-    added(kept, [frame(0, "pump-1", f"mic {HOSTILE}")])
+    added(kept, [frame(0, "pump-1", "mic")])
     kept.pin("pump-1", 0, None, HOSTILE)
     return folder
 
