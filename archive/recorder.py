@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_S: Final = 30.0
 TELL_S: Final = 60.0
+PROBE_S: Final = 20.0  # after which silence is looked into
 PRUNE_S: Final = 600.0
 _MOST_WAITING: Final = 5_000  # entries that are not in the index yet
 _BATCH_FRAMES: Final = 128
@@ -45,7 +46,7 @@ _PARTITION_BYTES: Final = 2 * 1024 * 1024
 _FETCH_BYTES: Final = 16 * 1024 * 1024
 _POLL_MS: Final = 500
 _RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
-_PROBE_S: Final = 10.0
+_ANSWER_S: Final = 10.0
 _GIVE_UP_S: Final = 5.0  # to keep what is at hand when partitions go to another recorder, or this one stops
 Result = TypeVar("Result")
 
@@ -114,6 +115,8 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self._record()
                 except _Stopped as error:
                     log.warning("%s; what waits for it will be read again", error)
+                except ServiceUnavailable as error:
+                    log.warning("%s; connecting again", error)
                 except KafkaError as error:
                     raise_refusal(error, self._settings)
                     log.warning("Kafka: %r; connecting again", error)
@@ -129,21 +132,26 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
         if not await self._connect():
             return
         assert self._consumer is not None
-        flushed_s = time.monotonic()
+        flushed_s = heard_s = time.monotonic()
         try:
             while not self._stop.is_set():
                 fetched = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH_FRAMES)
                 async with self._changing:
                     await self._keep([*chain.from_iterable(fetched.values())])
                     self._reached |= {place: records[-1].offset + 1 for place, records in fetched.items()}
-                if time.monotonic() - flushed_s >= self._flush_s or len(self._waiting) >= _MOST_WAITING:
+                now_s = time.monotonic()
+                if now_s - flushed_s >= self._flush_s or len(self._waiting) >= _MOST_WAITING:
                     async with self._changing:
                         await self._flush()
                     flushed_s = time.monotonic()
+                if fetched:
+                    heard_s = now_s
+                elif now_s - heard_s >= PROBE_S:
+                    await self._probe()
+                    heard_s = time.monotonic()
         finally:
             await self._hand_over()
-            with suppress(KafkaError, asyncio.TimeoutError):
-                await asyncio.wait_for(self._consumer.stop(), _PROBE_S)
+            await _stopped(self._consumer)
             self._consumer = None
 
     async def _connect(self) -> bool:
@@ -164,8 +172,7 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
                 with quiet_aiokafka():
                     await consumer.start()
             except (KafkaError, OSError, TimeoutError) as error:
-                with suppress(KafkaError):
-                    await consumer.stop()
+                await _stopped(consumer)
                 raise_refusal(error, self._settings)
                 away = await why_not_connected(self._settings)
                 if isinstance(away, AccessRefused):
@@ -240,10 +247,11 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
         if not own:
             return
         try:
-            await self._consumer.commit(own)
-        except (KafkaError, IllegalStateError) as error:  # it comes again, and is kept once
+            async with asyncio.timeout(_ANSWER_S):
+                await self._consumer.commit(own)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:  # it comes again, and is kept once
             raise_refusal(error, self._settings)
-            log.warning("offsets could not be committed (%r); some frames will be read again", error)
+            log.warning("offsets could not be committed (%s); some frames may be read again", type(error).__name__)
 
     async def _hand_over(self) -> None:
         """Keep what is at hand if that can be done at once; else whoever comes next reads it again."""
@@ -294,7 +302,7 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait_for(self._stop.wait(), seconds)
 
     async def _tell(self) -> None:
-        """Say now and then what was kept, and why nothing comes."""
+        """Say now and then what was kept."""
         before: Counter[str] = Counter()
         while not self._stop.is_set():
             await self._pause(TELL_S)
@@ -303,20 +311,19 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
             skipped = f"; skipped so far: {dict(self._skipped)}" if self._skipped else ""
             mb = done["bytes"] / 1e6
             log.info("kept %d frames (%.1f MB) since the last such line%s", done["kept"], mb, skipped)
-            if not done["kept"] and self._consumer is not None:
-                await self._probe()
 
     async def _probe(self) -> None:
-        """Say whether Kafka is away: a consumer that waits and one whose broker is gone look the same."""
-        consumer = self._consumer
-        places = consumer.assignment() if consumer is not None else ()
-        if consumer is None or not places:
-            return
+        """Return if Kafka answers: a consumer that waits and one whose broker is gone look the same.
+
+        Raises:
+            ServiceUnavailable: It doesn't.
+        """
+        assert self._consumer is not None
         try:
-            async with asyncio.timeout(_PROBE_S):
-                await consumer.end_offsets(places)
+            async with asyncio.timeout(_ANSWER_S):
+                await self._consumer.end_offsets([TopicPartition(self._settings.frames_topic, 0)])
         except (KafkaError, TimeoutError):
-            log.warning("Kafka at %s does not answer; waiting for it", self._settings.bootstrap)
+            raise ServiceUnavailable(f"Kafka at {self._settings.bootstrap} does not answer") from None
 
     async def _look_after(self) -> None:
         """Prune the archive now and then."""
@@ -330,6 +337,8 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
                     )
                 except (ServiceUnavailable, SettingsError) as error:
                     log.warning("%s; the archive is pruned later", error)
+                except Exception:  # or the archive would grow for ever, and nobody would know
+                    log.exception("the archive could not be pruned; it is tried again later")
                 else:
                     tell_pruned(done, said)
                     said = done.kept_over
@@ -338,6 +347,16 @@ class Recorder(ConsumerRebalanceListener):  # type: ignore[misc]
     def _has_first(self) -> bool:
         consumer = self._consumer
         return consumer is not None and any(place.partition == 0 for place in consumer.assignment())
+
+
+async def _stopped(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, in a task of its own: where the broker is gone, it may end in an error, cancelled, or never."""
+    stopping = asyncio.create_task(consumer.stop())
+    await asyncio.wait([stopping], timeout=_ANSWER_S)
+    if not stopping.done():
+        stopping.cancel()
+    elif not stopping.cancelled() and (error := stopping.exception()) is not None:
+        log.debug("the consumer could not leave its group (%r)", error)
 
 
 class _Stopped(WhirrError):

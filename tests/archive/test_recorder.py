@@ -26,6 +26,7 @@ from recordings import decode
 from schemas.errors import ServiceUnavailable, SettingsError
 from schemas.frame import FrameRecord, parse_frame
 from tests.archive.kept import MACHINE, frame
+from tests.conftest import LateKafka
 from tests.helpers import KafkaUnderTest, eventually, eventually_async
 from tests.models import START_US, record
 from tests.stream_app.worker.worker_process import environment
@@ -148,6 +149,31 @@ async def test_kafka_that_is_away_is_waited_for(caplog: pytest.LogCaptureFixture
         async with recording(settings, Archive(FolderLocation(tmp_path), NEVER)):
             await eventually_async(lambda: "127.0.0.1:9 can't be reached" in caplog.text, 30)
     assert "trying again in" in caplog.text
+
+
+@pytest.mark.slow
+async def test_a_kafka_that_goes_and_comes_back_is_told_and_waited_for(
+    late_kafka: LateKafka, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("archive.recorder.PROBE_S", 1.0)
+    monkeypatch.setattr("archive.recorder._ANSWER_S", 2.0)
+    kept = Archive(FolderLocation(tmp_path / "kept"), NEVER)
+    settings = load_settings(kafka_bootstrap_servers=late_kafka.bootstrap, frames_topic="frames")
+    with caplog.at_level(logging.WARNING, "archive.recorder"):
+        with late_kafka.started() as kafka:
+            await kafka.create_topics("frames")
+            await kafka.produce("frames", [frame(0)])
+            recorder = Recorder(settings, kept, flush_s=0.1)
+            task = asyncio.create_task(recorder.run())
+            await eventually_async(lambda: len(kept_ids(kept)) == 1, 30)
+        told = f"Kafka at {late_kafka.bootstrap} does not answer; connecting"
+        await eventually_async(lambda: told in caplog.text, 30)
+        with late_kafka.started() as kafka:
+            await kafka.create_topics("frames")
+            await kafka.produce("frames", [frame(1)])
+            await eventually_async(lambda: len(kept_ids(kept)) == 2, 60)
+    recorder.stop()
+    await asyncio.wait_for(task, 30)
 
 
 @pytest.mark.slow
