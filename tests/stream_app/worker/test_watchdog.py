@@ -93,6 +93,7 @@ def app(stall_s: float = 0.2) -> Any:
         tables=SimpleNamespace(actives_ready=True, recovery=SimpleNamespace(active_remaining_total=lambda: 0)),
         consumer_generation_id=1,
         verdicts=SimpleNamespace(state="following"),
+        states=SimpleNamespace(learning_machines=3),
         rebalancing=False,
         in_recovery=False,
         _assignment=[SimpleNamespace(topic=TOPIC, partition=partition) for partition in range(2)],
