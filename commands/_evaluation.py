@@ -14,8 +14,8 @@ from backtest.words import delay, early, false_alerts_a_day, rule
 from commands._output import WithProgress, cell, print_line, print_notes, print_warning, stdout
 from commands._recording_set import warn_of
 from trainer.recording_set import RecordingSet
+from whirr.counts import counted
 from whirr.durations import as_duration
-from whirr.words import counted
 
 _GOOD, _POOR = 0.9, 0.7
 

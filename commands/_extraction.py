@@ -14,8 +14,8 @@ from trainer.backfill import Backfilled
 from trainer.extraction import Extracted, ExtractionObserver
 from trainer.feature_choice import Choice
 from trainer.recording_set import RecordingSet, unusable
+from whirr.counts import counted
 from whirr.durations import as_duration
-from whirr.words import counted
 
 
 class QuietExtractionObserver(ExtractionObserver):

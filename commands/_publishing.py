@@ -14,8 +14,8 @@ from backtest.replay.publish import publish
 from backtest.replay.replay_options import ReplayConfig
 from backtest.score_store import ScoreStore
 from commands._output import print_error, print_line, stderr
+from whirr.counts import counted
 from whirr.settings import Settings
-from whirr.words import counted
 
 
 def send(store: ScoreStore, config: ReplayConfig, settings: Settings, speed: float) -> dict[str, Any]:

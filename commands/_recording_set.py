@@ -11,8 +11,8 @@ from recordings.find import Problem
 from trainer.feature_choice import Choice
 from trainer.recording_set import RecordingSet, unusable
 from trainer.screening import LeftOut
+from whirr.counts import counted
 from whirr.durations import as_duration
-from whirr.words import counted
 
 NAMED = 5  # files that can't be used, and machines, that are shown by name
 

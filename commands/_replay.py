@@ -30,8 +30,8 @@ from commands._output import (
 )
 from schemas.errors import ReplayFailed
 from schemas.times import parse_rfc3339
+from whirr.counts import counted
 from whirr.durations import as_duration
-from whirr.words import counted
 
 _SHOWN_MACHINES = 40
 _SHOWN_MODELS = 5

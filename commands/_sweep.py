@@ -14,7 +14,7 @@ from backtest.sweep.standstill import Standstill
 from backtest.sweep.tried_settings import TriedSetting
 from backtest.words import delay, false_alerts_a_day
 from commands._output import print_line, print_warning, stdout
-from whirr.words import counted
+from whirr.counts import counted
 
 _MOST_ROWS: Final = 12
 _CAPTION: Final = (

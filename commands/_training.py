@@ -19,8 +19,8 @@ from trainer.screening import LeftOut
 from trainer.train_options import TrainConfig
 from trainer.train_result import Observer, TrainResult
 from trainer.trimming import Stray
+from whirr.counts import counted
 from whirr.durations import as_duration
-from whirr.words import counted
 
 
 class QuietTrainingObserver(Observer):

@@ -15,9 +15,9 @@ from commands._options import AsJson, Bootstrap, FramesTopic, speed_of, takes
 from commands._output import print_json, print_line
 from commands._recordings import Models, Speed, VerdictsFrom, check_out, end_as_interrupted, heeded_of
 from schemas.errors import ReplayFailed
+from whirr.counts import counted
 from whirr.settings import Settings
 from whirr.topics import admin_client
-from whirr.words import counted
 
 if TYPE_CHECKING:
     from backtest.replay.compare import Comparison

@@ -17,9 +17,9 @@ from commands._options import AsJson, Bootstrap, MachinePattern, Since
 from commands._output import cell, print_json, print_line, print_warning, stdout
 from schemas.dead_letter import ERROR_CODES
 from schemas.errors import SettingsError
+from whirr.counts import counted
 from whirr.outputs import check_folder, replacing
 from whirr.settings import Settings, load_settings
-from whirr.words import counted
 
 if TYPE_CHECKING:
     from whirr.dead_letter_replay import Plan

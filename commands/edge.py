@@ -28,10 +28,10 @@ from edge_agent.simulator import PlantOptions
 from edge_agent.timeline import Timeline
 from recordings import KINDS
 from schemas.errors import SettingsError
+from whirr.counts import counted
 from whirr.options import option
 from whirr.recording_options import Columns, OnError
 from whirr.settings import load_settings
-from whirr.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

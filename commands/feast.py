@@ -18,9 +18,9 @@ from rich.text import Text
 from commands._options import AsJson, MachinePattern, Since, StoreYaml
 from commands._output import cell, print_json, print_line, print_warning, stdout, working
 from schemas.errors import FeatureStoreError
+from whirr.counts import counted
 from whirr.durations import as_duration, duration_s
 from whirr.settings import Settings, load_settings
-from whirr.words import counted
 
 if TYPE_CHECKING:
     from feature_repo.freshness import MachineFreshness, StoreStatus

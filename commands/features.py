@@ -16,8 +16,8 @@ from commands._output import print_json, print_warning
 from commands._recordings import check_out
 from schemas.errors import SettingsError
 from trainer.train_options import ExtractConfig
+from whirr.counts import counted
 from whirr.settings import load_settings
-from whirr.words import counted
 
 if TYPE_CHECKING:
     from trainer.backfill import Backfilled

@@ -14,10 +14,10 @@ from commands._options import AsJson, Bootstrap, MachinePattern
 from commands._output import print_json, print_line, print_warning, working
 from schemas.errors import SettingsError
 from schemas.times import format_rfc3339
+from whirr.counts import counted
 from whirr.machine_patterns import covers
 from whirr.maintenance import Maintenance, MaintenanceWindow, Occurrence
 from whirr.settings import Settings, load_settings
-from whirr.words import counted
 
 if TYPE_CHECKING:
     from whirr.maintenance_log import Suppressed

@@ -13,9 +13,9 @@ import typer
 from commands._options import AsJson, Bootstrap, FramesTopic, MachinePattern, Since
 from commands._output import print_json, print_line, print_warning
 from schemas.errors import SettingsError
+from whirr.counts import counted
 from whirr.outputs import check_folder
 from whirr.settings import Settings, load_settings
-from whirr.words import counted
 
 
 def record(

@@ -14,9 +14,9 @@ from commands._options import AsJson, MachinePattern, Since
 from commands._output import cell, print_json, print_line, print_warning, stdout
 from schemas.errors import SettingsError
 from schemas.times import format_rfc3339
+from whirr.counts import counted
 from whirr.outputs import check_folder
 from whirr.settings import load_settings
-from whirr.words import counted
 
 if TYPE_CHECKING:
     from archive import Archive, Pin

@@ -8,7 +8,7 @@ from typing import Any
 from commands._options import AsJson, takes
 from commands._output import cell, print_json, print_line, stderr, stdout
 from edge_agent.simulator import Plant, SimulateConfig, WrittenRecording, write_plant
-from whirr.words import counted
+from whirr.counts import counted
 
 
 @takes(SimulateConfig)

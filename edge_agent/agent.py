@@ -21,8 +21,8 @@ from schemas.condition import Condition
 from schemas.errors import ServiceUnavailable
 from schemas.frame import MAX_FRAME_S, MIN_FRAME_S, check_stated, check_stream, frame_headers
 from schemas.times import format_rfc3339
+from whirr.counts import counted
 from whirr.options import option
-from whirr.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,10 +27,10 @@ from aiokafka.errors import (
 from edge_agent.outgoing import FrameBuffer, OutgoingFrame
 from edge_agent.timeline import Clock
 from schemas.errors import AccessRefused, ServiceUnavailable, WhirrError
+from whirr.counts import counted
 from whirr.kafka_clients import client_options, refusal, why_not_connected
 from whirr.retries import retrying
 from whirr.settings import Settings, load_settings
-from whirr.words import counted
 
 log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 2 * 1024 * 1024

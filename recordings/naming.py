@@ -25,8 +25,8 @@ from schemas.condition import UNKNOWN, Condition
 from schemas.errors import RecordingError, SettingsError
 from schemas.frame import check_stream
 from schemas.times import MICROSECONDS
+from whirr.counts import counted
 from whirr.label_spans import LabelSpan
-from whirr.words import counted
 
 _SETTLE: Final = "rename it, or say so in --labels"
 _SEPARATORS: Final = "_- ."

@@ -119,6 +119,7 @@ SAME_NAMES = {
             "compare",
             "evaluate",
             "features",
+            "maintenance",
             "publish",
             "record",
             "replay",

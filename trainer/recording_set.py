@@ -20,8 +20,8 @@ from recordings.naming import MetadataResolver, Naming, RecordingMetadata
 from schemas.condition import UNKNOWN, Condition
 from schemas.errors import RecordingError
 from schemas.frame import MIN_FRAME_S
+from whirr.counts import counted
 from whirr.label_spans import LabelSpan
-from whirr.words import counted
 
 NOT_LOOKED = NoTimestamp("nobody looked")
 STRAY_SHARE = 0.25  # a recording shorter than this share of the median one doesn't set the window's length

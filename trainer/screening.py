@@ -25,7 +25,7 @@ from trainer.reading import Float32, computed, samples_of
 from trainer.recording_set import OnError, Recording, RecordingSet, Segment
 from trainer.thresholds import Calibrated
 from trainer.train_options import HELD_OUT_SHARE
-from whirr.words import counted
+from whirr.counts import counted
 
 MAX_FAULTY: Final = 0.5  # of all frames; beyond it the sensor is what is wrong, and not some recordings
 ALIKE: Final = 0.999  # correlation of two recordings' steps from sample to sample, beyond which one is a copy

@@ -19,9 +19,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExists
 
 from schemas.errors import ServiceUnavailable
 from schemas.frame import MAX_AHEAD_US
+from whirr.counts import counted
 from whirr.kafka_clients import client_options, quiet_aiokafka, refusal, why_not_connected
 from whirr.settings import Settings, changelog_topic, verdict_log_topic
-from whirr.words import counted
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from backtest.evaluation.evaluate_options import EvaluateConfig
 from backtest.evaluation.labelled import find_labelled
 from schemas.errors import RecordingError
 from trainer.promotion import Judge
-from whirr.words import counted
+from whirr.counts import counted
 
 
 def recording_auc(folder: Path) -> Judge:

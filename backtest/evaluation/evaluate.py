@@ -23,10 +23,10 @@ from stream_app.pipeline.unfamiliar import LENGTH_TOLERANCE
 from stream_app.worker.champions import Champions
 from stream_app.worker.lineups import ModelFile
 from trainer.recording_set import RecordingSet, data_hash
+from whirr.counts import counted
 from whirr.durations import as_duration
 from whirr.options import first_wrong
 from whirr.settings import Route, Settings
-from whirr.words import counted
 
 _MIN_RECORDINGS = 10
 

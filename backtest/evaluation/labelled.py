@@ -11,7 +11,7 @@ from recordings.find import Problem, listed, sort_key
 from recordings.naming import MetadataResolver, Naming
 from schemas.errors import RecordingError
 from trainer.recording_set import OnError, Recording, RecordingSet, dated, describe, spans_in
-from whirr.words import counted
+from whirr.counts import counted
 
 _NO_LABEL: Final = "no label: neither its name nor a folder's says normal, anomaly or the like; say so in --labels"
 

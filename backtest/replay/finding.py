@@ -21,7 +21,7 @@ from schemas.condition import UNKNOWN
 from schemas.errors import FrameRejected, RecordingError, SettingsError
 from schemas.times import format_rfc3339
 from stream_app.pipeline import Router
-from whirr.words import counted
+from whirr.counts import counted
 
 DEFAULT_FRAME_S: Final = 1.0
 _AT_ONCE: Final = 512

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any, Final, NamedTuple
 
 from schemas.errors import SettingsError
-from whirr.words import counted
+from whirr.counts import counted
 
 FIGURES: Final = (
     "recall", "false_alerts", "false_alerts_per_day", "auc", "auc_mean",

@@ -18,8 +18,8 @@ from backtest.report import charts
 from backtest.report.page import Cell, Tile, render
 from backtest.words import bands, delay, false_alerts_a_day, figure, rule
 from stream_app.pipeline import Model
+from whirr.counts import counted
 from whirr.durations import as_duration
-from whirr.words import counted
 
 SHOWN: Final = 4  # misses, and false alarms, with their spectrograms
 NAMED: Final = 50  # files that were not used

@@ -27,9 +27,9 @@ from schemas import Band
 from schemas.errors import RecordingError
 from schemas.times import parse_rfc3339
 from stream_app.pipeline import Router
+from whirr.counts import counted
 from whirr.durations import as_duration
 from whirr.terminal import printable
-from whirr.words import counted
 
 MOMENTS: Final = 24  # a page of some megabytes, which a phone can open
 SHOWN_POINTS: Final = 3000  # of one stream; a screen is no wider

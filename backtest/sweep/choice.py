@@ -10,7 +10,7 @@ import numpy as np
 
 from backtest.sweep.grid import DEFAULT
 from backtest.sweep.tried_settings import TriedSetting
-from whirr.words import counted
+from whirr.counts import counted
 
 ROOM: Final = 1.5  # a threshold that may be off by so large a factor either way has room enough
 ENOUGH: Final = 2 * float(np.log(ROOM))

@@ -12,7 +12,7 @@ from recordings import KINDS, Notes, RecordingFile, RecordingInfo, recording_inf
 from recordings.find import Problem, listed, printable
 from recordings.layout import home_machine
 from schemas.errors import RecordingError
-from whirr.words import counted
+from whirr.counts import counted
 
 log = logging.getLogger(__name__)
 OnError = Literal["skip", "fail"]

@@ -17,8 +17,8 @@ from stream_app.worker.child_process import START_S, ChildLost, ChildProcess
 from stream_app.worker.lineups import ALONE, Beside, Lineups, Load, ModelFile
 from stream_app.worker.model_files import ModelFiles, file_digest
 from stream_app.worker.own_models import OwnModels, addresses_at_start, templates_of
+from whirr.counts import counted
 from whirr.settings import Route
-from whirr.words import counted
 
 log = logging.getLogger(__name__)
 

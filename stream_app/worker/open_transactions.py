@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+from whirr.counts import counted
 from whirr.fetching import ThrottledLog
-from whirr.words import counted
 
 log = logging.getLogger(__name__)
 

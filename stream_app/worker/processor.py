@@ -22,8 +22,8 @@ from stream_app.worker.placement import Placement
 from stream_app.worker.sender import Sender
 from stream_app.worker.silence import SilentStreams
 from stream_app.worker.states import StreamKey, StreamStates, state_key, stream_of
+from whirr.counts import counted
 from whirr.fetching import ThrottledLog
-from whirr.words import counted
 
 log = logging.getLogger(__name__)
 

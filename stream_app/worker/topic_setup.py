@@ -8,11 +8,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupAuthorizationFailedError
 
 from schemas.errors import ServiceUnavailable, SettingsError
+from whirr.counts import counted
 from whirr.kafka_clients import refusal
 from whirr.retries import retrying
 from whirr.settings import Settings, changelog_topic
 from whirr.topics import admin_client, create_topics, partitions_of, worker_topic_specs
-from whirr.words import counted
 
 log = logging.getLogger(__name__)
 

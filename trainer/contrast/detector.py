@@ -14,7 +14,7 @@ from trainer.pooled.graphs import PooledMahalanobis
 from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
 from trainer.windows import thinned, training_windows, window_machines
-from whirr.words import counted
+from whirr.counts import counted
 
 EMBEDDINGS: Final = 4  # each with rearranged bands of its own
 LEAST_WINDOWS: Final = 8  # of a machine

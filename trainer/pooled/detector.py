@@ -9,7 +9,7 @@ from trainer.pooled.graphs import Pool, PooledMahalanobis
 from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
 from trainer.windows import training_windows
-from whirr.words import counted
+from whirr.counts import counted
 
 
 class PooledDetector(Detector):

@@ -12,7 +12,7 @@ from trainer.spectrograms import Prepared
 from trainer.train_options import TrainConfig
 from trainer.twfr_gmm.graphs import TimeWeighted
 from trainer.windows import thinned, training_windows
-from whirr.words import counted
+from whirr.counts import counted
 
 WEIGHTS: Final = (0.9, 0.99, 1.0)
 COMPONENTS: Final = (2, 1, 4)

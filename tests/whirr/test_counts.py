@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whirr.words import counted
+from whirr.counts import counted
 
 
 def test_a_count_and_what_is_counted_agree() -> None:

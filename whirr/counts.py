@@ -1,4 +1,4 @@
-"""Words in messages for people."""
+"""Counts in messages for people."""
 
 from __future__ import annotations
 
