@@ -354,6 +354,25 @@ class Settings(BaseSettings):
     )
     recordings_keep_machine_frames: int = Field(0, ge=0, description="most recordings of one machine; 0: no such quota")
 
+    learn_min_h: Hours = Field(
+        24.0, description="hours that a new machine, or one that was repaired, is heard before it is first learnt"
+    )
+    learn_min_frames: int = Field(100, ge=20, description="and at least so many frames of it")
+    learn_mature_h: Hours = Field(
+        168.0, description="hours from which a baseline is mature, and the anchor that later ones are held against"
+    )
+    learn_every_h: Hours = Field(336.0, description="hours after which a mature baseline is learnt anew")
+    learn_shadow_h: Hours = Field(24.0, description="hours that a challenger is heard in shadow before it is judged")
+    learn_promote: bool = Field(
+        True, description="let a challenger that passed take over; false: only `whirr models promote` does"
+    )
+    learn_detector: str = Field("auto", description="what is trained, as `whirr train --detector` takes it")
+    learn_frames: int = Field(1000, ge=50, le=1_000_000, description="most recordings that one training takes")
+    learn_jobs: int = Field(1, ge=1, le=1000, description="trainings at once")
+    learn_engine: str = Field(
+        "local", description="where trainings run: local processes, or the address of a Dask scheduler, tcp://host:8786"
+    )
+
     mlflow_tracking_uri: str = Field(
         "sqlite:///mlflow.db", description="where training runs and registered models are: a server or a database"
     )

@@ -12,6 +12,7 @@ from typing import Annotated
 import orjson
 import typer
 
+from benchmarks.season.life import draw
 from benchmarks.season.outcome import as_json, outcome
 from benchmarks.season.person import DAY_US
 from benchmarks.season.stories import Story, stories
@@ -28,15 +29,20 @@ def _played(story: Story, days: float, seed: int, detector: str) -> tuple[str, d
         return story.machine_id, play(story, Path(folder), LearningRule(), days=days, seed=seed, detector=detector)
 
 
-def season(
+def season(  # noqa: PLR0917 - typer reads its options from the parameters
     days: Annotated[float, typer.Option(help="Length of the season.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Of sounds, and of the person.")] = 0,
     machine: Annotated[list[str] | None, typer.Option(help="Only these; may be repeated.")] = None,
     detector: Annotated[str, typer.Option(help="As whirr train takes it.")] = "auto",
     jobs: Annotated[int, typer.Option(help="Machines at once.")] = 2,
+    picture: Annotated[Path | None, typer.Option(help="Folder for a picture of each machine's life.")] = None,
     events: Annotated[bool, typer.Option(help="Print what happened to each machine.")] = False,
 ) -> None:
     """Play the season."""
+    if unknown := set(machine or ()) - {one.machine_id for one in stories()}:
+        known = ", ".join(one.machine_id for one in stories())
+        print(f"no machine {', '.join(sorted(unknown))}; expected some of {known}", file=sys.stderr)
+        raise typer.Exit(2)
     chosen = {one.machine_id: one for one in stories() if not machine or one.machine_id in machine}
     told: dict[str, dict[str, Told]] = {}
     with ProcessPoolExecutor(jobs) as pool:
@@ -47,6 +53,9 @@ def season(
             for arm, own in arms.items():
                 found = as_json(outcome(chosen, {name: own}, days))
                 print(f"{name:14} {arm:4} {found}", file=sys.stderr, flush=True)
+                if picture is not None and arm == "on":
+                    picture.mkdir(parents=True, exist_ok=True)
+                    draw(chosen[name], own, picture / f"{name}.png")
                 if events:
                     _print_events(own)
     amount = {

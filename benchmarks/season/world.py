@@ -17,13 +17,14 @@ from benchmarks.season.stories import RATE_HZ, Story
 from edge_agent.simulator.machine import Machine
 from recordings.encode import encode
 from recordings.samples import SignalFormat
-from schemas import Alert, FrameRecord, frame_headers
+from schemas import Alert, FrameRecord, Score, frame_headers
 from schemas.errors import RecordingError
+from schemas.times import parse_rfc3339
 from schemas.verdict import EarlierVerdict, Verdict
 from stream_app.pipeline import Champion, Engine, Lineup, Model, Router, StreamState, Verdicts
 from trainer.learning.anchor import Departure, departure
 from trainer.learning.learner import Decision, Job, Learner, LearntVersion
-from trainer.learning.learning_rule import HOUR_US, LearningRule
+from trainer.learning.learning_rule import LearningRule
 from trainer.learning.spans import Span, any_holds
 from whirr.settings import Route
 
@@ -45,6 +46,7 @@ class Told:
         learnt_days: Of the last training of each champion: the days of its frames.
         jobs: Why each training was made, with the day.
         departures: From the anchor, by day.
+        course: Of each frame the day, the score as a share of the alert threshold, and the machine's state.
     """
 
     alerts: list[Alert] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Told:
     wear_learnt: int = 0
     jobs: list[tuple[float, str]] = field(default_factory=list)
     departures: list[tuple[float, Departure]] = field(default_factory=list)
+    course: list[tuple[float, float | None, str]] = field(default_factory=list)
 
 
 class Heard:
@@ -118,6 +121,7 @@ class MachineSeason:
         """Take one frame."""
         if self._engine is None:
             self._learner.heard(recorded_us)
+            self.told.course.append(((recorded_us - START_US) / DAY_US, None, "learning"))
             return
         (computed,) = self._engine.compute([record])
         outcome = self._engine.advance(computed, self._state, recorded_us)  # type: ignore[arg-type]
@@ -125,10 +129,21 @@ class MachineSeason:
         for score in (outcome.score, outcome.shadow):
             if score is not None:
                 self._learner.hear(score)
+        if outcome.score is not None:
+            self._note(outcome.score)
         for alert in outcome.alerts:
             self.told.alerts.append(alert)
             self._learner.alert(alert)
             self._person.hear(alert)
+
+    def _note(self, score: Score) -> None:
+        state = "normal"
+        if score.idle_reason == "learning":
+            state = "learning"
+        elif self._state is not None and self._state.machine.incident_id:
+            state = "alarm" if self._state.machine.alert.on else "changed"
+        day = (parse_rfc3339(score.recorded_at) - START_US) / DAY_US
+        self.told.course.append((day, score.score / score.threshold, state))
 
     def live(self, now_us: int, heard: Heard) -> None:
         """Answer alerts, train, promote: what happens between two frames."""
@@ -230,16 +245,21 @@ class MachineSeason:
     def _apply(self, change: Decision, now_us: int) -> None:
         registry = self._learner.registry
         day = round((now_us - START_US) / DAY_US, 2)
-        self.told.jobs.append((day, f"{change.what} {change.version}: {change.why}"))
+        if not change.why.endswith("probation"):
+            self.told.jobs.append((day, f"{change.what} {change.version}: {change.why}"))
         if change.what == "promote":
             assert registry.challenger is not None
             champion = replace(registry.challenger, from_us=now_us)
             self._learner.registry = replace(registry, champion=champion, challenger=None, before=registry.champion)
             self._champions.append((now_us, champion.number))
             self.told.promoted += 1
-            self._anchored(champion)
+        elif change.what == "anchor":
+            self._learner.registry = replace(registry, anchor=registry.champion)
+            return
         elif change.what == "drop":
-            self._learner.registry = replace(registry, challenger=None)
+            of_before = registry.before is not None and registry.before.number == change.version
+            kept = registry.challenger if of_before else None
+            self._learner.registry = replace(registry, challenger=kept, before=None)
         else:
             assert registry.champion is not None
             assert registry.before is not None
@@ -249,12 +269,6 @@ class MachineSeason:
             self._champions.append((now_us, back.number))
             self.told.rolled_back += 1
         self._serve()
-
-    def _anchored(self, champion: LearntVersion) -> None:
-        registry, rule = self._learner.registry, self._learner.rule
-        learnt_h = ((champion.baseline.until_us or champion.from_us) - champion.baseline.from_us) / HOUR_US
-        if registry.anchor is None and learnt_h >= rule.mature_h:
-            self._learner.registry = replace(registry, anchor=champion)
 
     def _serve(self) -> None:
         registry = self._learner.registry

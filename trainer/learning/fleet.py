@@ -55,7 +55,7 @@ class Trained:
 class JobExecutor(Protocol):
     """Where jobs run."""
 
-    def submit(self, job: Job, models: MachineModels) -> None:
+    def submit(self, job: Job, learner: Learner) -> None:
         """Take a job; the most urgent one that waits runs next."""
 
     def finished(self) -> Sequence[Trained]:
@@ -144,7 +144,7 @@ class Fleet:
         jobs = [job for learner in self.learners.values() if (job := self._job(learner, now_us)) is not None]
         for job in sorted(jobs, key=lambda one: one.urgency):
             self._running[job.machine_id] = job
-            self._executor.submit(job, self.learners[job.machine_id].registry)
+            self._executor.submit(job, self.learners[job.machine_id])
             done.append(job)
         return done
 

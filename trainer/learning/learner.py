@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from schemas import Alert, ModelMetadata, Score
@@ -19,6 +19,7 @@ from trainer.learning.spans import Span, any_holds, merged
 from trainer.learning.stability import MOST_NEW
 
 Cause = Literal["fault_learnt", "new_machine", "repaired", "new_normal", "false_alarm", "drift", "maturing", "schedule"]
+What = Literal["challenge", "promote", "drop", "roll_back", "anchor"]
 URGENCY: Final[tuple[Cause, ...]] = (
     "fault_learnt",  # what was learnt is wrong
     "new_machine",  # nothing hears a fault of it
@@ -113,13 +114,15 @@ class Decision:
     """A change of what serves a machine.
 
     ``challenge``: let a version that was trained score in shadow. ``promote``: make it champion. ``drop``: end its time
-    in shadow. ``roll_back``: make the champion before champion again.
+    in shadow. ``roll_back``: make the champion before champion again. ``anchor``: hold later ones against it.
+    ``direct``: it begins a baseline, with nothing before it to compare it with.
     """
 
-    what: Literal["challenge", "promote", "drop", "roll_back"]
+    what: What
     machine_id: str
     version: int
     why: str
+    direct: bool = False
 
 
 @dataclass(slots=True)
@@ -252,18 +255,26 @@ class Learner:
         return day != looked
 
     def change(self, now_us: int) -> Decision | None:
-        """Return what is to become of the challenger, or of a champion on probation; None: nothing yet."""
+        """Return what is to become of what was trained, of the challenger, or of a new champion; None: nothing yet."""
         if (new := self.registry.waiting) is not None:
             if new.direct:
-                why = "there is nothing that it could be compared with"
-                return Decision(what="promote", machine_id=self.machine_id, version=new.number, why=why)
-            why = "it was trained, and is heard in shadow now"
-            return Decision(what="challenge", machine_id=self.machine_id, version=new.number, why=why)
+                return replace(self._decided("promote", new, "there is nothing to compare it with"), direct=True)
+            return self._decided("challenge", new, "it was trained, and is heard in shadow now")
         if self.registry.challenger is not None:
             return self._judge_challenger(self.registry.challenger, now_us)
-        if self.registry.before is not None and self.registry.champion is not None:
-            return self._judge_champion(self.registry.champion, now_us)
-        return None
+        champion = self.registry.champion
+        return None if champion is None else self._look_after(champion, now_us)
+
+    def _look_after(self, champion: LearntVersion, now_us: int) -> Decision | None:
+        learnt_h, before = _hours(champion.baseline), self.registry.before
+        if self.registry.anchor is None and learnt_h >= self.rule.mature_h:
+            return self._decided("anchor", champion, f"it was learnt from {learnt_h:.0f} h, the first so long")
+        if before is not None and not self.on_probation(now_us):
+            return self._decided("drop", before, f"version {champion.number} has stood its probation")
+        return None if before is None else self._judge_champion(champion)
+
+    def _decided(self, what: What, version: LearntVersion, why: str) -> Decision:
+        return Decision(what=what, machine_id=self.machine_id, version=version.number, why=why)
 
     def on_probation(self, now_us: int) -> bool:
         """Whether the champion is so new that the one before goes on in shadow."""
@@ -344,10 +355,10 @@ class Learner:
         if shadow_h >= self.rule.shadow_h and judgement is not None and judgement.passed:
             if not self.rule.promote or challenger.number in self.registry.refused:
                 return None
-            return Decision(what="promote", machine_id=self.machine_id, version=challenger.number, why=judgement.why)
+            return self._decided("promote", challenger, judgement.why)
         if shadow_h >= self.rule.shadow_most_h:
             why = "too few frames were heard" if judgement is None else judgement.why
-            return Decision(what="drop", machine_id=self.machine_id, version=challenger.number, why=why)
+            return self._decided("drop", challenger, why)
         return None
 
     def _judgement(self, challenger: LearntVersion) -> Judgement | None:
@@ -366,10 +377,10 @@ class Learner:
             false_alarms_per_30_days=self.rule.false_alarms_per_30_days,
         )
 
-    def _judge_champion(self, champion: LearntVersion, now_us: int) -> Decision | None:
+    def _judge_champion(self, champion: LearntVersion) -> Decision | None:
         """A new champion that alerts far more than its time in shadow let expect, where the one before doesn't."""
         ours, before = self._champion, self._shadow
-        if not self.on_probation(now_us) or ours is None or before is None:
+        if ours is None or before is None:
             return None
         faults = [span for span, _ in self.incidents.faults()]
         alarms = [at for at in ours.would.alarms if not any_holds(faults, at)]
@@ -378,7 +389,7 @@ class Learner:
         lonely = [at for at in alarms if at not in others]
         if len(alarms) > max(allowed, 1) and len(lonely) > max(allowed, 1):
             why = f"{len(alarms)} alarms since it took over, {len(lonely)} of which the one before does not share"
-            return Decision(what="roll_back", machine_id=self.machine_id, version=champion.number, why=why)
+            return self._decided("roll_back", champion, why)
         return None
 
     def _shadow_is_new(self, shadow: LearntVersion) -> bool:
@@ -386,6 +397,10 @@ class Learner:
 
     def _would(self, version: LearntVersion) -> WouldAlert:
         return WouldAlert(version.metadata, self.machine_id, self.alert_rule)
+
+
+def _hours(span: Span) -> float:
+    return 0.0 if span.until_us is None else (span.until_us - span.from_us) / HOUR_US
 
 
 def _compared_from_us(champion: LearntVersion, shadow: LearntVersion) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from whirr.settings import Settings
+
 HOUR_US: Final = 3_600_000_000
 
 
@@ -46,6 +48,20 @@ class LearningRule:
     false_alarms_per_30_days: float = 1.0
     false_drifts_per_30_days: float = 1.0
     promote: bool = True
+
+    @classmethod
+    def of(cls, settings: Settings) -> LearningRule:
+        """Return the rule that the settings name; what they don't name is as here."""
+        return cls(
+            learn_h=settings.learn_min_h,
+            learn_frames=settings.learn_min_frames,
+            mature_h=settings.learn_mature_h,
+            retrain_h=settings.learn_every_h,
+            shadow_h=settings.learn_shadow_h,
+            shadow_most_h=5 * settings.learn_shadow_h,
+            probation_h=2 * settings.learn_shadow_h,
+            promote=settings.learn_promote,
+        )
 
     @property
     def margin_us(self) -> int:

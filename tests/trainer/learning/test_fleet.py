@@ -14,7 +14,7 @@ from tests.models import tiny_metadata
 from tests.trainer.learning.stories import HOUR_US, NOW_US, alert, score, verdict
 from trainer.learning.drift import Drift
 from trainer.learning.fleet import Fleet, Trained
-from trainer.learning.learner import Decision, Job, LearntVersion, MachineModels
+from trainer.learning.learner import Decision, Job, Learner, LearntVersion, MachineModels
 from trainer.learning.learning_rule import LearningRule
 from trainer.learning.spans import Span
 
@@ -74,7 +74,7 @@ class Executor:
         self.jobs: list[Job] = []
         self.ended: list[Trained] = []
 
-    def submit(self, job: Job, models: MachineModels) -> None:
+    def submit(self, job: Job, learner: Learner) -> None:
         self.jobs.append(job)
 
     def finished(self) -> Sequence[Trained]:
@@ -222,9 +222,8 @@ def test_new_states_that_keep_coming_make_a_new_machine_wait(world: World) -> No
 
 
 def test_statistics_that_drift_are_looked_for_once_a_day(world: World) -> None:
-    world.registry.models["pump-1"] = MachineModels(
-        champion=LearntVersion(number=1, metadata=tiny_metadata(), from_us=at(200), baseline=Span(at(0), at(200)))
-    )
+    mature = LearntVersion(number=1, metadata=tiny_metadata(), from_us=at(200), baseline=Span(at(0), at(200)))
+    world.registry.models["pump-1"] = MachineModels(champion=mature, anchor=mature)
     world.hear(200, 260, version="1")
     assert world.fleet.tick(at(260)) == []
     world.kept.drifted = [Drift("rms_mean", at(210), 4.0, 1.0, 1e-4)]

@@ -247,3 +247,23 @@ def test_what_was_heard_twice_or_late_changes_nothing_but_counts() -> None:
     learner = Learner(MACHINE, rule=RULE)
     learner.hear(replace(score(1), status="late"))
     assert learner.first_us is None
+
+
+def test_when_its_probation_is_over_the_one_before_scores_no_more(learner: Learner) -> None:
+    learner.registry = MachineModels(champion=version(2, 0, 48, since_h=72), before=version(1, 0, 24))
+    assert learner.change(at(72 + RULE.probation_h - 1)) is None
+    change = learner.change(at(72 + RULE.probation_h))
+    assert change is not None
+    assert (change.what, change.version) == ("drop", 1)
+
+
+def test_the_first_mature_champion_is_the_anchor_and_stays_it(learner: Learner) -> None:
+    learner.registry = MachineModels(champion=version(2, 0, 95))
+    assert learner.change(at(100)) is None
+    mature = version(3, 0, 96)
+    learner.registry = MachineModels(champion=mature)
+    change = learner.change(at(100))
+    assert change is not None
+    assert (change.what, change.version) == ("anchor", 3)
+    learner.registry = MachineModels(champion=version(4, 0, 300), anchor=mature)
+    assert learner.change(at(301)) is None
