@@ -13,6 +13,7 @@ FIGURES = (
     "worker_vs_inprocess",
     "worker_vs_aiokafka",
     "worker_vs_quixstreams",
+    "worker_with_shadow_vs_without",
     "frames_per_second",
     "latency_ms_p50",
     "latency_ms_p99",

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,9 +58,17 @@ class Bench(NamedTuple):
 
 
 class Worker:
-    """A worker process."""
+    """A worker process; ``more`` are settings besides, by the names of their environment variables."""
 
-    def __init__(self, bench: Bench, model: Path, worker_id: str, frames_topic: str, mode: str = "state") -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        model: Path | str,
+        worker_id: str,
+        frames_topic: str,
+        mode: str = "state",
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = process.free_port()
         given = {
             "KAFKA_BOOTSTRAP_SERVERS": bench.settings.bootstrap,
@@ -69,6 +77,7 @@ class Worker:
             "ALERTS_TOPIC": bench.settings.alerts_topic,
             "WORKER_DIR": str(bench.folder / worker_id),
             "LOG_LEVEL": "warning",
+            **(more or {}),
         }
         command = [sys.executable, "-c", "from commands import main; main()", "worker", "--model", str(model)]
         self._process = subprocess.Popen(
@@ -164,8 +173,8 @@ def _wav(samples: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def seed_model(folder: Path, alert_threshold: float) -> Path:
-    """Export the seed's autoencoder, untrained: what it costs does not depend on its weights."""
+def seed_model(folder: Path, alert_threshold: float, **changes: Any) -> Path:
+    """Export the seed's autoencoder, untrained: what it costs does not depend on its weights; ``changes``: metadata."""
     import torch
 
     from tests.models import tiny_metadata
@@ -178,8 +187,10 @@ def seed_model(folder: Path, alert_threshold: float) -> Path:
     check = np.random.default_rng(0).normal(-8, 2, (2, 1, 128, 30)).astype(np.float32)
     metadata = tiny_metadata()
     thresholds = replace(metadata.thresholds, alert_threshold=alert_threshold)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"conv-ae-{alert_threshold:g}.onnx"
-    export(module, (1, 128, 30), check).save(path, replace(metadata, name="conv-ae", thresholds=thresholds))
+    metadata = replace(metadata, name="conv-ae", thresholds=thresholds, **changes)
+    export(module, (1, 128, 30), check).save(path, metadata)
     return path
 
 

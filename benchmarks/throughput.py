@@ -2,7 +2,8 @@
 
 One-second 16 kHz frames, the seed's autoencoder, scores and states written, one worker. All drain the same topic, one
 after the other in each round; a ratio is the median over the rounds. Frames are counted between a tenth and nine
-tenths, so starting up and running dry don't count. ``WHIRR_BENCH_FRAMES`` and ``WHIRR_BENCH_ROUNDS`` set how much.
+tenths, so starting up and running dry don't count. A worker with a challenger of the same kind in shadow is compared
+with one whose registered champion stands alone. ``WHIRR_BENCH_FRAMES`` and ``WHIRR_BENCH_ROUNDS`` set how much.
 """
 
 from __future__ import annotations
@@ -13,12 +14,19 @@ import os
 import statistics
 import subprocess
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
-from benchmarks.environment import DEADLINE_S, Bench, Worker, fill, settings_for
+from benchmarks.environment import DEADLINE_S, Bench, Worker, fill, seed_model, settings_for
 from stream_app.worker.topic_setup import ensure_topics
+from trainer.mlflow_run import MlflowRun
+from trainer.promotion import FalseAlarmCount
+from trainer.registration import register_model
+from whirr.mlflow_client import TrackingServer, quiet
 
 FRAMES = int(os.environ.get("WHIRR_BENCH_FRAMES", "4000"))
 ROUNDS = int(os.environ.get("WHIRR_BENCH_ROUNDS", "3"))
+REGISTERED = "models:/conv-ae@champion"
 RIVALS = ("inprocess", "aiokafka", "quixstreams")
 
 
@@ -27,31 +35,55 @@ def measure(bench: Bench) -> dict[str, float]:
 
     Returns:
         ``frames_per_second`` of the worker, and of each rival its rate (``…_per_second``) and the worker's rate over
-        it (``worker_vs_…``).
+        it (``worker_vs_…``); ``worker_with_shadow_vs_without``, what is left of the rate with a challenger.
     """
     asyncio.run(fill(bench, bench.settings.frames_topic, FRAMES))
     for topic in ("rival-scores", "rival-states"):
         asyncio.run(ensure_topics(settings_for(bench, topic)))
-    rates = [_round(bench, number) for number in range(1, ROUNDS + 1)]
+    registry = _registry(bench)
+    rates = [_round(bench, number, registry) for number in range(1, ROUNDS + 1)]
     figures = {"frames_per_second": statistics.median(rate["worker"] for rate in rates)}
     for rival in RIVALS:
         figures[f"{rival}_per_second"] = statistics.median(rate[rival] for rate in rates)
         figures[f"worker_vs_{rival}"] = statistics.median(rate["worker"] / rate[rival] for rate in rates)
+    figures["worker_with_shadow_vs_without"] = statistics.median(rate["shadow"] / rate["alone"] for rate in rates)
     return figures
 
 
-def _round(bench: Bench, number: int) -> dict[str, float]:
-    rates = {"inprocess": _rival(bench, "inprocess"), "worker": _worker(bench, number)}
+def _round(bench: Bench, number: int, registry: dict[str, str]) -> dict[str, float]:
+    rates = {"inprocess": _rival(bench, "inprocess"), "worker": _worker(bench, bench.calm, f"bench-{number}", {})}
     rates |= {name: _rival(bench, name) for name in RIVALS[1:]}
+    rates |= {
+        name: _worker(bench, REGISTERED, f"bench-{name}-{number}", {**registry, "MAX_SHADOW_MODELS": str(shadows)})
+        for name, shadows in (("alone", 0), ("shadow", 1))
+    }
     print(f"round {number}: " + ", ".join(f"{name} {rate:.0f}/s" for name, rate in rates.items()), flush=True)
     return rates
 
 
-def _worker(bench: Bench, number: int) -> float:
-    with Worker(bench, bench.calm, f"bench-{number}", bench.settings.frames_topic) as worker:
+def _worker(bench: Bench, model: Path | str, worker_id: str, more: dict[str, str]) -> float:
+    with Worker(bench, model, worker_id, bench.settings.frames_topic, more=more) as worker:
         began_s, first = worker.wait_for(FRAMES / 10)
         ended_s, last = worker.wait_for(FRAMES * 9 / 10)
+        metrics = worker.metrics()
+    wanted = metrics["scored"] if more.get("MAX_SHADOW_MODELS") == "1" else 0.0
+    if abs(metrics["whirr_shadow_scores_total"] - wanted) > wanted / 10:
+        raise RuntimeError(f"{metrics['whirr_shadow_scores_total']:.0f} scores in shadow; expected {wanted:.0f}")
     return (last - first) / (ended_s - began_s)
+
+
+def _registry(bench: Bench) -> dict[str, str]:
+    """Register the model twice, as champion and as challenger; return the settings that say where."""
+    settings = bench.settings.model_copy(
+        update={"mlflow_tracking_uri": f"sqlite:///{bench.folder / 'mlflow.db'}", "mlflow_experiment": "bench"}
+    )
+    for version in ("champion", "challenger"):
+        run = MlflowRun(settings, "conv-ae", datetime.now(UTC))
+        file = seed_model(bench.folder / version, 1e6, version=version, run_id=run.run_id)
+        run.finish([])
+        with quiet(), TrackingServer(settings).client() as client:
+            register_model(client, file, FalseAlarmCount(100, 0))
+    return {"MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri}
 
 
 def _rival(bench: Bench, name: str) -> float:

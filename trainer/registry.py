@@ -1,7 +1,8 @@
 """The registry from the desk: which versions there are, which one is champion, and how that changes.
 
-What changes it (:meth:`Registry.challenge`, :meth:`Registry.promote`, :meth:`Registry.rollback`) writes tags first, and
-the alias that workers look at last: whatever stops it in between leaves what was, and done again it gives the same.
+What changes it (:meth:`Registry.challenge`, :meth:`Registry.drop`, :meth:`Registry.promote`, :meth:`Registry.rollback`)
+writes tags first, and the alias that workers look at last: whatever stops it in between leaves what was, and done again
+it gives the same.
 """
 
 from __future__ import annotations
@@ -136,6 +137,28 @@ class Registry:
                 raise PromotionRefused(f"version {version.version} of {name!r} can't be challenger: {reason}")
             notes = {"challenged_at": self._now()} | _given(challenged_because=because)
             return self._set_alias(client, version, CHALLENGER, notes)
+
+    def drop(self, name: str, because: str | None = None, by: str | None = None) -> Registered | None:
+        """Let a model have no challenger, and mark the one that it had; None where it had none.
+
+        Tags say when, why and by whom. Done again, it changes nothing.
+
+        Args:
+            name: Of the registered model.
+            because: Why, for a tag.
+            by: By whom, likewise.
+
+        Raises:
+            ModelError: There is no such model.
+        """
+        with self._client() as client:
+            if CHALLENGER not in dict(self._server.model(client, name).aliases):
+                return None
+            version = self._find(client, name, CHALLENGER)
+            if CHAMPION not in version.aliases:
+                self._tag(client, version, {"dropped_at": self._now()} | _given(dropped_because=because, dropped_by=by))
+            client.delete_registered_model_alias(name, CHALLENGER)
+            return self._find(client, name, str(version.version))
 
     def promote(
         self,

@@ -45,6 +45,11 @@ class Champions:
     files: Mapping[str, ModelFile]
     beside: Beside = ALONE
 
+    def newest(self) -> Champions:
+        """Return the same with the newest champions alone: for frames of which nobody knows when they were recorded."""
+        routes = [routed.route for routed in self.router.routed]
+        return Champions(Router.from_routes(routes, self.router.models), self.files)
+
 
 class _Stat(NamedTuple):
     mtime_ns: int

@@ -169,7 +169,8 @@ class Lineups:
             until_us = older.from_us
 
     def _challenger(self, had: _Had, version: Version | None, shadowing: set[str]) -> str | None:
-        if version is None or not any(_is_shadowed(route, had.key) for route in self._routes):
+        wanted = self._most_challengers and any(_is_shadowed(route, had.key) for route in self._routes)
+        if version is None or not wanted:
             return None
         address = had.address(version)
         if address not in shadowing and len(shadowing) >= self._most_challengers:

@@ -207,6 +207,20 @@ def test_what_was_rolled_back_is_no_challenger_and_not_promoted_unless_forced(
         registry.challenge(model_name, "2")
 
 
+def test_a_challenger_may_be_dropped(registry, mlflow_settings, model_name, tmp_path):
+    for version in ("1", "2"):
+        register(mlflow_settings, tmp_path, model_name, version)
+    dropped = registry.drop(model_name, because="deaf", by="the gate")
+    assert (dropped.version, dropped.aliases) == (2, ())
+    assert (dropped.tags["dropped_because"], dropped.tags["dropped_by"]) == ("deaf", "the gate")
+    assert registry.drop(model_name) is None
+    registry.challenge(model_name, "2")
+    registry.promote(model_name)
+    at = registry.version(model_name).tags["dropped_at"]
+    assert registry.drop(model_name).aliases == ("champion",), "its alias goes, and it is no worse for it"
+    assert registry.version(model_name).tags["dropped_at"] == at
+
+
 CALLS = ("promote", "rollback")
 
 

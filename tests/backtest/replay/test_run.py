@@ -23,12 +23,14 @@ from schemas import Alert, DeadLetter, FrameRecord, Score, parse_frame
 from schemas.errors import RecordingError, SettingsError
 from schemas.times import parse_rfc3339
 from schemas.verdict import VERDICT_DELAY_S, VerdictWord
-from stream_app.pipeline import backtest
+from stream_app.pipeline import Champion, Lineup, Model, backtest
 from stream_app.worker.champions import Champions
 from tests.backtest.replay.results import alerts, as_json, lines, score_of, scores, told
 from tests.helpers import validate_message
-from tests.models import NORMAL_RMS, START_US, conditioned_model, encoded, noise, tiny_metadata, tiny_model
+from tests.models import NORMAL_RMS, SECOND_US, START_US, conditioned_model, encoded, noise, tiny_metadata, tiny_model
+from tests.registered_models import register
 from tests.verdicts import said
+from trainer.registry import Registry
 from whirr.maintenance import MaintenanceWindow
 from whirr.settings import Route, load_settings
 from whirr.verdicts import read_verdicts
@@ -101,6 +103,34 @@ def test_maintenance_windows_count_where_it_is_known_when_frames_were_recorded(
     assert idle("names") == {"maintenance"}
     assert idle("made-up", times="pace") == {None}
     assert idle("stated", times="pace", start_us=START_US + 1) == {"maintenance"}
+
+
+def test_champions_have_the_frames_of_their_time_where_it_is_known(tmp_path: Path):
+    """Of three recordings two seconds apart, made before a promotion, across it, and after it."""
+    settings = load_settings(mlflow_tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}", worker_dir=tmp_path / "worker")
+    files = [register(settings, tmp_path, "tiny", version, scale=scale)[1] for version, scale in (("1", 1), ("2", 3))]
+    from_us = START_US + 3 * SECOND_US
+    Registry(settings).promote("tiny", from_us=from_us)
+    folder = tmp_path / "data" / "pump-1"
+    folder.mkdir(parents=True)
+    for second in (0, 2, 4):
+        (folder / f"normal_20260101T00000{second}Z.wav").write_bytes(encoded(noise(2.0, seed=second)))
+    route = Route(model="models:/tiny@champion")
+    champions = load((route,), settings)
+    run(tmp_path / "data", tmp_path / "out", champions)
+    found = [row["score"] for row in scores(tmp_path / "out")]
+    one, two = map(Model.load, files)
+    lineup = Lineup((Champion(0, one), Champion(from_us, two)))
+    frames = frames_of(tmp_path / "data", tmp_path / "again", champions)
+    expected = list(backtest(frames, {route.model: lineup}, [route]))
+    assert found == [answer.score for answer in expected if isinstance(answer, Score)]
+    assert [answer.model.version for answer in expected if isinstance(answer, Score)] == ["1"] * 3 + ["2"] * 3
+    run(tmp_path / "data", tmp_path / "made-up", champions, times="pace")
+    assert [row["score"] for row in scores(tmp_path / "made-up")] == pytest.approx(
+        [answer.score for answer in backtest(frames, {route.model: two}, [route]) if isinstance(answer, Score)]
+    )
+    Registry(settings).rollback("tiny", from_us=from_us + 1)
+    assert identity(load((route,), settings)) != identity(champions)
 
 
 def test_verdicts_count_as_in_the_backtest(folder: Path, tmp_path: Path, champions: Champions):

@@ -244,6 +244,12 @@ def test_a_route_may_do_without_them(registry, tmp_path):
     assert not list((tmp_path / "worker").glob("tiny-2-*")), "nor is one fetched"
 
 
+def test_a_worker_may_do_without_them(registry, tmp_path, caplog):
+    registry.set((1, None), challenger=2)
+    worker = Worker(tmp_path, registry, most_challengers=0)
+    assert (worker.versions(), worker.dropped, caplog.text) == ("1", [], "")
+
+
 def test_one_that_can_not_be_used_is_told_of_once_and_the_champion_goes_on(registry, tmp_path, caplog):
     registry.bad = {2}
     registry.set((1, None), challenger=2)
