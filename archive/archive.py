@@ -16,7 +16,7 @@ from typing import Any
 from archive.entries import LIST_COLUMNS, ArchiveEntry, day_of, list_row, parse_file_name
 from archive.index_parts import HOME, Index
 from archive.keeping import KeptFrame, kept_frame
-from archive.pins import Pin, pin_of, pinned, read_pins, remove_pin, write_pin
+from archive.pins import PINS, Pin, pin_of, pinned, read_pins, remove_pin, write_pin
 from archive.places import Location, place_of
 from archive.quotas import Keep, Pruned, Pruner
 from recordings.listing import RECORDED
@@ -170,13 +170,18 @@ class Archive:
         return read_pins(self.place)
 
     def prune(self, now_us: int, going_on: Callable[[], bool] = lambda: True) -> Pruned:
-        """Remove what the rules say must go.
+        """Remove what the rules say must go. A pin that is set meanwhile holds, and ends the round.
 
         Args:
             now_us: The time that ages count to, microseconds since the epoch.
             going_on: Asked now and then; with False, the rest is left for another time.
         """
-        return Pruner(self._index, self.keep, self.pins(), now_us, going_on).prune()
+        before = self.place.names(PINS)
+
+        def pins_stay() -> bool:
+            return self.place.names(PINS) == before
+
+        return Pruner(self._index, self.keep, self.pins(), now_us, going_on, pins_stay).prune()
 
     def mend(self) -> Mended:
         """Bring files and index together: looks at every name, and opens the files that the index doesn't tell of.

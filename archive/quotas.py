@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -70,6 +71,7 @@ class Pruner:
         pins: What stays.
         now_us: The time, microseconds since the epoch.
         going_on: With False, the rest is left for another time.
+        pins_stay: Asked before anything is removed, whether the pins are still those; with False likewise.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class Pruner:
         pins: Sequence[Pin],
         now_us: int,
         going_on: Callable[[], bool] = lambda: True,
+        pins_stay: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._index, self._keep, self._now_us, self._going_on = index, keep, now_us, going_on
+        self._index, self._keep, self._now_us = index, keep, now_us
+        self._going_on, self._pins_stay = going_on, pins_stay
         self._pins: defaultdict[str, list[Pin]] = defaultdict(list)
         for pin in pins:
             self._pins[pin.machine].append(pin)
@@ -92,9 +96,14 @@ class Pruner:
         Raises:
             ServiceUnavailable: The archive can't be used now; what was done stays done.
         """
+        with suppress(_PinsChangedError):
+            self._prune()
+        return self._done
+
+    def _prune(self) -> None:
         for day in self._index.days():
             if not self._going_on():
-                return self._done
+                return
             self._index.finish(day)
             self._look_at(day)
         used = self._used()
@@ -104,7 +113,6 @@ class Pruner:
                 self._shrink(machine, quota, "its quota")
         if self._going_on():
             self._keep_all(self._used())
-        return self._done
 
     def _look_at(self, day: MachineDay) -> None:
         """Thin one day of a machine, once for each hour that ends, and drop it when it is too old."""
@@ -123,12 +131,12 @@ class Pruner:
         entries = self._index.read(day)
         held, free = pinned(entries, self._pins[day.machine])
         kept = [] if old else thin(free, keep.a_day, before_us)
+        if len(kept) < len(free) or not thinned:
+            self._replace(day, entries, [*held, *kept], mark)
         if old:
             self._done.aged += len(free)
         else:
             self._done.thinned += len(free) - len(kept)
-        if len(kept) < len(free) or not thinned:
-            self._replace(day, entries, [*held, *kept], mark)
 
     def _mark(self, day: MachineDay, hours: int) -> str:
         """Return what says that so many hours of a day were thinned by these rules and with these pins."""
@@ -137,6 +145,8 @@ class Pruner:
         return f"thinned{hours}_" + hashlib.sha256(f"{self._keep.a_day} {sorted(pins)}".encode()).hexdigest()[:8]
 
     def _replace(self, day: MachineDay, entries: Sequence[ArchiveEntry], kept: list[ArchiveEntry], mark: str) -> None:
+        if not self._pins_stay():
+            raise _PinsChangedError
         stays = {entry.frame_id for entry in kept}
         removed = [entry for entry in entries if entry.frame_id not in stays]
         kept = sorted(kept, key=lambda entry: (entry.recorded_us, entry.frame_id))
@@ -197,13 +207,17 @@ class Pruner:
         for day, entries in days.values():
             kept = [entry for entry in entries if entry.frame_id in stays]
             if len(kept) < len(entries):
-                self._done.over += len(entries) - len(kept)
                 self._replace(day, entries, kept, (max(day.marks) if len(day.marks) == 1 else "") or MERGED)
+                self._done.over += len(entries) - len(kept)
         if name is not None and (frames > quota.frames or size > quota.bytes):
             self._done.kept_over.append(
                 f"machine {machine} has {frames} frames and {size / GB:.3g} GB, above {name}: all of them are pinned"
             )
         return size
+
+
+class _PinsChangedError(Exception):
+    """Somebody pinned something, or took a pin back, since the pins were read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,23 @@ class CountingLocation(FolderLocation):
         return super().read(name)
 
 
+def test_a_pin_that_is_set_while_pruning_holds(tmp_path: Path):
+    class Pinned(FolderLocation):
+        pinned = False
+
+        def read(self, name: str) -> bytes | None:
+            if not self.pinned and name.endswith(".csv"):
+                self.pinned = True
+                kept.pin(MACHINE, START_US, START_US + 2 * HOUR_US, "incident 7")
+            return super().read(name)
+
+    kept = opened(tmp_path, changed(NOTHING, all_h=0.0, a_day=5), machine_days(2, 48))
+    assert Archive(Pinned(tmp_path / "archive"), kept.keep).prune(START_US + 5 * DAY_US).thinned == 0
+    assert len(kept.entries(MACHINE)) == 96
+    kept.prune(START_US + 5 * DAY_US)
+    assert days_of(kept.entries(MACHINE)) == {"2026-01-01": 4 + 5, "2026-01-02": 5}
+
+
 def test_who_reads_while_another_replaces_misses_nothing(tmp_path: Path):
     """The parts that were listed are gone when they are read."""
     kept = opened(tmp_path, changed(NOTHING, all_h=0.0, a_day=5), machine_days(1, 48))
