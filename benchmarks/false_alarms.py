@@ -8,6 +8,7 @@ called a false alarm, then the other half is played, and then each of the other 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -244,6 +245,7 @@ def false_alarms(
     if not rows or len(rows) < len(row or ()):
         print(f"no recordings in {root} for some of {', '.join(row or ROWS)}", file=sys.stderr)
         raise typer.Exit(2)
+    logging.getLogger("stream_app.pipeline.engine").setLevel(logging.ERROR)  # each stream would say it anew
     found: dict[str, tuple[Tried, Tried]] = {}
     for one in rows:
         found[one] = live(one, root, build / "simulated", detector)

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from schemas import format_rfc3339
 from schemas.model_metadata import Baseline
@@ -184,6 +186,36 @@ def test_an_early_finding_is_quieted_likewise(stream):
     assert one.play([SHIFTED] * 20, bands=BEARING) == [("changed", "early", None)]
 
 
+WORDS = st.lists(
+    st.tuples(st.sampled_from(["seen", "false_alarm", "repaired", "withdrawn"]), st.integers(5, 60)), max_size=5
+)
+
+
+@given(st.lists(st.sampled_from([NORMAL, SHIFTED, LOUD, LOUDER]), min_size=40, max_size=140), WORDS)
+@settings(deadline=None, max_examples=20)
+def test_when_a_verdict_is_read_changes_nothing_if_it_is_known_in_time(model, frame, scores, said_after):
+    """One worker learns each word when it is given, another one finds all of them in the topic when it starts."""
+    route = {"learning_h": 0.01, "remind_after_h": 0.01}
+    probe = Stream(model, frame, **route)
+    probe.play(scores)
+    incident = next((alert.incident_id for alert in probe.alerts), "ee" * 16)
+    words, at_s = [], 0
+    for word, after_s in said_after:
+        at_s += after_s
+        words.append((word, at_s, at_s) if word == "repaired" else (word, at_s))
+    live, late = Stream(model, frame, **route), Stream(model, frame, **route)
+    if words:
+        late.say(*words, incident=incident)
+    for score in scores:
+        known = [one for one in words if one[1] <= live.at_s]
+        if known:
+            live.say(*known, incident=incident)
+        live.play([score])
+        late.play([score])
+    assert live.alerts == late.alerts
+    assert live.scores == late.scores
+
+
 def test_a_verdict_that_comes_late_counts_from_the_next_frame_on(stream):
     one = stream()
     one.play([LOUD] * 100)
@@ -352,9 +384,10 @@ def test_reminders_of_an_early_finding_are_early_and_may_be_switched_off(stream)
 
 def test_a_reminder_counts_from_when_the_incident_began(stream):
     one = stream(remind_after_h=1, early=False)
-    one.play([LOUD] * 4 + [NORMAL] * 5 + [NORMAL] * 3600)
-    assert one.play([LOUD] * 3) == [OPENED]
-    assert one.play([LOUD] * 3500) == []
+    one.play([LOUD] * 4 + [NORMAL] * 5 + [NORMAL] * 70, every_s=60)
+    assert one.play([LOUD] * 3, every_s=60) == [OPENED]
+    assert one.play([LOUD] * 56, every_s=60) == []
+    assert one.play([LOUD] * 5, every_s=60) == [("reminded", "warning", None)]
 
 
 def test_a_state_of_an_older_version_heeds_only_what_is_said_from_then_on(stream):
