@@ -17,7 +17,7 @@ from schemas import Thresholds
 from stream_app.pipeline.cusum import NEVER, Shift, moved
 
 _NOTHING: Final = np.zeros(16)
-_FOR_EVER_S: Final = 1e12  # what has left it does not come back by itself
+_SETTLED_S: Final = 2 * 86_400.0  # an excursion that is over for so long was none; wear does not come back
 RECENT: Final = 50  # frames
 FOR_DAYS: Final = 2
 
@@ -28,7 +28,7 @@ class Departure:
 
     Attributes:
         distance: Mean of its last frames' scores above the anchor's normal median, in standard deviations of normals.
-        since_us: From when on it has left the anchor; None: it has not.
+        since_us: From when on it has left the anchor; None: it has not, or has come back two days ago or more.
         per_day: How fast the distance grows since then, deviations a day.
     """
 
@@ -66,7 +66,7 @@ def _left(thresholds: Thresholds, moments_us: Sequence[int], scores: np.ndarray)
         return _left_for_days(thresholds.decision_threshold, moments_us, scores)
     shift = Shift()
     for at_us, score in zip(moments_us, scores.tolist(), strict=True):
-        shift = moved(shift, score, _NOTHING, at_us, thresholds.early, _FOR_EVER_S)
+        shift = moved(shift, score, _NOTHING, at_us, thresholds.early, _SETTLED_S)
     return shift.since_us if shift.found and shift.since_us != NEVER else None
 
 

@@ -42,6 +42,15 @@ def test_slow_wear_has_left_before_it_has_moved_far(seed: int) -> None:
     assert found.per_day == pytest.approx(4 / 30, rel=0.3)
 
 
+def test_an_excursion_that_is_over_has_not_left() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.gamma(8, 1, 1440)
+    values[480:528] += 12.0
+    thresholds = _thresholds(rng.gamma(8, 1, 300))
+    assert departure(thresholds, _moments(540), values[:540].tolist()).since_us is not None
+    assert departure(thresholds, _moments(1440), values.tolist()).since_us is None
+
+
 def test_without_a_test_days_above_what_one_normal_in_twenty_exceeds_have_left() -> None:
     thresholds = Thresholds(decision_threshold=2.0, alert_threshold=10.0, normals=30)
     moments = _moments(48 * 6)
