@@ -20,15 +20,18 @@ class MlflowRun:
         settings: Tracking server and experiment.
         name: Shown for the run.
         started_at: When the training started.
+        tags: That the run carries from its beginning on.
 
     Raises:
         ServiceUnavailable: The tracking server can't be reached or refuses.
     """
 
-    def __init__(self, settings: Settings, name: str, started_at: datetime) -> None:
+    def __init__(
+        self, settings: Settings, name: str, started_at: datetime, tags: Mapping[str, str] | None = None
+    ) -> None:
         self._server = TrackingServer(settings)
         with self._client() as client:
-            self.run_id = self._open(client, settings, name, started_at)
+            self.run_id = self._open(client, settings, name, started_at, tags)
 
     def log(self, parameters: Mapping[str, Any], history: Sequence[EpochLoss], figures: Mapping[str, float]) -> None:
         """Log parameters, the losses of each epoch, and the figures that the run ended with.
@@ -71,11 +74,14 @@ class MlflowRun:
                 client.log_artifact(self.run_id, str(file))
             client.set_terminated(self.run_id)
 
-    def _open(self, client: Any, settings: Settings, name: str, started_at: datetime) -> str:
+    def _open(
+        self, client: Any, settings: Settings, name: str, started_at: datetime, tags: Mapping[str, str] | None
+    ) -> str:
         """Return the id of a new run."""
         started_ms = int(started_at.timestamp() * 1000)
         experiment_id = self._experiment(client, settings)
-        return str(client.create_run(experiment_id, start_time=started_ms, run_name=name).info.run_id)
+        run = client.create_run(experiment_id, start_time=started_ms, tags=dict(tags or {}), run_name=name)
+        return str(run.info.run_id)
 
     def _experiment(self, client: Any, settings: Settings) -> str:
         found = client.get_experiment_by_name(settings.mlflow_experiment)

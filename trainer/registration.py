@@ -84,7 +84,7 @@ def publish(
             version = register_model(client, result.out, alarms, first_from_us) if register else None
     except ServiceUnavailable as error:
         raise ServiceUnavailable(f"{error}. The model is trained and saved in {str(result.out)!r}") from error
-    return replace(result, registered=version)
+    return replace(result, registered=version, held_out_alarms=alarms)
 
 
 def register_model(client: Any, file: Path, alarms: FalseAlarmCount, first_from_us: int | None = None) -> int:
@@ -104,21 +104,45 @@ def register_model(client: Any, file: Path, alarms: FalseAlarmCount, first_from_
         ModelError: The file can't be used.
     """
     model = Model.load(file)
+    name = model.metadata.name
+    _ensure_registered(client, name)
+    aliases = dict(client.get_registered_model(name).aliases)
+    first = {} if CHAMPION in aliases or first_from_us is None else term_tags(first_from_us, ())
+    version = add_version(client, file, alarms, first)
+    client.set_registered_model_alias(name, CHALLENGER, str(version))
+    if CHAMPION not in aliases:
+        client.set_registered_model_alias(name, CHAMPION, str(version))
+    return version
+
+
+def add_version(client: Any, file: Path, alarms: FalseAlarmCount, tags: Mapping[str, str]) -> int:
+    """Log a model file and make it the newest version of the registered model of its name, without an alias.
+
+    The version appears with all of its tags, or not at all.
+
+    Args:
+        client: MLflow's.
+        file: The model; its metadata names its run.
+        alarms: What promotion judges it by.
+        tags: More that it carries.
+
+    Returns:
+        The version's number.
+
+    Raises:
+        ModelError: The file can't be used.
+    """
+    model = Model.load(file)
     metadata = model.metadata
     logged = _log_model(client, file, metadata)
     _ensure_registered(client, metadata.name)
-    aliases = dict(client.get_registered_model(metadata.name).aliases)
-    first = {} if CHAMPION in aliases or first_from_us is None else term_tags(first_from_us, ())
     version = client.create_model_version(
         metadata.name,
         source=logged.artifact_location,
         run_id=metadata.run_id,
-        tags=_tags(model, alarms) | first,
+        tags={**_tags(model, alarms), **tags},
         model_id=logged.model_id,
     )
-    client.set_registered_model_alias(metadata.name, CHALLENGER, version.version)
-    if CHAMPION not in aliases:
-        client.set_registered_model_alias(metadata.name, CHAMPION, version.version)
     return int(version.version)
 
 

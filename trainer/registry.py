@@ -24,6 +24,8 @@ from whirr.mlflow_client import TrackingServer, quiet
 from whirr.settings import Settings
 
 PREVIOUS_TAG = "previous_champion"
+CHALLENGED_TAG = "challenged_at"
+DROPPED_TAG = "dropped_at"
 _POLLS = 3  # questions of the workers to the registry that fit in, at the least
 _TAG_CHARS = 1000
 _COUNTS = ("held_out_normals", "held_out_false_alarms")
@@ -135,7 +137,7 @@ class Registry:
                 raise ModelError(f"version {version.version} of {name!r} is the champion; it can't challenge itself")
             if (reason := _rolled_back(version)) is not None:
                 raise PromotionRefused(f"version {version.version} of {name!r} can't be challenger: {reason}")
-            notes = {"challenged_at": self._now()} | _given(challenged_because=because)
+            notes = {CHALLENGED_TAG: self._now()} | _given(challenged_because=because)
             return self._set_alias(client, version, CHALLENGER, notes)
 
     def drop(self, name: str, because: str | None = None, by: str | None = None) -> Registered | None:
@@ -156,9 +158,28 @@ class Registry:
                 return None
             version = self._find(client, name, CHALLENGER)
             if CHAMPION not in version.aliases:
-                self._tag(client, version, {"dropped_at": self._now()} | _given(dropped_because=because, dropped_by=by))
+                self._tag(client, version, {DROPPED_TAG: self._now()} | _given(dropped_because=because, dropped_by=by))
             client.delete_registered_model_alias(name, CHALLENGER)
             return self._find(client, name, str(version.version))
+
+    def set_alias(self, name: str, which: str, alias: str) -> Registered:
+        """Give a version an alias that workers don't look at.
+
+        Raises:
+            ModelError: There is no such version.
+        """
+        with self._client() as client:
+            return self._set_alias(client, self._find(client, name, which), alias, {})
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take an alias other than the champion's away, if the model has it; no tag is written.
+
+        Raises:
+            ModelError: There is no such model.
+        """
+        with self._client() as client:
+            if alias != CHAMPION and alias in dict(self._server.model(client, name).aliases):
+                client.delete_registered_model_alias(name, alias)
 
     def promote(
         self,

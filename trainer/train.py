@@ -82,13 +82,19 @@ class _Trained:
         return self.fitted.graph
 
 
-def train_model(config: TrainConfig, observer: Observer | None = None, settings: Settings | None = None) -> TrainResult:
+def train_model(
+    config: TrainConfig,
+    observer: Observer | None = None,
+    settings: Settings | None = None,
+    run_tags: Mapping[str, str] | None = None,
+) -> TrainResult:
     """Train a model on normal recordings, write it, and log the run.
 
     Args:
         config: What and how.
         observer: Hears how it goes on.
         settings: For MLflow; default: those in force.
+        run_tags: That the run in MLflow carries.
 
     Raises:
         SettingsError: An option is out of its range, or options contradict each other; or there is no checkpoint to
@@ -117,7 +123,7 @@ def train_model(config: TrainConfig, observer: Observer | None = None, settings:
     observer.on_saved(result)
     if not config.mlflow:
         return result
-    result = _track(config, result, trained, started_at, settings)
+    result = _track(config, result, trained, started_at, settings, run_tags)
     from trainer.registration import publish
 
     return publish(result, trained.held_out.frame_scores(trained.scores), config.register, settings)
@@ -303,14 +309,19 @@ def _save(result: TrainResult, trained: _Trained) -> None:
 
 
 def _track(
-    config: TrainConfig, result: TrainResult, trained: _Trained, started_at: datetime, settings: Settings
+    config: TrainConfig,
+    result: TrainResult,
+    trained: _Trained,
+    started_at: datetime,
+    settings: Settings,
+    run_tags: Mapping[str, str] | None,
 ) -> TrainResult:
     """Log the run, and write the model once more with the run's id in it."""
     from trainer.mlflow_run import MlflowRun
     from trainer.train_options import to_yaml
 
     try:
-        run = MlflowRun(settings, result.metadata.name, started_at)
+        run = MlflowRun(settings, result.metadata.name, started_at, run_tags)
         run.log(_parameters(config, result), result.history, _figures(result))
         run.note("train.yaml", to_yaml(config))
         tracked = replace(result, metadata=replace(result.metadata, run_id=run.run_id))

@@ -11,6 +11,7 @@ from schemas import ModelMetadata
 from trainer.detector import EpochLoss
 from trainer.false_alarms import FalseAlarmCheck
 from trainer.feature_choice import Choice
+from trainer.promotion import FalseAlarmCount
 from trainer.recording_set import RecordingSet
 from trainer.screening import LeftOut
 from trainer.trimming import Stray
@@ -43,6 +44,7 @@ class TrainResult:
         remarks: Recordings that were used and differ from the others in something.
         warnings: What makes a threshold hard to believe.
         registered: The version's number in the registry, or None.
+        held_out_alarms: Held-out normals above the alert threshold; None where the run is not in MLflow.
     """
 
     out: Path
@@ -65,6 +67,7 @@ class TrainResult:
     remarks: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
     registered: int | None = None
+    held_out_alarms: FalseAlarmCount | None = None
     labelled_by: tuple[LabelSpan, ...] = ()
     detector_figures: Mapping[str, float] = field(default_factory=dict)
 

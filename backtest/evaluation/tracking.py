@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,13 @@ class EvaluationRun(MlflowRun):
             if self.run_id != self._trained_by:
                 client.set_terminated(self.run_id)
 
-    def _open(self, client: Any, settings: Settings, name: str, started_at: datetime) -> str:
+    def _open(
+        self, client: Any, settings: Settings, name: str, started_at: datetime, tags: Mapping[str, str] | None
+    ) -> str:
         if self._trained_by is not None and _knows(client, self._trained_by):
             self._server.check_place(client.get_run(self._trained_by).info.artifact_uri)
             return self._trained_by
-        return super()._open(client, settings, name, started_at)
+        return super()._open(client, settings, name, started_at, tags)
 
 
 def _knows(client: Any, run_id: str) -> bool:

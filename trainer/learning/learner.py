@@ -68,6 +68,7 @@ class MachineModels:
         anchor: The first mature one of this baseline.
         refused: Numbers of versions that must not be promoted again.
         done: Ids of jobs that ended in a version, whatever became of that.
+        unreadable: Why none of it can be read now, or '': nothing is decided then.
     """
 
     champion: LearntVersion | None = None
@@ -77,6 +78,7 @@ class MachineModels:
     anchor: LearntVersion | None = None
     refused: frozenset[int] = frozenset()
     done: frozenset[str] = frozenset()
+    unreadable: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ class Job:
         left_out: What of that is not.
         anchored: Whether what has left the anchor is left out, too.
         direct: Whether its model takes over at once: there is none that could be compared.
+        faults: Confirmed ones of the machine, whenever they were: they test what was learnt.
     """
 
     job_id: str
@@ -102,6 +105,7 @@ class Job:
     left_out: tuple[Unlearnable, ...] = ()
     anchored: bool = False
     direct: bool = False
+    faults: tuple[Span, ...] = ()
 
     @property
     def urgency(self) -> int:
@@ -237,8 +241,11 @@ class Learner:
             share_of_new: Of the last frames heard, how many are unlike all before (:mod:`.stability`).
             of_statistics: What of the machine's statistics has drifted since the champion's baseline.
         """
-        if self.registry.challenger is not None or self.registry.waiting is not None or self.last_us is None:
+        registry = self.registry
+        if registry.challenger is not None or registry.waiting is not None or registry.unreadable:
             return None  # one at a time
+        if self.last_us is None:
+            return None
         begins_us, champion = self.begins_us(), self.registry.champion
         if begins_us is None:
             return None
@@ -347,6 +354,7 @@ class Learner:
             left_out=tuple(one for one in self.incidents.unlearnable(self.rule.margin_us) if one.span.meets(span)),
             anchored=self.registry.anchor is not None and not direct,
             direct=direct,
+            faults=tuple(span for span, _ in self.incidents.faults()),
         )
 
     def _judge_challenger(self, challenger: LearntVersion, now_us: int) -> Decision | None:
