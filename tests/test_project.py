@@ -121,7 +121,6 @@ SAME_NAMES = {
             "features",
             "maintenance",
             "publish",
-            "record",
             "replay",
             "settings",
             "topics",

@@ -21,7 +21,7 @@ from schemas.score import IdleReason, Score, ScoreStatus
 from schemas.times import format_rfc3339
 from stream_app.pipeline import alert_builder
 from stream_app.pipeline.analyse import Computed, failed
-from stream_app.pipeline.compute import compute
+from stream_app.pipeline.computation import compute
 from stream_app.pipeline.cusum import GROUPS, NEVER, Shift, adds_evidence, grouped, moved
 from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step

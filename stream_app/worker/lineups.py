@@ -28,7 +28,7 @@ class ModelFile(NamedTuple):
     digest: str
 
 
-class Plan(NamedTuple):
+class ServingPlan(NamedTuple):
     """Which models a route's ``model`` stands for.
 
     Attributes:
@@ -54,7 +54,7 @@ class Beside(NamedTuple):
         files: Of the models that are named in plans alone, by their addresses.
     """
 
-    plans: Mapping[str, Plan] = {}
+    plans: Mapping[str, ServingPlan] = {}
     files: Mapping[str, ModelFile] = {}
 
     def lineups(self, champions: Mapping[str, Model], others: Mapping[str, Model]) -> dict[str, Model | Lineup]:
@@ -121,7 +121,7 @@ class Lineups:
             load: Loads a model.
         """
         before, self._loaded = self._loaded, {}
-        plans: dict[str, Plan] = {}
+        plans: dict[str, ServingPlan] = {}
         shadowing: set[str] = set()
         self._away = False
         for key, file in champions.items():
@@ -134,7 +134,7 @@ class Lineups:
                 terms[-1] = 0, terms[-1][1]  # what was of those that are left out is the oldest's
             challenger = self._challenger(had, version.challenger, shadowing)
             if challenger is not None or terms != [(0, key)]:
-                plans[key] = Plan(tuple(reversed(terms)), challenger)
+                plans[key] = ServingPlan(tuple(reversed(terms)), challenger)
         files = {address: file for address, (_, file) in self._loaded.items()}
         return Beside(plans, files), {address: model for address, (model, _) in self._loaded.items()}
 

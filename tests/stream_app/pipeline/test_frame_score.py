@@ -11,7 +11,7 @@ from schemas.frame import FrameRecord
 from schemas.model_metadata import FrameScore
 from stream_app.pipeline import Model, Router
 from stream_app.pipeline.analyse import Computed
-from stream_app.pipeline.compute import compute
+from stream_app.pipeline.computation import compute
 from stream_app.pipeline.frame_score import frame_scores, middle_bands
 from tests.models import START_US, encoded, noise, record, tiny_metadata, tiny_model
 from whirr.settings import Route

@@ -13,7 +13,7 @@ import pytest
 from schemas import Alert, DeadLetter, FrameRecord, Score
 from stream_app.pipeline import Engine, Features, Model, Router, StreamState, backtest
 from stream_app.pipeline.analyse import Computed
-from stream_app.pipeline.compute import compute
+from stream_app.pipeline.computation import compute
 from stream_app.pipeline.cusum import NEVER
 from stream_app.pipeline.lineup import Champion, Lineup
 from stream_app.pipeline.standard_features import standard_features

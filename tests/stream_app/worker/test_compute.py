@@ -20,7 +20,7 @@ from schemas.errors import ModelError
 from stream_app.pipeline import Engine, Router
 from stream_app.worker.champions import Champions, load_champions, load_model
 from stream_app.worker.compute import ComputeFailed, ComputeProcess
-from stream_app.worker.lineups import Beside, ModelFile, Plan
+from stream_app.worker.lineups import Beside, ModelFile, ServingPlan
 from stream_app.worker.slots import SLOT_BYTES
 from tests.helpers import eventually_async, is_running
 from tests.models import START_US, conditioned_model, course, encoded, noise, record, tiny_metadata, tiny_model
@@ -314,7 +314,7 @@ def lineup_beside(
             file = tiny_model(folder / f"{name}.onnx", metadata, **given)
             files[f"models:/tiny/{number}"] = ModelFile(str(file), hashlib.sha256(file.read_bytes()).hexdigest())
     older = () if before is None else ((0, "models:/tiny/2"),)
-    plan = Plan((*older, (START_US + HOUR_US // 2, key)), None if challenger is None else "models:/tiny/3")
+    plan = ServingPlan((*older, (START_US + HOUR_US // 2, key)), None if challenger is None else "models:/tiny/3")
     beside = Beside({key: plan}, files)
     own = load_champions((Route(model=key),))
     others = {address: load_model(file.path)[0] for address, file in files.items()}
