@@ -14,6 +14,7 @@ from archive import ArchiveEntry
 from archive.thinning import by_stream, order
 from trainer.learning.machine_incidents import Unlearnable
 from trainer.learning.spans import Span
+from whirr.maintenance import Maintenance
 
 FOR_STATES: Final = 8  # one of so many frames is chosen for its operating state, the others evenly by time
 _INTERVALS: Final = 20  # fewer between frames don't tell how far apart these come
@@ -28,7 +29,10 @@ class Learnable(NamedTuple):
 
 
 def learnable(
-    entries: Sequence[ArchiveEntry], left_out: Sequence[Unlearnable], running_dbfs: float | None = None
+    entries: Sequence[ArchiveEntry],
+    left_out: Sequence[Unlearnable],
+    running_dbfs: float | None = None,
+    maintenance: Maintenance | None = None,
 ) -> Learnable:
     """Return the frames no part of which lies in what is left out.
 
@@ -36,12 +40,16 @@ def learnable(
         entries: Of the machine.
         left_out: What may not be learnt.
         running_dbfs: Quieter ones are of a machine that stands.
+        maintenance: Those of a machine that is worked on are not learnt.
     """
+    windows = maintenance or Maintenance()
     may: list[ArchiveEntry] = []
     reasons: Counter[str] = Counter()
     for entry in entries:
         own = Span(entry.recorded_us, max(entry.until_us, entry.recorded_us + 1))
         why: str | None = next((one.why for one in left_out if one.span.meets(own)), None)
+        if why is None and windows.active(entry.machine, entry.recorded_us) is not None:
+            why = "maintenance"
         if why is None and running_dbfs is not None and entry.level_dbfs < running_dbfs:
             why = "idle"
         if why is None:

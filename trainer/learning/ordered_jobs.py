@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from schemas.model_uri import ModelTemplate
 from schemas.times import format_rfc3339
 from trainer.detector import DEFAULT
 from trainer.learning.executor import JobQueue
 from trainer.learning.fleet import Trained
 from trainer.learning.learner import Job, MachineModels
+from trainer.learning.routed_models import template_of
 from trainer.learning.training import JobOrder, JobOutcome
-from whirr.settings import Route, Settings
+from whirr.settings import Settings
 
 _MOST_CHARS: Final = 2_000  # of a traceback
 
@@ -43,7 +43,7 @@ class OrderedJobs:
         self._queue.submit(
             JobOrder(
                 job=job,
-                model=_model(route, job.machine_id),
+                model=_model(self._settings, job.machine_id),
                 archive_url=self._archive_url,
                 settings=self._settings,
                 anchor=None if models.anchor is None else models.anchor.number,
@@ -66,8 +66,8 @@ class OrderedJobs:
         self._queue.close()
 
 
-def _model(route: Route | None, machine_id: str) -> str:
-    template = None if route is None else ModelTemplate.parse(route.model)
+def _model(settings: Settings, machine_id: str) -> str:
+    template = template_of(settings, machine_id)
     if template is None:
         raise ValueError(f"no route names a model of its own for {machine_id!r}; expected models:/NAME.{{machine}}@…")
     return template.uri(machine_id).name

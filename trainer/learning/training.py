@@ -29,6 +29,7 @@ from trainer.learning.learner import Job
 from trainer.learning.learning_tags import JOB_TAG, learning_tags
 from trainer.learning.spans import Span
 from trainer.train_options import TrainConfig
+from whirr.maintenance import Maintenance
 from whirr.mlflow_client import TrackingServer, is_missing, quiet
 from whirr.settings import Settings
 
@@ -48,7 +49,7 @@ class JobOrder:
         job: What to train, and from what.
         model: Name of the machine's registered model.
         archive_url: Where what was heard is.
-        settings: For MLflow.
+        settings: For MLflow, and with the maintenance windows.
         anchor: Number of the version that is the anchor; None: none is.
         champion: Number of the version that serves; None: none does.
         detector: What is trained.
@@ -209,7 +210,7 @@ def _train(order: JobOrder) -> JobOutcome:
 def _material(order: JobOrder, archive: Archive, folder: Path) -> _Material:
     job = order.job
     heard = archive.entries(job.machine_id, job.span.from_us, job.span.until_us)
-    may, left_out = learnable(heard, job.left_out, order.running_dbfs)
+    may, left_out = learnable(heard, job.left_out, order.running_dbfs, Maintenance(order.settings.maintenance))
     span, left = job.span, None
     if job.anchored and order.anchor is not None:
         left = _departure(order, archive, represent(may, order.frames), folder)

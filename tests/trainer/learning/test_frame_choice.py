@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
-from tests.archive.kept import entry
+from tests.archive.kept import MACHINE, entry
+from tests.models import START_US
 from trainer.learning.frame_choice import learnable, represent, usual_interval_s
 from trainer.learning.machine_incidents import Unlearnable
 from trainer.learning.spans import Span
+from whirr.maintenance import Maintenance, MaintenanceWindow
 
 
 def test_a_frame_that_reaches_into_what_is_left_out_is_left_out():
@@ -18,6 +21,8 @@ def test_a_frame_that_reaches_into_what_is_left_out_is_left_out():
     assert found.left_out == {"incident": 2}
     quiet = [*entries, entry(9, level_db=-80.0)]
     assert learnable(quiet, [], running_dbfs=-60.0).left_out == {"idle": 1}
+    window = MaintenanceWindow(match=MACHINE, start=datetime.fromtimestamp(START_US / 1e6 + 1, UTC), duration="2s")
+    assert learnable(entries, [], maintenance=Maintenance([window])).left_out == {"maintenance": 2}
 
 
 def test_few_stand_for_all_of_the_time_and_for_each_state():

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from schemas.errors import PromotionRefused, SettingsError
+from schemas.errors import ModelError, PromotionRefused, SettingsError
 from schemas.model_metadata import Baseline
 from schemas.model_uri import ModelTemplate
 from schemas.times import format_rfc3339
@@ -21,17 +21,18 @@ from tests.models import tiny_metadata, tiny_model
 from tests.registered_models import register, sound_model
 from tests.trainer.learning.jobs import at, job
 from trainer.learning import machine_models
-from trainer.learning.learner import MachineModels
+from trainer.learning.learner import Decision, MachineModels
 from trainer.learning.learning_tags import learning_tags
 from trainer.learning.machine_incidents import Unlearnable
 from trainer.learning.machine_models import FleetRegistry
+from trainer.learning.routed_models import RoutedModels
 from trainer.learning.spans import Span
 from trainer.mlflow_run import MlflowRun
 from trainer.promotion import FalseAlarmCount
 from trainer.registration import add_version
 from trainer.registry import Registry
 from whirr.mlflow_client import TrackingServer, quiet
-from whirr.settings import Settings
+from whirr.settings import Route, Settings
 
 NOW_US = at(5000)
 LEFT_OUT = Unlearnable(Span(at(3), at(4)), "incident")
@@ -276,3 +277,31 @@ def test_one_unreadable_model_is_told_and_costs_no_other_machine(fleet: Fleet):
 def test_who_learns_changes_the_champion_and_no_other_alias(mlflow_settings):
     with pytest.raises(SettingsError, match="expected @champion"):
         FleetRegistry(mlflow_settings, ModelTemplate("x.", "", "production"))
+
+
+def test_each_route_s_machines_have_the_models_that_it_names(fleet: Fleet):
+    other = Fleet(fleet.settings, fleet.folder)
+    routes = (
+        Route(match="fan-*", model=str(other.template)),
+        Route(match="pump-1", model="models:/one@champion"),
+        Route(match="*", model=str(fleet.template)),
+    )
+    for machine in ("fan-1", "pump-1", "pump-2"):
+        fleet.trained(machine, 1, direct=True)
+    other.trained("fan-1", 1)
+    models = RoutedModels(fleet.settings.model_copy(update={"route": routes}), lambda: NOW_US)
+    assert {machine: one.waiting.direct for machine, one in models.poll().items()} == {"fan-1": False, "pump-2": True}
+    models.apply(Decision(what="promote", machine_id="pump-2", version=1, why="", direct=True))
+    models.apply(Decision(what="anchor", machine_id="pump-2", version=1, why=""))
+    models.apply(Decision(what="promote", machine_id="fan-1", version=1, why=""))
+    found = models.poll()
+    assert {machine: numbers(one) for machine, one in found.items()} == {
+        "fan-1": {"champion": 1},
+        "pump-2": {"champion": 1, "anchor": 1},
+    }
+    other.trained("fan-1", 2)
+    for what in ("challenge", "drop"):
+        models.apply(Decision(what=what, machine_id="fan-1", version=2, why=""))
+    assert numbers(models.poll()["fan-1"]) == {"champion": 1}
+    with pytest.raises(ModelError, match="'pump-1'"):
+        models.apply(Decision(what="drop", machine_id="pump-1", version=1, why=""))

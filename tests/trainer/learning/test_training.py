@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,10 @@ from mlflow.tracking import MlflowClient
 
 from archive.archive import Archive
 from stream_app.pipeline import Model
+from tests.helpers import eventually
 from tests.trainer.learning.jobs import EVERY_US, MACHINE, at, heard, job, ordered
 from trainer.learning import training
+from trainer.learning.executor import JobQueue, LocalProcesses
 from trainer.learning.learning_tags import parse_learning_tags
 from trainer.learning.machine_incidents import Unlearnable
 from trainer.learning.spans import Span
@@ -44,7 +45,9 @@ def test_a_job_ends_in_a_version_that_says_all_of_itself_and_serves_nowhere(
 ):
     incident = Unlearnable(Span(at(10), at(20)), "incident")
     order = ordered(job(FRAMES, incident), kept, mlflow_settings, model_name)
-    outcome = pickle.loads(pickle.dumps(run_job(pickle.loads(pickle.dumps(order)))))
+    queue = JobQueue(LocalProcesses())
+    queue.submit(order)
+    (outcome,) = eventually(lambda: queue.poll(0.2), 500, "it ends, in another process")
     assert (outcome.state, outcome.version, outcome.why) == ("registered", 1, "")
     assert (outcome.frames, outcome.left_out) == (FRAMES - 10, {"incident": 10})
     version = Registry(mlflow_settings).version(model_name, "1")
