@@ -76,6 +76,14 @@ def test_a_job_is_the_same_until_it_is_done_and_then_no_more(learner: Learner) -
     assert learner.job(at(50)) is None
 
 
+def test_nothing_is_decided_of_a_machine_whose_models_cannot_be_read(learner: Learner) -> None:
+    hear(learner, 24, 48)
+    assert learner.job(at(48)) is not None
+    learner.registry = MachineModels(unreadable="the file is gone")
+    assert learner.job(at(500)) is None
+    assert learner.change(at(500)) is None
+
+
 def test_a_baseline_is_learnt_anew_whenever_it_has_doubled_and_then_by_the_calendar(learner: Learner) -> None:
     assert learner.job(at(47)) is None
     learner.registry = MachineModels(champion=version(2, 0, 96))
@@ -120,6 +128,7 @@ def test_a_fault_that_was_learnt_is_unlearnt_before_anything_else(learner: Learn
     job = learner.job(at(200))
     assert job is not None
     assert (job.cause, job.urgency) == ("fault_learnt", 0)
+    assert job.faults == (Span(at(5), at(8)),)
     left_out = (job.left_out[0].span,)
     learner.registry = MachineModels(champion=replace(version(2, 0, 200), left_out=left_out))
     assert learner.job(at(201)) is None
