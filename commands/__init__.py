@@ -64,6 +64,7 @@ COMMANDS: Final = MappingProxyType(
         "rescore": _Command(
             "commands.rescore:rescore", "Score the frames that Kafka retains with another model or rule.", "train"
         ),
+        "learn": _Command("commands.learn:learn", "Train machines anew when they need it, for good.", "train"),
         "record": _Command(
             "commands.record:record", "Write frames as audio files: what Kafka retains, or for good.", "stream"
         ),

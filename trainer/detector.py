@@ -107,6 +107,7 @@ class Fitted:
             detector that is fitted on the held-out ones too.
         unseen_runs: The same per machine (None: not named), one array a recording, in time order; None where windows
             were left out.
+        unseen_recordings: The recording that each of those is from, per machine.
     """
 
     graph: Graph
@@ -120,6 +121,7 @@ class Fitted:
     figures: Mapping[str, float] = field(default_factory=dict)
     unseen: NDArray[np.float32] | None = None
     unseen_runs: Mapping[str | None, Sequence[NDArray[np.float64]]] | None = None
+    unseen_recordings: Mapping[str | None, Sequence[str]] = field(default_factory=dict)
 
 
 class Detector(ABC):

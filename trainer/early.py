@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from schemas import Calibration, EarlyTest, Thresholds
+from trainer.day_to_day import sum_inflation
 from trainer.exceedance import Runs, dependence
 from trainer.fusion import NORMAL_MAD
 from trainer.thresholds import Calibrated
@@ -51,7 +52,10 @@ _LEAST_VARIANCE: Final = 0.8  # of a standardised score: what lies closer togeth
 
 
 def with_early_tests(
-    calibrated: Calibrated, runs_by_machine: Mapping[str | None, Runs], calibration: Calibration
+    calibrated: Calibrated,
+    runs_by_machine: Mapping[str | None, Runs],
+    calibration: Calibration,
+    days_by_machine: Mapping[str | None, Runs] | None = None,
 ) -> Calibrated:
     """Return thresholds with tests for early findings, or with why there are none.
 
@@ -60,17 +64,20 @@ def with_early_tests(
         runs_by_machine: Scores of normal frames that the scoring graph was not fitted on, per machine (None: not
             named), one array a recording, in time order.
         calibration: Frame length, and the allowed false findings.
+        days_by_machine: The same by day, of machines that were recorded on several (:mod:`trainer.day_to_day`).
     """
+    days_by_machine = days_by_machine or {}
     everything = [run for runs in runs_by_machine.values() for run in runs]
     by_machine = {
-        machine: _with_test(own, runs_by_machine.get(machine, ()), calibration)
+        machine: _with_test(own, runs_by_machine.get(machine, ()), calibration, days_by_machine.get(machine, ()))
         for machine, own in calibrated.by_machine.items()
     }
-    return Calibrated(_with_test(calibrated.pooled, everything, calibration), by_machine)
+    only = next(iter(days_by_machine.values())) if len(runs_by_machine) == len(days_by_machine) == 1 else ()
+    return Calibrated(_with_test(calibrated.pooled, everything, calibration, only), by_machine)
 
 
-def _with_test(thresholds: Thresholds, runs: Runs, calibration: Calibration) -> Thresholds:
-    test = early_test(runs, calibration)
+def _with_test(thresholds: Thresholds, runs: Runs, calibration: Calibration, days: Runs) -> Thresholds:
+    test = early_test(runs, calibration, days)
     if isinstance(test, str):
         return replace(thresholds, no_early=test)
     reaches = test.centre + test.reference * test.scale
@@ -80,19 +87,20 @@ def _with_test(thresholds: Thresholds, runs: Runs, calibration: Calibration) -> 
     return replace(thresholds, early=test)
 
 
-def early_test(runs: Runs, calibration: Calibration) -> EarlyTest | str:
+def early_test(runs: Runs, calibration: Calibration, days: Runs = ()) -> EarlyTest | str:
     """Return the test that normals give, or why they give none; see the module's text.
 
     Args:
         runs: Scores of normal frames, one array a recording, in time order.
         calibration: Frame length, and the allowed false findings.
+        days: The scores by day, where they are of several.
     """
     scores = np.concatenate([np.zeros(0), *(np.asarray(run, np.float64) for run in runs)])
     count = len(scores)
     if count < LEAST_EFFECTIVE:
         return f"{count} normal frames; expected {LEAST_EFFECTIVE:g} or more"
     correlation = _correlation(runs, count)
-    inflation = _inflation(correlation)
+    inflation = max(_inflation(correlation), _of_days(scores, days))
     effective = count / inflation
     if effective < LEAST_EFFECTIVE:
         if _few_in_any_order(runs, scores):
@@ -101,9 +109,7 @@ def early_test(runs: Runs, calibration: Calibration) -> EarlyTest | str:
             f"normals drift: {count} frames with a correlation of {correlation:.2f} tell as much as "
             f"{effective:.1f} independent ones; expected {LEAST_EFFECTIVE:g} or more"
         )
-    centre = float(np.median(scores))
-    deviation = NORMAL_MAD * float(np.median(np.abs(scores - centre)))
-    scale = max(deviation, _LEAST_VARIANCE * float(scores.std(ddof=1)), 0.02 * centre, 1e-12)
+    centre, scale = _standard(scores)
     standard = np.minimum((scores - centre) / scale, MOST)
     mean = float(standard.mean())
     freedom = effective - 1
@@ -144,6 +150,20 @@ def run_length_threshold(frames: float, drift: float, variance: float) -> float:
 
 def _inflation(correlation: float) -> float:
     return (1 + correlation) / (1 - correlation)
+
+
+def _of_days(scores: Float64, days: Runs) -> float:
+    if not days:
+        return 1.0
+    centre, scale = _standard(scores)
+    return sum_inflation([np.minimum((day - centre) / scale, MOST) for day in days])
+
+
+def _standard(scores: Float64) -> tuple[float, float]:
+    """Return by what scores are standardised."""
+    centre = float(np.median(scores))
+    deviation = NORMAL_MAD * float(np.median(np.abs(scores - centre)))
+    return centre, max(deviation, _LEAST_VARIANCE * float(scores.std(ddof=1)), 0.02 * centre, 1e-12)
 
 
 def _few_in_any_order(runs: Runs, scores: Float64) -> bool:

@@ -30,10 +30,12 @@ class NormalRecording:
     Attributes:
         parts: Views float32 ``[channel, band, column]`` that follow each other.
         machine: Whose it is, None where nothing says.
+        recording: Its name, '' where that is of no interest.
     """
 
     parts: tuple[Float32, ...]
     machine: str | None = None
+    recording: str = ""
 
     @property
     def columns(self) -> int:
@@ -93,6 +95,13 @@ class NormalSet:
             found.setdefault(recording.machine, []).append(scores[self.owner == number].astype(np.float64))
         return found
 
+    def recordings_of_runs(self) -> dict[str | None, list[str]]:
+        """Return the name of the recording behind each of :meth:`runs`."""
+        found: dict[str | None, list[str]] = {}
+        for recording in self.recordings:
+            found.setdefault(recording.machine, []).append(recording.recording)
+        return found
+
     def pooled(self, pool: Pooling) -> Float32:
         """Return the vectors of :attr:`whole` recordings, float32 ``[recording, entry]``."""
         return pooled([self.recordings[number] for number in self.whole], pool)
@@ -141,11 +150,12 @@ def _pieces(train: TrainingSet) -> list[NormalRecording]:
     wanted = -(-(FOLDS - 1) // len(train.segments))
     found = []
     machines = train.machines or (None,) * len(train.segments)
-    for machine, (first, columns) in zip(machines, train.segments, strict=True):
+    names = [place.recording for place in train.places] or [""] * len(train.segments)
+    for machine, name, (first, columns) in zip(machines, names, train.segments, strict=True):
         pieces = max(-(-columns // longest), min(wanted, columns // train.width))
         length = columns // pieces
         found += [
-            NormalRecording((train.columns[start : start + length].transpose(1, 2, 0),), machine)
+            NormalRecording((train.columns[start : start + length].transpose(1, 2, 0),), machine, name)
             for start in range(first, first + pieces * length, length)
         ]
     return found
@@ -155,7 +165,7 @@ def _joined(held_out: HeldOutSet, width: int) -> list[NormalRecording]:
     """Return held-out frames of one recording and signal side by side, up to ten windows' length."""
     found: list[NormalRecording] = []
     learnt = (frame for frame in held_out.frames if frame.learnt)
-    for (machine, _), group in groupby(learnt, key=lambda frame: (frame.machine, frame.recording)):
+    for (machine, name), group in groupby(learnt, key=lambda frame: (frame.machine, frame.recording)):
         frames = list(group)
         for signal in range(frames[0].signals):
             parts = [
@@ -164,5 +174,6 @@ def _joined(held_out: HeldOutSet, width: int) -> list[NormalRecording]:
                 for index in range(frame.first + signal * frame.windows, frame.first + (signal + 1) * frame.windows)
             ]
             each = max(1, LONGEST * width // parts[0].shape[2])
-            found += [NormalRecording(tuple(parts[at : at + each]), machine) for at in range(0, len(parts), each)]
+            some = range(0, len(parts), each)
+            found += [NormalRecording(tuple(parts[at : at + each]), machine, name) for at in some]
     return found

@@ -14,18 +14,21 @@ The decision threshold is a percentile. The alert threshold is made by one of tw
 Both are made at one of two levels: ``rule`` counts openings of the rule (a percentile is that of the k-th largest of n
 successive scores, which the rule compares in effect); ``frame`` counts single frames above the threshold.
 
+Where recordings tell on which days they were made, days' differences raise the threshold: :mod:`trainer.day_to_day`.
+
 What this cannot know is a normal state that the recordings lack, such as a season or another product on the line; nor
 a drift so slow that the held-out normals show a fraction of it (some dozen frames at a correlation of 0.98).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from schemas import Calibration, Thresholds
+from trainer.day_to_day import alert_limit
 from trainer.exceedance import Runs, Scores, dependence, exceedance_probability
 from trainer.tail import Tail
 
@@ -102,6 +105,35 @@ def alert_threshold(runs: Runs, calibration: Calibration) -> float:
     if len(scores) * exceedance_probability(rate, k, n, 0.0) < 1:
         seen = max(seen, 1.05 * float(scores.max()))
     return max(tail, seen)
+
+
+def raised_for_days(
+    calibrated: Calibrated, days_by_machine: Mapping[str | None, Sequence[Scores]], calibration: Calibration
+) -> Calibrated:
+    """Return thresholds that leave room for a day unlike those that were learnt (:mod:`trainer.day_to_day`).
+
+    Args:
+        calibrated: Thresholds by the method ``tail``; others are left as they are.
+        days_by_machine: Scores of normals by day, of machines that were recorded on several days.
+        calibration: Rule, level, and allowed false alarms.
+    """
+    if calibration.threshold_method != "tail" or not days_by_machine:
+        return calibrated
+    limits = {machine: _day_limit(days, calibration) for machine, days in days_by_machine.items()}
+
+    def raised(thresholds: Thresholds, limit: float) -> Thresholds:
+        return replace(thresholds, alert_threshold=max(thresholds.alert_threshold, limit))
+
+    by_machine = {
+        machine: raised(own, limits[machine]) if machine in limits else own
+        for machine, own in calibrated.by_machine.items()
+    }
+    return Calibrated(raised(calibrated.pooled, max(limits.values())), by_machine)
+
+
+def _day_limit(days: Sequence[Scores], calibration: Calibration) -> float:
+    k, n = counted(calibration)
+    return alert_limit(days, calibration, [float(_opening_scores(day, k, n).max()) for day in days])
 
 
 def counted(calibration: Calibration) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feature_repo.store import history_folder
 from recordings.find import checked_folder
@@ -25,6 +26,7 @@ from trainer.baselines import baselines
 from trainer.checkpoints import last_checkpoint
 from trainer.conditions import Ranges, fit_conditioned, without_conditions
 from trainer.dataset import HeldOutSet
+from trainer.day_to_day import by_day
 from trainer.detector import Fitted, find_detector
 from trainer.early import with_early_tests
 from trainer.exceedance import Runs
@@ -34,7 +36,7 @@ from trainer.graph import Float32, Graph
 from trainer.recording_set import RecordingSet, data_hash, find_recordings, split
 from trainer.screening import Screened, check_enough, screen, warnings
 from trainer.spectrograms import Prepared, prepare
-from trainer.thresholds import Calibrated, calibrate
+from trainer.thresholds import Calibrated, calibrate, raised_for_days
 from trainer.train_options import TrainConfig
 from trainer.train_result import Observer, TrainResult
 from trainer.trimming import Stray, trim
@@ -215,7 +217,10 @@ def _train(config: TrainConfig, inputs: _Inputs, observer: Observer, folder: Pat
     held_out = replace(held_out, frame_score=how)
     runs = held_out.frame_scores(scores)
     calibrated = calibrate(runs, inputs.calibration)
-    calibrated = with_early_tests(calibrated, _unseen_frames(inputs, fitted) or runs, inputs.calibration)
+    unseen = _unseen_frames(inputs, fitted)
+    days = {} if unseen is None else _days(inputs, fitted, unseen)
+    calibrated = raised_for_days(calibrated, days, inputs.calibration)
+    calibrated = with_early_tests(calibrated, unseen or runs, inputs.calibration, days)
     check = check_false_alarms(runs, calibrated, inputs.calibration)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}
@@ -227,6 +232,18 @@ def _unseen_frames(inputs: _Inputs, fitted: Fitted) -> Mapping[str | None, Runs]
     single = all(frame.signals * frame.windows == 1 for frame in inputs.prepared.held_out.frames)
     same = inputs.prepared.held_out.windows.shape[-1] == inputs.choice.features.window_columns
     return fitted.unseen_runs if single and same else None
+
+
+def _days(
+    inputs: _Inputs, fitted: Fitted, unseen: Mapping[str | None, Runs]
+) -> dict[str | None, list[NDArray[np.float64]]]:
+    """Return unseen frames' scores by day, of each machine whose recordings were made on several."""
+    found = inputs.screened.found.recordings
+    starts_us = {one.name: one.start for one in found if isinstance(one.start, int)}
+    by_machine = {
+        machine: by_day(runs, fitted.unseen_recordings[machine], starts_us) for machine, runs in unseen.items()
+    }
+    return {machine: days for machine, days in by_machine.items() if days}
 
 
 def _metadata(config: TrainConfig, inputs: _Inputs, trained: _Trained, started_at: datetime) -> ModelMetadata:

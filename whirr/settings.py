@@ -367,7 +367,7 @@ class Settings(BaseSettings):
         True, description="let a challenger that passed take over; false: only `whirr models promote` does"
     )
     learn_detector: str = Field("auto", description="what is trained, as `whirr train --detector` takes it")
-    learn_frames: int = Field(1000, ge=50, le=1_000_000, description="most recordings that one training takes")
+    learn_frames: int = Field(400, ge=50, le=1_000_000, description="most recordings that one training takes")
     learn_jobs: int = Field(1, ge=1, le=1000, description="trainings at once")
     learn_engine: str = Field(
         "local", description="where trainings run: local processes, or the address of a Dask scheduler, tcp://host:8786"

@@ -41,7 +41,8 @@ def draw(story: Story, told: Told, path: Path) -> None:
     axes.set_xlabel("days")
     axes.set_ylabel("score / alert threshold")
     patches = [mpl.patches.Patch(color=colour, label=state) for state, colour in STATES.items()]
-    figure.legend(handles=patches, ncol=len(patches), loc="upper center", frameon=False)
+    handles = [*patches, *axes.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, ncol=len(handles), loc="upper center", frameon=False)
     figure.tight_layout(rect=(0, 0, 1, 0.94))
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -64,8 +65,4 @@ def _draw_events(axes: Any, story: Story, told: Told) -> None:
             what, (day, HIGHEST * (1.6 if number % 2 else 1.0)), xytext=(3, 0), textcoords="offset points", va="center"
         )
     promoted = [day for day, what in told.jobs if what.startswith("promote")]
-    axes.plot(promoted, [LOWEST * 1.1] * len(promoted), "^", ms=6, color=INK, label="a new model")
-    for day in promoted[:1]:
-        axes.annotate(
-            "a new model takes over", (day, LOWEST * 1.1), xytext=(6, 0), textcoords="offset points", va="center"
-        )
+    axes.plot(promoted, [LOWEST * 1.1] * len(promoted), "^", ms=6, color=INK, label="a new model takes over")

@@ -62,7 +62,14 @@ class AutoDetector(Detector):
         if len(found) == 1 and found[0].width is None:
             alone = found[0]
             why, runs = f"{alone.name}: {alone.why}", normals.runs(alone.unseen)
-            return Fitted(alone.graph, why, judge=alone.before, unseen=alone.unseen, unseen_runs=runs)
+            return Fitted(
+                alone.graph,
+                why,
+                judge=alone.before,
+                unseen=alone.unseen,
+                unseen_runs=runs,
+                unseen_recordings=normals.recordings_of_runs(),
+            )
         unseen = np.stack([one.unseen for one in found]).astype(np.float64)
         fusion = Fusion(unseen)
 
@@ -74,7 +81,14 @@ class AutoDetector(Detector):
         graph, judge = fused([one.graph for one in found]), fused([one.before for one in found])
         why = "; ".join(f"{one.name} ({one.why})" for one in found)
         runs = normals.runs(fusion.scores(unseen).astype(np.float32))
-        return Fitted(graph, f"the mean of {why}", judge=judge, figures=_figures(found, fusion), unseen_runs=runs)
+        return Fitted(
+            graph,
+            f"the mean of {why}",
+            judge=judge,
+            figures=_figures(found, fusion),
+            unseen_runs=runs,
+            unseen_recordings=normals.recordings_of_runs(),
+        )
 
 
 def _cross_fit(name: str, normals: NormalSet, data: Prepared, config: TrainConfig) -> _Candidate:

@@ -62,7 +62,8 @@ class FrameSpectrumDetector(Detector):
         graph, judge = (build(scorer(out), data.shape, any_length=True) for out in (nothing, normals.blocks[-1]))
         scores = fusions[0].scores(unseen[0]).astype(np.float32)
         why, runs = self._why(normals, from_columns), normals.runs(scores)
-        return Fitted(graph, why, judge=judge, unseen=scores, unseen_runs=runs)
+        recordings = normals.recordings_of_runs()
+        return Fitted(graph, why, judge=judge, unseen=scores, unseen_runs=runs, unseen_recordings=recordings)
 
     def views(self, config: TrainConfig, count: int) -> list[View]:  # noqa: ARG002
         """Return what judges where there are ``count`` normal vectors."""

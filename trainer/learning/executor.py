@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final, Protocol
 
-from schemas.errors import MissingExtra, ServiceUnavailable
+from schemas.errors import MissingExtra, ServiceUnavailable, SettingsError
 from trainer.learning.training import JobOrder, JobOutcome, failed, run_job
 
+LOCAL: Final = "local"
 NICER: Final = 10  # a training gives way to the workers of its machine
 CONNECT_S: Final = 10.0
 Run = Callable[[JobOrder], JobOutcome]
@@ -224,6 +225,24 @@ class JobQueue:
             self._running[machine] = waiting.order, future
             del self._waiting[machine]
             free -= 1
+
+
+def engine_of(name: str, places: int) -> JobEngine:
+    """Return where trainings run.
+
+    Args:
+        name: ``local``, or a Dask scheduler's address.
+        places: Processes at once, if they are local.
+
+    Raises:
+        SettingsError: It is neither.
+        MissingExtra, ServiceUnavailable: As :class:`DaskWorkers`.
+    """
+    if name == LOCAL:
+        return LocalProcesses(places)
+    if "://" not in name:
+        raise SettingsError(f"learn_engine is {name!r}; expected {LOCAL!r}, or a Dask scheduler's tcp://host:port")
+    return DaskWorkers(name)
 
 
 def _turn(one: _Waiting) -> tuple[int, int]:

@@ -55,7 +55,7 @@ class Trained:
 class JobExecutor(Protocol):
     """Where jobs run."""
 
-    def submit(self, job: Job, learner: Learner) -> None:
+    def submit(self, job: Job, models: MachineModels) -> None:
         """Take a job; the most urgent one that waits runs next."""
 
     def finished(self) -> Sequence[Trained]:
@@ -70,6 +70,9 @@ class Heard(Protocol):
 
     def drifts(self, machine_id: str, baseline: Span) -> Sequence[Drift]:
         """Return what of the machine's statistics has drifted since a baseline."""
+
+    def keep(self, machine_id: str, span: Span, why: str) -> None:
+        """Keep what was heard in a time for good; done again, it changes nothing."""
 
 
 class Fleet:
@@ -98,6 +101,7 @@ class Fleet:
         self._retry_us: dict[str, int] = {}
         self._known: Mapping[str, MachineModels] = {}
         self._polled_us: int | None = None
+        self._kept: set[tuple[str, Span]] = set()
         self.failures: dict[str, str] = {}
 
     def refresh(self, now_us: int) -> None:
@@ -137,6 +141,7 @@ class Fleet:
         done: list[Decision | Job | Trained] = list(self._finished(now_us))
         if done or self._polled_us is None or now_us >= self._polled_us + POLL_US:
             self._poll(now_us)
+        self._keep()
         decided = [one for learner in self.learners.values() if (one := learner.change(now_us)) is not None]
         done += [one for one in decided if self._applied(one)]
         if decided:
@@ -144,9 +149,20 @@ class Fleet:
         jobs = [job for learner in self.learners.values() if (job := self._job(learner, now_us)) is not None]
         for job in sorted(jobs, key=lambda one: one.urgency):
             self._running[job.machine_id] = job
-            self._executor.submit(job, self.learners[job.machine_id])
+            self._executor.submit(job, self.learners[job.machine_id].registry)
             done.append(job)
         return done
+
+    def _keep(self) -> None:
+        """Keep what may never go: confirmed faults, which test every later model, and the anchors' baselines."""
+        for machine_id, learner in self.learners.items():
+            anchor = learner.registry.anchor
+            wanted = [(span, f"fault: {fault or 'confirmed'}") for span, fault in learner.incidents.faults()]
+            wanted += [] if anchor is None else [(anchor.baseline, "baseline of the anchor")]
+            for span, why in wanted:
+                if span.until_us is not None and (machine_id, span) not in self._kept:
+                    self._heard.keep(machine_id, span, why)
+                    self._kept.add((machine_id, span))
 
     def _finished(self, now_us: int) -> Iterable[Trained]:
         for one in self._executor.finished():

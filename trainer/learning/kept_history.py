@@ -45,6 +45,14 @@ class KeptHistory:
         bands = max((len(one.spectrum) for one in entries), default=0)
         return share_of_new(np.array([_quantities(one, bands) for one in entries]).reshape(len(entries), bands + 3))
 
+    def keep(self, machine_id: str, span: Span, why: str) -> None:
+        """Keep what was heard in a time for good, beyond all quotas; done again, it changes nothing.
+
+        Raises:
+            ServiceUnavailable: The archive can't be reached.
+        """
+        self._archive.pin(machine_id, span.from_us, span.until_us, why)
+
     def drifts(self, machine_id: str, baseline: Span) -> Sequence[Drift]:
         """Return which of the 13 statistics have drifted since a baseline, by the days on which all was normal."""
         from feature_repo.history import History

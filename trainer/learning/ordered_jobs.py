@@ -50,6 +50,7 @@ class OrderedJobs:
                 champion=None if models.champion is None else models.champion.number,
                 detector=self._detector,
                 running_dbfs=None if route is None else route.running_dbfs,
+                frames=self._settings.learn_frames,
             )
         )
 

@@ -14,7 +14,7 @@ from tests.models import tiny_metadata
 from tests.trainer.learning.stories import HOUR_US, NOW_US, alert, score, verdict
 from trainer.learning.drift import Drift
 from trainer.learning.fleet import Fleet, Trained
-from trainer.learning.learner import Decision, Job, Learner, LearntVersion, MachineModels
+from trainer.learning.learner import Decision, Job, LearntVersion, MachineModels
 from trainer.learning.learning_rule import LearningRule
 from trainer.learning.spans import Span
 
@@ -74,7 +74,7 @@ class Executor:
         self.jobs: list[Job] = []
         self.ended: list[Trained] = []
 
-    def submit(self, job: Job, learner: Learner) -> None:
+    def submit(self, job: Job, models: MachineModels) -> None:
         self.jobs.append(job)
 
     def finished(self) -> Sequence[Trained]:
@@ -87,10 +87,14 @@ class Kept:
 
     def __init__(self) -> None:
         self.new = 0.0
+        self.kept: list[tuple[str, Span, str]] = []
         self.drifted: list[Drift] = []
 
     def share_of_new(self, machine_id: str, from_us: int) -> float:
         return self.new
+
+    def keep(self, machine_id: str, span: Span, why: str) -> None:
+        self.kept.append((machine_id, span, why))
 
     def drifts(self, machine_id: str, baseline: Span) -> Sequence[Drift]:
         return self.drifted
@@ -257,3 +261,16 @@ def test_what_the_registry_refuses_is_said(world: World, caplog: pytest.LogCaptu
     world.executor.ended.append(Trained(job, 1))
     assert [type(one) for one in world.fleet.tick(at(25))] == [Trained]
     assert "version 1 is gone" in caplog.text
+
+
+def test_confirmed_faults_and_the_anchors_baseline_are_kept_for_good(world: World) -> None:
+    mature = LearntVersion(number=1, metadata=tiny_metadata(), from_us=at(200), baseline=Span(at(0), at(200)))
+    world.registry.models["pump-1"] = MachineModels(champion=mature, anchor=mature)
+    world.fleet.alert(alert("opened", 5))
+    world.fleet.say(verdict("confirmed", 12))
+    world.fleet.tick(at(201))
+    assert world.kept.kept == [("pump-1", mature.baseline, "baseline of the anchor")]  # the fault goes on
+    world.fleet.alert(alert("closed", 20))
+    for hours in (202, 203):
+        world.fleet.tick(at(hours))
+    assert world.kept.kept[1:] == [("pump-1", Span(at(5), at(20)), "fault: confirmed")]
