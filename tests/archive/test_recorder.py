@@ -223,7 +223,7 @@ def test_a_recorder_that_is_killed_loses_and_repeats_nothing(kafka: KafkaUnderTe
     def ran(until: Callable[[], bool], number: signal.Signals) -> tuple[int, str]:
         program = RecordProcess(settings, tmp_path, str(tmp_path / "kept"))
         try:
-            eventually(until, 60)
+            eventually(until, 120)
         finally:
             ended = program.end(number)
         return ended

@@ -77,6 +77,7 @@ RUNS = {
     "feast materialize": Run("feast materialize", "history"),
     "feast status": Run("feast status", "machines"),
     "features": Run("features {set} --out {new}/features", "written"),
+    "learn": Run("learn", "gives each machine a model of its own", code=2),
     "machines": Run("machines", "pump-1", interrupt_at="pump-1"),
     "maintenance": Run("maintenance", f"not again; {SHOWN}"),
     "models list": Run("models list", "tiny-1"),

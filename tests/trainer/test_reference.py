@@ -29,7 +29,7 @@ DAY_S = 86_400.0
 def row(machine: str, seconds_ago: float, value: float, state: str | None = "normal") -> FeatureRow:
     at_us = NOW_US - round(seconds_ago * 1e6)
     values = [value + number for number in range(len(fields.AUDIO_FIELDS))]
-    return FeatureRow(machine, "", at_us, at_us, (*values, 1.0, 1.0, 0.5, 1, 0, state, "m/1"))
+    return FeatureRow(machine, "", at_us, at_us, (*values, 1.0, 1.0, 0.5, 1, 0, state, "m/1", ""))
 
 
 @pytest.fixture
