@@ -83,11 +83,12 @@ async def follow_topic(
         settings: How to reach Kafka.
         topic: The topic.
         every_s: Seconds between two looks.
-        since_us: Begin with the first record whose timestamp is this or later, microseconds since the epoch.
+        since_us: Begin with the first record whose timestamp is this or later, microseconds since the epoch; some
+            brokers, the embedded one among them, begin before it.
 
     Raises:
         SettingsError: There is no such topic (yet).
-        ServiceUnavailable: Kafka can't be reached, or goes away meanwhile.
+        ServiceUnavailable: Kafka can't be reached, or goes away meanwhile; or the topic was made anew.
         AccessRefused: Kafka refuses this user.
     """
     async with _consumer(settings, topic, quiet=False) as consumer:
@@ -99,6 +100,8 @@ async def follow_topic(
         await _seek(consumer, await consumer.end_offsets(places), since_us)
         while True:
             ends = await consumer.end_offsets(places)
+            if any([await consumer.position(at) > end for at, end in ends.items()]):  # nothing would come for long
+                raise ServiceUnavailable(f"topic {topic!r} at {settings.bootstrap} has lost what was read of it")
             found = _until(consumer, settings, ends)
             yield [record async for record in found if not isinstance(record, UnreadableRecord)]
             await asyncio.sleep(every_s)

@@ -86,3 +86,29 @@ async def test_a_topic_is_followed_from_its_beginning_on(kafka: KafkaUnderTest) 
         assert found.value == b"77"
     with pytest.raises(SettingsError, match="has no topic 'absent'"):
         await anext(follow_topic(settings, "absent", 0.01))
+
+
+async def test_a_topic_is_followed_from_a_time_on(kafka: KafkaUnderTest) -> None:
+    settings = await filled(kafka)
+    later = [record(number, NOW_MS + 1000 + number, key) for number in range(20, 25) for key in ("a", "b")]
+    await kafka.produce(settings.frames_topic, later)
+    looks = follow_topic(settings, settings.frames_topic, 0.01, since_us=(NOW_MS + 1000) * 1000)
+    async with contextlib.aclosing(looks):  # type: ignore[type-var]
+        found = await anext(looks)
+        values = sorted(int(one.value) for one in found)
+        assert values[-10:] == [number for number in range(20, 25) for _ in "ab"]
+        assert kafka.embedded or len(values) == 10
+        assert await anext(looks) == []
+        await kafka.produce(settings.frames_topic, [record(99, NOW_MS - 99_000, "a")])
+        (late,) = await anext(looks)  # what comes meanwhile is told whatever its time
+        assert late.value == b"99"
+
+
+async def test_a_topic_whose_records_are_all_earlier_is_followed_from_its_end(kafka: KafkaUnderTest) -> None:
+    settings = await filled(kafka)
+    looks = follow_topic(settings, settings.frames_topic, 0.01, since_us=(NOW_MS + 60_000) * 1000)
+    async with contextlib.aclosing(looks):  # type: ignore[type-var]
+        assert await anext(looks) == []
+        await kafka.produce(settings.frames_topic, [record(77, NOW_MS, "a")])
+        (found,) = await anext(looks)
+        assert found.value == b"77"

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from aiokafka import ConsumerRecord
 from pydantic import TypeAdapter, ValidationError
 
 from schemas import Alert, Score
-from schemas.errors import ServiceUnavailable, SettingsError
+from schemas.errors import AccessRefused, ServiceUnavailable, SettingsError
 from schemas.model_uri import ModelTemplate
 from stream_app.pipeline.rule import Rule
 from trainer.learning.fleet import Fleet, Trained
@@ -51,6 +51,13 @@ def alert_rule_of(settings: Settings) -> Callable[[str], Rule | None]:
     return found
 
 
+class _Place(NamedTuple):
+    """Where a record is, and its timestamp in milliseconds: in a topic made anew, another one is at its offset."""
+
+    offset: int
+    timestamp: int
+
+
 class LearningService:
     """Feeds a fleet, and lets it decide.
 
@@ -69,8 +76,8 @@ class LearningService:
         tick_s: float = TICK_S,
     ) -> None:
         self._settings, self._fleet, self._now_us, self._tick_s = settings, fleet, now_us, tick_s
-        self._inbox: list[Callable[[], None]] = []
-        self._next: dict[tuple[str, int], int] = {}
+        self._inbox: dict[str, list[Callable[[], None]]] = {}
+        self._last: dict[tuple[str, int], _Place] = {}
         self._read: dict[str, asyncio.Event] = {}
         self._stopping = asyncio.Event()
         self._away = ""
@@ -93,13 +100,18 @@ class LearningService:
             settings.scores_topic: (self._take_score, since_us),
         }
         self._read = {topic: asyncio.Event() for topic in takers}
-        async with asyncio.TaskGroup() as tasks:
-            following = [
-                tasks.create_task(self._follow(topic, take, from_us)) for topic, (take, from_us) in takers.items()
-            ]
-            await self._decide_until_stopped()
-            for one in following:
-                one.cancel()
+        # What was said of frames counts when their scores are heard, so scores come last.
+        self._inbox = {topic: [] for topic in takers}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                following = [
+                    tasks.create_task(self._follow(topic, take, from_us)) for topic, (take, from_us) in takers.items()
+                ]
+                await self._decide_until_stopped()
+                for one in following:
+                    one.cancel()
+        except* AccessRefused as refused:
+            raise _first(refused) from None
 
     async def _decide_until_stopped(self) -> None:
         while not self._stopping.is_set():
@@ -118,9 +130,10 @@ class LearningService:
             if not self._began:
                 await asyncio.to_thread(self._fleet.refresh, self._now_us())
                 self._began = True
-            inbox, self._inbox = self._inbox, []
-            for take in inbox:
-                take()
+            inbox, self._inbox = self._inbox, {topic: [] for topic in self._inbox}
+            for takes in inbox.values():
+                for take in takes:
+                    take()
             done = await asyncio.to_thread(self._fleet.tick, self._now_us())
         except ServiceUnavailable as error:
             if str(error) != self._away:
@@ -138,8 +151,11 @@ class LearningService:
         while True:
             try:
                 looks = follow_topic(self._settings, topic, FOLLOW_S, since_us=since_us)
+                again = True
                 async with aclosing(looks):  # type: ignore[type-var]
                     async for records in looks:
+                        self._look_for_loss(topic, records, again)
+                        again = False
                         for record in records:
                             self._once(topic, record, take)
                         self._read[topic].set()
@@ -155,25 +171,45 @@ class LearningService:
 
     def _once(self, topic: str, record: ConsumerRecord, take: Callable[[ConsumerRecord], None]) -> None:
         """Take a record unless it was taken before: after an outage a topic is read from its beginning."""
-        place = topic, record.partition
-        if record.offset >= self._next.get(place, 0):
-            self._next[place] = record.offset + 1
+        last = self._last.get((topic, record.partition))
+        if last is None or record.offset > last.offset:
+            self._last[topic, record.partition] = _Place(record.offset, record.timestamp)
             take(record)
+
+    def _look_for_loss(self, topic: str, records: Sequence[ConsumerRecord], again: bool) -> None:
+        """Count offsets anew where a topic was made anew, or has lost its end: what was taken of it is not there.
+
+        Args:
+            topic: Which.
+            records: Of one look.
+            again: Whether the look begins where the topic does, rather than after the one before.
+        """
+        by_partition: dict[int, list[_Place]] = {}
+        for record in records:
+            by_partition.setdefault(record.partition, []).append(_Place(record.offset, record.timestamp))
+        for partition, own in by_partition.items():
+            last = self._last.get((topic, partition))
+            if last is None:
+                continue
+            shorter = max(own).offset < last.offset if again else min(own).offset <= last.offset
+            if shorter or any(one.offset == last.offset and one.timestamp != last.timestamp for one in own):
+                log.warning("partition %d of %s has lost records; it is read from its beginning", partition, topic)
+                del self._last[topic, partition]
 
     def _take_score(self, record: ConsumerRecord) -> None:
         score = _parsed(_SCORE, record)
         if score is not None:
-            self._inbox.append(lambda: self._fleet.hear(score))
+            self._inbox[record.topic].append(lambda: self._fleet.hear(score))
 
     def _take_alert(self, record: ConsumerRecord) -> None:
         alert = _parsed(_ALERT, record)
         if alert is not None:
-            self._inbox.append(lambda: self._fleet.alert(alert))
+            self._inbox[record.topic].append(lambda: self._fleet.alert(alert))
 
     def _take_verdict(self, record: ConsumerRecord) -> None:
         verdict = read_verdict(record)
         if verdict is not None:
-            self._inbox.append(lambda: self._fleet.say(verdict))
+            self._inbox[record.topic].append(lambda: self._fleet.say(verdict))
 
 
 def _parsed(adapter: TypeAdapter[Message], record: ConsumerRecord) -> Message | None:
@@ -182,6 +218,11 @@ def _parsed(adapter: TypeAdapter[Message], record: ConsumerRecord) -> Message | 
     except ValidationError:
         log.warning("record %d of %s is nothing that this version knows", record.offset, record.topic)
         return None
+
+
+def _first(group: BaseExceptionGroup[AccessRefused]) -> AccessRefused:
+    one = group.exceptions[0]
+    return _first(one) if isinstance(one, BaseExceptionGroup) else one
 
 
 def _in_words(one: Decision | Job | Trained) -> tuple[int, str]:
