@@ -83,8 +83,8 @@ async def follow_topic(
         settings: How to reach Kafka.
         topic: The topic.
         every_s: Seconds between two looks.
-        since_us: Begin with the first record whose timestamp is this or later, microseconds since the epoch; some
-            brokers, the embedded one among them, begin before it.
+        since_us: In the first look, leave out records whose timestamp is earlier, microseconds since the epoch. What
+            comes later is told whatever its time.
 
     Raises:
         SettingsError: There is no such topic (yet).
@@ -102,8 +102,10 @@ async def follow_topic(
             ends = await consumer.end_offsets(places)
             if any([await consumer.position(at) > end for at, end in ends.items()]):  # nothing would come for long
                 raise ServiceUnavailable(f"topic {topic!r} at {settings.bootstrap} has lost what was read of it")
-            found = _until(consumer, settings, ends)
-            yield [record async for record in found if not isinstance(record, UnreadableRecord)]
+            found = [one async for one in _until(consumer, settings, ends) if not isinstance(one, UnreadableRecord)]
+            # Where to begin is a hint: some brokers go by when a record was stored.
+            yield [one for one in found if since_us is None or one.timestamp * 1000 >= since_us]
+            since_us = None
             await asyncio.sleep(every_s)
 
 
