@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import feature_repo
 from feature_repo import fields
@@ -149,12 +150,34 @@ def open_store(settings: Settings, *, applied: bool = True) -> OpenStore:
     try:
         config = load_repo_config(state, yaml_file)
         store = OpenStore(FeatureStore(repo_path=str(state), config=config))
+        _tell_registries_apart(store.feast.registry)
     except Exception as error:  # YAML's, pydantic's, Feast's
         text = _SECRET.sub(r"\1=***", _first_line(error))
         raise SettingsError(f"{yaml_file}: {text}") from None
     if applied:
         store.check_applied()
     return store
+
+
+def _tell_registries_apart(registry: Any) -> None:
+    """Give each state that is read of an SQL registry a version of its own.
+
+    Feast remembers what it found in a registry by the memory address of what it read and by this version, which an SQL
+    registry leaves empty: at the address of one that is gone, another was taken for it.
+    """
+    from feast.infra.registry.caching_registry import CachingRegistry
+
+    if not isinstance(registry, CachingRegistry):
+        return
+    read = registry.proto
+
+    def proto() -> Any:
+        found = read()
+        found.version_id = found.version_id or uuid4().hex
+        return found
+
+    registry.proto = proto
+    registry.cached_registry_proto.version_id = uuid4().hex
 
 
 def _check_registry(yaml_file: Path, state: Path) -> None:

@@ -277,7 +277,9 @@ def run_kcat(kcat: str, kafka: KafkaUnderTest, *args: str, given: str = "") -> s
 async def test_kcat_writes_and_reads_with_every_codec(kafka: KafkaUnderTest, kcat: str):
     await kafka.create_topics()
     topic = kafka.settings().frames_topic
-    assert topic in run_kcat(kcat, kafka, "-L")
+    async with asyncio.timeout(30):  # a broker lists a topic soon after it has said that it made it
+        while topic not in await asyncio.to_thread(run_kcat, kcat, kafka, "-L"):
+            pass
     sent = []
     for codec in CODECS:
         for more in ([], ["-X", "enable.idempotence=true"], ["-X", "acks=0"]):

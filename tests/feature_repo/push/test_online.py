@@ -127,6 +127,19 @@ def test_a_registry_of_another_version_is_said_once_and_the_rest_is_written(
     assert feature_store.read(machine, features=[RMS])[0]["rms_mean"] == 3.0
 
 
+def test_what_is_read_of_a_registry_is_never_taken_for_what_was_read_of_another(feature_store: StoreUnderTest):
+    """Feast remembers by address and version: addresses come again, so versions may not."""
+    versions = []
+    for _ in range(2):
+        registry = feature_store.connect()._store.feast.registry
+        versions.append(registry.cached_registry_proto.version_id)
+        registry.refresh()
+        versions.append(registry.cached_registry_proto.version_id)
+    own = set(versions)
+    assert "" not in own
+    assert len(own) == (1 if feature_store.kind != "postgres" else len(versions))
+
+
 def test_a_registry_without_any_view_is_told_and_waited_for(
     feature_store: StoreUnderTest, machine: str, caplog: pytest.LogCaptureFixture
 ):
