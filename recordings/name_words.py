@@ -1,7 +1,7 @@
 """Words of names: what they say of a recording's label and of the split of a data set that it belongs to.
 
 A name is cut into words at whatever is no letter, where capitals begin (``testNormal``) and at digits. Only whole words
-count, in any case; numbers don't.
+count, in any case; numbers don't, nor do digests and UUIDs, whose hex digits spell words by chance.
 
 | says | words |
 |---|---|
@@ -78,6 +78,9 @@ _FILLERS: Final = frozenset(
 _LABEL_INSIDE = re.compile(r"normal|anomal|fault|defect|health|defekt|kaputt|schaden")
 _NO_LABEL_INSIDE = re.compile(r"normali[sz]\w*|default\w*|health(care)?")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
+_DIGEST = re.compile(
+    r"(?<![^\W_])([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,})(?![^\W_])", re.ASCII | re.IGNORECASE
+)
 _NUMBER: Final = "0"  # stands for any
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -97,7 +100,7 @@ class AmbiguousLabel:
 
 def words_of(text: str) -> list[str]:
     """Return a name's words in lower case, ``0`` for numbers: ``["pump", "0", "test"]`` of ``pump-7_Test``."""
-    runs = _WORD.findall(text)
+    runs = _WORD.findall(_DIGEST.sub(_NUMBER, text))
     return [_NUMBER if run.isdecimal() else word.casefold() for run in runs for word in _HUMP.split(run)]
 
 

@@ -68,6 +68,12 @@ DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
         ("renamed_default.wav", None),
         ("test/normal/clip_0_normalized.wav", "normal"),
         ("test/anomaly/clip_0_normalised.wav", "anomaly"),
+        # Digests and UUIDs spell words by chance.
+        ("pump-7/20260101T033000.000000Z_797bad1b5b6d1a552dbecc58e0fa0280.flac", None),
+        ("pump-7/20260101T033000.000000Z_7976311b5b6d1a552dbecc58e0fa0bad.flac", None),
+        ("pump-7/797BAD1B5B6D1A552DBECC58E0FA0280_normal.flac", "normal"),
+        ("pump-7/3f2504e0-4bad-11d3-9a0c-0305e82c3301.wav", None),
+        ("pump-7/3f2504e0_bad.wav", "anomaly"),
         # Name and folder agree, whatever else the folder says.
         ("pump-7_faulty/fault_1.wav", "anomaly"),
     ],
