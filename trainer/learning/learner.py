@@ -292,10 +292,10 @@ class Learner:
             and now_us < champion.from_us + self.rule.probation_h * HOUR_US
         )
 
-    def _is_over(self, champion: LearntVersion) -> bool:
-        """Whether what the champion was learnt from is over: a person says that it begins anew."""
+    def _is_over(self, version: LearntVersion) -> bool:
+        """Whether what a version was learnt from is over: a person says that it begins anew."""
         asked = self.incidents.asked()
-        return asked is not None and champion.baseline.from_us < asked[0]
+        return asked is not None and version.baseline.from_us < asked[0]
 
     def _first(self, now_us: int, begins_us: int, share_of_new: float) -> Iterator[Job]:
         """Yield the first training of a machine that nothing hears a fault of, once enough was heard."""
@@ -358,6 +358,8 @@ class Learner:
         )
 
     def _judge_challenger(self, challenger: LearntVersion, now_us: int) -> Decision | None:
+        if self._is_over(challenger):  # until it is gone, nothing that is normal now would be learnt
+            return self._decided("drop", challenger, "a person says that the machine begins anew")
         shadow_h = (now_us - challenger.from_us) / HOUR_US
         judgement = self._judgement(challenger)
         if shadow_h >= self.rule.shadow_h and judgement is not None and judgement.passed:

@@ -204,6 +204,26 @@ def test_a_challenger_of_which_little_was_heard_waits_and_is_dropped(learner: Le
     assert (change.what, change.why) == ("drop", "too few frames were heard")
 
 
+@pytest.mark.parametrize("word", ["repaired", "new_normal"])
+def test_a_challenger_is_dropped_when_the_machine_begins_anew_and_holds_its_learning_up_no_longer(
+    learner: Learner, word: str
+) -> None:
+    learner.alert(alert("opened", 50))
+    learner.registry = MachineModels(champion=version(1, 0, 24), challenger=version(2, 0, 48))
+    assert learner.change(at(60)) is None
+    learner.say(verdict(word, 60, since_h=58))
+    change = learner.change(at(60))
+    assert change is not None
+    assert (change.what, change.version) == ("drop", 2)
+    learner.registry = MachineModels(champion=version(1, 0, 24))
+    hear(learner, 58, 84, of="learning")
+    job = learner.job(at(84))
+    assert job is not None
+    assert (job.cause, job.direct) == (word, True)
+    learner.registry = MachineModels(champion=version(1, 0, 24), challenger=version(3, 58, 84))
+    assert learner.change(at(85)) is None  # of the new baseline
+
+
 def test_what_was_trained_is_heard_in_shadow_or_takes_over_where_nothing_serves(learner: Learner) -> None:
     learner.registry = MachineModels(champion=version(1, 0, 24), waiting=version(2, 0, 48))
     hear(learner, 24, 48)
