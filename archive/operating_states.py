@@ -54,6 +54,11 @@ def _edges(bins: int) -> list[tuple[int, int]]:
     return [(min(start, bins - 1), max(min(start, bins - 1) + 1, stop)) for start, stop in pairwise(at)]
 
 
+def band_edges_hz(rate_hz: int) -> NDArray[np.float64]:
+    """Return from where to where each band of :func:`spectrum_of` reaches, float64 [band, 2]."""
+    return np.array(list(pairwise(_EDGES * rate_hz / 2)))
+
+
 def state_of(level_dbfs: float, condition: Condition, spectrum: tuple[int, ...]) -> str:
     """Return an operating state's name, for lists, such as ``-36dB q2 1414rpm 50load``.
 

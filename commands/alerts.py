@@ -126,6 +126,7 @@ def alert_line(alert: dict[str, Any]) -> Text:
     if alert["ratio"] is not None:
         line.append(f"  {alert['ratio']:.2f} times the threshold")
     line.append(_changed(alert))
+    line.append(_drifted(alert))
     if alert["bands"]:
         line.append("  " + ", ".join(_band(band) for band in alert["bands"][:_SHOWN_BANDS]))
     if alert.get("streams") is not None:
@@ -152,6 +153,16 @@ def _changed(alert: dict[str, Any]) -> Text:
         found.append("  it stays changed", "cyan")
     if isinstance(change := alert.get("change"), dict) and isinstance(since := change.get("since"), str):
         found.append(f"  since {printable(since.replace('T', ' ')[:19])}")
+    return found
+
+
+def _drifted(alert: dict[str, Any]) -> Text:
+    """Return what of a machine has drifted, how far, how fast, and since when."""
+    found = Text()
+    for one in alert.get("drift") or ():
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # of a version that words it in another way
+            moved = f"{one['name']} {one['deviations']:+.1f} deviations, {one['per_day']:+.2f} a day"
+            found.append(printable(f"  {moved}, since {one['since'][:10]}"))
     return found
 
 

@@ -23,6 +23,11 @@ _EFFECTS = {
     ("machine", "repaired"): "what is open on the machine ends, and it is learnt anew",
     ("machine", "new_normal"): "what is open on the machine ends, and it is learnt anew",
     ("machine", "withdrawn"): "as if nobody had said anything",
+    ("drift", "seen"): "no reminders",
+    ("drift", "confirmed"): "no reminders; what was recorded since it began is never learnt",
+    ("drift", "false_alarm"): "it is no drift: it is told again only if it goes on",
+    ("drift", "repaired"): "what is open on the machine ends, and it is learnt anew",
+    ("drift", "new_normal"): "what is open on the machine ends, and it is learnt anew",
     ("sensor", "false_alarm"): "the incident ends, and that fault of this sensor opens none",
     ("sensor", "withdrawn"): "as if nobody had said anything",
 }

@@ -1,6 +1,6 @@
 """The contracts: what crosses a process boundary, as Python types, JSON Schema and AsyncAPI."""
 
-from schemas.alert import ALERT_TYPE, Alert, AlertModel, Band, Change, FrameRef, alert_id
+from schemas.alert import ALERT_TYPE, Alert, AlertModel, Band, Change, Drifted, FrameRef, alert_id
 from schemas.condition import Condition
 from schemas.dead_letter import ERROR_CODES, DeadLetter
 from schemas.frame import FRAME_TYPE, Frame, FrameRecord, frame_headers, frame_id, parse_frame
@@ -30,6 +30,7 @@ __all__ = [
     "Change",
     "Condition",
     "DeadLetter",
+    "Drifted",
     "EarlierVerdict",
     "EarlyTest",
     "FeatureConfig",

@@ -1,4 +1,4 @@
-"""An alert: one transition of one stream's incident."""
+"""An alert: one transition of an incident, of one stream or of a machine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import Field
 from schemas.score import Identity, SensorFault, Timestamp, Unfamiliar
 
 ALERT_TYPE = "whirr.alert.v1"
-AlertKind = Literal["machine", "sensor"]
+AlertKind = Literal["machine", "sensor", "drift"]
 AlertState = Literal["changed", "opened", "updated", "closed", "settled", "anomalous", "reminded"]
-AlertReason = Literal["forgotten", "false_alarm", "repaired", "new_normal"]
+AlertReason = Literal["forgotten", "false_alarm", "repaired", "new_normal", "learnt"]
 Severity = Literal["early", "warning", "critical"]
 MANY_MACHINES = "(many)"  # in place of a machine id, none of which has brackets
 MAX_NAMED_MACHINES = 20
@@ -78,6 +78,23 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drifted:
+    """A quantity of a machine that has drifted: the median of its days has moved.
+
+    Attributes:
+        name: ``score``, or one of the 13 statistics.
+        since: From when on its days lie on one side of what was usual.
+        deviations: How far its last days have moved, in standard deviations between the days before.
+        per_day: How fast, in those a day, over the days since.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    since: Timestamp
+    deviations: float
+    per_day: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """One transition of an incident, or one anomalous frame in mode ``every``.
 
@@ -86,17 +103,23 @@ class Alert:
     which may begin with either and ends when neither holds; ``level`` says what is left after each transition. While it
     lasts and nobody has said anything of it, it is ``reminded`` of.
 
+    A ``drift`` is an incident of a whole machine, told by ``whirr learn`` and not by a frame: neither fault nor normal
+    by itself, it is asked about. It is ``changed``, ``reminded`` of, and ``settled``, of severity ``early``.
+
     Attributes:
         alert_id: The same for every redelivery; deduplicate by it.
         incident_id: The ``alert_id`` of the transition that began the incident.
-        kind: ``machine``, or ``sensor`` for a signal that is flat, clipped or silent (``sensor_fault`` says which).
+        kind: ``machine``, ``sensor`` for a signal that is flat, clipped or silent (``sensor_fault`` says which), or
+            ``drift``.
         machine_id: The machine; ``(many)`` where one alert reports many streams' silence (then ``source`` is None).
-        score, threshold, ratio: Of the frame; None for ``silent``, where no frame came, and without a model.
-        recorded_at: Start of the recording of the frame (``silent``: of the last one seen).
-        bands: The bands that drove the score, largest share first; empty where none stands out.
+        score, threshold, ratio: Of the frame; None for ``silent``, where no frame came, for ``drift``, and without a
+            model.
+        recorded_at: Start of the recording of the frame (``silent``, ``drift``: of the last one heard).
+        bands: The bands that drove the score, largest share first; empty where none stands out. Of a drift, those whose
+            level in the archived recordings has moved since.
         statistics: The stream's rolling mean of the 13 statistics, by name.
         reason: Why an incident is over, where no frames ended it: its stream was ``forgotten``, having been silent for
-            long, or a person's verdict, ``false_alarm``, ``repaired`` or ``new_normal``.
+            long, or a person's verdict, ``false_alarm``, ``repaired`` or ``new_normal``; or a drift was ``learnt``.
         streams: Of an alert about many machines: how many streams are silent.
         machines: Of such an alert: ids of some of those machines, at most 20.
         unfamiliar: As in the frame's score: in what it differs from what the model was trained on.
@@ -105,6 +128,7 @@ class Alert:
             shift's, not the frame's.
         learning: Whether the machine is learning: but for its sensors it isn't judged, having no model yet, or anew.
         baseline: Id of the machine's baseline, which the incident departs from; None where the model names none.
+        drift: Of a drift: the quantities that have moved, the most certain first.
     """
 
     alert_id: Identity
@@ -132,6 +156,7 @@ class Alert:
     change: Change | None = None
     baseline: Identity | None = None
     learning: bool = False
+    drift: tuple[Drifted, ...] = ()
 
 
 def alert_id(frame_id: str, transition: str) -> str:

@@ -183,6 +183,16 @@ async def test_an_operator_sends_dead_letters_again_once_and_nobody_else_sees_th
         refused(run_whirr(*command, env=plant.env("consumer")), plant, "user 'consumer'", hidden)
 
 
+async def test_a_learner_reads_what_is_said_and_tells_of_drifts_and_nothing_else(plant: Plant) -> None:
+    settings = plant.settings("learner")
+    for name in (settings.scores_topic, settings.alerts_topic, settings.verdicts_topic):
+        assert await read_error(settings, name) is None, name
+    assert await write_error(settings, settings.alerts_topic) is None
+    for name in (settings.scores_topic, settings.verdicts_topic, settings.frames_topic):
+        assert isinstance(await write_error(settings, name), TopicAuthorizationFailedError), name
+    assert isinstance(await read_error(settings, settings.frames_topic), TopicAuthorizationFailedError)
+
+
 @pytest.mark.slow
 async def test_a_recorder_reads_frames_and_nothing_else(plant: Plant, tmp_path: Path) -> None:
     kept, following = tmp_path / "kept", ("record", "--follow", "--json", "--machine", "fan-7", "--out")
@@ -333,7 +343,7 @@ def test_the_documented_rights_are_those_that_are_given() -> None:
     table = {
         tuple(cell.strip(" `") for cell in row.strip("|").split("|"))
         for row in documented.splitlines()
-        if row.startswith(("| `gateway`", "| `worker`", "| `recorder`", "| `consumer`", "| `operator`"))
+        if row.startswith(("| `gateway`", "| `worker`", "| `recorder`", "| `learner`", "| `consumer`", "| `operator`"))
     }
     given = {(right.principal.removeprefix("User:"), right.operation, right.kind, right.name) for right in rights()}
     assert table == given

@@ -121,7 +121,7 @@ def _span(verdict: Verdict, ended_at: str | None) -> LabelSpan | None:
         from_us, until_us = began_us, ended_us
     elif verdict.verdict == "repaired":  # until then the fault was there, whether or not the incident had closed
         from_us, until_us = began_us, said_us if since_us is None else since_us
-    elif verdict.verdict == "false_alarm":
+    elif verdict.verdict == "false_alarm" and verdict.kind != "drift":  # what came since may hold a fault all the same
         from_us, until_us = began_us, said_us if ended_us is None else ended_us
     elif verdict.verdict == "new_normal":
         from_us, until_us = began_us if since_us is None else since_us, said_us
@@ -130,7 +130,7 @@ def _span(verdict: Verdict, ended_at: str | None) -> LabelSpan | None:
     if until_us is not None and until_us <= from_us:
         return None
     # A fault is the machine's, and what any of its sensors heard then is no normal; all else is of the sensor alone.
-    whole = label == "anomaly" and verdict.kind == "machine"
+    whole = label == "anomaly" and verdict.kind != "sensor"
     return LabelSpan(
         machine=verdict.machine_id,
         source=None if whole else verdict.source,

@@ -47,7 +47,7 @@ class ReportedIncident:
     Attributes:
         incident_id: Its id.
         machine_id, source: Whose, and of which sensor.
-        kind: ``machine`` or ``sensor``.
+        kind: ``machine``, ``sensor`` or ``drift``.
         began_at: When the first frame was recorded that tells of it, RFC 3339.
         ended_at: When the frame was recorded that closed it; None while it is open.
     """
@@ -229,6 +229,7 @@ def _incident(incident_id: str, alerts: Iterable[Mapping[str, Any]]) -> Reported
         first, last = ordered[0], ordered[-1]
         begun = [first["recorded_at"]]
         begun += [alert["change"]["since"] for alert in ordered if isinstance(alert.get("change"), dict)]
+        begun += [one["since"] for alert in ordered for one in alert.get("drift") or ()]
         # An early finding may outlast the alarm: what is left then is the alert's level, which 0.2 doesn't know.
         over = last["state"] == "anomalous" or (last["state"] in ("closed", "settled") and last.get("level") is None)
         return ReportedIncident(

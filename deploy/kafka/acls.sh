@@ -26,6 +26,10 @@ acls --allow-principal User:worker --operation Read --topic verdicts
 acls --allow-principal User:recorder --operation Read --topic vibration-frames
 acls --allow-principal User:recorder --operation Read --group whirr-recorder
 
+# `whirr learn` reads what workers and people say, and tells of drifts among the alerts.
+acls --allow-principal User:learner --operation Read --topic vibration-scores --topic anomalies --topic verdicts
+acls --allow-principal User:learner --operation Write --topic anomalies
+
 # Consumers read alerts.
 acls --allow-principal User:consumer --operation Read --topic anomalies
 

@@ -9,6 +9,7 @@ scram() { printf 'SCRAM-SHA-512=[name=%s,password=%s]' "$1" "$2"; }
   --add-scram "$(scram worker "$KAFKA_WORKER_PASSWORD")" \
   --add-scram "$(scram gateway "$KAFKA_GATEWAY_PASSWORD")" \
   --add-scram "$(scram recorder "$KAFKA_RECORDER_PASSWORD")" \
+  --add-scram "$(scram learner "$KAFKA_LEARNER_PASSWORD")" \
   --add-scram "$(scram consumer "$KAFKA_CONSUMER_PASSWORD")" \
   --add-scram "$(scram operator "$KAFKA_OPERATOR_PASSWORD")"
 exec /opt/kafka/bin/kafka-server-start.sh "$config"

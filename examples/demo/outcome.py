@@ -71,7 +71,7 @@ def machine_outcome(machine: DemoMachine, received: Received, start_us: int) -> 
         if alert["machine_id"] == machine.machine_id and alert["state"] in {"opened", "changed"}
     ]
     alarms = [at_s for at_s, _, state in opened if state == "opened"]
-    early = [at_s for at_s, _, state in opened if state == "changed"]
+    early = [at_s for at_s, kind, state in opened if kind == "machine" and state == "changed"]
     # A fault within a frame is in the whole frame's score, so the frame that holds the onset may alert.
     onset_s = float("inf") if machine.onset_s is None else machine.onset_s - machine.frame_s
     # A sensor alert finds no machine's fault, and on a machine whose sensor is good it is a false one.

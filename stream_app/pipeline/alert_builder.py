@@ -238,7 +238,7 @@ def driving_bands(computed: Computed) -> tuple[Band, ...]:
     total = float(parts.sum())
     if not total > 0:
         return ()
-    return _ranges(parts / total, computed.routed.model.features.band_edges_hz)
+    return band_ranges(parts / total, computed.routed.model.features.band_edges_hz)
 
 
 def excess(computed: Computed) -> NDArray[np.float64]:
@@ -256,10 +256,10 @@ def _bands_of(shift: Shift, model: Model) -> tuple[Band, ...]:
     if not total > 0:
         return ()
     ends = np.append(starts[1:], len(edges_hz)) - 1
-    return _ranges(parts / total, np.stack([edges_hz[starts, 0], edges_hz[ends, 1]], axis=1))
+    return band_ranges(parts / total, np.stack([edges_hz[starts, 0], edges_hz[ends, 1]], axis=1))
 
 
-def _ranges(shares: NDArray[np.float64], edges_hz: NDArray[np.floating]) -> tuple[Band, ...]:
+def band_ranges(shares: NDArray[np.float64], edges_hz: NDArray[np.floating]) -> tuple[Band, ...]:
     """Return runs of bands whose share is above the average, largest first; edges are ``[band, 2]``."""
     above = np.concatenate(([False], shares > 1.0 / len(shares), [False]))
     starts, ends = np.flatnonzero(above[1:] & ~above[:-1]), np.flatnonzero(above[:-1] & ~above[1:])

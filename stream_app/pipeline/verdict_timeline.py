@@ -48,11 +48,11 @@ class MachineVerdicts:
 
     def __init__(self, verdicts: Sequence[Verdict]) -> None:
         self._said = {one.incident_id: _said(one) for one in verdicts}
-        timeline = _anew([self._said[one.incident_id] for one in verdicts if one.kind == "machine"])
+        timeline = _anew([self._said[one.incident_id] for one in verdicts if one.kind != "sensor"])
         self._anew_from = [from_us for from_us, _ in timeline]
         self._anew = [anew for _, anew in timeline]
         self._by_beginning = sorted(
-            (parse_rfc3339(one.began_at), one.source or "", one.incident_id) for one in verdicts
+            (parse_rfc3339(one.began_at), one.source or "", one.incident_id) for one in verdicts if one.kind != "drift"
         )
 
     def verdict(self, incident_id: str, recorded_us: int) -> VerdictWord | None:

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 
 from commands import run
 from recordings.listing import read_spans
-from schemas import Alert, FrameRecord, Verdict, format_rfc3339
+from schemas import Alert, Drifted, FrameRecord, Verdict, format_rfc3339
 from schemas.errors import ServiceUnavailable, SettingsError, WhirrError
 from schemas.times import parse_rfc3339
 from schemas.verdict import MAX_BEFORE
@@ -227,6 +227,29 @@ async def test_the_commands(kafka: KafkaUnderTest, whirr: Whirr) -> None:
     assert (code, out.splitlines()[0]) == (0, f"incident {INCIDENT[:12]} of pump-7/mic is withdrawn (by ana)")
     _, out, _ = await whirr("verdicts", "--json", "--machine", "pump-*")
     assert [json.loads(line)["verdict"] for line in out.splitlines()] == ["withdrawn"]
+
+
+@pytest.mark.parametrize(
+    ("word", "effect"),
+    [
+        ("false_alarm", "it is no drift: it is told again only if it goes on"),
+        ("confirmed", "no reminders; what was recorded since it began is never learnt"),
+        ("new_normal", "what is open on the machine ends, and it is learnt anew"),
+    ],
+)
+async def test_a_drift_takes_verdicts_and_began_where_its_days_moved(
+    kafka: KafkaUnderTest, whirr: Whirr, word: str, effect: str
+) -> None:
+    began_at = format_rfc3339(NOW_US - 60 * 24 * MINUTE_US)
+    moved = Drifted(name="score", since=began_at, deviations=3.0, per_day=0.1)
+    later = Drifted(name="rms_mean", since=OPENED.recorded_at, deviations=3.0, per_day=0.1)
+    drift = replace(OPENED, kind="drift", state="changed", source=None, drift=(later, moved))
+    settings = await publish(kafka, drift)
+    code, out, err = await whirr("verdict", INCIDENT, word, "--by", "ana")
+    assert (code, err) == (0, "")
+    assert effect in out.splitlines()[-1]
+    said = (await verdicts.newest(settings))[INCIDENT]
+    assert (said.kind, said.began_at, said.since) == ("drift", began_at, began_at if word == "new_normal" else None)
 
 
 async def test_verdicts_become_a_file_of_labels(kafka: KafkaUnderTest, whirr: Whirr, tmp_path: Path) -> None:

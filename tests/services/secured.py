@@ -13,7 +13,7 @@ from tests.services.service import HOST, find_program
 from whirr.process import free_port
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
-USERS = ("admin", "gateway", "worker", "recorder", "consumer", "operator")
+USERS = ("admin", "gateway", "worker", "recorder", "learner", "consumer", "operator")
 # What the file says of where this broker is, and not of who may do what.
 _PLACES = ("listeners", "advertised.listeners", "log.dirs", "node.id", "controller.", "config.providers")
 

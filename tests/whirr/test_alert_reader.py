@@ -239,6 +239,18 @@ def test_a_line_says_since_when_a_machine_has_changed_and_that_it_stays_so() -> 
     assert "it stays changed" not in alert_line({**alert, "state": "closed", "level": None}).plain
 
 
+def test_a_line_says_what_of_a_machine_has_drifted_how_far_how_fast_and_since_when() -> None:
+    moved = {"name": "rms_mean", "since": "2025-12-20T00:00:00.000000Z", "deviations": 4.04, "per_day": -0.5}
+    alert = orjson.loads(orjson.dumps(alerts(1)[0]))
+    drift = {"kind": "drift", "state": "changed", "severity": "early", "ratio": None, "frame": None}
+    line = alert_line({**alert, **drift, "drift": [moved]}).plain
+    assert "drift changed  early" in line
+    assert "rms_mean +4.0 deviations, -0.50 a day, since 2025-12-20" in line
+    assert "incident" in line
+    strange = alert_line({**alert, **drift, "drift": [{"name": "rms_mean"}, "score", moved]}).plain
+    assert "rms_mean +4.0" in strange, "what another version words in another way hides nothing else"
+
+
 @pytest.mark.slow
 def test_the_reader_needs_no_worker_installed() -> None:
     code = (

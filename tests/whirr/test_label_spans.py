@@ -64,6 +64,7 @@ def rows(tmp_path: Path, *verdicts: Verdict, ended: dict[str, str | None] | None
         (verdict("confirmed", fault="bearing, outer"), 'pump-7,,anomaly,10:,20:00.000001Z,"bearing, outer"'),
         (verdict("confirmed", ended_at=None), "pump-7,,anomaly,10:,,"),  # it lasts
         (verdict("confirmed", kind="sensor"), "pump-7,mic,anomaly,10:,20:00.000001Z,"),
+        (verdict("confirmed", kind="drift", source=None), "pump-7,,anomaly,10:,20:00.000001Z,"),
         (verdict("repaired", since=at(30), fault="belt"), "pump-7,,anomaly,10:,30:,belt"),
         (verdict("false_alarm"), "pump-7,mic,normal,10:,20:00.000001Z,"),
         (verdict("false_alarm", ended_at=None), "pump-7,mic,normal,10:,40:,"),  # nobody knows of tomorrow
@@ -76,6 +77,8 @@ def test_what_a_verdict_says_of_frames(tmp_path: Path, said: Verdict, line: str)
 
 def test_what_says_nothing_of_frames(tmp_path: Path) -> None:
     assert rows(tmp_path, verdict("seen"), verdict("withdrawn"), verdict("repaired", since=at(5))) == []
+    # That a machine has not drifted doesn't say that all of that time was well.
+    assert rows(tmp_path, verdict("false_alarm", kind="drift", source=None)) == []
 
 
 def test_an_incident_that_ended_after_the_verdict_is_known_by_its_alerts(tmp_path: Path) -> None:

@@ -81,7 +81,12 @@ class DailyMedians:
 
 
 def drifts(
-    days: NDArray[np.int64], medians: Mapping[str, Float64], *, false_per_30_days: float, recent: int = RECENT_DAYS
+    days: NDArray[np.int64],
+    medians: Mapping[str, Float64],
+    *,
+    false_per_30_days: float,
+    recent: int = RECENT_DAYS,
+    reference: int | None = None,
 ) -> list[Drift]:
     """Return the quantities whose last days differ from the days before, the most certain first.
 
@@ -89,14 +94,16 @@ def drifts(
         days: Numbers of the days, ascending, int64 [day].
         medians: By quantity its median on each day, float64 [day].
         false_per_30_days: So often all quantities together may seem to have drifted when none has.
-        recent: Days at the end that are held against all before.
+        recent: Days at the end that are held against the reference.
+        reference: So many days at the beginning are known to be usual (at least five are taken); None: the first half.
     """
     if len(days) < LEAST_DAYS + recent or not medians:
         return []
+    usual = min(max(LEAST_DAYS, len(days) // 2 if reference is None else reference), len(days) - recent)
     level = false_per_30_days / 30 / len(medians)
     found = []
     for name, values in medians.items():
-        before, last = values[: max(LEAST_DAYS, len(values) // 2)], values[-recent:]
+        before, last = values[:usual], values[-recent:]
         spread = float(before.std(ddof=1))
         if spread <= 0:
             continue

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from schemas import Alert, Score
+from schemas import Alert, Band, Score
 from schemas.errors import ServiceUnavailable, WhirrError
+from schemas.times import parse_rfc3339
 from schemas.verdict import Verdict
 from stream_app.pipeline.rule import Rule
 from trainer.learning.drift import Drift
@@ -71,6 +72,9 @@ class Heard(Protocol):
     def drifts(self, machine_id: str, baseline: Span) -> Sequence[Drift]:
         """Return what of the machine's statistics has drifted since a baseline."""
 
+    def moved_bands(self, machine_id: str, from_us: int, since_us: int) -> tuple[Band, ...]:
+        """Return the bands whose level is another since a moment than from another one until then."""
+
     def keep(self, machine_id: str, span: Span, why: str) -> None:
         """Keep what was heard in a time for good; done again, it changes nothing."""
 
@@ -84,6 +88,11 @@ class Fleet:
         executor: Runs trainings.
         heard: What is kept.
         alert_rule: A machine's route's numbers; None: it has no model of its own, and is left alone.
+
+    Attributes:
+        failures: By machine why its last training failed.
+        untold: Alerts about drifts that are to be told since the last :meth:`tick`. Give each to :meth:`alert` once it
+            was: another tick repeats it until then.
     """
 
     def __init__(
@@ -103,6 +112,7 @@ class Fleet:
         self._polled_us: int | None = None
         self._kept: set[tuple[str, Span]] = set()
         self.failures: dict[str, str] = {}
+        self.untold: list[Alert] = []
 
     def refresh(self, now_us: int) -> None:
         """Look at the registry: before the first score is heard, since a shadow's counts only while it is known.
@@ -146,6 +156,9 @@ class Fleet:
         done += [one for one in decided if self._applied(one)]
         if decided:
             self._poll(now_us)
+        for learner in self.learners.values():
+            self._look(learner, now_us)
+        self.untold = [self._with_bands(one, alert) for one in self.learners.values() for alert in one.untold(now_us)]
         jobs = [job for learner in self.learners.values() if (job := self._job(learner, now_us)) is not None]
         for job in sorted(jobs, key=lambda one: one.urgency):
             self._running[job.machine_id] = job
@@ -191,6 +204,21 @@ class Fleet:
             return False
         return True
 
+    def _look(self, learner: Learner, now_us: int) -> None:
+        """Look for drifts of a machine, once a day."""
+        champion = learner.registry.champion
+        if champion is not None and learner.last_us is not None and learner.may_drift(now_us):
+            learner.look(now_us, self._heard.drifts(learner.machine_id, champion.baseline))
+
+    def _with_bands(self, learner: Learner, alert: Alert) -> Alert:
+        """Return an alert about a drift with the bands that have moved since it began."""
+        champion = learner.registry.champion
+        if champion is None or alert.state == "settled":
+            return alert
+        since_us = min(parse_rfc3339(one.since) for one in alert.drift)
+        bands = self._heard.moved_bands(alert.machine_id, champion.baseline.from_us, since_us)
+        return replace(alert, bands=bands or alert.bands)
+
     def _job(self, learner: Learner, now_us: int) -> Job | None:
         """Return the machine's next job; None while one runs, or its last try is too short ago."""
         if learner.machine_id in self._running:
@@ -198,11 +226,11 @@ class Fleet:
         begins_us, champion = learner.begins_us(), learner.registry.champion
         if begins_us is None:
             return None
-        job = learner.job(now_us)  # without what costs a look at what is kept
+        # Without what costs a look at what is kept.
+        found = () if champion is None else learner.drifting.of_statistics(champion.number)
+        job = learner.job(now_us, of_statistics=found)
         if champion is None or (job is not None and job.direct):
             job = job and learner.job(now_us, share_of_new=self._heard.share_of_new(learner.machine_id, begins_us))
-        elif job is None and learner.may_drift(now_us):
-            job = learner.job(now_us, of_statistics=self._heard.drifts(learner.machine_id, champion.baseline))
         return None if job is None or now_us < self._retry_us.get(job.job_id, 0) else job
 
     def _learner(self, machine_id: str) -> Learner | None:

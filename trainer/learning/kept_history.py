@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from archive import Archive, ArchiveEntry
+from archive.operating_states import band_edges_hz
 from feature_repo import fields
+from schemas import Band
 from schemas.times import MICROSECONDS
+from stream_app.pipeline.alert_builder import band_ranges
 from stream_app.pipeline.statistics import STATISTICS
-from trainer.learning.drift import DailyMedians, Drift, drifts
+from trainer.learning.drift import DAY_US, LEAST_OF_A_DAY, DailyMedians, Drift, drifts
 from trainer.learning.spans import Span
 from trainer.learning.stability import share_of_new
 
@@ -54,7 +58,7 @@ class KeptHistory:
         self._archive.pin(machine_id, span.from_us, span.until_us, why)
 
     def drifts(self, machine_id: str, baseline: Span) -> Sequence[Drift]:
-        """Return which of the 13 statistics have drifted since a baseline, by the days on which all was normal."""
+        """Return which of the 13 statistics have drifted from a baseline, by the days on which all was normal."""
         from feature_repo.history import History
 
         if not self._features.is_dir():
@@ -69,7 +73,37 @@ class KeptHistory:
             by_day.add(int(times_us[place]), values[place].tolist())
         days, medians = by_day.days()
         named = {name: medians[:, number] for number, name in enumerate(STATISTICS)}
-        return drifts(days, named, false_per_30_days=self._allowed)
+        until_us = baseline.until_us
+        learnt = None if until_us is None else int(np.count_nonzero((days + 1) * DAY_US <= until_us))
+        return drifts(days, named, false_per_30_days=self._allowed, reference=learnt)
+
+    def moved_bands(self, machine_id: str, from_us: int, since_us: int) -> tuple[Band, ...]:
+        """Return the bands whose level in the archived recordings is another since a moment, most moved first.
+
+        A band's part is by how much its median level has moved, up or down, in the spread of its level before.
+
+        Args:
+            machine_id: Whose.
+            from_us: What was recorded from then on until ``since_us`` is compared with, microseconds since the epoch.
+            since_us: What was recorded from then on is.
+
+        Raises:
+            ServiceUnavailable: The archive can't be reached.
+        """
+        entries = self._archive.entries(machine_id, from_us)
+        if not entries:
+            return ()
+        rate_hz = Counter(one.rate_hz for one in entries).most_common(1)[0][0]
+        alike = [one for one in entries if one.rate_hz == rate_hz and one.spectrum]
+        before = np.array([one.spectrum for one in alike if one.recorded_us < since_us], np.float64)
+        since = np.array([one.spectrum for one in alike if one.recorded_us >= since_us], np.float64)
+        if min(len(before), len(since)) < LEAST_OF_A_DAY:
+            return ()
+        moved = np.abs(np.median(since, axis=0) - np.median(before, axis=0))
+        parts = moved / np.maximum(before.std(axis=0), 1.0)  # levels are whole dB
+        if not (total := float(parts.sum())) > 0:
+            return ()
+        return band_ranges(parts / total, band_edges_hz(rate_hz))
 
 
 def _quantities(entry: ArchiveEntry, bands: int) -> list[float]:

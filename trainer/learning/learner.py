@@ -11,7 +11,9 @@ from schemas import Alert, ModelMetadata, Score
 from schemas.times import parse_rfc3339
 from schemas.verdict import Verdict
 from stream_app.pipeline.rule import Rule
-from trainer.learning.drift import DailyMedians, Drift, drifts
+from stream_app.pipeline.statistics import STATISTICS
+from trainer.learning.drift import DAY_US, DailyMedians, Drift, drifts
+from trainer.learning.drift_incidents import DriftIncidents
 from trainer.learning.gate import Judgement, WouldAlert, judge, most_alarms
 from trainer.learning.learning_rule import HOUR_US, LearningRule
 from trainer.learning.machine_incidents import MachineIncidents, Unlearnable
@@ -149,6 +151,7 @@ class Learner:
         alert_rule: The route's.
         registry: What the registry holds; kept up to date by the caller.
         incidents: Of the machine.
+        drifting: What was told of its drifts, and is to be.
     """
 
     machine_id: str
@@ -159,6 +162,7 @@ class Learner:
     first_us: int | None = None
     last_us: int | None = None
     said_us: int = 0
+    drifting: DriftIncidents = field(default_factory=DriftIncidents)
     _champion: _HeardVersion | None = None
     _shadow: _HeardVersion | None = None
     _days: DailyMedians = field(default_factory=lambda: DailyMedians(("score",)))
@@ -210,6 +214,8 @@ class Learner:
     def alert(self, alert: Alert) -> None:
         """Take an alert of the machine."""
         self.incidents.hear(alert)
+        if alert.kind == "drift":
+            self.drifting.hear(alert)
 
     def say(self, verdict: Verdict) -> None:
         """Take a verdict on one of the machine's incidents."""
@@ -257,9 +263,25 @@ class Learner:
 
     def may_drift(self, now_us: int) -> bool:
         """Whether it is time to look for a drift again: once a day, since a test counts on that."""
-        day = now_us // (24 * HOUR_US)
-        looked, self._looked_day = self._looked_day, day
-        return day != looked
+        return now_us // DAY_US != self._looked_day
+
+    def look(self, now_us: int, of_statistics: Sequence[Drift]) -> None:
+        """Look for a drift of the score, and take what of the statistics has drifted: once a day."""
+        self._looked_day = now_us // DAY_US
+        if (champion := self.registry.champion) is not None:
+            days, _ = self._days.days()
+            from_us = int(days[0]) * DAY_US if len(days) else None
+            # All of them together are told wrongly as seldom as promised.
+            level = self.rule.false_drifts_per_30_days / 30 / (1 + len(STATISTICS))
+            found = self.drifts()
+            self.drifting.look(self._looked_day, champion.number, found, of_statistics, level=level, from_us=from_us)
+
+    def untold(self, now_us: int) -> list[Alert]:
+        """Return what is to be told of the machine's drifts."""
+        if self.registry.unreadable:
+            return []
+        champion, last_us = self.registry.champion, self.last_us or now_us
+        return list(self.drifting.untold(self.machine_id, champion, self.incidents, last_us, now_us))
 
     def change(self, now_us: int) -> Decision | None:
         """Return what is to become of what was trained, of the challenger, or of a new champion; None: nothing yet."""

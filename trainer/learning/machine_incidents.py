@@ -24,8 +24,8 @@ class HeardIncident:
     Attributes:
         incident_id: Its id.
         source: Of which sensor.
-        kind: ``machine`` or ``sensor``.
-        since_us: When what it tells of began: the first frame of its shift, if it has one, else of its first alert.
+        kind: ``machine``, ``sensor`` or ``drift``.
+        since_us: When what it tells of began: its shift's or drift's beginning, if it has one, else its first alert.
         opened_us: When its first alert came.
         until_us: When it ended; None while it is open.
         alarm: Whether it was an alarm at any time, not an early finding alone.
@@ -68,7 +68,8 @@ class MachineIncidents:
     def hear(self, alert: Alert) -> None:
         """Take note of an alert; one that comes again changes nothing."""
         at_us = parse_rfc3339(alert.recorded_at)
-        since_us = at_us if alert.change is None else min(at_us, parse_rfc3339(alert.change.since))
+        begun = [alert.change.since] if alert.change is not None else [one.since for one in alert.drift]
+        since_us = min([at_us, *map(parse_rfc3339, begun)])
         over = alert.state == "anomalous" or (alert.state in ("closed", "settled") and alert.level is None)
         is_alarm = alert.kind == "machine" and alert.state in ("opened", "updated", "closed", "anomalous")
         known = self._incidents.get(alert.incident_id)
@@ -118,21 +119,22 @@ class MachineIncidents:
         found: list[tuple[int, Asked]] = []
         for one in self._incidents.values():
             since_us = _baseline_since(one)
-            if one.kind == "machine" and since_us is not None:
+            if one.kind != "sensor" and since_us is not None:
                 found.append((since_us, "repaired" if one.word == "repaired" else "new_normal"))
         return max(found, default=None)
 
     def unlearnable(self, margin_us: int) -> list[Unlearnable]:
         """Return what may not be learnt: frames in or near an incident, until somebody says that all was well.
 
-        A confirmed fault is never learnt, nor is what came before a repair since the fault began.
+        A confirmed fault is never learnt, nor is what came before a repair since the fault began. A drift that nobody
+        has answered is no reason: what has left the anchor is not learnt in any case.
 
         Args:
             margin_us: So near an incident is in it: a fault that grows begins before it is found.
         """
         found = []
         for one in self._incidents.values():
-            if one.word == "false_alarm":
+            if one.word == "false_alarm" or (one.kind == "drift" and one.word is None):
                 continue
             from_us, since_us = one.since_us - margin_us, _baseline_since(one)
             if since_us is not None:

@@ -13,16 +13,19 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple, TypeVar
 
+import orjson
 from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
 from pydantic import TypeAdapter, ValidationError
 
-from schemas import Alert, Score
-from schemas.errors import AccessRefused, ServiceUnavailable, SettingsError
+from schemas import ALERT_TYPE, Alert, Score
+from schemas.errors import AccessRefused, ServiceUnavailable, SettingsError, WhirrError
 from schemas.model_uri import ModelTemplate
 from stream_app.pipeline.rule import Rule
 from trainer.learning.fleet import Fleet, Trained
 from trainer.learning.learner import Decision, Job
 from trainer.learning.learning_rule import HOUR_US
+from whirr.kafka_clients import commands_producer, refusal
 from whirr.retries import Backoff
 from whirr.settings import Settings
 from whirr.topic_reader import follow_topic
@@ -30,6 +33,7 @@ from whirr.verdicts import read_verdict
 
 log = logging.getLogger(__name__)
 
+NAME: Final = "whirr-learn"  # as the broker's log, and alerts, show it
 TICK_S: Final = 15.0
 FOLLOW_S: Final = 2.0
 SCORES_BACK_H: Final = 14 * 24  # days that a drift is looked for in, and more than a challenger's time in shadow
@@ -81,6 +85,7 @@ class LearningService:
         self._read: dict[str, asyncio.Event] = {}
         self._stopping = asyncio.Event()
         self._away = ""
+        self._untold = ""
         self._began = False
 
     def stop(self) -> None:
@@ -135,6 +140,7 @@ class LearningService:
                 for take in takes:
                     take()
             done = await asyncio.to_thread(self._fleet.tick, self._now_us())
+            untold = self._fleet.untold
         except ServiceUnavailable as error:
             if str(error) != self._away:
                 log.warning("%s; nothing is decided until it answers", error)
@@ -145,6 +151,28 @@ class LearningService:
         self._away = ""
         for one in done:
             log.log(*_in_words(one))
+        await self._tell(untold)
+
+    async def _tell(self, alerts: Sequence[Alert]) -> None:
+        """Publish alerts; what Kafka does not take is told again by the next decision."""
+        if not alerts:
+            return
+        topic = self._settings.alerts_topic
+        try:
+            async with commands_producer(self._settings, NAME) as producer:
+                for alert in alerts:
+                    key, headers = alert.machine_id.encode(), _headers(alert)
+                    await producer.send_and_wait(topic, orjson.dumps(alert), key=key, headers=headers)
+                    self._fleet.alert(alert)
+                    log.info("%s", _of_drift(alert))
+        except (KafkaError, OSError, TimeoutError, WhirrError) as error:
+            refused = refusal(error, self._settings, "write", f"topic {topic!r}")
+            shown = str(refused or error) or type(error).__name__
+            if shown != self._untold:
+                log.warning("drifts can't be told: %s; trying again", shown)
+            self._untold = shown
+        else:
+            self._untold = ""
 
     async def _follow(self, topic: str, take: Callable[[ConsumerRecord], None], since_us: int | None) -> None:
         backoff = Backoff(*_BACKOFF_S)
@@ -218,6 +246,23 @@ def _parsed(adapter: TypeAdapter[Message], record: ConsumerRecord) -> Message | 
     except ValidationError:
         log.warning("record %d of %s is nothing that this version knows", record.offset, record.topic)
         return None
+
+
+def _headers(alert: Alert) -> list[tuple[str, bytes]]:
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", alert.alert_id.encode()),
+        ("ce_type", ALERT_TYPE.encode()),
+        ("ce_source", NAME.encode()),
+        ("ce_time", alert.recorded_at.encode()),
+        ("content-type", b"application/json"),
+    ]
+
+
+def _of_drift(alert: Alert) -> str:
+    names = ", ".join(f"{one.name} by {one.deviations:+.1f} deviations since {one.since[:10]}" for one in alert.drift)
+    over = f" ({alert.reason or 'gone'})" if alert.state == "settled" else ""
+    return f"{alert.machine_id}: drift {alert.state}{over}: {names}; incident {alert.incident_id[:12]}"
 
 
 def _first(group: BaseExceptionGroup[AccessRefused]) -> AccessRefused:

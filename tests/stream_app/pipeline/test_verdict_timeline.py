@@ -49,6 +49,13 @@ def test_only_the_machines_own_incidents_begin_it_anew():
     assert told.anew(900 * S) is None
 
 
+def test_a_drift_begins_its_machine_anew_and_excepts_no_frames():
+    told = Verdicts([said(A, ("new_normal", 0, -5 * S), kind="drift")]).of("pump-1")
+    assert told.anew(900 * S).since_us == -5 * S
+    told = Verdicts([said(A, ("false_alarm", 0), kind="drift", source=None, began_us=50 * S)]).of("pump-1")
+    assert not told.false_alarm_between("", 50 * S, 50 * S, 900 * S)
+
+
 def test_a_false_alarm_is_found_by_when_its_incident_began():
     told = Verdicts(
         [

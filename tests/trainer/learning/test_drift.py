@@ -80,3 +80,15 @@ def test_a_day_with_few_frames_does_not_count() -> None:
     for at in (0, 1, 2, DAY_US, 2 * DAY_US):
         medians.add(at, (1.0,))
     assert medians.days()[0].tolist() == []
+
+
+def test_days_that_are_known_to_be_usual_are_what_the_last_ones_are_held_against() -> None:
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=30)
+    values[15:] += 12.0
+
+    def found(reference: int | None) -> int:
+        return len(drifts(np.arange(30), {"score": values}, false_per_30_days=1.0, reference=reference))
+
+    assert [found(15), found(27)] == [1, 0]
+    assert found(100) == found(27)  # the last days are never their own reference

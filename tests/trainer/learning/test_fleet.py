@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from schemas import Score
+from schemas import Band, Score
 from schemas.errors import ModelError, ServiceUnavailable
 from stream_app.pipeline.rule import Rule
 from tests.models import tiny_metadata
@@ -89,6 +89,8 @@ class Kept:
         self.new = 0.0
         self.kept: list[tuple[str, Span, str]] = []
         self.drifted: list[Drift] = []
+        self.bands: tuple[Band, ...] = ()
+        self.compared: list[tuple[int, int]] = []
 
     def share_of_new(self, machine_id: str, from_us: int) -> float:
         return self.new
@@ -98,6 +100,10 @@ class Kept:
 
     def drifts(self, machine_id: str, baseline: Span) -> Sequence[Drift]:
         return self.drifted
+
+    def moved_bands(self, machine_id: str, from_us: int, since_us: int) -> tuple[Band, ...]:
+        self.compared.append((from_us, since_us))
+        return self.bands
 
 
 class World:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from archive import Archive
 from archive import open as open_archive
+from archive.operating_states import band_edges_hz
 from feature_repo import fields
 from feature_repo.history import write_rows
 from feature_repo.rows import FeatureRow
@@ -141,3 +143,43 @@ def test_other_machines_and_what_came_before_the_baseline_are_not_asked(archive:
 
 def test_without_a_history_nothing_has_drifted(archive: Archive, features: Path) -> None:
     assert kept(archive, features).drifts(MACHINE, EVER) == []
+
+
+def test_a_baseline_that_has_learnt_it_is_held_against_itself(archive: Archive, features: Path) -> None:
+    name = STATISTICS[3]
+    write(features, {name: (20, 9.0)})
+    one = kept(archive, features)
+    assert [each.name for each in one.drifts(MACHINE, Span(START_US, START_US + 19 * DAY_US))] == [name]
+    assert one.drifts(MACHINE, Span(START_US, START_US + 36 * DAY_US)) == []
+
+
+# Bands
+
+
+def in_bands(hours: range, raised: dict[int, int]) -> list:
+    """Frames whose level in some bands is higher by so many dB than in others that vary by 2 dB."""
+    found = []
+    for hour in hours:
+        one = entry(hour * HOUR_S, machine=MACHINE)
+        levels = [-50 + 2 * ((hour + band) % 2) + raised.get(band, 0) for band in range(16)]
+        found.append(replace(one, spectrum=tuple(levels)))
+    return found
+
+
+def test_bands_that_have_moved_since_are_told_by_how_much_of_it_is_theirs(archive: Archive, features: Path) -> None:
+    put(archive, [*in_bands(range(20), {}), *in_bands(range(20, 40), {9: 9, 10: 9, 3: -3})])
+    bands = kept(archive, features).moved_bands(MACHINE, START_US, START_US + 20 * HOUR_US)
+    assert [round(one.share, 2) for one in bands] == [0.86, 0.14]
+    rate_hz = in_bands(range(1), {})[0].rate_hz
+    edges = band_edges_hz(rate_hz)
+    assert (edges[0, 0], edges[-1, 1]) == (rate_hz / 512, rate_hz / 2)
+    assert (bands[0].from_hz, bands[0].to_hz) == (edges[9, 0], edges[10, 1])
+    assert (bands[1].from_hz, bands[1].to_hz) == (edges[3, 0], edges[3, 1])
+
+
+def test_without_recordings_of_both_times_no_bands_are_told(archive: Archive, features: Path) -> None:
+    one = kept(archive, features)
+    assert one.moved_bands(MACHINE, START_US, START_US + HOUR_US) == ()
+    put(archive, in_bands(range(20), {}))
+    assert one.moved_bands(MACHINE, START_US, START_US + 20 * HOUR_US) == ()
+    assert one.moved_bands(MACHINE, START_US, START_US + 10 * HOUR_US) == ()  # nothing has moved

@@ -47,6 +47,7 @@ class RecordingFleet:
         self.decided: list[int] = []
         self.refreshed = 0
         self.away: list[str] = []
+        self.untold: list[Alert] = []
 
     def refresh(self, now_us: int) -> None:
         self._ask()
