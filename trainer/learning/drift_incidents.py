@@ -104,7 +104,7 @@ class DriftIncidents:
 
         Args:
             machine_id: Whose.
-            champion: Its model.
+            champion: Its model; None while it is learning.
             incidents: All of the machine, with what was said of them.
             last_us: When the machine was last heard.
             now_us: The time.

@@ -281,6 +281,8 @@ class Learner:
         if self.registry.unreadable:
             return []
         champion, last_us = self.registry.champion, self.last_us or now_us
+        if champion is not None and self._is_over(champion):
+            champion = None  # what has moved from its baseline says nothing of the one that is learnt
         return list(self.drifting.untold(self.machine_id, champion, self.incidents, last_us, now_us))
 
     def change(self, now_us: int) -> Decision | None:

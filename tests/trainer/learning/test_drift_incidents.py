@@ -188,6 +188,24 @@ def test_an_answer_settles_it(drifting: Machine, word: str) -> None:
     assert drifting.tell(FOUND + 0.6) == []
 
 
+@pytest.mark.parametrize("word", ["new_normal", "repaired"])
+def test_while_the_machine_is_learnt_anew_what_moved_before_is_not_told_again(drifting: Machine, word: str) -> None:
+    drifting.say(word, FOUND + 0.5, since_day=FOUND + 0.4)
+    drifting.tell(FOUND + 0.5)
+    for day in range(FOUND + 1, FOUND + 4):  # the days before are all that is known of the old model
+        assert drifting.look(day, MOVED) == []
+    anew = LearntVersion(
+        number=2,
+        metadata=tiny_metadata(version="2"),
+        from_us=at(FOUND + 4),
+        baseline=Span(at(FOUND + 0.4), at(FOUND + 4)),
+        direct=True,
+    )
+    drifting.serve(MachineModels(champion=anew))
+    later = replace(MOVED, since_us=at(FOUND + 10))
+    assert [one.state for one in drifting.look(FOUND + 12, later)] == ["changed"]
+
+
 def test_an_answer_that_comes_while_nobody_runs_settles_it_at_the_next_start(drifting: Machine) -> None:
     drifting.say("false_alarm", FOUND + 0.5)
     drifting.restart()
