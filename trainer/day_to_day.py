@@ -51,18 +51,17 @@ def by_day(runs: Runs, recordings: Sequence[str], starts_us: Mapping[str, int]) 
     return found if len(found) >= LEAST_DAYS else []
 
 
-def alert_limit(days: Sequence[Scores], calibration: Calibration, opening: Sequence[float]) -> float:
+def alert_limit(opening: Sequence[float], calibration: Calibration) -> float:
     """Return the score that one more day's opening score exceeds as seldom as is allowed.
 
     Args:
-        days: Scores by day.
-        calibration: With the allowed false alarms.
         opening: Each day's highest opening score.
+        calibration: With the allowed false alarms.
     """
     values = np.log(np.maximum(np.asarray(opening, np.float64), np.finfo(np.float32).tiny))
     allowed = min(calibration.false_alerts_per_30_days / 30, 0.5)
-    t = float(stats.t.isf(allowed, len(days) - 1))
-    return exp(float(values.mean()) + t * float(values.std(ddof=1)) * sqrt(1 + 1 / len(days)))
+    t = float(stats.t.isf(allowed, len(values) - 1))
+    return exp(float(values.mean()) + t * float(values.std(ddof=1)) * sqrt(1 + 1 / len(values)))
 
 
 def sum_inflation(days: Sequence[Scores]) -> float:

@@ -133,7 +133,7 @@ def raised_for_days(
 
 def _day_limit(days: Sequence[Scores], calibration: Calibration) -> float:
     k, n = counted(calibration)
-    return alert_limit(days, calibration, [float(_opening_scores(day, k, n).max()) for day in days])
+    return alert_limit([float(_opening_scores(day, k, n).max()) for day in days], calibration)
 
 
 def counted(calibration: Calibration) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +33,7 @@ from trainer.exceedance import Runs
 from trainer.false_alarms import FalseAlarmCheck, check_false_alarms
 from trainer.feature_choice import Choice, choose_features, frame_length
 from trainer.graph import Float32, Graph
+from trainer.live_days import LiveDay, held_to_days
 from trainer.recording_set import RecordingSet, data_hash, find_recordings, split
 from trainer.screening import Screened, check_enough, screen, warnings
 from trainer.spectrograms import Prepared, prepare
@@ -89,6 +90,7 @@ def train_model(
     observer: Observer | None = None,
     settings: Settings | None = None,
     run_tags: Mapping[str, str] | None = None,
+    live: Sequence[LiveDay] = (),
 ) -> TrainResult:
     """Train a model on normal recordings, write it, and log the run.
 
@@ -97,6 +99,7 @@ def train_model(
         observer: Hears how it goes on.
         settings: For MLflow; default: those in force.
         run_tags: That the run in MLflow carries.
+        live: Normal days of the one machine, as models before this one scored them live.
 
     Raises:
         SettingsError: An option is out of its range, or options contradict each other; or there is no checkpoint to
@@ -118,7 +121,7 @@ def train_model(
     started_at, started = datetime.now(UTC), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="whirr-train-") as folder:
         inputs = _prepare(config, Path(folder), observer, settings, started_at)
-        trained = _train(config, inputs, observer, Path(folder))
+        trained = _train(config, inputs, observer, Path(folder), live)
         metadata = _metadata(config, inputs, trained, started_at)
     result = _result(config, inputs, trained, metadata, time.perf_counter() - started)
     _save(result, trained)
@@ -208,7 +211,7 @@ def _calibration(config: TrainConfig, found: RecordingSet, features: FeatureConf
     )
 
 
-def _train(config: TrainConfig, inputs: _Inputs, observer: Observer, folder: Path) -> _Trained:
+def _train(config: TrainConfig, inputs: _Inputs, observer: Observer, folder: Path, live: Sequence[LiveDay]) -> _Trained:
     held_out = inputs.prepared.held_out
     detector = find_detector(config.detector)
     fitted, ranges = fit_conditioned(detector, inputs.prepared, config, folder, observer.on_epoch)
@@ -221,6 +224,7 @@ def _train(config: TrainConfig, inputs: _Inputs, observer: Observer, folder: Pat
     days = {} if unseen is None else _days(inputs, fitted, unseen)
     calibrated = raised_for_days(calibrated, days, inputs.calibration)
     calibrated = with_early_tests(calibrated, unseen or runs, inputs.calibration, days)
+    calibrated = held_to_days(calibrated, live, inputs.calibration)
     check = check_false_alarms(runs, calibrated, inputs.calibration)
     frames = np.concatenate([run for own in runs.values() for run in own])
     percentiles = {str(number): float(np.percentile(frames, number)) for number in PERCENTILES}

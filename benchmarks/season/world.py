@@ -168,12 +168,12 @@ class MachineSeason:
         day = (now_us - START_US) / DAY_US
         registry = self._learner.registry
         done = replace(registry, done=registry.done | {job.job_id})
-        places, until_us = heard.within(job), job.span.until_us
+        places, until_us = heard.within(job), None
         if job.anchored and registry.anchor is not None:
             left = self._departure(registry.anchor, heard, places)
             self.told.departures.append((round(day, 2), left))
-            if left.since_us is not None:
-                until_us = left.since_us
+            until_us = job.learnt_until_us(left.since_us)
+            if until_us is not None:
                 places = heard.within(job, until_us)
         self._numbers += 1
         number = self._numbers
@@ -192,7 +192,7 @@ class MachineSeason:
             accelerator="cpu",
         )
         try:
-            metadata = train_model(order).metadata
+            metadata = train_model(order, live=job.live_until(until_us)).metadata
         except RecordingError as error:
             self.told.jobs.append((round(day, 2), f"{job.cause}: failed: {error}"))
             self._learner.registry = done
@@ -200,13 +200,15 @@ class MachineSeason:
         self.told.trained += 1
         model = self._models[number] = Model.load(out)
         own = metadata.thresholds_for(self.story.machine_id)
-        found = f"{len(places)} frames, threshold {own.alert_threshold:.3g}, early: {own.no_early or 'yes'}"
+        days = len(job.live_until(until_us))
+        threshold, early = f"{own.alert_threshold:.3g}", own.no_early or "yes"
+        found = f"{len(places)} frames, {days} live days, threshold {threshold}, early: {early}"
         self.told.jobs.append((round(day, 2), f"{job.cause} ({job.why}): {found}"))
         version = LearntVersion(
             number=number,
             metadata=model.metadata,
             from_us=now_us,
-            baseline=Span(job.span.from_us, until_us),
+            baseline=Span(job.span.from_us, until_us or job.span.until_us),
             job_id=job.job_id,
             left_out=tuple(one.span for one in job.left_out),
         )

@@ -55,7 +55,7 @@ def test_more_days_that_differ_as_much_leave_less_to_chance() -> None:
     limits = []
     for count in (5, 60):
         days = _days(np.random.default_rng(3), count, 0.3)
-        limits.append(alert_limit(days, CALIBRATION, [float(np.sort(day)[-3]) for day in days]))
+        limits.append(alert_limit([float(np.sort(day)[-3]) for day in days], CALIBRATION))
     assert limits[1] < limits[0]
 
 

@@ -3,6 +3,9 @@
 Both models' scores go through the pure core's rule, the alarm and the early finding, stream by stream. The challenger
 takes over unless it is noisier (more alarms, where nobody confirmed a fault, than the champion raised or was promised)
 or deafer: where a fault was confirmed, or an incident is still unanswered, it must have found what the champion found.
+
+The archived frames of confirmed faults are a test before all that: whoever finds less of them than the champion isn't
+heard any further.
 """
 
 from __future__ import annotations

@@ -14,11 +14,13 @@ from stream_app.pipeline.rule import Rule
 from stream_app.pipeline.statistics import STATISTICS
 from trainer.learning.drift import DAY_US, DailyMedians, Drift, drifts
 from trainer.learning.drift_incidents import DriftIncidents
-from trainer.learning.gate import Judgement, WouldAlert, judge, most_alarms
+from trainer.learning.gate import AS_DEAF, Judgement, WouldAlert, judge, most_alarms
 from trainer.learning.learning_rule import HOUR_US, LearningRule
+from trainer.learning.live_scores import LiveScores
 from trainer.learning.machine_incidents import MachineIncidents, Unlearnable
 from trainer.learning.spans import Span, any_holds, merged
 from trainer.learning.stability import MOST_NEW
+from trainer.live_days import LiveDay
 
 Cause = Literal["fault_learnt", "new_machine", "repaired", "new_normal", "false_alarm", "drift", "maturing", "schedule"]
 What = Literal["challenge", "promote", "drop", "roll_back", "anchor"]
@@ -47,6 +49,7 @@ class LearntVersion:
         job_id: Of the job that trained it; '' for a model that a person trained.
         left_out: What of that time it was not learnt from.
         direct: Whether it takes over at once, with nothing to be compared with: as its job had it.
+        faults_covered: The shares of the confirmed faults' frames that it finds, and that the champion of then found.
     """
 
     number: int
@@ -56,6 +59,7 @@ class LearntVersion:
     job_id: str = ""
     left_out: tuple[Span, ...] = ()
     direct: bool = False
+    faults_covered: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,8 @@ class Job:
         anchored: Whether what has left the anchor is left out, too.
         direct: Whether its model takes over at once: there is none that could be compared.
         faults: Confirmed ones of the machine, whenever they were: they test what was learnt.
+        accepted_us: Until then a person says that the machine is well, wherever it has come from its anchor.
+        live: Days of that span, as the models that served scored them.
     """
 
     job_id: str
@@ -108,6 +114,20 @@ class Job:
     anchored: bool = False
     direct: bool = False
     faults: tuple[Span, ...] = ()
+    accepted_us: int | None = None
+    live: tuple[LiveDay, ...] = ()
+
+    def learnt_until_us(self, left_anchor_us: int | None) -> int | None:
+        """Return where learning ends at a machine that has left its anchor: there, or where a person says it is well.
+
+        Args:
+            left_anchor_us: Since when it has; None: it has not, and the whole span is learnt.
+        """
+        return left_anchor_us if left_anchor_us is None else max(left_anchor_us, self.accepted_us or 0)
+
+    def live_until(self, until_us: int | None) -> list[LiveDay]:
+        """Return the live days that were over at a moment; None: all."""
+        return [one for one in self.live if until_us is None or (one.day + 1) * 24 * HOUR_US <= until_us]
 
     @property
     def urgency(self) -> int:
@@ -169,6 +189,10 @@ class Learner:
     _days_of: int = 0
     _looked_day: int = -1
     _frames_of: dict[int, int] = field(default_factory=dict)
+    _live: LiveScores = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._live = LiveScores(self.alert_rule.k, self.alert_rule.n)
 
     def hear(self, score: Score) -> None:
         """Take a score of the machine, the champion's or a shadow's."""
@@ -181,6 +205,7 @@ class Learner:
         champion = self.registry.champion
         if champion is None or score.status != "scored" or score.model.version != champion.metadata.version:
             return
+        self._live.add(at_us, score.source, score.score, champion.metadata.thresholds_for(self.machine_id))
         shadow = self._in_shadow
         if shadow is not None and at_us >= _compared_from_us(champion, shadow):
             if self._champion is None or self._champion.number != champion.number or self._shadow_is_new(shadow):
@@ -369,21 +394,27 @@ class Learner:
     def _made(self, cause: Cause, now_us: int, key: str, why: str, *, direct: bool = False) -> Job:
         begins_us = self.begins_us() or 0
         span = Span(begins_us, now_us)
+        left_out = tuple(one for one in self.incidents.unlearnable(self.rule.margin_us) if one.span.meets(span))
         return Job(
             job_id=hashlib.sha256(f"{self.machine_id}\0{cause}\0{key}".encode()).hexdigest()[:32],
             machine_id=self.machine_id,
             cause=cause,
             why=why,
             span=span,
-            left_out=tuple(one for one in self.incidents.unlearnable(self.rule.margin_us) if one.span.meets(span)),
+            left_out=left_out,
             anchored=self.registry.anchor is not None and not direct,
             direct=direct,
             faults=tuple(span for span, _ in self.incidents.faults()),
+            accepted_us=self.incidents.accepted_us(),
+            live=() if direct else self._live.days(begins_us, (one.span for one in left_out)),
         )
 
     def _judge_challenger(self, challenger: LearntVersion, now_us: int) -> Decision | None:
         if self._is_over(challenger):  # until it is gone, nothing that is normal now would be learnt
             return self._decided("drop", challenger, "a person says that the machine begins anew")
+        if (covered := challenger.faults_covered) is not None and covered[0] < AS_DEAF * covered[1]:
+            why = f"of the confirmed faults' frames it finds {covered[0]:.0%}, the champion {covered[1]:.0%}"
+            return self._decided("drop", challenger, why)
         shadow_h = (now_us - challenger.from_us) / HOUR_US
         judgement = self._judgement(challenger)
         if shadow_h >= self.rule.shadow_h and judgement is not None and judgement.passed:

@@ -21,18 +21,24 @@ FROM_TAG: Final = "learn_from"
 UNTIL_TAG: Final = "learn_until"
 DIRECT_TAG: Final = "learn_direct"
 LEFT_OUT_TAG: Final = "learn_left_out"
+COVERED_TAGS: Final = ("learn_faults_covered_challenger", "learn_faults_covered_champion")
 _ANCHOR_TAGS: Final = ("learn_anchor_distance", "learn_anchor_since", "learn_anchor_per_day")
 _MOST_SPANS: Final = 90  # as JSON they fit in 5,000 characters, the most that some registries' tags hold
 _MOST_CHARS: Final = 1000
 
 
 class LearntFrom(NamedTuple):
-    """What a version's tags say of what it was learnt from."""
+    """What a version's tags say of what it was learnt from.
+
+    ``faults_covered``: the shares of the confirmed faults' frames that it and the champion of then find; None where
+    there were none to test it, or no champion.
+    """
 
     job_id: str
     baseline: Span
     left_out: tuple[Span, ...] = ()
     direct: bool = False
+    faults_covered: tuple[float, float] | None = None
 
 
 def learning_tags(job: Job, span: Span, departure: Departure | None) -> dict[str, str]:
@@ -72,9 +78,13 @@ def parse_learning_tags(tags: Mapping[str, str]) -> LearntFrom | None:
         until = tags.get(UNTIL_TAG)
         span = Span(parse_rfc3339(tags[FROM_TAG]), None if until is None else parse_rfc3339(until))
         left_out = tuple(Span(from_us, until_us) for from_us, until_us, _ in orjson.loads(tags[LEFT_OUT_TAG]))
+        shares = [float(tags[name]) for name in COVERED_TAGS if name in tags]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"tags {FROM_TAG}, {UNTIL_TAG} and {LEFT_OUT_TAG} can't be read: {error}") from None
-    return LearntFrom(tags[JOB_TAG], span, left_out, tags.get(DIRECT_TAG) == "yes")
+        raise ValueError(
+            f"tags {FROM_TAG}, {UNTIL_TAG}, {LEFT_OUT_TAG} and {COVERED_TAGS[0]} can't be read: {error}"
+        ) from None
+    covered = (shares[0], shares[1]) if len(shares) == len(COVERED_TAGS) else None
+    return LearntFrom(tags[JOB_TAG], span, left_out, tags.get(DIRECT_TAG) == "yes", covered)
 
 
 def bounded(spans: Iterable[Unlearnable], most: int = _MOST_SPANS) -> list[Unlearnable]:

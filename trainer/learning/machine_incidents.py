@@ -154,6 +154,15 @@ class MachineIncidents:
                 found.append((Span(one.opened_us, _baseline_since(one)), one.verdict.fault if one.verdict else None))
         return found
 
+    def accepted_us(self) -> int | None:
+        """Return until when a person has said that the machine is well, the last end of a false alarm; None: never."""
+        ends = [
+            one.until_us or parse_rfc3339(one.verdict.time)
+            for one in self._incidents.values()
+            if one.kind != "sensor" and one.word == "false_alarm" and one.verdict is not None
+        ]
+        return max(ends, default=None)
+
     def spans_of(self, *words: str | None) -> list[Span]:
         """Return the spans of the machine's incidents of which one of these was said (None: nothing was)."""
         own = (one for one in self._incidents.values() if one.kind == "machine" and one.word in words)

@@ -294,6 +294,7 @@ class FleetRegistry:
             job_id=learnt.job_id,
             left_out=learnt.left_out,
             direct=learnt.direct,
+            faults_covered=learnt.faults_covered,
         )
 
     def _metadata_of(self, client: Any, name: str, number: int) -> ModelMetadata:

@@ -188,7 +188,8 @@ def _train(order: JobOrder) -> JobOutcome:
             every_s=material.every_s,
             accelerator="cpu",
         )
-        result = train_model(config, settings=order.settings, run_tags=tags)
+        live = order.job.live_until(material.span.until_us)
+        result = train_model(config, settings=order.settings, run_tags=tags, live=live)
         tests = _tests(order, archive, material, folder)
         with quiet(), TrackingServer(order.settings).client() as client:
             _explain(client, str(result.metadata.run_id), order, material, tests)
@@ -214,9 +215,10 @@ def _material(order: JobOrder, archive: Archive, folder: Path) -> _Material:
     span, left = job.span, None
     if job.anchored and order.anchor is not None:
         left = _departure(order, archive, represent(may, order.frames), folder)
-        if left.since_us is not None:
-            span = Span(span.from_us, left.since_us)
-            kept = [one for one in may if one.recorded_us < left.since_us]
+        until_us = job.learnt_until_us(left.since_us)
+        if until_us is not None and (span.until_us is None or until_us < span.until_us):
+            span = Span(span.from_us, until_us)
+            kept = [one for one in may if one.recorded_us < until_us]
             left_out = {**left_out, "left_anchor": len(may) - len(kept)}
             may = kept
     if not may:
@@ -300,6 +302,7 @@ def _explain(client: Any, run_id: str, order: JobOrder, material: _Material, tes
 
     job = order.job
     parameters = {"learn.cause": job.cause, "learn.frames_heard": material.heard, "learn.frames": len(material.entries)}
+    parameters["learn.live_days"] = len(job.live_until(material.span.until_us))
     parameters |= {f"learn.left_out.{why}": count for why, count in material.left_out.items()}
     figures = _figures(tests)
     if material.departure is not None:

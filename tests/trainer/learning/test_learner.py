@@ -296,3 +296,53 @@ def test_the_first_mature_champion_is_the_anchor_and_stays_it(learner: Learner) 
     assert (change.what, change.version) == ("anchor", 3)
     learner.registry = MachineModels(champion=version(4, 0, 300), anchor=mature)
     assert learner.change(at(301)) is None
+
+
+def test_a_training_learns_from_the_days_that_the_champion_scored_but_for_what_nobody_has_called_normal(
+    learner: Learner,
+) -> None:
+    learner.registry = MachineModels(champion=version(1, 0, 24, since_h=24))
+    hear(learner, 24, 96)
+    learner.alert(alert("opened", 50))
+    learner.alert(alert("closed", 51))
+    job = learner.job(at(96))
+    assert job is not None
+    frames = sum(one.frames for one in job.live)
+    assert len(job.live) >= 3
+    learner.say(verdict("false_alarm", 60))
+    again = learner.job(at(97))
+    assert again is not None
+    assert sum(one.frames for one in again.live) > frames
+
+
+def test_a_false_alarm_takes_learning_at_a_machine_that_has_left_its_anchor_as_far_as_the_alarms_end(
+    learner: Learner,
+) -> None:
+    hear(learner, 24, 96)
+    plain = learner.job(at(96))
+    assert plain is not None
+    assert plain.learnt_until_us(at(40)) == at(40)
+    assert plain.learnt_until_us(None) is None
+    learner.alert(alert("opened", 50))
+    learner.alert(alert("closed", 51))
+    learner.say(verdict("false_alarm", 60))
+    job = learner.job(at(96))
+    assert job is not None
+    assert job.learnt_until_us(at(40)) == at(51)
+    assert job.learnt_until_us(at(70)) == at(70)
+    day = job.live[0].day
+    assert [one.day for one in job.live_until((day + 2) * 24 * HOUR_US)] == [day, day + 1]
+    assert job.live_until(None) == list(job.live)
+
+
+@pytest.mark.parametrize(("covered", "what"), [((0.5, 0.9), "drop"), ((0.8, 0.9), None), (None, None)])
+def test_a_challenger_that_finds_less_of_the_confirmed_faults_than_the_champion_is_dropped_at_once(
+    learner: Learner, covered: tuple[float, float] | None, what: str | None
+) -> None:
+    challenger = replace(version(2, 0, 48), faults_covered=covered)
+    learner.registry = replace(learner.registry, challenger=challenger)
+    decision = learner.change(at(49))
+    assert (None if decision is None else decision.what) == what
+    if decision is not None:
+        assert "50%" in decision.why
+        assert "90%" in decision.why

@@ -20,6 +20,9 @@ def test_what_is_written_is_read():
     assert (learnt.job_id, learnt.baseline, learnt.direct) == (one.job_id, Span(at(0), at(7)), True)
     assert learnt.left_out == (incident.span, fault.span)
     assert (tags["learn_anchor_distance"], tags["learn_cause"]) == ("4.0000", "schedule")
+    assert learnt.faults_covered is None
+    tested = {"learn_faults_covered_challenger": "0.2500", "learn_faults_covered_champion": "0.7500"}
+    assert parse_learning_tags({**tags, **tested}).faults_covered == (0.25, 0.75)
     assert parse_learning_tags({"detector": "auto"}) is None
 
 

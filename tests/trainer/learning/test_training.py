@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,12 @@ def test_wear_is_left_out_by_the_anchor_and_faults_test_what_was_learnt(mlflow_s
         "challenger": (10, 1.0),
         "champion": (10, 1.0),
     }
+    assert parse_learning_tags(tags).faults_covered == (1.0, 1.0)
+    # Once a person has called a later alarm false, all until its end is learnt.
+    accepted = replace(order, job=replace(order.job, accepted_us=at(worn - 20)))
+    material = training._material(accepted, kept, tmp_path)
+    assert material.span == Span(at(0), at(worn - 20))
+    assert material.left_out["left_anchor"] == 20
 
 
 def test_a_job_is_found_by_its_id_among_others(kept, mlflow_settings, model_name):
