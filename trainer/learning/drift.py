@@ -86,7 +86,7 @@ def drifts(
     *,
     false_per_30_days: float,
     recent: int = RECENT_DAYS,
-    reference: int | None = None,
+    reference: int = 0,
 ) -> list[Drift]:
     """Return the quantities whose last days differ from the days before, the most certain first.
 
@@ -95,11 +95,13 @@ def drifts(
         medians: By quantity its median on each day, float64 [day].
         false_per_30_days: So often all quantities together may seem to have drifted when none has.
         recent: Days at the end that are held against the reference.
-        reference: So many days at the beginning are known to be usual (at least five are taken); None: the first half.
+        reference: So many days at the beginning are known to be usual; at least the first half is taken for it.
     """
     if len(days) < LEAST_DAYS + recent or not medians:
         return []
-    usual = min(max(LEAST_DAYS, len(days) // 2 if reference is None else reference), len(days) - recent)
+    # A few days alone don't tell how days differ, even if they are all that was learnt: with seven, steps of eight
+    # deviations stay unfound.
+    usual = min(max(LEAST_DAYS, len(days) // 2, reference), len(days) - recent)
     level = false_per_30_days / 30 / len(medians)
     found = []
     for name, values in medians.items():

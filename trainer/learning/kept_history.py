@@ -74,7 +74,7 @@ class KeptHistory:
         days, medians = by_day.days()
         named = {name: medians[:, number] for number, name in enumerate(STATISTICS)}
         until_us = baseline.until_us
-        learnt = None if until_us is None else int(np.count_nonzero((days + 1) * DAY_US <= until_us))
+        learnt = 0 if until_us is None else int(np.count_nonzero((days + 1) * DAY_US <= until_us))
         return drifts(days, named, false_per_30_days=self._allowed, reference=learnt)
 
     def moved_bands(self, machine_id: str, from_us: int, since_us: int) -> tuple[Band, ...]:

@@ -87,8 +87,8 @@ def test_days_that_are_known_to_be_usual_are_what_the_last_ones_are_held_against
     values = rng.normal(size=30)
     values[15:] += 12.0
 
-    def found(reference: int | None) -> int:
+    def found(reference: int) -> int:
         return len(drifts(np.arange(30), {"score": values}, false_per_30_days=1.0, reference=reference))
 
-    assert [found(15), found(27)] == [1, 0]
+    assert [found(0), found(7), found(27)] == [1, 1, 0]
     assert found(100) == found(27)  # the last days are never their own reference
