@@ -318,6 +318,20 @@ def test_a_model_that_had_learnt_what_was_confirmed_is_trained_anew(drifting: Ma
     assert [one.span.from_us for one in job.left_out] == [at(15) - 2 * HOUR_US]
 
 
+def test_what_was_called_no_drift_is_learnt_until_there_but_for_its_incidents(drifting: Machine) -> None:
+    learner = drifting.learner
+    learner.first_us = at(0)
+    learner.alert(alert("opened", 18 * DAY_H, incident="b" * 32))
+    learner.alert(alert("closed", 18 * DAY_H + 1, incident="b" * 32))
+    drifting.say("false_alarm", FOUND + 0.5)
+    drifting.tell(FOUND + 0.5)
+    learner.last_us = at(FOUND + 1)
+    job = learner.job(at(FOUND + 1))
+    assert job is not None
+    assert (job.cause, job.accepted_us) == ("false_alarm", at(FOUND) - HOUR_US)  # when the machine was last heard
+    assert [one.why for one in job.left_out] == ["incident"]
+
+
 def test_new_normal_of_a_drift_begins_a_baseline_where_it_began(drifting: Machine) -> None:
     drifting.learner.first_us, drifting.learner.last_us = at(0), at(FOUND + 2)
     for half_hours in range(48 * (FOUND + 2)):
