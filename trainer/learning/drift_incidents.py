@@ -119,16 +119,16 @@ class DriftIncidents:
                 )
             elif _unanswered(incident) and now_us >= _told_us(told) + REMIND_DAYS * DAY_US:
                 yield self._reminder(told, champion, last_us, now_us)
-        found = self._new(champion, incidents, now_us)
+        found = self._new(champion, incidents)
         if found and champion is not None and not open_now:
             alert = _changed(machine_id, champion, found, last_us, now_us)
             if alert.alert_id not in known:  # told on this day, and answered since
                 yield alert
 
-    def _new(self, champion: LearntVersion | None, incidents: MachineIncidents, now_us: int) -> list[Drift]:
-        """Return what a look of today has found that is worth an incident of its own."""
+    def _new(self, champion: LearntVersion | None, incidents: MachineIncidents) -> list[Drift]:
+        """Return what the last look has found that is worth an incident of its own."""
         look = self._look
-        if look is None or champion is None or look.number != champion.number or look.day != now_us // DAY_US:
+        if look is None or champion is None or look.number != champion.number:
             return []
         if any(_speaks_for_itself(one) for one in incidents):
             return []
