@@ -26,11 +26,15 @@ class Person:
         story: What really happens to it.
         start_us: When the season began.
         seed: Of delays and errors.
+        answered: Share of the incidents that are answered.
+        wrong: Share of the answers that are wrong.
     """
 
     story: Story
     start_us: int
     seed: int
+    answered: float = ANSWERS
+    wrong: float = WRONG
     _random: np.random.Generator = field(init=False)
     _asked: dict[str, Alert] = field(default_factory=dict)
     _due: list[tuple[int, str]] = field(default_factory=list)
@@ -47,7 +51,7 @@ class Person:
         if alert.kind != "machine" or alert.state not in ("changed", "opened") or not (first or louder):
             return
         self._asked[alert.incident_id] = alert
-        if self._random.random() > ANSWERS:
+        if self._random.random() > self.answered:
             return
         hours = HOURS["alarm" if alert.state == "opened" else "early"] * np.exp(SPREAD * self._random.normal())
         self._due.append((parse_rfc3339(alert.recorded_at) + round(hours * 3.6e9), alert.incident_id))
@@ -69,7 +73,7 @@ class Person:
             word = "confirmed"
         elif event is not None:
             word, since_us = "new_normal", self.start_us + round(event.day * DAY_US)
-        if self._random.random() < WRONG:
+        if self._random.random() < self.wrong:
             word, since_us = ("false_alarm", None) if word == "confirmed" else ("confirmed", None)
         if word == "confirmed" and fault is not None and fault.repaired_day is not None:
             self._confirmed[incident_id] = fault.repaired_day
@@ -81,6 +85,7 @@ class Person:
             at_us = self.start_us + round(day * DAY_US)
             if at_us <= now_us:
                 del self._confirmed[incident_id]
+                self._due = [one for one in self._due if one[1] != incident_id]  # there is no more to say of it
                 said.append(self._verdict(self._asked[incident_id], "repaired", at_us + 3_600_000_000, at_us, None))
         return said
 

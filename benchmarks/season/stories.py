@@ -153,6 +153,11 @@ def _overhauled(spec: MachineSpec) -> MachineSpec:
     return replace(spec, modes=tuple(Mode(one.frequency_hz * 0.985, one.damping) for one in spec.modes))
 
 
+def overhauled(day: float) -> Event:
+    """Return a repair after which the machine is normal, and another one."""
+    return Event(what="overhauled", day=day, change=_overhauled)
+
+
 def stories() -> tuple[Story, ...]:
     """Return twelve machines' stories of 60 days."""
     plant = {spec.machine_id: spec.healthy() for spec in make_plant(seconds=60).machines}
@@ -164,7 +169,7 @@ def stories() -> tuple[Story, ...]:
         Story(
             spec=plant["motor-1"],
             faults=(Fault(what="outer_race", from_day=22.3, grown_days=0.5, repaired_day=25.4, strength_db=2),),
-            events=(Event(what="overhauled", day=25.4, change=_overhauled),),
+            events=(overhauled(25.4),),
         ),
         Story(
             spec=plant["pump-2"],

@@ -229,7 +229,7 @@ class MachineSeason:
     def _departure(self, anchor: LearntVersion, heard: Heard, places: Sequence[int]) -> Departure:
         engine = Engine(Router.from_routes([self._route], {self._route.model: self._models[anchor.number]}))
         moments = [heard.moments[one] for one in places]
-        records = [_record(self.story.machine_id, heard.moments[one], heard.paths[one].read_bytes()) for one in places]
+        records = [recorded(self.story.machine_id, heard.moments[one], heard.paths[one].read_bytes()) for one in places]
         scores = [one.score for one in engine.compute(records)]  # type: ignore[union-attr]
         return departure(anchor.metadata.thresholds_for(self.story.machine_id), moments, scores)
 
@@ -290,8 +290,8 @@ def play(story: Story, folder: Path, rule: LearningRule, *, days: float, seed: i
         for name in ("off", "on")
     }
     heard = Heard(folder / "heard")
-    for number, (recorded_us, value) in enumerate(_frames(story, days, seed)):
-        record = _record(story.machine_id, recorded_us, value)
+    for number, (recorded_us, value) in enumerate(frames_of(story, days, seed)):
+        record = recorded(story.machine_id, recorded_us, value)
         heard.keep(recorded_us, value)
         for arm in arms.values():
             arm.take(record, recorded_us)
@@ -300,7 +300,8 @@ def play(story: Story, folder: Path, rule: LearningRule, *, days: float, seed: i
     return {name: arm.told for name, arm in arms.items()}
 
 
-def _frames(story: Story, days: float, seed: int) -> Iterator[tuple[int, bytes]]:
+def frames_of(story: Story, days: float, seed: int) -> Iterator[tuple[int, bytes]]:
+    """Yield a machine's frames: when each was recorded, microseconds since the epoch, and a WAV file."""
     for number in range(int(days * 86_400 / EVERY_S)):
         day = number * EVERY_S / 86_400
         if day < story.installed_day or not story.runs(day):
@@ -310,7 +311,8 @@ def _frames(story: Story, days: float, seed: int) -> Iterator[tuple[int, bytes]]
         yield START_US + round(number * EVERY_S * 1e6), _wav(samples)
 
 
-def _record(machine_id: str, recorded_us: int, value: bytes) -> FrameRecord:
+def recorded(machine_id: str, recorded_us: int, value: bytes) -> FrameRecord:
+    """Return a frame's record."""
     headers = tuple(frame_headers(machine_id, None, recorded_us, value))
     return FrameRecord(machine_id.encode(), value, headers, timestamp_ms=recorded_us // 1000)
 

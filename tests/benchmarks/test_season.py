@@ -79,6 +79,19 @@ def test_who_confirmed_a_fault_says_when_it_is_repaired() -> None:
     assert said[1][1] == pytest.approx(25.4 + 1 / 24)
 
 
+def test_who_said_that_it_is_repaired_says_no_more_of_it() -> None:
+    for seed in range(100):
+        person = Person(MOTOR, START_US, seed, wrong=0.0)
+        person.hear(at("changed", 25.0))
+        person.hear(at("opened", 25.2))
+        said = [
+            one.verdict
+            for hour in range(15 * 24)
+            for one in person.answers(START_US + round((25 + hour / 24) * DAY_US))
+        ]
+        assert "repaired" not in said[:-1]
+
+
 def test_a_fault_counts_as_found_by_its_first_finding() -> None:
     found = outcome(PLANT, told(at("changed", 22.4), at("opened", 22.6)), 60)
     assert (found.faults, found.found_early, found.found_alarm, found.missed) == (1, 1, 0, 0)

@@ -70,6 +70,7 @@ class LearningService:
         fleet: Decides.
         now_us: Wall clock, microseconds since the epoch.
         tick_s: Seconds between two decisions.
+        follow_s: Seconds between two looks at the topics.
     """
 
     def __init__(
@@ -78,8 +79,10 @@ class LearningService:
         fleet: Fleet,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         tick_s: float = TICK_S,
+        follow_s: float = FOLLOW_S,
     ) -> None:
-        self._settings, self._fleet, self._now_us, self._tick_s = settings, fleet, now_us, tick_s
+        self._settings, self._fleet, self._now_us = settings, fleet, now_us
+        self._tick_s, self._follow_s = tick_s, follow_s
         self._inbox: dict[str, list[Callable[[], None]]] = {}
         self._last: dict[tuple[str, int], _Place] = {}
         self._read: dict[str, asyncio.Event] = {}
@@ -178,7 +181,7 @@ class LearningService:
         backoff = Backoff(*_BACKOFF_S)
         while True:
             try:
-                looks = follow_topic(self._settings, topic, FOLLOW_S, since_us=since_us)
+                looks = follow_topic(self._settings, topic, self._follow_s, since_us=since_us)
                 again = True
                 async with aclosing(looks):  # type: ignore[type-var]
                     async for records in looks:

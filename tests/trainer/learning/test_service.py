@@ -90,7 +90,6 @@ def name_of(one: Message) -> str:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "FOLLOW_S", 0.01)
     monkeypatch.setattr(service_module, "_BACKOFF_S", (0.02, 0.05))
 
 
@@ -100,7 +99,7 @@ def fleet() -> RecordingFleet:
 
 
 def service_of(settings: Settings, fleet: RecordingFleet, tick_s: float = 0.02) -> LearningService:
-    return LearningService(settings, cast("Fleet", fleet), lambda: NOW_US, tick_s)
+    return LearningService(settings, cast("Fleet", fleet), lambda: NOW_US, tick_s, follow_s=0.01)
 
 
 @asynccontextmanager
@@ -264,7 +263,7 @@ async def test_a_broker_that_comes_late_goes_and_comes_back_with_nothing_in_it(
     """What the embedded broker, which keeps nothing, is told from then on is heard, though its offsets begin anew."""
     late_kafka = LateKafka("embedded", tmp_path)
     settings = Settings(kafka_bootstrap_servers=late_kafka.bootstrap)
-    first: list[Message] = [*scores(0, 12), alert("opened", 5)]
+    first: list[Message] = [*scores(0, 12), alert("opened", 5), alert("closed", 6)]
     second: list[Message] = [*scores(12, 3), alert("opened", 20, incident=SAID[1])]
     async with running(settings, fleet):
         for messages in (first, second):
