@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from benchmarks import latency, logmel, memory, replay, sweep, throughput
+from benchmarks import latency, learning, logmel, memory, replay, sweep, throughput
 from benchmarks.environment import prepared
 
 FIGURES = (
@@ -14,6 +14,8 @@ FIGURES = (
     "worker_vs_aiokafka",
     "worker_vs_quixstreams",
     "worker_with_shadow_vs_without",
+    "worker_with_learning_vs_without",
+    "learning_scores_per_second",
     "frames_per_second",
     "latency_ms_p50",
     "latency_ms_p99",
@@ -35,6 +37,7 @@ def main() -> None:
         figures |= latency.measure(bench, figures["frames_per_second"])
         figures |= memory.measure(bench)
         figures |= replay.measure(bench.calm)
+    figures["learning_scores_per_second"] = learning.scores_per_second()
     figures["sweep_settings_per_second"] = sweep.settings_per_second()
     figures = {name: round(value, 3) for name, value in figures.items()}
     width = max(map(len, figures))

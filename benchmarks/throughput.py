@@ -3,7 +3,8 @@
 One-second 16 kHz frames, the seed's autoencoder, scores and states written, one worker. All drain the same topic, one
 after the other in each round; a ratio is the median over the rounds. Frames are counted between a tenth and nine
 tenths, so starting up and running dry don't count. A worker with a challenger of the same kind in shadow is compared
-with one whose registered champion stands alone. ``WHIRR_BENCH_FRAMES`` and ``WHIRR_BENCH_ROUNDS`` set how much.
+with one whose registered champion stands alone, and so is one that hears verdicts and knows maintenance windows
+(:mod:`benchmarks.learning`). ``WHIRR_BENCH_FRAMES`` and ``WHIRR_BENCH_ROUNDS`` set how much.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.environment import DEADLINE_S, Bench, Worker, fill, seed_model, settings_for
+from benchmarks.learning import settings_of_a_learning_worker
 from stream_app.worker.topic_setup import ensure_topics
 from trainer.mlflow_run import MlflowRun
 from trainer.promotion import FalseAlarmCount
@@ -35,28 +37,32 @@ def measure(bench: Bench) -> dict[str, float]:
 
     Returns:
         ``frames_per_second`` of the worker, and of each rival its rate (``…_per_second``) and the worker's rate over
-        it (``worker_vs_…``); ``worker_with_shadow_vs_without``, what is left of the rate with a challenger.
+        it (``worker_vs_…``); ``worker_with_shadow_vs_without`` and ``worker_with_learning_vs_without``, what is left
+        of the rate with a challenger, and with verdicts and maintenance windows.
     """
     asyncio.run(fill(bench, bench.settings.frames_topic, FRAMES))
     for topic in ("rival-scores", "rival-states"):
         asyncio.run(ensure_topics(settings_for(bench, topic)))
     registry = _registry(bench)
-    rates = [_round(bench, number, registry) for number in range(1, ROUNDS + 1)]
+    arms = {
+        "alone": registry | {"MAX_SHADOW_MODELS": "0"},
+        "shadow": registry | {"MAX_SHADOW_MODELS": "1"},
+        "learning": registry | {"MAX_SHADOW_MODELS": "0"} | asyncio.run(settings_of_a_learning_worker(bench)),
+    }
+    rates = [_round(bench, number, arms) for number in range(1, ROUNDS + 1)]
     figures = {"frames_per_second": statistics.median(rate["worker"] for rate in rates)}
     for rival in RIVALS:
         figures[f"{rival}_per_second"] = statistics.median(rate[rival] for rate in rates)
         figures[f"worker_vs_{rival}"] = statistics.median(rate["worker"] / rate[rival] for rate in rates)
-    figures["worker_with_shadow_vs_without"] = statistics.median(rate["shadow"] / rate["alone"] for rate in rates)
+    for arm in ("shadow", "learning"):
+        figures[f"worker_with_{arm}_vs_without"] = statistics.median(rate[arm] / rate["alone"] for rate in rates)
     return figures
 
 
-def _round(bench: Bench, number: int, registry: dict[str, str]) -> dict[str, float]:
+def _round(bench: Bench, number: int, arms: dict[str, dict[str, str]]) -> dict[str, float]:
     rates = {"inprocess": _rival(bench, "inprocess"), "worker": _worker(bench, bench.calm, f"bench-{number}", {})}
     rates |= {name: _rival(bench, name) for name in RIVALS[1:]}
-    rates |= {
-        name: _worker(bench, REGISTERED, f"bench-{name}-{number}", {**registry, "MAX_SHADOW_MODELS": str(shadows)})
-        for name, shadows in (("alone", 0), ("shadow", 1))
-    }
+    rates |= {name: _worker(bench, REGISTERED, f"bench-{name}-{number}", more) for name, more in arms.items()}
     print(f"round {number}: " + ", ".join(f"{name} {rate:.0f}/s" for name, rate in rates.items()), flush=True)
     return rates
 
