@@ -62,7 +62,7 @@ def _draw_events(axes: Any, story: Story, told: Told) -> None:
     for number, (day, what) in enumerate(sorted(marks)):
         axes.axvline(day, color=INK, lw=0.8)
         axes.annotate(
-            what, (day, HIGHEST * (1.6 if number % 2 else 1.0)), xytext=(3, 0), textcoords="offset points", va="center"
+            what, (day, HIGHEST * (1.9 if number % 2 else 1.35)), xytext=(3, 0), textcoords="offset points", va="center"
         )
     promoted = [day for day, what in told.jobs if what.startswith("promote")]
     axes.plot(promoted, [LOWEST * 1.1] * len(promoted), "^", ms=6, color=INK, label="a new model takes over")
