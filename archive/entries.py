@@ -159,12 +159,14 @@ def list_row(entry: ArchiveEntry) -> dict[str, str]:
 
 
 def from_csv(part: bytes) -> Iterator[ArchiveEntry]:
-    """Yield the entries of a part of the index; a line that another version wrote otherwise is left out."""
-    lines = csv.DictReader(io.StringIO(part.decode(errors="replace")))
-    for fields in lines:
+    """Yield the entries of a part of the index; a line that is damaged, or of another version, is left out."""
+    lines = csv.DictReader(io.StringIO(part.decode(errors="replace"), newline=""))
+    while True:
         try:
-            yield _entry(fields)
-        except (KeyError, ValueError, TypeError):
+            yield _entry(next(lines))
+        except StopIteration:
+            return
+        except (KeyError, ValueError, TypeError, AttributeError, csv.Error):  # one that is cut off lacks fields
             continue
 
 

@@ -216,8 +216,9 @@ async def incidents(settings: Settings, begins: str = "") -> dict[str, ReportedI
             alert = orjson.loads(record.value or b"")
         except orjson.JSONDecodeError:
             continue
-        if isinstance(alert, dict) and str(alert.get("incident_id", "")).startswith(begins):
-            alerts.setdefault(str(alert["incident_id"]), []).append(alert)
+        named = alert.get("incident_id") if isinstance(alert, dict) else None
+        if isinstance(named, str) and named.startswith(begins):
+            alerts.setdefault(named, []).append(alert)
     told = {one: _incident(one, own) for one, own in alerts.items()}
     return {one: incident for one, incident in told.items() if incident is not None}
 

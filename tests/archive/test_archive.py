@@ -13,7 +13,7 @@ import pytest
 
 import archive
 from archive.archive import Archive
-from archive.entries import file_name, folder_of, name_of, parse_file_name
+from archive.entries import file_name, folder_of, from_csv, name_of, parse_file_name, to_csv
 from archive.index_parts import INDEX
 from archive.places import FolderLocation, ObjectLocation, place_of
 from recordings import decode
@@ -45,6 +45,19 @@ def test_what_is_kept_comes_back_without_opening_a_file(kept: Archive):
     assert all(abs(one.level_dbfs + 26) < 0.5 for one in found)
     assert kept.machines() == [MACHINE]
     assert kept.entries("pump-2") == []
+
+
+@pytest.mark.parametrize(
+    "damage", [b"a\rb,1\n", b"x" * 200_000 + b"\n", b"\0\xff\n", b"a,2026-01-31T12:00:00Z\n", b"cut"]
+)
+def test_a_damaged_line_of_the_index_costs_no_other(damage: bytes):
+    good = entry(0), entry(1)
+    first, *lines = to_csv(good).splitlines(keepends=True)
+    assert list(from_csv(b"".join((first, lines[0], damage, b"\n", lines[1])))) == list(good)
+
+
+def test_a_part_of_the_index_that_was_cut_off_gives_what_is_whole():
+    assert list(from_csv(to_csv([entry(0), entry(1)]).rpartition(b",")[0])) == [entry(0)]
 
 
 def test_entries_of_a_time_are_those_that_began_in_it(kept: Archive):

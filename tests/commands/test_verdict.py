@@ -142,6 +142,13 @@ async def test_an_incident_lasts_while_a_level_is_left(kafka: KafkaUnderTest) ->
     assert (found.began_at, found.ended_at) == (shift["since"], None)
 
 
+async def test_what_is_no_alert_tells_of_no_incident(kafka: KafkaUnderTest) -> None:
+    settings = await publish(kafka, OPENED)
+    values = [b"", b"null", b"{}", b'{"incident_id": null}', b'{"incident_id": ["a"]}', b'{"incident_id": "a"}']
+    await kafka.produce(settings.alerts_topic, [FrameRecord(b"pump-7", value, []) for value in values])
+    assert list(await verdicts.incidents(settings)) == [INCIDENT]
+
+
 async def test_what_is_no_verdict_replaces_all_the_same(
     kafka: KafkaUnderTest, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -148,10 +148,9 @@ class MachineIncidents:
         """Return the confirmed faults' spans, with what they were: the labelled test of whatever is learnt."""
         found = []
         for one in self._incidents.values():
-            if one.word == "confirmed":
-                found.append((Span(one.opened_us, one.until_us), one.verdict.fault if one.verdict else None))
-            elif one.word == "repaired":
-                found.append((Span(one.opened_us, _baseline_since(one)), one.verdict.fault if one.verdict else None))
+            if one.word in ("confirmed", "repaired"):
+                until_us = one.until_us if one.word == "confirmed" else _baseline_since(one)
+                found.append((_fault_span(one, until_us), one.verdict.fault if one.verdict else None))
         return found
 
     def accepted_us(self) -> int | None:
@@ -167,6 +166,15 @@ class MachineIncidents:
         """Return the spans of the machine's incidents of which one of these was said (None: nothing was)."""
         own = (one for one in self._incidents.values() if one.kind == "machine" and one.word in words)
         return merged(Span(one.since_us, one.until_us) for one in own)
+
+
+def _fault_span(one: HeardIncident, until_us: int | None) -> Span:
+    """Return when a fault was there: from its first alert on, or its beginning if it was mended before that.
+
+    It is never empty: an incident of one frame holds that frame.
+    """
+    from_us = one.opened_us if until_us is None or until_us >= one.opened_us else one.since_us
+    return Span(from_us, None if until_us is None else max(until_us, from_us + 1))
 
 
 def _baseline_since(one: HeardIncident) -> int | None:

@@ -96,6 +96,24 @@ def test_faults_are_told_with_what_they_were() -> None:
     assert incidents.faults() == [(Span(NOW_US + 5 * HOUR_US, NOW_US + 10 * HOUR_US), "bearing")]
 
 
+def test_a_fault_of_one_frame_holds_that_frame() -> None:
+    """Mode ``every``: its one alert begins and ends the incident."""
+    incidents = MachineIncidents()
+    incidents.hear(replace(alert("anomalous", 5), level=None))
+    incidents.say(verdict("confirmed", 12))
+    ((span, _),) = incidents.faults()
+    assert span.holds(NOW_US + 5 * HOUR_US)
+    assert span.until_us is not None
+    assert span.until_us > span.from_us
+
+
+def test_a_fault_that_was_mended_before_it_was_told_was_there_from_its_beginning() -> None:
+    incidents = MachineIncidents()
+    incidents.hear(alert("changed", 5, since_h=3))
+    incidents.say(verdict("repaired", 12, since_h=4))
+    assert incidents.faults() == [(Span(NOW_US + 3 * HOUR_US, NOW_US + 4 * HOUR_US), None)]
+
+
 def test_spans_join_where_they_meet_and_an_open_one_swallows_the_rest() -> None:
     assert merged([Span(5, 7), Span(1, 3), Span(2, 4), Span(4, 5)]) == [Span(1, 7)]
     assert merged([Span(1, None), Span(5, 7)]) == [Span(1, None)]
