@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -15,6 +16,8 @@ from commands._options import Bootstrap, setting
 from schemas.errors import SettingsError
 from schemas.model_uri import ModelTemplate
 from whirr.settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
 
 
 def learn(
@@ -45,6 +48,7 @@ async def _run(settings: Settings) -> None:
     from trainer.learning.ordered_jobs import OrderedJobs
     from trainer.learning.routed_models import RoutedModels
     from trainer.learning.service import LearningService, alert_rule_of
+    from whirr.durations import as_duration
     from whirr.logs import configure_logging
 
     def now_us() -> int:
@@ -64,6 +68,13 @@ async def _run(settings: Settings) -> None:
     trainings = OrderedJobs(settings, archive.url, queue, settings.learn_detector)
     fleet = Fleet(rule, models, trainings, heard, alert_rule_of(settings))
     service = LearningService(settings, fleet, now_us)
+    log.info(
+        "learns machines %s from what is recorded in %s; a new one after %s and %d frames",
+        ", ".join(route.match for route in settings.route if ModelTemplate.parse(route.model) is not None),
+        archive.url,
+        as_duration(rule.learn_h * 3600),
+        rule.learn_frames,
+    )
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, service.stop)

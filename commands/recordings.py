@@ -48,7 +48,8 @@ def list_(machine: MachinePattern = "*", url: _Url = None, as_json: AsJson = Fal
     elif not found:
         print_line(f"no recordings in {kept.url}" + ("" if machine == "*" else f" of machine {machine!r}"))
     else:
-        stdout.print(_table(found))
+        if not stdout.print_table(_table(found)):
+            stdout.print(_table(found, states=False))  # how many there are: their names would be folded into a strip
         for one in (one for told in found.values() for one in told["pins"]):
             print_line((f"{one.pin_id}  ", "dim"), f"pinned: {_pin_words(one)}")
         print_line(
@@ -184,13 +185,14 @@ def _time(time_us: int) -> str:
     return format_rfc3339(time_us)[:19].replace("T", " ")
 
 
-def _table(found: dict[str, dict[str, Any]]) -> Table:
+def _table(found: dict[str, dict[str, Any]], *, states: bool = True) -> Table:
+    """Return a line for each machine; with the commonest operating states, or how many there are."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("machine", "files", "hours", "GB", "oldest (UTC)", "newest (UTC)", "states"):
         right = name in ("files", "hours", "GB")
-        table.add_column(name, overflow="fold", justify="right" if right else "left", no_wrap=name != "states")
+        table.add_column(name, overflow="fold", justify="right" if right else "left", no_wrap=name != "machine")
     for machine, told in found.items():
-        states = [f"{state} ({count})" for state, count in list(told["states"].items())[:_MOST_STATES]]
+        common = [f"{state} ({count})" for state, count in list(told["states"].items())[:_MOST_STATES]]
         more = [f"{len(told['states']) - _MOST_STATES} more"] if len(told["states"]) > _MOST_STATES else []
         table.add_row(
             cell(machine),
@@ -199,6 +201,6 @@ def _table(found: dict[str, dict[str, Any]]) -> Table:
             f"{told['bytes'] / _GB:.3g}",
             "" if told["oldest_us"] is None else _time(told["oldest_us"]),
             "" if told["newest_us"] is None else _time(told["newest_us"]),
-            cell(", ".join([*states, *more])),
+            cell(", ".join([*common, *more])) if states else str(len(told["states"])),
         )
     return table

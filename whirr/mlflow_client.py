@@ -191,8 +191,9 @@ class TrackingServer:
         database = _sqlite_file(self.uri)
         if must_exist and database is not None and not database.is_file():
             raise ServiceUnavailable(
-                f"MLflow at {self.shown} can't be reached: {str(database)!r} is no file. `whirr train` without "
-                "--no-mlflow makes it; mlflow_tracking_uri (WHIRR_MLFLOW_TRACKING_URI) says where another one is"
+                f"MLflow at {self.shown} can't be reached: {str(database)!r} is no file. `whirr learn`, or `whirr "
+                "train` without --no-mlflow, makes it; mlflow_tracking_uri (WHIRR_MLFLOW_TRACKING_URI) says where "
+                "another one is"
             )
         parts = urlsplit(self.uri)
         port = _PORTS.get(parts.scheme.partition("+")[0])

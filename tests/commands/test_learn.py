@@ -47,6 +47,8 @@ def test_it_waits_for_kafka_and_ends_when_asked_to(tmp_path: Path) -> None:
     with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         try:
             assert process.stderr is not None
+            first = next(one for one in process.stderr if "learns machines" in one)
+            assert f"learns machines * from what is recorded in {tmp_path}/heard; a new one after 1 d and 100" in first
             line = next(one for one in process.stderr if "trying again" in one)
             assert "127.0.0.1:1" in line
             process.send_signal(signal.SIGTERM)

@@ -42,6 +42,8 @@ def test_list_pin_and_unpin(url: str, capsys: pytest.CaptureFixture[str]):
     assert run(["recordings", "list", "--machine", "pump-*"]) == 0
     told = capsys.readouterr().out
     assert "4 files" in told
+    header, row, *_ = told.splitlines()
+    assert row[header.index("states") :].count("(") == len(pump["states"])  # however narrow: nothing is folded
     assert f"{pin['pin_id']}  pinned: pump-1 from 2026-01-01 00:00:02 until whatever comes, baseline" in told
     assert "fan-1" not in told
     assert run(["recordings", "unpin", str(pin["pin_id"])]) == 0

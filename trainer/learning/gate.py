@@ -23,6 +23,7 @@ from schemas.times import parse_rfc3339
 from stream_app.pipeline.cusum import Shift, moved
 from stream_app.pipeline.rule import Incident, Rule, step
 from trainer.learning.spans import Span, any_holds
+from whirr.durations import as_duration
 
 AS_DEAF: Final = 0.8  # of the champion's frames in alarm or changed that a challenger must find, too
 SURE: Final = 0.99
@@ -127,8 +128,8 @@ def judge(
         share = len(challengers & champions) / len(champions)
         what = "a confirmed fault" if any(any_holds(faults, at) for at in champions) else "an unanswered incident"
         return Judgement(False, f"it hears {share:.0%} of what the champion heard in {what}", counts)
-    hours = challenger.span_s / 3600
-    return Judgement(True, f"{counts[1]} alarms where the champion had {counts[0]}, in {hours:.0f} h", counts)
+    heard = as_duration(challenger.span_s)
+    return Judgement(True, f"{counts[1]} alarms where the champion had {counts[0]}, in {heard}", counts)
 
 
 def most_alarms(per_30_days: float, span_s: float) -> int:

@@ -21,6 +21,7 @@ from trainer.learning.machine_incidents import MachineIncidents, Unlearnable
 from trainer.learning.spans import Span, any_holds, merged
 from trainer.learning.stability import MOST_NEW
 from trainer.live_days import LiveDay
+from whirr.durations import as_duration
 
 Cause = Literal["fault_learnt", "new_machine", "repaired", "new_normal", "false_alarm", "drift", "maturing", "schedule"]
 What = Literal["challenge", "promote", "drop", "roll_back", "anchor"]
@@ -324,7 +325,8 @@ class Learner:
     def _look_after(self, champion: LearntVersion, now_us: int) -> Decision | None:
         learnt_h, before = _hours(champion.baseline), self.registry.before
         if self.registry.anchor is None and learnt_h >= self.rule.mature_h:
-            return self._decided("anchor", champion, f"it was learnt from {learnt_h:.0f} h, the first so long")
+            why = f"it was learnt from {as_duration(3600 * learnt_h)}, the first so long"
+            return self._decided("anchor", champion, why)
         if before is not None and not self.on_probation(now_us):
             return self._decided("drop", before, f"version {champion.number} has stood its probation")
         return None if before is None else self._judge_champion(champion)
@@ -354,7 +356,7 @@ class Learner:
         unstable = share_of_new > MOST_NEW
         if unstable and heard_h < self.rule.unstable_factor * self.rule.learn_h:
             return
-        why = f"heard for {heard_h:.0f} h" + (", though new states keep coming" if unstable else "")
+        why = f"heard for {as_duration(3600 * heard_h)}" + (", though new states keep coming" if unstable else "")
         asked = self.incidents.asked()
         cause: Cause = "new_machine" if asked is None else asked[1]
         yield self._made(cause, now_us, f"{begins_us}", why, direct=True)
@@ -377,9 +379,10 @@ class Learner:
             why = f"{worst.name} has moved by {worst.deviations:+.1f} deviations between days"
             yield self._made("drift", now_us, f"{version}:{worst.since_us}", why)
         if learnt_h < rule.mature_h and could_h >= rule.growth * learnt_h:
-            yield self._made("maturing", now_us, version, f"learnt from {learnt_h:.0f} h of {could_h:.0f} h")
+            why = f"learnt from {as_duration(3600 * learnt_h)} of {as_duration(3600 * could_h)}"
+            yield self._made("maturing", now_us, version, why)
         if could_h - learnt_h >= rule.retrain_h:
-            yield self._made("schedule", now_us, version, f"learnt {could_h - learnt_h:.0f} h ago")
+            yield self._made("schedule", now_us, version, f"learnt {as_duration(3600 * (could_h - learnt_h))} ago")
 
     def _learnable_us(self, span: Span) -> int:
         """Return how much of a span may be learnt."""

@@ -295,7 +295,9 @@ def test_tags_that_are_not_what_whirr_writes_are_named(mlflow_settings: Settings
 
 def test_a_worker_makes_no_database_where_there_is_none(tmp_path):
     settings = load_settings(mlflow_tracking_uri=f"sqlite:///{tmp_path / 'none.db'}")
-    with pytest.raises(ServiceUnavailable, match=r"is no file.*`whirr train`.*WHIRR_MLFLOW_TRACKING_URI"):
+    with pytest.raises(
+        ServiceUnavailable, match=r"is no file.*`whirr learn`, or `whirr train`.*WHIRR_MLFLOW_TRACKING_URI"
+    ):
         ModelRegistry(settings).resolve(ModelUri("tiny", "champion", None))
     assert not (tmp_path / "none.db").exists()
 

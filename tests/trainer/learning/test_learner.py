@@ -55,6 +55,15 @@ def test_a_new_machine_is_learnt_once_it_was_heard_for_long_enough_and_often_eno
     job = learner.job(at(24))
     assert job is not None
     assert (job.cause, job.direct, job.span) == ("new_machine", True, Span(at(0), at(24)))
+    assert job.why == "heard for 1 d"
+
+
+def test_minutes_are_told_as_such() -> None:
+    learner = Learner(MACHINE, rule=replace(RULE, learn_h=0.05, learn_frames=2))
+    hear(learner, 0, 1, of="learning")
+    job = learner.job(at(0.55))
+    assert job is not None
+    assert job.why == "heard for 33 min"
 
 
 def test_one_that_keeps_showing_new_states_is_heard_for_longer_and_then_learnt_all_the_same() -> None:
