@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from commands._options import Bootstrap, setting
-from schemas.errors import SettingsError
+from schemas.errors import SettingsError, WhirrError
 from schemas.model_uri import ModelTemplate
 from whirr.settings import Settings, load_settings
 
@@ -41,6 +41,7 @@ def learn(
 async def _run(settings: Settings) -> None:
     from archive.archive import configured_archive
     from feature_repo.store import history_folder
+    from trainer.detector import find_detector
     from trainer.learning.executor import JobQueue, engine_of
     from trainer.learning.fleet import Fleet
     from trainer.learning.kept_history import KeptHistory
@@ -59,6 +60,10 @@ async def _run(settings: Settings) -> None:
             'no [[route]] gives each machine a model of its own; expected one with model = "models:/NAME.{machine}'
             '@champion" (a model that machines share is trained by `whirr train`)'
         )
+    try:
+        find_detector(settings.learn_detector)
+    except WhirrError as error:
+        raise SettingsError(f"learn_detector: {error}") from None
     configure_logging(settings.log_level, settings.log_format)
     rule = LearningRule.of(settings)
     models = RoutedModels(settings, now_us)

@@ -37,6 +37,11 @@ def test_an_engine_that_is_none_is_named(tmp_path: Path) -> None:
     assert "learn_engine is 'rays'" in said
 
 
+def test_a_detector_that_is_none_is_named(tmp_path: Path) -> None:
+    said = _refused(tmp_path, f'recordings_url = "{tmp_path}"\nlearn_detector = "forest"\n{ROUTE}')
+    assert "learn_detector: detector is 'forest'" in said
+
+
 @pytest.mark.slow
 def test_it_waits_for_kafka_and_ends_when_asked_to(tmp_path: Path) -> None:
     file = tmp_path / "whirr.toml"

@@ -251,8 +251,12 @@ class Learner:
 
     def begins_us(self) -> int | None:
         """Return when the machine's present baseline begins: where a person said so, else with its first frame."""
-        asked = self.incidents.asked()
-        return self.first_us if asked is None else asked[0]
+        if (asked := self.incidents.asked()) is not None:
+            return asked[0]
+        champion = self.registry.champion
+        if self.first_us is None or champion is None or not champion.job_id:
+            return self.first_us
+        return min(self.first_us, champion.baseline.from_us)  # scores are not kept as long as recordings
 
     def frames_since(self, from_us: int) -> int:
         """Return how many frames were heard since a moment, to the day."""

@@ -75,6 +75,15 @@ def test_one_that_keeps_showing_new_states_is_heard_for_longer_and_then_learnt_a
     assert "new states" in job.why
 
 
+def test_a_start_that_hears_the_last_days_alone_goes_on_with_the_baseline_that_there_is() -> None:
+    learner = Learner(MACHINE, rule=RULE)
+    learner.registry = MachineModels(champion=replace(version(1, 0, 200), job_id="a" * 32))
+    hear(learner, 300, 440)
+    job = learner.job(at(440))
+    assert job is not None
+    assert (job.cause, job.span) == ("schedule", Span(at(0), at(440)))
+
+
 def test_a_job_is_the_same_until_it_is_done_and_then_no_more(learner: Learner) -> None:
     hear(learner, 24, 48)
     first, again = learner.job(at(48)), learner.job(at(50))
