@@ -184,9 +184,9 @@ class Index:
     def _note(self, name: str) -> dict[str, list[str]]:
         try:
             note = json.loads(self._place.read(name) or b"{}")
-        except ValueError:
-            note = {}
-        return {key: list(note.get(key, ())) for key in ("replaces", "removes")}
+            return {key: [str(one) for one in note.get(key, ())] for key in ("replaces", "removes")}
+        except (ValueError, AttributeError, TypeError):  # it is damaged, and its part counts beside what it replaced
+            return {"replaces": [], "removes": []}
 
     def _part_name(self, machine: str, day: str, entries: Sequence[ArchiveEntry], kind: str = "") -> str:
         size = sum(entry.bytes for entry in entries)

@@ -56,6 +56,14 @@ def test_a_damaged_line_of_the_index_costs_no_other(damage: bytes):
     assert list(from_csv(b"".join((first, lines[0], damage, b"\n", lines[1])))) == list(good)
 
 
+@pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"replaces": 5}'])
+def test_a_damaged_note_of_a_merge_costs_no_frame(kept: Archive, note: bytes):
+    put(kept, [entry(0), entry(1)])
+    (part,) = kept.place.names(INDEX)
+    kept.place.write({part.removesuffix(".csv") + ".json": note})
+    assert len(kept.entries(MACHINE)) == 2
+
+
 def test_a_part_of_the_index_that_was_cut_off_gives_what_is_whole():
     assert list(from_csv(to_csv([entry(0), entry(1)]).rpartition(b",")[0])) == [entry(0)]
 

@@ -240,7 +240,7 @@ class Learner:
     def alert(self, alert: Alert) -> None:
         """Take an alert of the machine."""
         self.incidents.hear(alert)
-        if alert.kind == "drift":
+        if alert.kind == "drift" and alert.drift:  # one that doesn't say what has moved is no word of ours
             self.drifting.hear(alert)
 
     def say(self, verdict: Verdict) -> None:

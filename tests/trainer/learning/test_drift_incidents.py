@@ -135,6 +135,14 @@ def test_one_of_a_machine_whose_models_cannot_be_read_waits(machine: Machine) ->
     assert machine.look(FOUND, MOVED) == []
 
 
+def test_one_that_does_not_say_what_has_moved_is_passed_over(drifting: Machine) -> None:
+    (told,) = drifting.topic
+    drifting.learner.alert(replace(told, incident_id="c" * 32, drift=()))
+    for day in range(FOUND + 1, FOUND + 10):
+        drifting.look(day)
+    assert drifting.states[-1] == ("settled", None)
+
+
 def test_an_open_early_finding_or_alarm_says_it_already(machine: Machine) -> None:
     machine.learner.alert(alert("changed", 19 * DAY_H))
     assert machine.look(FOUND, MOVED) == []
