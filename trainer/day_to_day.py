@@ -18,7 +18,7 @@ C. Alexopoulos, A. F. Seila, "Implementing the batch means method in simulation 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import exp, sqrt
+from math import exp, log, sqrt
 from typing import Final
 
 import numpy as np
@@ -31,6 +31,7 @@ LEAST_DAYS: Final = 4
 LEAST_OF_A_DAY: Final = 5  # frames; fewer tell nothing of a day
 DAY_US: Final = 86_400_000_000
 CONFIDENCE: Final = 0.8  # of the variance between days
+MOST: Final = 10.0  # times the highest of all days
 
 
 def by_day(runs: Runs, recordings: Sequence[str], starts_us: Mapping[str, int]) -> list[Scores]:
@@ -61,7 +62,8 @@ def alert_limit(opening: Sequence[float], calibration: Calibration) -> float:
     values = np.log(np.maximum(np.asarray(opening, np.float64), np.finfo(np.float32).tiny))
     allowed = min(calibration.false_alerts_per_30_days / 30, 0.5)
     t = float(stats.t.isf(allowed, len(values) - 1))
-    return exp(float(values.mean()) + t * float(values.std(ddof=1)) * sqrt(1 + 1 / len(values)))
+    limit = float(values.mean()) + t * float(values.std(ddof=1)) * sqrt(1 + 1 / len(values))
+    return exp(min(limit, float(values.max()) + log(MOST)))  # a day whose score is nearly 0 must not deafen
 
 
 def sum_inflation(days: Sequence[Scores]) -> float:

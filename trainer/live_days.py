@@ -22,13 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import exp, sqrt
+from math import exp, log, sqrt
 from typing import Final
 
 import numpy as np
 from scipy import stats
 
 from schemas import Calibration, EarlyTest, Thresholds
+from trainer.day_to_day import MOST
 from trainer.early import ALLOWANCE, CONFIDENCE
 from trainer.thresholds import Calibrated
 
@@ -85,7 +86,8 @@ def tolerance_limit(openings: Sequence[float], calibration: Calibration) -> floa
     allowed = min(calibration.false_alerts_per_30_days / 30, 0.5)
     usual = float(stats.norm.isf(allowed))
     factor = float(stats.nct.ppf(SURE, count - 1, usual * sqrt(count))) / sqrt(count)
-    return exp(float(values.mean()) + factor * float(values.std(ddof=1)))
+    limit = float(values.mean()) + factor * float(values.std(ddof=1))
+    return exp(min(limit, float(values.max()) + log(MOST)))
 
 
 def _held(thresholds: Thresholds, days: Sequence[LiveDay], calibration: Calibration) -> Thresholds:

@@ -108,3 +108,7 @@ def test_a_training_knows_the_days_of_its_recordings(tmp_path: Path) -> None:
     assert undated.early is not None
     assert dated.early is None or dated.early.threshold > 2 * undated.early.threshold
     assert dated.alert_threshold >= undated.alert_threshold
+
+
+def test_a_day_of_a_score_of_nothing_does_not_deafen():
+    assert alert_limit([0.0, 1.0, 1.0, 1.0], CALIBRATION) == pytest.approx(10.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from schemas import Alert, Band, Score
 from schemas.errors import ServiceUnavailable, WhirrError
@@ -22,6 +22,7 @@ from trainer.learning.learning_rule import HOUR_US, LearningRule
 from trainer.learning.spans import Span
 
 log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 POLL_US: Final = 60_000_000  # between two looks at the registry
 
@@ -111,6 +112,7 @@ class Fleet:
         self._known: Mapping[str, MachineModels] = {}
         self._polled_us: int | None = None
         self._kept: set[tuple[str, Span]] = set()
+        self._broken: set[str] = set()
         self.failures: dict[str, str] = {}
         self.untold: list[Alert] = []
 
@@ -151,31 +153,46 @@ class Fleet:
         done: list[Decision | Job | Trained] = list(self._finished(now_us))
         if done or self._polled_us is None or now_us >= self._polled_us + POLL_US:
             self._poll(now_us)
-        self._keep()
-        decided = [one for learner in self.learners.values() if (one := learner.change(now_us)) is not None]
+        self._of_each(self._keep)
+        decided = [one for one in self._of_each(lambda learner: learner.change(now_us)) if one is not None]
         done += [one for one in decided if self._applied(one)]
         if decided:
             self._poll(now_us)
-        for learner in self.learners.values():
-            self._look(learner, now_us)
-        self.untold = [self._with_bands(one, alert) for one in self.learners.values() for alert in one.untold(now_us)]
-        jobs = [job for learner in self.learners.values() if (job := self._job(learner, now_us)) is not None]
+        self._of_each(lambda learner: self._look(learner, now_us))
+        told = self._of_each(lambda one: [self._with_bands(one, alert) for alert in one.untold(now_us)])
+        self.untold = [alert for alerts in told for alert in alerts]
+        jobs = [job for job in self._of_each(lambda learner: self._job(learner, now_us)) if job is not None]
         for job in sorted(jobs, key=lambda one: one.urgency):
             self._running[job.machine_id] = job
             self._executor.submit(job, self.learners[job.machine_id].registry)
             done.append(job)
         return done
 
-    def _keep(self) -> None:
-        """Keep what may never go: confirmed faults, which test every later model, and the anchors' baselines."""
+    def _of_each(self, ask: Callable[[Learner], Answer]) -> list[Answer]:
+        """Return each machine's answer; one about which nobody has foreseen what happens doesn't stop the others."""
+        answers: list[Answer] = []
         for machine_id, learner in self.learners.items():
-            anchor = learner.registry.anchor
-            wanted = [(span, f"fault: {fault or 'confirmed'}") for span, fault in learner.incidents.faults()]
-            wanted += [] if anchor is None else [(anchor.baseline, "baseline of the anchor")]
-            for span, why in wanted:
-                if span.until_us is not None and (machine_id, span) not in self._kept:
-                    self._heard.keep(machine_id, span, why)
-                    self._kept.add((machine_id, span))
+            if machine_id in self._broken:
+                continue
+            try:
+                answers.append(ask(learner))
+            except ServiceUnavailable:
+                raise
+            except Exception:
+                log.exception("%s is left alone until the next start: this must not happen", machine_id)
+                self._broken.add(machine_id)
+                self.failures[machine_id] = "left alone until the next start: see the log"
+        return answers
+
+    def _keep(self, learner: Learner) -> None:
+        """Keep what may never go: confirmed faults, which test every later model, and the anchors' baselines."""
+        machine_id, anchor = learner.machine_id, learner.registry.anchor
+        wanted = [(span, f"fault: {fault or 'confirmed'}") for span, fault in learner.incidents.faults()]
+        wanted += [] if anchor is None else [(anchor.baseline, "baseline of the anchor")]
+        for span, why in wanted:
+            if span.until_us is not None and (machine_id, span) not in self._kept:
+                self._heard.keep(machine_id, span, why)
+                self._kept.add((machine_id, span))
 
     def _finished(self, now_us: int) -> Iterable[Trained]:
         for one in self._executor.finished():

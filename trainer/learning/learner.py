@@ -251,12 +251,12 @@ class Learner:
 
     def begins_us(self) -> int | None:
         """Return when the machine's present baseline begins: where a person said so, else with its first frame."""
-        if (asked := self.incidents.asked()) is not None:
-            return asked[0]
-        champion = self.registry.champion
-        if self.first_us is None or champion is None or not champion.job_id:
-            return self.first_us
-        return min(self.first_us, champion.baseline.from_us)  # scores are not kept as long as recordings
+        asked, champion, known_us = self.incidents.asked(), self.registry.champion, self.first_us
+        if known_us is not None and champion is not None and champion.job_id:
+            known_us = min(known_us, champion.baseline.from_us)  # scores are not kept as long as recordings
+        if asked is None or known_us is None:
+            return known_us if asked is None else asked[0]
+        return max(asked[0], known_us)  # what somebody says of the time before is no time that it was heard
 
     def frames_since(self, from_us: int) -> int:
         """Return how many frames were heard since a moment, to the day."""

@@ -252,6 +252,19 @@ def test_alerts_and_verdicts_of_machines_reach_them(world: World) -> None:
     assert (job.cause, job.span) == ("repaired", Span(at(10), at(35)))
 
 
+def test_what_nobody_has_foreseen_of_one_machine_stops_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    share = world.kept.share_of_new
+    monkeypatch.setattr(world.kept, "share_of_new", lambda one, us: 1 / 0 if one == "pump-1" else share(one, us))
+    for machine in ("pump-1", "pump-2"):
+        world.hear(0, 24, machine)
+    for hours in (24, 25):
+        assert [one.machine_id for one in world.fleet.tick(at(hours))] == (["pump-2"] if hours == 24 else [])
+    assert caplog.text.count("pump-1 is left alone") == 1
+    assert "pump-1" in world.fleet.failures
+
+
 def test_what_the_registry_refuses_is_said(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.hear(0, 24)
     (job,) = world.fleet.tick(at(24))

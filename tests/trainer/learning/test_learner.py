@@ -364,3 +364,15 @@ def test_a_challenger_that_finds_less_of_the_confirmed_faults_than_the_champion_
     if decision is not None:
         assert "50%" in decision.why
         assert "90%" in decision.why
+
+
+def test_a_new_normal_from_before_the_machine_was_heard_is_no_time_that_it_was_heard() -> None:
+    learner = Learner(MACHINE, rule=RULE)
+    hear(learner, 0, 22, of="learning")
+    learner.alert(alert("opened", 5))
+    learner.say(verdict("new_normal", 21, since_h=-8760))
+    assert learner.job(at(22)) is None
+    hear(learner, 22, 25, of="learning")
+    job = learner.job(at(25))
+    assert job is not None
+    assert job.span.from_us == at(0)
