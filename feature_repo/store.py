@@ -150,10 +150,11 @@ def open_store(settings: Settings, *, applied: bool = True) -> OpenStore:
     try:
         config = load_repo_config(state, yaml_file)
         store = OpenStore(FeatureStore(repo_path=str(state), config=config))
-        _tell_registries_apart(store.feast.registry)
     except Exception as error:  # YAML's, pydantic's, Feast's
         text = _SECRET.sub(r"\1=***", _first_line(error))
         raise SettingsError(f"{yaml_file}: {text}") from None
+    with store.errors():
+        _tell_registries_apart(store.feast.registry)
     if applied:
         store.check_applied()
     return store
