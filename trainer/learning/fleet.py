@@ -91,7 +91,7 @@ class Fleet:
         alert_rule: A machine's route's numbers; None: it has no model of its own, and is left alone.
 
     Attributes:
-        failures: By machine why its last training failed.
+        failures: By machine why its last training failed, or nothing can be decided of it.
         untold: Alerts about drifts that are to be told since the last :meth:`tick`. Give each to :meth:`alert` once it
             was: another tick repeats it until then.
     """
@@ -127,17 +127,17 @@ class Fleet:
     def hear(self, score: Score) -> None:
         """Take a score."""
         if (learner := self._learner(score.machine_id)) is not None:
-            learner.hear(score)
+            self._of_each(lambda one: one.hear(score), [learner])
 
     def alert(self, alert: Alert) -> None:
         """Take an alert."""
         if (learner := self._learner(alert.machine_id)) is not None:
-            learner.alert(alert)
+            self._of_each(lambda one: one.alert(alert), [learner])
 
     def say(self, verdict: Verdict) -> None:
         """Take a verdict."""
         if (learner := self._learner(verdict.machine_id)) is not None:
-            learner.say(verdict)
+            self._of_each(lambda one: one.say(verdict), [learner])
 
     @property
     def running(self) -> Mapping[str, Job]:
@@ -168,16 +168,24 @@ class Fleet:
             done.append(job)
         return done
 
-    def _of_each(self, ask: Callable[[Learner], Answer]) -> list[Answer]:
-        """Return each machine's answer; one about which nobody has foreseen what happens doesn't stop the others."""
+    def _of_each(self, ask: Callable[[Learner], Answer], learners: Iterable[Learner] | None = None) -> list[Answer]:
+        """Return the answers of machines, by default of all; what goes wrong with one doesn't stop the others.
+
+        What may be mended meanwhile, such as a file that can't be used, is said once and asked again by the next call.
+        """
         answers: list[Answer] = []
-        for machine_id, learner in self.learners.items():
+        for learner in self.learners.values() if learners is None else learners:
+            machine_id = learner.machine_id
             if machine_id in self._broken:
                 continue
             try:
                 answers.append(ask(learner))
             except ServiceUnavailable:
                 raise
+            except WhirrError as error:
+                if self.failures.get(machine_id) != str(error):
+                    log.warning("%s can't learn now: %s", machine_id, error)
+                self.failures[machine_id] = str(error)
             except Exception:
                 log.exception("%s is left alone until the next start: this must not happen", machine_id)
                 self._broken.add(machine_id)

@@ -81,7 +81,7 @@ def parse_learning_tags(tags: Mapping[str, str]) -> LearntFrom | None:
         shares = [float(tags[name]) for name in COVERED_TAGS if name in tags]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"tags {FROM_TAG}, {UNTIL_TAG}, {LEFT_OUT_TAG} and {COVERED_TAGS[0]} can't be read: {error}"
+            f"tags {FROM_TAG}, {UNTIL_TAG}, {LEFT_OUT_TAG} and {', '.join(COVERED_TAGS)}: one can't be read: {error}"
         ) from None
     covered = (shares[0], shares[1]) if len(shares) == len(COVERED_TAGS) else None
     return LearntFrom(tags[JOB_TAG], span, left_out, tags.get(DIRECT_TAG) == "yes", covered)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas import Thresholds
+from trainer.learning.drift import DAY_US, LEAST_OF_A_DAY
 from trainer.learning.learning_rule import HOUR_US
 from trainer.learning.spans import Span
 from trainer.live_days import MOST_DAYS, LiveDay
 
-DAY_US: Final = 24 * HOUR_US
-LEAST_OF_A_DAY: Final = 5  # frames; fewer tell nothing of a day
 _KEPT_HOURS: Final = 24 * MOST_DAYS
 
 

@@ -265,6 +265,31 @@ def test_what_nobody_has_foreseen_of_one_machine_stops_no_other(
     assert "pump-1" in world.fleet.failures
 
 
+def test_what_may_be_mended_is_said_once_and_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(machine_id: str, from_us: int) -> float:
+        raise ModelError("its archive is damaged")
+
+    world.hear(0, 24)
+    with monkeypatch.context() as patched:
+        patched.setattr(world.kept, "share_of_new", refuse)
+        assert world.fleet.tick(at(24)) == world.fleet.tick(at(25)) == []
+    assert caplog.text.count("its archive is damaged") == 1
+    assert [type(one) for one in world.fleet.tick(at(26))] == [Job]
+
+
+def test_a_message_that_nobody_has_foreseen_stops_no_other_machine(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.hear(0, 1)
+    monkeypatch.setattr(type(world.fleet.learners["pump-1"].incidents), "hear", lambda *args: 1 / 0)
+    world.fleet.alert(alert("opened", 1))
+    assert "pump-1 is left alone" in caplog.text
+    world.hear(0, 24, "pump-2")
+    assert [one.machine_id for one in world.fleet.tick(at(24))] == ["pump-2"]
+
+
 def test_what_the_registry_refuses_is_said(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.hear(0, 24)
     (job,) = world.fleet.tick(at(24))
