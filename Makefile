@@ -18,7 +18,7 @@ ARGS ?=
 comma := ,
 
 .PHONY: help venv demo test test-embedded quick unit coverage lowest lint format hooks docs build wheel-test version release-notes \
-	bench bench-compare bench-feast bench-hostile bench-record bench-train profile quality operator season false-alarms lifetimes schemas constraints services chaos clean distclean
+	bench bench-compare bench-feast bench-hostile bench-record bench-train profile quality operator drift season false-alarms lifetimes schemas constraints services chaos clean distclean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -110,6 +110,9 @@ chaos: $(INSTALLED)-dev ## Kill, pause and cut off all that can be while frames 
 
 operator: $(INSTALLED)-bench ## Play every row of make quality (ROOT=DIR) live: what is found, when, and what falsely?
 	@$(RUN) -W ignore -m benchmarks.operator $(if $(ROOT),--root "$(ROOT)") $(ARGS)
+
+drift: $(INSTALLED)-dev ## Simulate days: how seldom is a drift told wrongly, and how soon is a real one found?
+	@$(RUN) -W ignore -m benchmarks.drift
 
 season: $(INSTALLED)-bench ## Play two simulated months of a plant with learning off and on: what is found, what falsely, what learnt?
 	@$(RUN) -W ignore -m benchmarks.season $(ARGS)
