@@ -127,8 +127,10 @@ class Job:
         return left_anchor_us if left_anchor_us is None else max(left_anchor_us, self.accepted_us or 0)
 
     def live_until(self, until_us: int | None) -> list[LiveDay]:
-        """Return the live days that were over at a moment; None: all."""
-        return [one for one in self.live if until_us is None or (one.day + 1) * 24 * HOUR_US <= until_us]
+        """Return the live days that were over where learning ends; all, today's too, where that is the span's end."""
+        if until_us is None or (self.span.until_us is not None and until_us >= self.span.until_us):
+            return list(self.live)
+        return [one for one in self.live if (one.day + 1) * DAY_US <= until_us]
 
     @property
     def urgency(self) -> int:

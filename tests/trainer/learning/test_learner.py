@@ -350,7 +350,8 @@ def test_a_false_alarm_takes_learning_at_a_machine_that_has_left_its_anchor_as_f
     assert job.learnt_until_us(at(70)) == at(70)
     day = job.live[0].day
     assert [one.day for one in job.live_until((day + 2) * 24 * HOUR_US)] == [day, day + 1]
-    assert job.live_until(None) == list(job.live)
+    assert job.live_until(None) == job.live_until(job.span.until_us) == list(job.live)  # the day of the alarm, too
+    assert job.live[-1].day == at(96) // (24 * HOUR_US)
 
 
 @pytest.mark.parametrize(("covered", "what"), [((0.5, 0.9), "drop"), ((0.8, 0.9), None), (None, None)])

@@ -13,11 +13,13 @@ from stream_app.pipeline import Model
 from tests.helpers import eventually
 from tests.trainer.learning.jobs import EVERY_US, MACHINE, at, heard, job, ordered
 from trainer.learning import training
+from trainer.learning.drift import DAY_US
 from trainer.learning.executor import JobQueue, LocalProcesses
 from trainer.learning.learning_tags import parse_learning_tags
 from trainer.learning.machine_incidents import Unlearnable
 from trainer.learning.spans import Span
 from trainer.learning.training import run_job, version_of_job
+from trainer.live_days import LOOSEST, LiveDay
 from trainer.registry import Registry
 from whirr.mlflow_client import TrackingServer
 from whirr.settings import Settings
@@ -157,6 +159,19 @@ def test_wear_is_left_out_by_the_anchor_and_faults_test_what_was_learnt(mlflow_s
     material = training._material(accepted, kept, tmp_path)
     assert material.span == Span(at(0), at(worn - 20))
     assert material.left_out["left_anchor"] == 20
+
+
+def test_thresholds_are_held_to_live_days(kept, mlflow_settings, model_name, tmp_path):
+    day = at(0) // DAY_US
+    wild = tuple(LiveDay(day=day + number, frames=48, opening=1e6, mean=None) for number in range(12))
+    found = []
+    for number, live in enumerate(((), wild), start=1):
+        outcome = run_job(ordered(job(FRAMES, number=number, live=live), kept, mlflow_settings, model_name))
+        assert outcome.version == number, outcome.why
+        with TrackingServer(mlflow_settings).client() as client:
+            file = TrackingServer(mlflow_settings).download(client, model_name, str(number), "model.onnx", tmp_path)
+        found.append(Model.load(file).metadata.thresholds_for(MACHINE).alert_threshold)
+    assert found[1] == pytest.approx(LOOSEST * found[0])
 
 
 def test_a_job_is_found_by_its_id_among_others(kept, mlflow_settings, model_name):
