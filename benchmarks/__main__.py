@@ -26,6 +26,7 @@ FIGURES = (
     "replay_realtime_all_cores",
     "replay_rss_growth_mb",
     "sweep_settings_per_second",
+    "sweep_vs_rule",
 )
 
 
@@ -38,7 +39,7 @@ def main() -> None:
         figures |= memory.measure(bench)
         figures |= replay.measure(bench.calm)
     figures["learning_scores_per_second"] = learning.scores_per_second()
-    figures["sweep_settings_per_second"] = sweep.settings_per_second()
+    figures |= sweep.measure()
     figures = {name: round(value, 3) for name, value in figures.items()}
     width = max(map(len, figures))
     for name, value in figures.items():

@@ -3,15 +3,16 @@
 The worker steps its latch frame by frame (:mod:`stream_app.pipeline.rule`). Here the same answer comes from where the
 score exceeds a level: the t-th frame that does can open an incident if it and the k - 1 before it lie within n frames,
 and after the last incident; an incident closes at the first frame that ends a run of m below the lower level.
-All streams are laid end to end. What thresholds, hystereses and counts share is worked out once, so a setting costs two
-searches for each incident.
+All streams are laid end to end, and every stream under every rule goes from incident to incident in step with the
+others, so that a step is two searches for all of them.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,13 @@ from backtest.streams import IncidentSpan
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Rule = tuple[int, int, int, float]
+_NEVER: Final = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Levels:
-    """What rules of one threshold share.
+    """What rules of one threshold are tried on.
 
     Attributes:
         ratio: Scores as multiples of the threshold, the streams end to end; float64 [n].
@@ -33,19 +36,6 @@ class Levels:
 
     ratio: Floats
     starts: Indices
-    _exceeding: Indices = field(init=False)
-    _stream: Indices = field(init=False)
-    _ends: list[int] = field(init=False)
-    _openings: dict[tuple[int, int], list[int]] = field(init=False, default_factory=dict)
-    _runs: dict[float, Indices] = field(init=False, default_factory=dict)
-    _closings: dict[tuple[float, int], list[int]] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        exceeding = np.flatnonzero(self.ratio > 1.0)
-        set_ = object.__setattr__  # the class is frozen
-        set_(self, "_exceeding", exceeding)
-        set_(self, "_stream", np.searchsorted(self.starts, exceeding, side="right") - 1)
-        set_(self, "_ends", [*self.starts[1:].tolist(), len(self.ratio)])
 
     @classmethod
     def of(cls, ratios: Sequence[Floats]) -> Levels:
@@ -53,50 +43,86 @@ class Levels:
         lengths = np.array([0, *map(len, ratios)], np.int64)
         return cls(np.concatenate([np.empty(0), *ratios]), np.cumsum(lengths)[:-1])
 
-    def above(self, factor: float) -> Levels:
-        """Return the levels of a threshold that is ``factor`` times as high."""
-        return Levels(self.ratio / factor, self.starts)
+    def above(self, factors: Sequence[float]) -> Levels:
+        """Return the levels of thresholds that are so many times as high, one after the other, end to end."""
+        ratio = np.concatenate([self.ratio / factor for factor in factors])
+        return Levels(ratio, np.concatenate([self.starts + len(self.ratio) * index for index in range(len(factors))]))
 
     def incidents(self, k: int, n: int, m: int, hysteresis: float) -> list[IncidentSpan]:
         """Return the incidents of a rule, in order; see :class:`whirr.settings.Route` for its numbers."""
-        openings, closings = self._opening(k, n), self._closing(hysteresis, m)
-        exceeding, streams = self._exceeding, self._stream
-        found: list[IncidentSpan] = []
-        at, most = 0, len(openings)
-        while at < most:
-            rank = openings[at]
-            opened = int(exceeding[rank])
-            end = self._ends[streams[rank]]
-            place = bisect_left(closings, opened + m)
-            closes = place < len(closings) and closings[place] < end
-            found.append(IncidentSpan(opened, closings[place] if closes else end))
-            # The k-th frame above the threshold from there on is the first that may open the next one.
-            free_from = closings[place] + 1 if closes else end
-            at = bisect_left(openings, int(exceeding.searchsorted(free_from)) + k - 1, at + 1)
-        return found
+        (spans,) = self.incidents_of([(k, n, m, hysteresis)])
+        return [IncidentSpan(opened, until) for opened, until in spans.tolist()]
 
-    def _opening(self, k: int, n: int) -> list[int]:
-        """Return which of the exceeding frames have k within n frames of their stream."""
-        if (k, n) not in self._openings:
-            last = max(0, len(self._exceeding) - k + 1)
-            near = self._exceeding[k - 1 :] - self._exceeding[:last] < n
-            same = self._stream[k - 1 :] == self._stream[:last]
-            self._openings[k, n] = (np.flatnonzero(near & same) + k - 1).tolist()
-        return self._openings[k, n]
+    def incidents_of(self, rules: Sequence[Rule]) -> list[Indices]:
+        """Return the incidents of each of many rules, in order.
 
-    def _closing(self, hysteresis: float, m: int) -> list[int]:
-        """Return the frames that end at least m in a row below the closing threshold."""
-        if (hysteresis, m) not in self._closings:
-            self._closings[hysteresis, m] = np.flatnonzero(self._run(hysteresis) >= m).tolist()
-        return self._closings[hysteresis, m]
+        Args:
+            rules: Each with its k, n, m and hysteresis.
 
-    def _run(self, hysteresis: float) -> Indices:
-        """Return for each frame how many in a row up to it are below the closing threshold.
-
-        A run may reach back into the stream before, but an incident asks for one that began after it opened.
+        Returns:
+            For each rule its incidents as :class:`backtest.streams.IncidentSpan` has them, int64 [incident, 2].
         """
-        if hysteresis not in self._runs:
-            index = np.arange(len(self.ratio))
-            last_above = np.maximum.accumulate(np.where(self.ratio < hysteresis, -1, index))
-            self._runs[hysteresis] = index - last_above
-        return self._runs[hysteresis]
+        frames, streams = len(self.ratio), len(self.starts)
+        exceeds = self.ratio > 1.0
+        exceeding = np.flatnonzero(exceeds)
+        exceeding_before = np.concatenate([[0], np.cumsum(exceeds)])
+        openings, opening_row = self._openings(exceeding, rules)
+        closings, closing_row = self._closings(rules)
+        frame_of = np.append(exceeding, frames)
+        ends = np.append(self.starts[1:], frames)
+
+        # A chain is one stream under one rule.
+        chain = np.arange(len(rules) * streams)
+        free_from = np.tile(self.starts, len(rules))  # the first frame that counts towards the next incident
+        found: list[tuple[Indices, ...]] = [(chain[:0],) * 3]
+        k, m = (np.array([rule[index] for rule in rules], np.int64) for index in (0, 2))
+        while len(chain):
+            rule, stream = np.divmod(chain, streams)
+            # The k-th frame above the threshold from there on is the first that may open the next one.
+            row = opening_row[rule] * len(exceeding)
+            place = openings.searchsorted(row + exceeding_before[free_from] + k[rule] - 1)
+            opened = frame_of[np.minimum(openings[place] - row, len(exceeding))]
+            opens = opened < ends[stream]
+            chain, rule, opened, end = chain[opens], rule[opens], opened[opens], ends[stream[opens]]
+            row = closing_row[rule] * frames
+            until = closings[closings.searchsorted(row + opened + m[rule])] - row
+            closes = until < end
+            found.append((chain, opened, np.where(closes, until, end)))
+            chain, free_from = chain[closes], until[closes] + 1
+        chain, opened, until = (np.concatenate(one) for one in zip(*found, strict=True))
+        order = np.argsort(chain, kind="stable")
+        spans = np.column_stack([opened, until])[order]
+        borders = np.searchsorted(chain[order], np.arange(len(rules) + 1) * streams)
+        return [spans[begin:end] for begin, end in pairwise(borders.tolist())]
+
+    def _openings(self, exceeding: Indices, rules: Sequence[Rule]) -> tuple[Indices, Indices]:
+        """Return which exceeding frames have k within n frames of their stream, and each rule's row.
+
+        The first value holds ``row * len(exceeding) + index`` for all that do, ascending, and one that is never
+        reached.
+        """
+        pairs = list(dict.fromkeys(rule[:2] for rule in rules))
+        stream = np.searchsorted(self.starts, exceeding, side="right")
+        opens = np.zeros((len(pairs), len(exceeding)), bool)
+        for row, (k, n) in enumerate(pairs):
+            last = max(0, len(exceeding) - k + 1)
+            near, same = exceeding[k - 1 :] - exceeding[:last] < n, stream[k - 1 :] == stream[:last]
+            opens[row, k - 1 :] = near & same
+        return np.append(np.flatnonzero(opens), _NEVER), np.array([pairs.index(rule[:2]) for rule in rules], np.int64)
+
+    def _closings(self, rules: Sequence[Rule]) -> tuple[Indices, Indices]:
+        """Return which frames end at least m in a row below the closing threshold, and each rule's row.
+
+        The first value is like that of :meth:`_openings`. A run may reach back into the stream before, but an incident
+        asks for one that began after it opened.
+        """
+        pairs = list(dict.fromkeys(rule[2:] for rule in rules))
+        index = np.arange(len(self.ratio))
+        runs: dict[float, Indices] = {}
+        closes = np.zeros((len(pairs), len(index)), bool)
+        for row, (m, hysteresis) in enumerate(pairs):
+            if hysteresis not in runs:
+                last_above = np.maximum.accumulate(np.where(self.ratio < hysteresis, -1, index))
+                runs[hysteresis] = index - last_above
+            closes[row] = runs[hysteresis] >= m
+        return np.append(np.flatnonzero(closes), _NEVER), np.array([pairs.index(rule[2:]) for rule in rules], np.int64)

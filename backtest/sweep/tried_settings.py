@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from backtest.alerting import AlertFigures, LabelledWatch
-from backtest.streams import IncidentSpan, Ints, ScoredStream
+from backtest.streams import Ints, ScoredStream
 from backtest.sweep.grid import Grid, RuleSetting
 from backtest.sweep.incidents import Levels
+
+_FRAMES_AT_ONCE: Final = 500_000  # of all thresholds that are tried together: some tens of megabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +54,22 @@ def try_settings(streams: Sequence[ScoredStream], grid: Grid, every_s: float = 0
     # Where those frames that move the rule lie among all.
     place = np.concatenate([*map(np.add, moving, watch.starts[:-1].tolist()), watch.starts[-1:]])
     tried: list[TriedSetting] = []
-    for factor in grid.factors:
-        scaled = levels.above(factor)
-        for setting in grid.of(factor):
-            found = scaled.incidents(setting.k, setting.n, setting.m, setting.hysteresis)
-            figures = watch.figures(_among_all(found, place, levels.starts, watch.starts))
-            tried.append(TriedSetting(setting, figures, _recall(watch, figures)))
+    at_once = max(1, _FRAMES_AT_ONCE // max(1, len(levels.ratio)))
+    for first in range(0, len(grid.factors), at_once):
+        factors = grid.factors[first : first + at_once]
+        found = levels.above(factors).incidents_of([setting[1:] for setting in grid.of(1.0)])
+        for number, factor in enumerate(factors):
+            for setting, spans in zip(grid.of(factor), found, strict=True):
+                begin, end = np.searchsorted(spans[:, 0], len(levels.ratio) * np.array([number, number + 1]))
+                own = spans[begin:end] - len(levels.ratio) * number
+                figures = watch.figures(_among_all(own, place, levels.starts, watch.starts))
+                tried.append(TriedSetting(setting, figures, _recall(watch, figures)))
     return tried
 
 
-def _among_all(found: Sequence[IncidentSpan], place: Ints, starts: Ints, all_starts: Ints) -> Ints:
+def _among_all(spans: Ints, place: Ints, starts: Ints, all_starts: Ints) -> Ints:
     """Return incidents by frames among all, int64 [incident, 2]; one that never closes lasts to its stream's end."""
-    opened, until = np.array(found, np.int64).reshape(-1, 2).T
+    opened, until = spans.T
     stream = np.searchsorted(starts, opened, side="right") - 1
     ends = np.append(starts[1:], len(place) - 1)[stream]
     return np.column_stack([place[opened], np.where(until == ends, all_starts[stream + 1], place[until])])

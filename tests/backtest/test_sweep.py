@@ -66,6 +66,43 @@ def test_incidents_are_those_of_the_workers_rule(
     assert levels.incidents(k, k + more, m, hysteresis) == stepped(streams, Rule(k, k + more, m, hysteresis))
 
 
+RULES = st.lists(
+    st.builds(
+        lambda k, more, m, hysteresis: (k, k + more, m, hysteresis),
+        st.integers(1, 4),
+        st.integers(0, 4),
+        st.integers(1, 4),
+        st.sampled_from([0.5, 0.9, 1.0]),
+    ),
+    max_size=5,
+)
+
+
+@given(
+    streams=st.lists(RATIOS, min_size=1, max_size=4),
+    factors=st.lists(st.sampled_from([0.5, 1.0, 2.5]), min_size=1),
+    rules=RULES,
+)
+@settings(max_examples=200, deadline=None)
+def test_many_rules_and_thresholds_tried_together_open_the_incidents_of_each(
+    streams: list[list[float]], factors: list[float], rules: list[tuple[int, int, int, float]]
+) -> None:
+    levels = Levels.of([np.array(ratios, np.float64) for ratios in streams]).above(factors)
+    raised = [[ratio / factor for ratio in ratios] for factor in factors for ratios in streams]
+    found = levels.incidents_of(rules)
+    assert [spans.tolist() for spans in found] == [list(map(list, stepped(raised, Rule(*rule)))) for rule in rules]
+
+
+def test_a_grid_tried_in_several_parts_leads_to_what_each_setting_leads_to_alone() -> None:
+    courses = [*_noisy()] * 20  # so many frames that not all thresholds fit into one part
+    grid = Grid(factors=(0.5, 1.0, 1.5, 2.0), m=(3,), hystereses=(0.9,))
+    tried = try_settings(courses, grid)
+    assert [one.setting for one in tried] == [setting for factor in grid.factors for setting in grid.of(factor)]
+    for one in tried[::3]:
+        (alone,) = try_settings(courses, only(one.setting))
+        assert (alone.figures, alone.recall) == (one.figures, one.recall)
+
+
 def stream(
     ratio: list[float], label: list[int], machine: str = "pump-1", step_s: float = 1.0, source: str = ""
 ) -> ScoredStream:
