@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import orjson
 
-from benchmarks import latency, learning, logmel, memory, replay, sweep, throughput
+from benchmarks import frame_profile, latency, learning, logmel, memory, replay, sweep, throughput
 from benchmarks.environment import prepared
 
 FIGURES = (
     "logmel_vs_librosa",
     "logmel_vs_torch",
+    "frame_cost_ffts_default",
+    "frame_cost_ffts_conv_ae",
     "worker_vs_inprocess",
     "worker_vs_aiokafka",
     "worker_vs_quixstreams",
@@ -22,6 +24,7 @@ FIGURES = (
     "rss_growth_mb",
     "replay_vs_plain_one_core",
     "replay_vs_own_logmel_one_core",
+    "replay_default_vs_own_logmel_one_core",
     "replay_realtime_one_core",
     "replay_realtime_all_cores",
     "replay_rss_growth_mb",
@@ -32,7 +35,7 @@ FIGURES = (
 
 def main() -> None:
     """Print each measurement's table, then one JSON object with the figures."""
-    figures = logmel.report()
+    figures = logmel.report() | frame_profile.report(frame_profile.measure())
     with prepared() as bench:
         figures |= throughput.measure(bench)
         figures |= latency.measure(bench, figures["frames_per_second"])

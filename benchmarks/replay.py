@@ -3,7 +3,9 @@
 The plain loop reads a recording with soundfile, computes log-mel and runs the model with onnxruntime, one frame after
 the other: no statistics, no identities, no alert rule, nothing written down, nothing to go on with. It runs twice: with
 librosa's log-mel, as people write it, and with Whirr's own, which is the harder one to follow. All hear recordings of
-ten seconds, cut into frames of one, each in a process of its own, in turns; a ratio is the median over the rounds.
+ten seconds, cut into frames of one, each in a process of its own, in turns; a ratio on one core is one of processor
+time, and the median over the rounds. The seed's autoencoder and the default detector are asked; most of what the first
+one takes is its model, which costs as much in a batch as alone.
 ``WHIRR_BENCH_REPLAY_FILES``, ``WHIRR_BENCH_ROUNDS`` and ``WHIRR_BENCH_REPLAY_FRAMES`` (the memory's frames: files of a
 second, of which most are hard links to the same few) set how much.
 """
@@ -26,6 +28,7 @@ import orjson
 import soundfile
 from numpy.typing import NDArray
 
+from benchmarks.default_model import signal, train_default
 from benchmarks.environment import RATE_HZ, seed_model
 from schemas.model_metadata import FeatureConfig
 
@@ -42,10 +45,11 @@ def measure(model: Path) -> dict[str, float]:
     """Return the figures of a model.
 
     Returns:
-        ``replay_realtime_one_core``, ``replay_realtime_all_cores`` and ``replay_plain_realtime``: seconds of signal a
-        second (all cores have six times as many recordings); ``replay_vs_plain_one_core`` and
+        ``replay_realtime_one_core`` and ``replay_plain_realtime``: seconds of signal a second of processor time;
+        ``replay_realtime_all_cores``: a second, of six times as many recordings; ``replay_vs_plain_one_core`` and
         ``replay_vs_plain_all_cores``: the replay's rate over that of the plain loop, which has one core;
-        ``replay_vs_own_logmel_one_core``, over that of the loop with Whirr's log-mel; ``replay_rss_mb``, the most
+        ``replay_vs_own_logmel_one_core``, over that of the loop with Whirr's log-mel, and
+        ``replay_default_vs_own_logmel_one_core``, the same with the default detector; ``replay_rss_mb``, the most
         memory of a replay of many frames while it scores, and ``replay_rss_growth_mb``, how much of it came over the
         last four fifths of that time.
     """
@@ -53,15 +57,25 @@ def measure(model: Path) -> dict[str, float]:
         folder = Path(place)
         recordings = _recordings(folder / "recordings")
         many = _repeated(recordings, folder / "repeated")
-        rounds = [_round(model, recordings, many, folder, number) for number in range(ROUNDS)]
+        default = train_default(folder / "default")
+        heard = _recordings_of_a_machine(folder / "heard")
+        rounds = [
+            _round(model, recordings, many, folder, number) | _of_default(default, heard, folder / f"default-{number}")
+            for number in range(ROUNDS)
+        ]
         figures = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
         return figures | _memory(model, folder)
 
 
+def _of_default(model: Path, recordings: Path, out: Path) -> dict[str, float]:
+    own, one = _alone("--plain", "own", model, recordings), _alone("--replay", model, recordings, out)
+    return {"replay_default_realtime_one_core": one, "replay_default_vs_own_logmel_one_core": one / own}
+
+
 def _round(model: Path, recordings: Path, many: Path, folder: Path, number: int) -> dict[str, float]:
-    plain, own = (_plain(model, recordings, kind) for kind in ("librosa", "own"))
-    one = _replay(model, recordings, folder / f"one-{number}", 1)
-    every = _replay(model, many, folder / f"all-{number}", CORES)
+    plain, own = (_alone("--plain", kind, model, recordings) for kind in ("librosa", "own"))
+    one = _alone("--replay", model, recordings, folder / f"one-{number}")
+    every = _on_all_cores(model, many, folder / f"all-{number}")
     told = (
         f"plain {plain:.0f}, with Whirr's log-mel {own:.0f}, replay {one:.0f} on one core, {every:.0f} on {CORES} cores"
     )
@@ -95,31 +109,52 @@ def _repeated(recordings: Path, folder: Path) -> Path:
     return folder
 
 
-def _plain(model: Path, recordings: Path, kind: str) -> float:
-    program = [sys.executable, "-W", "ignore", "-m", "benchmarks.replay", "--plain"]
+def _recordings_of_a_machine(folder: Path) -> Path:
+    """Write what the machine sounds like that the default detector has learnt."""
+    folder.mkdir()
+    sound = signal(FILE_S * FILES, seed=1)
+    for number, samples in enumerate(np.split(sound, FILES, axis=1)):
+        soundfile.write(folder / f"normal_{number:05}.wav", samples.T, RATE_HZ, subtype="PCM_16")
+    return folder
+
+
+def _alone(*arguments: str | Path) -> float:
+    """Return the seconds of signal a second of processor time of a loop or a replay in a process of its own."""
+    program = [sys.executable, "-W", "ignore", "-m", "benchmarks.replay", *map(str, arguments)]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*program, kind, str(model), str(recordings)], check=True, stdout=subprocess.PIPE, env=one_thread
-    )
+    done = subprocess.run(program, check=True, stdout=subprocess.PIPE, env=one_thread)
     return float(orjson.loads(done.stdout)["realtime"])
 
 
+def replay_on_one_core(model_path: Path, recordings: Path, out: Path) -> dict[str, float]:
+    """Replay recordings in this process; return seconds of signal a second of processor time, models being loaded."""
+    from backtest.replay.replay_options import ReplayConfig
+    from backtest.replay.run import ReplayObserver, replay
+    from stream_app.worker.champions import load_champions
+    from whirr.settings import Route
+
+    champions = load_champions([Route(match="*", model=str(model_path))])
+    began_s = time.process_time()
+    summary = replay(ReplayConfig(folder=recordings, out=out, jobs=1), champions, ReplayObserver())
+    return {"realtime": summary["scored_now_s"] / (time.process_time() - began_s)}
+
+
 def plain_loop(kind: str, model_path: Path, recordings: Path) -> dict[str, float]:
-    """Score every second of every recording, one after the other; return seconds of signal a second."""
+    """Score each second of each recording, one after the other; return seconds of signal a second of processor time."""
     from stream_app.pipeline import Model, windows
 
     model = Model.load(model_path)
     log_mel = model.features.log_mel if kind == "own" else _librosa(model.metadata.features)
     log_mel(np.zeros((1, RATE_HZ), np.float32))  # librosa loads what it needs at the first call
     seconds, scores = 0.0, []
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     for path in sorted(recordings.rglob("*.wav")):
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
         for start in range(0, len(samples) - rate_hz + 1, rate_hz):
             spectrogram = log_mel(np.ascontiguousarray(samples[start : start + rate_hz].T))
             scores.append(float(model.score(windows(spectrogram, model.metadata.features))[0].mean()))
             seconds += 1.0
-    return {"realtime": seconds / (time.perf_counter() - began_s), "mean_score": float(np.mean(scores))}
+    return {"realtime": seconds / (time.process_time() - began_s), "mean_score": float(np.mean(scores))}
 
 
 def _librosa(config: FeatureConfig) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
@@ -144,8 +179,8 @@ def _command(model: Path, recordings: Path, out: Path, jobs: int) -> list[str]:
     return [*program, "--model", str(model), "--out", str(out), "--jobs", str(jobs), "--json"]
 
 
-def _replay(model: Path, recordings: Path, out: Path, jobs: int) -> float:
-    done = subprocess.run(_command(model, recordings, out, jobs), check=True, stdout=subprocess.PIPE)
+def _on_all_cores(model: Path, recordings: Path, out: Path) -> float:
+    done = subprocess.run(_command(model, recordings, out, CORES), check=True, stdout=subprocess.PIPE)
     return float(orjson.loads(done.stdout)["realtime_factor"])
 
 
@@ -207,10 +242,14 @@ def _rss_mb(pid: int) -> float:
 
 
 def main() -> None:
-    """Print one JSON object: of the plain loop (``--plain KIND MODEL DIR``), or of the whole measurement."""
-    if sys.argv[1:2] == ["--plain"]:
-        print(orjson.dumps(plain_loop(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))).decode())
-        return
+    """Print one JSON object: of ``--plain KIND MODEL DIR``, of ``--replay MODEL DIR OUT``, or of the measurement."""
+    match sys.argv[1:]:
+        case ["--plain", kind, model, recordings]:
+            print(orjson.dumps(plain_loop(kind, Path(model), Path(recordings))).decode())
+            return
+        case ["--replay", model, recordings, out]:
+            print(orjson.dumps(replay_on_one_core(Path(model), Path(recordings), Path(out))).decode())
+            return
     with tempfile.TemporaryDirectory(prefix="whirr-bench-") as folder:
         print(orjson.dumps(measure(seed_model(Path(folder), 1e6))).decode())
 

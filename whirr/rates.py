@@ -21,10 +21,11 @@ def per_day_interval(count: int, seconds: float) -> tuple[float, float] | None:
     """Return the interval of :func:`per_day` at the level of 95 %; None without any time."""
     if seconds <= 0:
         return None
-    from scipy import stats
+    # Quantiles of chi-squared over two; scipy.stats, which has them by name, takes a second to load.
+    from scipy.special import gammainccinv, gammaincinv
 
     tail = (1 - LEVEL) / 2
-    low = float(stats.chi2.ppf(tail, 2 * count)) / 2 if count else 0.0
-    high = float(stats.chi2.isf(tail, 2 * count + 2)) / 2
+    low = float(gammaincinv(count, tail)) if count else 0.0
+    high = float(gammainccinv(count + 1, tail))
     days = seconds / _DAY_S
     return low / days, high / days
