@@ -85,6 +85,11 @@ class Worker:
             env={**os.environ, **{f"WHIRR_{name}": value for name, value in given.items()}},
         )
 
+    @property
+    def pid(self) -> int:
+        """Its process id; what it computes with is a child of it."""
+        return self._process.pid
+
     def metrics(self) -> dict[str, float]:
         """Samples without labels, and the frames scored as ``scored``."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:

@@ -13,7 +13,6 @@ second, of which most are hard links to the same few) set how much.
 from __future__ import annotations
 
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.default_model import signal, train_default
 from benchmarks.environment import RATE_HZ, seed_model
+from benchmarks.processes import family, rss_mb
 from schemas.model_metadata import FeatureConfig
 
 FILES = int(os.environ.get("WHIRR_BENCH_REPLAY_FILES", "400"))
@@ -215,30 +215,10 @@ def _memory(model: Path, folder: Path) -> dict[str, float]:
 def _watch(running: subprocess.Popen[bytes], sizes: list[float]) -> None:
     """Note how much memory it takes while all its scoring processes are there."""
     while running.poll() is None:
-        processes = _family(running.pid)
+        processes = family(running.pid)
         if len(processes) > CORES:
-            sizes.append(sum(map(_rss_mb, processes)))
+            sizes.append(sum(map(rss_mb, processes)))
         time.sleep(0.25)
-
-
-def _family(pid: int) -> list[int]:
-    """Return a process and all that it started."""
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except OSError:
-        return []
-    return [pid, *(one for child in children for one in _family(child))]
-
-
-def _rss_mb(pid: int) -> float:
-    """Return the resident memory of a process, or 0 once it has gone."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    match = re.search(r"VmRSS:\s+(\d+)", status)
-    return int(match[1]) / 1024 if match else 0.0
 
 
 def main() -> None:
