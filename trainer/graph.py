@@ -343,6 +343,7 @@ class _Builder:
     def __init__(self) -> None:
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
+        self._known: dict[int, tuple[Any, str]] = {}  # each constant, by its address, with its name
         self._opsets: dict[str, int] = {"": OPSET}
         self._count = 0
 
@@ -407,9 +408,12 @@ class _Builder:
         return helper.make_model(graph, producer_name="whirr", ir_version=IR_VERSION, opset_imports=opsets)
 
     def _constant(self, value: NDArray[Any]) -> str:
-        name = self._name()
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
-        return name
+        # The same array, not an equal one: else what a graph is like would depend on the numbers in it.
+        if id(value) not in self._known:
+            self._known[id(value)] = value, self._name()
+            whole = np.ascontiguousarray(value).reshape(value.shape)
+            self._constants.append(numpy_helper.from_array(whole, self._known[id(value)][1]))
+        return self._known[id(value)][1]
 
     def _name(self) -> str:
         self._count += 1

@@ -17,7 +17,7 @@ from schemas.frame import Frame, FrameRecord, parse_frame
 from schemas.score import SensorFault, Unfamiliar
 from stream_app.pipeline.features import Features
 from stream_app.pipeline.frame_score import frame_scores, middle_bands
-from stream_app.pipeline.model import Float32, as_array
+from stream_app.pipeline.model import Float32, as_array, score_each
 from stream_app.pipeline.resample import resample
 from stream_app.pipeline.router import RoutedModel, Router
 from stream_app.pipeline.sensor import level_dbfs, sensor_fault
@@ -78,10 +78,10 @@ class FeatureBatch:
     statistics: NDArray[np.float64]
 
     def by_model(self) -> Iterator[FeatureBatch]:
-        """Yield the frames of each model."""
-        rows: dict[int, list[int]] = {}
+        """Yield the frames of each model, or of several that one call can score."""
+        rows: dict[tuple[int, str], list[int]] = {}
         for row, one in enumerate(self.frames):
-            rows.setdefault(id(one.routed.model), []).append(row)
+            rows.setdefault(one.routed.model.together, []).append(row)
         if len(rows) == 1:  # as nearly always; then nothing is copied
             yield self
             return
@@ -170,10 +170,10 @@ def features_of(records: Iterable[tuple[int, FrameRecord]], find: Find, answers:
 
 def by_model(prepared: Iterable[FeatureBatch]) -> Iterable[list[FeatureBatch]]:
     """Return features put together by model and shape of a window: those that one call can score."""
-    found: dict[tuple[int, tuple[int, ...]], list[FeatureBatch]] = {}
+    found: dict[tuple[tuple[int, str], tuple[int, ...]], list[FeatureBatch]] = {}
     for one in prepared:
         for own in one.by_model():
-            key = id(own.frames[0].routed.model), own.windows.shape[3:]
+            key = own.frames[0].routed.model.together, own.windows.shape[3:]
             found.setdefault(key, []).append(own)
     return found.values()
 
@@ -331,7 +331,7 @@ def _computed(one: Decoded, score: float, band_error: Float32, statistics: NDArr
 
 
 def _score_all(prepared: Sequence[FeatureBatch], answers: Answers) -> None:
-    """Score frames of one model and window shape together; should that fail, one by one."""
+    """Score frames of one window shape, and of models that one call can score, together; or else one by one."""
     try:
         answers.update(scored(prepared))
     except MemoryError:
@@ -347,19 +347,24 @@ def _score_all(prepared: Sequence[FeatureBatch], answers: Answers) -> None:
 
 
 def scored(prepared: Sequence[FeatureBatch]) -> dict[int, Computed]:
-    """Score frames of one model and window shape together; return the answers by index.
+    """Score frames of one window shape, and of models that one call can score; return the answers by index.
 
     Raises:
         ValueError: The model gave a score that is none.
     """
     cuts = [one.windows.reshape(-1, *one.windows.shape[3:]) for one in prepared]
-    model = prepared[0].frames[0].routed.model
+    repeats = [len(cut) // len(several.frames) for several, cut in zip(prepared, cuts, strict=True)]
+    models = [
+        one.routed.model
+        for several, n in zip(prepared, repeats, strict=True)
+        for one in several.frames
+        for _ in range(n)
+    ]
     conditions = None
-    if model.metadata.conditions:
+    if models[0].metadata.conditions:
         of_frames = [as_array([one.frame.condition for one in several.frames]) for several in prepared]
-        repeats = [len(cut) // len(several.frames) for several, cut in zip(prepared, cuts, strict=True)]
         conditions = np.concatenate([np.repeat(of, n, axis=0) for of, n in zip(of_frames, repeats, strict=True)])
-    scores, band_errors = model.score(np.concatenate(cuts) if len(cuts) > 1 else cuts[0], conditions)
+    scores, band_errors = score_each(models, np.concatenate(cuts) if len(cuts) > 1 else cuts[0], conditions)
     found: dict[int, Computed] = {}
     at = 0
     for one, cut in zip(prepared, cuts, strict=True):

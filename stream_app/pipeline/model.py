@@ -8,6 +8,7 @@ import math
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from schemas.condition import CONDITIONS, UNKNOWN, Condition
 from schemas.errors import ModelError
 from schemas.model_metadata import GoldenWindow, ModelMetadata
 from stream_app.pipeline.features import shared_features
+from stream_app.pipeline.model_stack import Stacked, Stacks
 from whirr.options import first_wrong
 
 METADATA_KEY = "whirr"
@@ -31,6 +33,7 @@ _AT_ONCE = 16  # windows in a run: from 8 on a window costs no less, and at 64 c
 GOLDEN_TOLERANCE = 1e-4
 MAX_METADATA_CHARS = 1 << 26
 MAX_WINDOW_VALUES = 1 << 24  # a window is made to try the model with
+SESSION_SIZE = 1.5  # what onnxruntime keeps of a model, over its file: measured 1.0 to 1.7
 MAX_BYTES = 256 << 20  # of a model file; the largest that whirr train writes has some 20 MB
 
 Float32 = NDArray[np.float32]
@@ -47,10 +50,19 @@ class Model:
         digest: SHA-256 of the file, in hex.
         trained_on: Ids of the machines that it was trained on; empty where it does not say.
         highest_band_from_hz: Where its highest band begins.
+        n_bytes: About how much memory it takes to score with it.
     """
 
-    def __init__(self, session: ort.InferenceSession | None, metadata: ModelMetadata, path: Path, digest: str) -> None:
-        self._session = session
+    def __init__(
+        self,
+        computed: ort.InferenceSession | Stacked | None,
+        metadata: ModelMetadata,
+        path: Path,
+        digest: str,
+        n_bytes: int = 0,
+    ) -> None:
+        self._computed = computed
+        self.n_bytes = n_bytes
         self.metadata = metadata
         self.features = shared_features(metadata.features)
         self.path = path
@@ -76,12 +88,14 @@ class Model:
         return _METADATA.dump_json(self.metadata).decode()
 
     @classmethod
-    def load(cls, path: str | Path, raw: bytes | None = None) -> Model:
+    def load(cls, path: str | Path, raw: bytes | None = None, stacks: Stacks | None = None) -> Model:
         """Return the model in a file, after it has reproduced the scores of its golden windows.
 
         Args:
             path: Of the file.
             raw: What the file holds; default: it is read.
+            stacks: Those of the process, for a model that is one of many of a kind; it takes less memory then, and is
+                scored together with others. Default: it has a session of its own.
 
         Raises:
             ModelError: The file is missing, is no ONNX file that can be computed here, carries no valid metadata,
@@ -90,12 +104,15 @@ class Model:
         path = Path(path)
         raw = model_bytes(path) if raw is None else raw
         try:
-            session = _session(raw, path)
-            metadata = _metadata(session, path)
-            _check_shapes(session, metadata, path)
+            computed = (None if stacks is None else stacks.take(raw)) or _session(raw, path)
+            metadata = _metadata(computed, path)
+            _check_shapes(computed, metadata, path)
             _check_means(metadata, path)
-            model = cls(session, metadata, path, hashlib.sha256(raw).hexdigest())
+            n_bytes = computed.weights.n_bytes if isinstance(computed, Stacked) else round(SESSION_SIZE * len(raw))
+            model = cls(computed, metadata, path, hashlib.sha256(raw).hexdigest(), n_bytes)
             model._check_scores()
+            if stacks is not None:
+                model.metadata = replace(metadata, golden=[])  # they are most of the metadata
         except ModelError:
             raise
         except Exception as error:
@@ -115,18 +132,26 @@ class Model:
             Scores, float32 [window], at least 0, larger is worse; and what each band contributed, float32
             [window, channel, band].
         """
-        if self._session is None:
+        if self._computed is None:
             raise RuntimeError(f"model {str(self.path)!r} is computed by another process")
+        if isinstance(self._computed, Stacked):
+            return self._computed.score(windows)
         inputs = {INPUT: windows}
         if self.metadata.conditions:
             inputs[CONDITION] = as_array([UNKNOWN] * len(windows)) if conditions is None else conditions
         parts = [
-            self._session.run(OUTPUTS, {name: of[i : i + _AT_ONCE] for name, of in inputs.items()})
+            self._computed.run(OUTPUTS, {name: of[i : i + _AT_ONCE] for name, of in inputs.items()})
             for i in range(0, len(windows), _AT_ONCE)
         ]
         if len(parts) == 1:
             return parts[0][0], parts[0][1]
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    @property
+    def together(self) -> tuple[int, str]:
+        """The same for models whose windows one call can score (:func:`score_each`), and whose frames it can judge."""
+        computed = self._computed.stack if isinstance(self._computed, Stacked) else self
+        return id(computed), self.metadata.frame_score
 
     def _check_scores(self) -> None:
         """Check that a window of silence gets a score at all, and golden windows theirs."""
@@ -148,6 +173,20 @@ class Model:
                 f"model {str(self.path)!r}: golden window {number} scores {found:.6g} here; "
                 f"the file says {window.score:.6g}"
             )
+
+
+def score_each(models: Sequence[Model], windows: Float32, conditions: Float32 | None) -> tuple[Float32, Float32]:
+    """Score windows, each by its own model; the answer for one does not depend on the others.
+
+    Args:
+        models: Of each window; with one :attr:`Model.together`.
+        windows: As :meth:`Model.score` takes them, whose answer this is.
+        conditions: As it takes them, too.
+    """
+    first = models[0]._computed
+    if not isinstance(first, Stacked):
+        return models[0].score(windows, conditions)
+    return first.stack.score([one._computed.weights for one in models if isinstance(one._computed, Stacked)], windows)
 
 
 def model_bytes(path: Path) -> bytes:
@@ -213,8 +252,9 @@ def _session(raw: bytes, path: Path) -> ort.InferenceSession:
         raise ModelError(f"model {str(path)!r} is no ONNX file that can be computed here: {_brief(error)}") from None
 
 
-def _metadata(session: ort.InferenceSession, path: Path) -> ModelMetadata:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+def _metadata(computed: ort.InferenceSession | Stacked, path: Path) -> ModelMetadata:
+    stated = computed.metadata if isinstance(computed, Stacked) else computed.get_modelmeta().custom_metadata_map
+    text = stated.get(METADATA_KEY)
     if text is None:
         raise ModelError(f"model {str(path)!r} has no metadata under {METADATA_KEY!r}; was it made by `whirr train`?")
     if len(text) > MAX_METADATA_CHARS:
@@ -227,7 +267,7 @@ def _metadata(session: ort.InferenceSession, path: Path) -> ModelMetadata:
         raise ModelError(f"model {str(path)!r}: metadata: {first_wrong(error)}") from None
 
 
-def _check_shapes(session: ort.InferenceSession, metadata: ModelMetadata, path: Path) -> None:
+def _check_shapes(computed: ort.InferenceSession | Stacked, metadata: ModelMetadata, path: Path) -> None:
     features = metadata.features
     window = features.channels, features.bands, features.window_columns
     if math.prod(window) > MAX_WINDOW_VALUES:
@@ -237,7 +277,8 @@ def _check_shapes(session: ort.InferenceSession, metadata: ModelMetadata, path: 
         )
     for number, golden in enumerate(metadata.golden):
         _check_golden_shape(number, golden, metadata, path)
-    shapes: dict[str, Any] = {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
+    nodes = computed.stack.ends if isinstance(computed, Stacked) else (*computed.get_inputs(), *computed.get_outputs())
+    shapes: dict[str, Any] = {node.name: node.shape for node in nodes}
     columns = features.window_columns if features.time_axis == "fixed" else None
     expected: dict[str, list[int | None]] = {
         INPUT: [None, features.channels, features.bands, columns],
@@ -258,7 +299,7 @@ def _check_shapes(session: ort.InferenceSession, metadata: ModelMetadata, path: 
         if not fits:
             shown = ["any" if size is None else size for size in want]
             raise ModelError(f"model {str(path)!r}: {name} has the shape {got}; its metadata says {shown}")
-    for node in (*session.get_inputs(), *session.get_outputs()):
+    for node in nodes:
         if node.name in expected and node.type != "tensor(float)":
             raise ModelError(f"model {str(path)!r}: {node.name} is a {node.type}; expected tensor(float)")
 

@@ -17,6 +17,7 @@ from trainer.windows import thinned
 BACK_ENDS: Final = ("mahalanobis", "nearest", "density")
 MAX_REFERENCES: Final = 1_000
 NEIGHBOURS: Final = 4
+USUAL_SIZES: Final = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, MAX_REFERENCES)  # of references in a graph
 
 
 class BackEnds:
@@ -48,13 +49,13 @@ class BackEnds:
     def __call__(self, vectors: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return each distance, float32 ``[vector]``, and the entries' shares, float32 ``[vector, entry]``."""
         standard = self._standardise(vectors)
-        references = self._references.astype(np.float32)
+        references = _filled(self._references).astype(np.float32)
         # The matrix product finds the nearest; the difference is then taken exactly, so that rounding in large sums
-        # does not enter a score.
+        # does not enter a score. The matrix is the table that rows are looked up in, so that a model holds it once.
         squares = np.square(references).sum(axis=1)
-        products = standard.times(-2 * references.T) + squares
+        products = standard.times(references.T) * np.float32(-2) + squares
         nearest = products.argmin(1)
-        scales = self._scales.astype(np.float32)
+        scales = _filled(self._scales).astype(np.float32)
         own = standard.square().sum(1).unsqueeze(1)
         relative = ((products + own) / references.shape[1] / scales).argmin(1)
         found = [self._distance(standard)]
@@ -112,6 +113,16 @@ class FusedSpectra:
                 vectors[pool] = pool(log_mel)
             found += [(one, by_band(shares, pool.per_band, self._shape)) for one, shares in judge(vectors[pool])]
         return self._fusions[length](found)
+
+
+def _filled(rows: Float64) -> Float64:
+    """Return rows, with the first repeated until there are as many as a usual size has.
+
+    So models of machines with about as many normals have one architecture, and a worker scores them together. A copy
+    is never nearer than the first.
+    """
+    size = next((size for size in USUAL_SIZES if size >= len(rows)), len(rows))
+    return np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
 
 
 def _apart(vectors: Float64, others: Float64) -> Float64:
