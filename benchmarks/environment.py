@@ -222,7 +222,7 @@ async def send(
     bench: Bench, producer: AIOKafkaProducer, topic: str, number: int, recorded_us: int | None = None
 ) -> asyncio.Future[Any]:
     """Hand one frame to a producer; the numbers go round the machines."""
-    machine_id, value = f"pump-{number % MACHINES}", bench.values[number % VALUES]
+    machine_id, value = f"pump-{number % MACHINES}", bench.values[number % len(bench.values)]
     if recorded_us is None:
         recorded_us = NOW_US - 3_600_000_000 + number * 1000
     headers = frame_headers(machine_id, None, recorded_us, value, number // MACHINES, "audio/wav")

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import faust
-from faust.types import EventT
+from faust.types import TP
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from feature_repo import store as feature_store
@@ -138,6 +138,9 @@ def create_app(
     compute.observe = app.metrics.compute_seconds.observe
     compute.on_lost = lambda reason: app.metrics.compute_restarts.labels(reason).inc()
     compute.on_progress = app.processor.offsets.moved
+    app.processor.offsets.acknowledge = lambda partition, upto, frames: app.consumer.acknowledge(
+        TP(settings.frames_topic, partition), upto, frames
+    )
     compute.on_shadow_dropped = lambda reason: app.metrics.shadow_dropped.labels(reason).inc()
     app.metrics.shadow_models.set_function(lambda: compute.shadows)
     if lineups is not None:
@@ -279,30 +282,9 @@ def _add_agent(app: WorkerApp) -> None:
     async def take(stream: Any) -> None:
         # take() would acknowledge a batch whose processing failed; noack_take leaves that to the processor.
         async for events in stream.noack_take(settings.batch_frames, within=settings.batch_linger_s):
-            frames = [_taken(event) for event in events]
+            frames = [taken for event in events for taken in event.message.frames]
             app.processor.offsets.take(frames)
             await app.flow.put(frames)
-
-
-def _taken(event: EventT) -> FetchedFrame:
-    message = event.message
-    taken = FetchedFrame(_record(message), message.generation_id, event.ack)
-    # Its acknowledgement may wait for that of an earlier frame, long after its answer; what it holds need not.
-    message.value = event.value = message.headers = event.headers = message.key = event.key = None
-    return taken
-
-
-def _record(message: Any) -> FrameRecord:
-    return FrameRecord(
-        message.key,
-        message.value,
-        message.headers or (),
-        round((message.timestamp or 0.0) * 1000),
-        message.topic,
-        message.partition,
-        message.offset,
-        message.unreadable,
-    )
 
 
 def _add_signals(app: WorkerApp) -> None:

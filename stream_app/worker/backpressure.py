@@ -34,13 +34,13 @@ class Backpressure:
         self._frames: dict[int, int] = defaultdict(int)
         self._paused: dict[int, Callable[[], None]] = {}
 
-    def enter(self, partition: int, size: int) -> None:
-        """Count a frame of ``size`` bytes."""
-        self._add(partition, size, 1)
+    def enter(self, partition: int, size: int, frames: int = 1) -> None:
+        """Count frames of ``size`` bytes together."""
+        self._add(partition, size, frames)
 
-    def leave(self, partition: int, size: int) -> None:
-        """Count it no longer."""
-        self._add(partition, -size, -1)
+    def leave(self, partition: int, size: int, frames: int = 1) -> None:
+        """Count them no longer."""
+        self._add(partition, -size, -frames)
 
     def pause(self, partition: int, resume: Callable[[], None]) -> bool:
         """Return whether a partition is to be paused from now on; ``resume`` is called once it need not."""
@@ -74,7 +74,7 @@ class Backpressure:
 
 
 class FrameQueue(ThrowableQueue[Any]):  # type: ignore[misc]
-    """A queue of events that counts them in a :class:`Backpressure`.
+    """A queue of events, each of which has some frames of a partition, that counts the frames.
 
     Frames have 1 kB to 1 MB. So many frames as keep the worker busy until the next fetch has returned would, at the
     large end, fill the memory.
@@ -82,40 +82,42 @@ class FrameQueue(ThrowableQueue[Any]):  # type: ignore[misc]
 
     def __init__(self, *args: Any, backpressure: Backpressure | None = None, **options: Any) -> None:
         self.backpressure = backpressure or Backpressure()
-        self._bytes = 0
+        self._frames = self._bytes = 0
         super().__init__(*args, **options)
 
     def _put(self, item: Any) -> None:
         super()._put(item)
-        partition, size = _place(item)
+        partition, size, frames = _contents(item)
         self._bytes += size
-        self.backpressure.enter(partition, size)
+        self._frames += frames
+        self.backpressure.enter(partition, size, frames)
 
     def _get(self) -> Any:
         item = super()._get()
-        partition, size = _place(item)
+        partition, size, frames = _contents(item)
         self._bytes -= size
-        self.backpressure.leave(partition, size)
+        self._frames -= frames
+        self.backpressure.leave(partition, size, frames)
         return item
 
     def clear(self) -> None:
         """Drop everything."""
         for item in self._queue:
-            self.backpressure.leave(*_place(item))
+            self.backpressure.leave(*_contents(item))
         super().clear()
-        self._bytes = 0
+        self._frames = self._bytes = 0
         self.backpressure.forget_paused()
 
     def full(self) -> bool:
         """Whether nothing more should be put in."""
         # By itself alone: whoever waits to put something in is woken when something is taken out.
-        return super().full() or self._bytes >= MAX_BYTES
+        return 0 < self.maxsize <= self._frames or self._bytes >= MAX_BYTES
 
     def put_nowait_enhanced(
         self, value: Any, *, on_pressure_high: Callable[[], None], on_pressure_drop: Callable[[], None]
     ) -> bool:
         """Put an event in; hold its partition back when that has no more room."""
-        held = self.backpressure.pause(_place(value)[0], on_pressure_drop)
+        held = self.backpressure.pause(_contents(value)[0], on_pressure_drop)
         if held:
             on_pressure_high()
         self.force_put_nowait(value)
@@ -126,14 +128,20 @@ class FrameQueue(ThrowableQueue[Any]):  # type: ignore[misc]
         self.backpressure.resume_ready()
 
 
-def _place(item: Any) -> tuple[int, int]:
+def _contents(item: Any) -> tuple[int, int, int]:
+    """Return an event's partition, and the bytes and the number of its frames; of the changelog, its record is one."""
     message = getattr(item, "message", None)
     if message is None:
-        return -1, 0
-    return message.partition, size_of(message)
+        return -1, 0, 1
+    frames = message.frames
+    if frames is None:
+        return message.partition, size_of(message), 1
+    return message.partition, sum(taken.size for taken in frames), len(frames)
 
 
 def size_of(one: Any) -> int:
-    """Return the bytes of a record or message: any part of it may be the large one."""
-    headers = sum(len(name) + len(raw or b"") for name, raw in one.headers or ())
-    return len(one.key or b"") + len(one.value or b"") + headers
+    """Return the bytes of a record: any part of it may be the large one."""
+    size = len(one.key or b"") + len(one.value or b"")
+    for name, raw in one.headers or ():
+        size += len(name) + len(raw or b"")
+    return size

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from recordings import decode_cost
 from schemas.dead_letter import DeadLetter
 from schemas.frame import MAX_HEADERS, MAX_SAMPLES, FrameRecord
-from stream_app.worker.backpressure import Backpressure, size_of
+from stream_app.worker.backpressure import Backpressure
 from stream_app.worker.budget import Budgets
 from stream_app.worker.fair import FairQueue
 from stream_app.worker.metrics import WorkerMetrics
@@ -64,11 +64,10 @@ class _AdmitAll:
 
 
 class _QueuedFrame(NamedTuple):
-    """A frame that waits, and what is asked of it more than once."""
+    """A frame that waits, and its stream, which is asked for more than once."""
 
     taken: FetchedFrame
     stream: StreamKey
-    size: int
 
 
 class _StreamQueue(NamedTuple):
@@ -131,8 +130,8 @@ class Flow:
         async with self._changed:
             for taken in frames:
                 record = taken.record
-                waiting = _QueuedFrame(taken, stream_of_record(record), size_of(record))
-                self._backpressure.enter(record.partition, waiting.size)
+                waiting = _QueuedFrame(taken, stream_of_record(record))
+                self._backpressure.enter(record.partition, taken.size)
                 cost = self._admission.cost(record)
                 if self._budgets.admits(record, cost):
                     self._push(waiting, cost)
@@ -182,7 +181,7 @@ class Flow:
             batch, answers = await self._scored.get()
             await self._processor.finish([waiting.taken for waiting in batch], await answers)
             for waiting in batch:
-                self._backpressure.leave(waiting.taken.record.partition, waiting.size)
+                self._backpressure.leave(waiting.taken.record.partition, waiting.taken.size)
             self._backpressure.resume_ready()
 
     def _push(self, waiting: _QueuedFrame, cost: int) -> None:

@@ -13,34 +13,26 @@ from schemas.frame import FrameRecord
 MAX_AHEAD = 10_000  # frames of a partition answered before one that is not: so many would come again after a crash
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedFrame:
+class FetchedFrame(NamedTuple):
     """A frame taken from the topic.
 
     Attributes:
         record: The frame's record.
         generation: Generation of the consumer group in which it was fetched.
-        ack: Marks it as done, so that its offset can be committed.
+        size: Bytes that it takes.
     """
 
     record: FrameRecord
     generation: int
-    ack: Callable[[], object]
-
-
-class _Entry(NamedTuple):
-    """What is kept of a frame after its answer; its value is not."""
-
-    taken_s: float
-    ack: Callable[[], object]
+    size: int
 
 
 @dataclass(slots=True)
 class _Partition:
     generation: int
     upto: int = 0
-    waiting: dict[int, _Entry] = field(default_factory=dict)
-    answered: dict[int, _Entry] = field(default_factory=dict)
+    waiting: dict[int, float] = field(default_factory=dict)  # by offset, when each was taken
+    answered: set[int] = field(default_factory=set)
     offsets: list[int] = field(default_factory=list)  # a heap; may name some that are in neither
 
 
@@ -51,9 +43,14 @@ class OffsetTracker:
 
     Args:
         now_s: Monotonic clock, seconds.
+
+    Attributes:
+        acknowledge: Called with a partition, the offset before which all its frames are answered, and how many of
+            them are so since the last call.
     """
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.acknowledge: Callable[[int, int, int], object] = lambda _partition, _upto, _frames: None
         self._now_s = now_s
         self._partitions: dict[int, _Partition] = {}
         self._moved_s = now_s()
@@ -67,23 +64,29 @@ class OffsetTracker:
             if partition is None or partition.generation < taken.generation:
                 partition = self._partitions[number] = _Partition(taken.generation)
             if partition.generation == taken.generation:
-                partition.waiting[offset] = _Entry(now_s, taken.ack)
-                partition.answered.pop(offset, None)
+                partition.waiting[offset] = now_s
+                partition.answered.discard(offset)
                 partition.upto = max(partition.upto, offset + 1)
                 heappush(partition.offsets, offset)
 
-    def answered(self, taken: FetchedFrame) -> int | None:
-        """Note a frame's answer, acknowledge what can be; return the offset up to which that is, if it has moved."""
+    def answered(self, frames: Sequence[FetchedFrame]) -> dict[int, int]:
+        """Note frames' answers and acknowledge what can be.
+
+        Returns:
+            By partition, the offset before which all is answered, where it has moved.
+        """
         self.moved()
-        number, offset = taken.record.partition, taken.record.offset
-        partition = self._partitions.get(number)
-        if partition is None or partition.generation != taken.generation:
-            return None  # its partition has gone since: it comes again
-        entry = partition.waiting.pop(offset, None)
-        if entry is None:
-            return None  # it was taken twice
-        partition.answered[offset] = entry
-        return self._acknowledge(partition)
+        touched: dict[int, _Partition] = {}
+        for taken in frames:
+            number, offset = taken.record.partition, taken.record.offset
+            partition = self._partitions.get(number)
+            if partition is None or partition.generation != taken.generation:
+                continue  # its partition has gone since: it comes again
+            if partition.waiting.pop(offset, None) is not None:  # else it was taken twice
+                partition.answered.add(offset)
+                touched[number] = partition
+        moved = {number: self._acknowledge(number, partition) for number, partition in touched.items()}
+        return {number: upto for number, upto in moved.items() if upto is not None}
 
     def drop(self, taken: FetchedFrame) -> None:
         """Forget a frame that is not answered here: it comes again, here or elsewhere."""
@@ -111,7 +114,8 @@ class OffsetTracker:
 
     def oldest_s(self) -> float:
         """Return for how many seconds the oldest frame has waited for its answer; 0 where none waits."""
-        taken_s = [entry.taken_s for p in self._partitions.values() if (entry := _oldest(p)) is not None]
+        oldest = (_oldest_s(partition) for partition in self._partitions.values())
+        taken_s = [one for one in oldest if one is not None]
         return max(self._now_s() - min(taken_s), 0.0) if taken_s else 0.0
 
     def stuck_s(self) -> float:
@@ -121,17 +125,19 @@ class OffsetTracker:
         """
         return min(self.oldest_s(), self._now_s() - self._moved_s)
 
-    def _acknowledge(self, partition: _Partition) -> int | None:
-        upto = None
+    def _acknowledge(self, number: int, partition: _Partition) -> int | None:
+        upto, frames = None, 0
         while partition.offsets and partition.offsets[0] not in partition.waiting:
             offset = heappop(partition.offsets)
-            entry = partition.answered.pop(offset, None)
-            if entry is not None:
-                entry.ack()
+            if offset in partition.answered:
+                partition.answered.discard(offset)
                 upto = offset + 1
+                frames += 1
+        if upto is not None:
+            self.acknowledge(number, upto, frames)
         return upto
 
 
-def _oldest(partition: _Partition) -> _Entry | None:
+def _oldest_s(partition: _Partition) -> float | None:
     # The lowest offset was taken first, but for a partition that was gone back in.
     return next(iter(partition.waiting.values()), None)

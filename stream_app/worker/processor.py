@@ -400,12 +400,11 @@ class BatchProcessor:
     def _acknowledge(self, batch: Sequence[FetchedFrame]) -> None:
         now_s = self._now_us() / 1e6
         observe = self._metrics.latency_seconds.observe
-        for taken in batch:
-            if self._lease.holds(taken.generation):
-                partition, upto = taken.record.partition, self.offsets.answered(taken)
-                if upto is not None:
-                    self.next_offset[partition] = max(upto, self.next_offset.get(partition, 0))
-                observe(max(now_s - taken.record.timestamp_ms / 1e3, 0.0))
+        held = [taken for taken in batch if self._lease.holds(taken.generation)]
+        for partition, upto in self.offsets.answered(held).items():
+            self.next_offset[partition] = max(upto, self.next_offset.get(partition, 0))
+        for taken in held:
+            observe(max(now_s - taken.record.timestamp_ms / 1e3, 0.0))
 
     def _count(self, tally: Counter[str]) -> None:
         for outcome, frames in tally.items():

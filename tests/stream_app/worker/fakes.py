@@ -22,6 +22,7 @@ from schemas import (
 )
 from stream_app.pipeline import Outcome, StreamState
 from stream_app.pipeline.rule import Incident
+from stream_app.worker.backpressure import size_of
 from stream_app.worker.lease import Lease
 from stream_app.worker.messages import Encoder, Message
 from stream_app.worker.metrics import WorkerMetrics
@@ -201,8 +202,21 @@ class Bench:
             now_us=lambda: self.now_us,
         )
 
+        self._unacked: dict[int, dict[int, int]] = {}
+        self.processor.offsets.acknowledge = self._acknowledge
+
     def taken(self, record: FrameRecord, generation: int = 1) -> FetchedFrame:
-        return FetchedFrame(record, generation, lambda: self.log.append(f"ack {record.offset}"))
+        self._unacked.setdefault(record.partition, {})[record.offset] = generation
+        return FetchedFrame(record, generation, size_of(record))
+
+    def _acknowledge(self, partition: int, upto: int, frames: int) -> None:
+        """Note each frame that is acknowledged, in the order of the offsets."""
+        own = self._unacked[partition]
+        acked = sorted(offset for offset, taken_in in own.items() if offset < upto and taken_in == self.generation)
+        assert frames == len(acked)
+        for offset in acked:
+            del own[offset]
+        self.log += [f"ack {offset}" for offset in acked]
 
     async def finish(self, records: Sequence[FrameRecord], generation: int = 1) -> None:
         batch = [self.taken(record, generation) for record in records]

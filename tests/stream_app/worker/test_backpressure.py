@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from mode.utils.queues import FlowControlEvent
 
+from schemas import FrameRecord
 from stream_app.worker.backpressure import MAX_BYTES, MAX_FRAMES, Backpressure, FrameQueue
-from stream_app.worker.offset_tracker import MAX_AHEAD
+from stream_app.worker.offset_tracker import MAX_AHEAD, FetchedFrame
 
 
 class Consumer:
@@ -25,10 +26,9 @@ class Consumer:
             maxsize=100_000, flow_control=flow, clear_on_resume=True, backpressure=self.backpressure
         )
 
-    def put(self, partition: int, size: int) -> None:
-        event: Any = SimpleNamespace(
-            message=SimpleNamespace(partition=partition, key=None, value=bytes(size), headers=())
-        )
+    def put(self, partition: int, size: int, frames: int = 1) -> None:
+        together = [FetchedFrame(FrameRecord(None, None, partition=partition), 1, size)] * frames
+        event: Any = SimpleNamespace(message=SimpleNamespace(partition=partition, frames=together))
         self.queue.put_nowait_enhanced(
             event,
             on_pressure_high=lambda: self.held.add(partition),
@@ -37,8 +37,8 @@ class Consumer:
 
     async def hand_on(self) -> None:
         """What the agent does: into the flow, where it waits."""
-        message = (await self.queue.get()).message
-        self.backpressure.enter(message.partition, len(message.value))
+        for taken in (await self.queue.get()).message.frames:
+            self.backpressure.enter(taken.record.partition, taken.size)
 
 
 @pytest.fixture
@@ -57,6 +57,26 @@ async def test_a_partition_whose_frames_wait_is_held_back_alone(consumer: Consum
         consumer.backpressure.leave(3, 1000)
     consumer.backpressure.resume_ready()
     assert consumer.held == set()
+
+
+async def test_frames_that_come_together_count_each(consumer: Consumer) -> None:
+    consumer.put(3, 1000, frames=40)
+    assert (consumer.backpressure.frames, consumer.backpressure.bytes) == (40, 40_000)
+    await consumer.hand_on()
+    assert (consumer.backpressure.frames, consumer.backpressure.bytes) == (40, 40_000), "in the flow, where they wait"
+    consumer.queue._maxsize = 100
+    for _ in range(3):
+        assert not consumer.queue.full()
+        consumer.put(4, 1, frames=40)
+    assert consumer.queue.full()
+    await consumer.queue.get()
+    assert not consumer.queue.full()
+
+
+async def test_a_record_of_a_changelog_counts_as_one(consumer: Consumer) -> None:
+    message = SimpleNamespace(partition=2, frames=None, key=b"pump-1", value=bytes(400), headers=())
+    consumer.queue.put_nowait(SimpleNamespace(message=message))
+    assert (consumer.backpressure.frames, consumer.backpressure.bytes) == (1, 406)
 
 
 async def test_large_frames_fill_the_room_by_their_bytes(consumer: Consumer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas import DeadLetter, FrameRecord
-from stream_app.worker.backpressure import Backpressure
+from stream_app.worker.backpressure import Backpressure, size_of
 from stream_app.worker.budget import BURST_S
 from stream_app.worker.flow import Flow
 from stream_app.worker.metrics import WorkerMetrics
@@ -25,7 +25,8 @@ WORST = 4_000_000
 
 def taken(offset: int, size: int = 1, key: bytes = b"pump-1", cost: int = 10, generation: int = 1) -> FetchedFrame:
     headers = [("cost", str(cost).encode())]
-    return FetchedFrame(FrameRecord(key, bytes(size), headers, offset=offset), generation, lambda: None)
+    record = FrameRecord(key, bytes(size), headers, offset=offset)
+    return FetchedFrame(record, generation, size_of(record))
 
 
 class Admission:

@@ -86,7 +86,7 @@ async def test_no_batch_costs_more_than_one_of_the_largest_frames() -> None:
     running = asyncio.create_task(flow.run())
     values = [BOMB] * 40 + [GOOD] * 100
     for value in values:
-        await flow.put([FetchedFrame(FrameRecord(b"pump-1", value), 1, lambda: None)])
+        await flow.put([FetchedFrame(FrameRecord(b"pump-1", value), 1, 0)])
     await eventually_async(lambda: sum(map(len, batches)) == len(values))
     running.cancel()
     costs = [sum(map(decode_cost, batch)) for batch in batches]

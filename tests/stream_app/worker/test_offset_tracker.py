@@ -14,7 +14,8 @@ class Partition:
     def __init__(self) -> None:
         self.now_s = 100.0
         self.offsets = OffsetTracker(lambda: self.now_s)
-        self.acked: list[int] = []
+        self.offsets.acknowledge = lambda partition, upto, frames: self.acked.append((partition, upto, frames))
+        self.acked: list[tuple[int, int, int]] = []
 
     def take(self, *offsets: int, generation: int = 1, partition: int = 0) -> list[FetchedFrame]:
         frames = [self.frame(offset, generation, partition) for offset in offsets]
@@ -23,17 +24,29 @@ class Partition:
 
     def frame(self, offset: int, generation: int = 1, partition: int = 0) -> FetchedFrame:
         record = FrameRecord(b"pump-1", b"", offset=offset, partition=partition)
-        return FetchedFrame(record, generation, lambda: self.acked.append(offset))
+        return FetchedFrame(record, generation, 0)
+
+    @property
+    def upto(self) -> int | None:
+        """The offset up to which all was acknowledged last."""
+        return self.acked[-1][1] if self.acked else None
 
 
 def test_a_frame_is_acknowledged_when_all_before_it_are() -> None:
     made = Partition()
     first, second, third = made.take(4, 5, 8)  # compaction leaves gaps
-    assert made.offsets.answered(third) is None
-    assert made.offsets.answered(second) is None
+    assert made.offsets.answered([third]) == {}
+    assert made.offsets.answered([second]) == {}
     assert made.acked == []
-    assert made.offsets.answered(first) == 9
-    assert made.acked == [4, 5, 8]
+    assert made.offsets.answered([first]) == {0: 9}
+    assert made.acked == [(0, 9, 3)]
+
+
+def test_frames_that_are_answered_together_are_acknowledged_at_once() -> None:
+    made = Partition()
+    frames = [*made.take(0, 1, 2, 3), *made.take(7, 8, partition=1)]
+    assert made.offsets.answered([frames[5], frames[1], frames[0], frames[4], frames[3]]) == {0: 2, 1: 9}
+    assert sorted(made.acked) == [(0, 2, 2), (1, 9, 2)]
 
 
 def test_any_order_acknowledges_each_once_and_in_order() -> None:
@@ -44,35 +57,35 @@ def test_any_order_acknowledges_each_once_and_in_order() -> None:
         Random(seed).shuffle(frames)
         for taken in frames:
             waiting.discard(taken.record.offset)
-            made.offsets.answered(taken)
-            assert made.acked == list(range(min(waiting, default=40)))
+            made.offsets.answered([taken])
+            assert (made.upto or 0) == min(waiting, default=40)
+        assert sum(frames for _, _, frames in made.acked) == 40
 
 
 def test_partitions_do_not_wait_for_each_other() -> None:
     made = Partition()
     made.take(1)
     (other,) = made.take(7, partition=1)
-    assert made.offsets.answered(other) == 8
+    assert made.offsets.answered([other]) == {1: 8}
 
 
 def test_a_frame_that_is_dropped_keeps_nobody_waiting() -> None:
     made = Partition()
     first, second = made.take(1, 2)
     made.offsets.drop(first)
-    assert made.offsets.answered(second) == 3
-    assert made.acked == [2]
+    assert made.offsets.answered([second]) == {0: 3}
+    assert made.acked == [(0, 3, 1)]
 
 
 def test_an_answer_from_before_a_rebalance_acknowledges_nothing() -> None:
     made = Partition()
     old = made.take(5, 6)
     new = made.take(5, 6, generation=2)
-    for taken in old:
-        assert made.offsets.answered(taken) is None
+    assert made.offsets.answered(old) == {}
     made.offsets.drop(old[0])
     assert made.acked == []
-    made.offsets.answered(new[0])
-    assert made.acked == [5]
+    made.offsets.answered([new[0]])
+    assert made.acked == [(0, 6, 1)]
 
 
 def test_what_was_forgotten_is_never_acknowledged() -> None:
@@ -80,7 +93,7 @@ def test_what_was_forgotten_is_never_acknowledged() -> None:
     made = Partition()
     _, second = made.take(1, 2)
     made.offsets.clear()
-    assert made.offsets.answered(second) is None
+    assert made.offsets.answered([second]) == {}
     assert made.acked == []
 
 
@@ -88,10 +101,10 @@ def test_a_frame_taken_twice_counts_once() -> None:
     made = Partition()
     made.take(1)
     first, second = *made.take(1), *made.take(2)
-    made.offsets.answered(first)
-    made.offsets.answered(first)
-    made.offsets.answered(second)
-    assert made.acked == [1, 2]
+    made.offsets.answered([first])
+    made.offsets.answered([first])
+    made.offsets.answered([second])
+    assert made.acked == [(0, 2, 1), (0, 3, 1)]
 
 
 def test_the_age_is_that_of_the_oldest_unanswered_frame() -> None:
@@ -102,9 +115,9 @@ def test_the_age_is_that_of_the_oldest_unanswered_frame() -> None:
     (second,) = made.take(9, partition=1)
     made.now_s += 2
     assert made.offsets.oldest_s() == 7
-    made.offsets.answered(first)
+    made.offsets.answered([first])
     assert made.offsets.oldest_s() == 2
-    made.offsets.answered(second)
+    made.offsets.answered([second])
     made.now_s += 50
     assert made.offsets.oldest_s() == 0
 
@@ -115,7 +128,7 @@ def test_a_frame_that_waits_its_turn_while_others_are_answered_is_not_stuck() ->
     for offset in range(1, 100):
         (taken,) = made.take(offset)
         made.now_s += 1
-        made.offsets.answered(taken)
+        made.offsets.answered([taken])
         assert made.offsets.stuck_s() <= 1
     assert made.offsets.oldest_s() == 99
     made.now_s += 30

@@ -266,7 +266,7 @@ async def test_a_dead_letter_that_is_too_large_goes_without_its_value(bench: Ben
     sender = FakeSender(bench.log)
     bench.processor._sender = sender
     record = FrameRecord(b"pump-1", bytes(1_999_900), (), 1)
-    taken = FetchedFrame(record, 1, lambda: True)
+    taken = FetchedFrame(record, 1, 0)
     await bench.processor.finish([taken], [DeadLetter(code="value_too_large", detail="large", record=record)])
     whole, cut = sender.to("dlq")
     assert cut.value is None

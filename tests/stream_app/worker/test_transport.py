@@ -1,16 +1,20 @@
-"""What becomes of records that were being fetched when a rebalance began."""
+"""What a fetch brings: frames in batches; and what becomes of what was being fetched when a rebalance began."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from schemas import FrameRecord
+from schemas.frame import Unreadable
+from stream_app.worker.offset_tracker import FetchedFrame
 from stream_app.worker.transport import (
     FETCH_WAIT_MS,
     IDLE_FETCH_WAIT_MS,
@@ -19,6 +23,7 @@ from stream_app.worker.transport import (
     assignment_of,
     positions_of,
 )
+from whirr.fetching import UnreadableRecord
 
 CHANGELOG = TopicPartition("changelog", 0)
 RECORDS = [SimpleNamespace(offset=offset) for offset in range(142)]
@@ -145,3 +150,122 @@ def test_only_a_fetch_that_leaves_no_frames_out_waits_longer(
     thread.make_patient(fetcher)
     fetcher._get_actions_per_node(SimpleNamespace(tps={*FRAMES, CHANGELOG}))
     assert request._max_wait_ms == wait_ms
+
+
+class Fetching(Consumer):
+    """A consumer without Faust around it, whose next fetch has brought :attr:`fetched_records`."""
+
+    def __init__(self, records: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        self.fetched_records = records
+        self.flow_active = True
+        self.sought = 0
+        self.ends: list[TP] = []
+        self.app = SimpleNamespace(
+            consumer_generation_id=3, monitor=SimpleNamespace(track_tp_end_offset=lambda tp, _end: self.ends.append(tp))
+        )
+        self._read_offset: dict[TP, int | None] = defaultdict(lambda: None)
+        self._buffered_partitions = set()
+        self.active = {TP(*tp) for tp in records}
+
+    should_stop = False
+
+    async def _wait_next_records(self, timeout: float) -> Any:
+        return self.fetched_records, self.active
+
+    def _is_changelog_tp(self, tp: TP) -> bool:
+        return bool(tp.topic == CHANGELOG.topic)
+
+    def highwater(self, tp: TP) -> int:
+        return 1000
+
+    async def perform_seek(self) -> None:
+        self.sought += 1
+
+
+def consumer_record(tp: TopicPartition, offset: int, value: bytes = b"wav") -> ConsumerRecord:
+    headers = (("ce_source", b"mic"),)
+    return ConsumerRecord(*tp, offset, 1000 + offset, 0, b"pump-1", value, None, 6, len(value), headers)
+
+
+def fetch_of(*offsets: int, value: bytes = b"wav") -> dict[TopicPartition, list[ConsumerRecord]]:
+    return {FRAMES[0]: [consumer_record(FRAMES[0], offset, value) for offset in offsets]}
+
+
+async def taken_from(consumer: Fetching) -> list[list[int]]:
+    """The offsets of each message's frames."""
+    return [[taken.record.offset for taken in message.frames] async for _, message in consumer.getmany(1.0)]
+
+
+async def test_frames_of_a_fetch_are_one_message_for_each_partition() -> None:
+    found = fetch_of(4, 5, 9)
+    found[FRAMES[1]] = [consumer_record(FRAMES[1], 2)]
+    consumer = Fetching(found)
+    (tp, first), (other, second) = [one async for one in consumer.getmany(1.0)]
+    assert (tp, first.offset, first.generation_id) == (TP(*FRAMES[0]), 9, 3)
+    assert (other, second.offset) == (TP(*FRAMES[1]), 2)
+    record = FrameRecord(b"pump-1", b"wav", (("ce_source", b"mic"),), 1005, "frames", 0, 5)
+    assert first.frames[1] == FetchedFrame(record, 3, 6 + 3 + 9 + 3)
+    assert consumer.ends == [tp, other]
+
+
+async def test_no_message_has_more_frames_than_may_wait_at_once() -> None:
+    assert list(map(len, await taken_from(Fetching(fetch_of(*range(300)))))) == [128, 128, 44]
+    assert list(map(len, await taken_from(Fetching(fetch_of(*range(9), value=bytes(1_000_000)))))) == [4, 4, 1]
+
+
+async def test_records_of_a_changelog_come_one_by_one() -> None:
+    consumer = Fetching({CHANGELOG: [consumer_record(CHANGELOG, offset) for offset in range(3)]})
+    messages = [message async for _, message in consumer.getmany(1.0)]
+    assert [(message.offset, message.value, message.frames) for message in messages] == [
+        (0, b"wav", None),
+        (1, b"wav", None),
+        (2, b"wav", None),
+    ]
+
+
+async def test_frames_before_what_was_read_last_are_passed_over() -> None:
+    consumer = Fetching(fetch_of(4, 5, 6))
+    consumer._read_offset[TP(*FRAMES[0])] = 5
+    assert await taken_from(consumer) == [[5, 6]]
+    consumer._read_offset[TP(*FRAMES[0])] = 7
+    assert await taken_from(consumer) == []
+
+
+async def test_a_record_that_cannot_be_read_is_a_frame_that_says_so() -> None:
+    consumer = Fetching({})
+    nothing = (0, None, None, None, -1, -1, ())
+    consumer.fetched_records = {
+        FRAMES[0]: [UnreadableRecord(*FRAMES[0], 8, 1000, *nothing, 5, "record_unreadable", "cut")]
+    }
+    consumer.active = {TP(*FRAMES[0])}
+    ((_, message),) = [one async for one in consumer.getmany(1.0)]
+    assert message.frames[0].record.unreadable == Unreadable(5, "record_unreadable", "cut")
+
+
+async def test_a_rebalance_between_two_messages_ends_the_fetch() -> None:
+    consumer, seen = Fetching(fetch_of(*range(300))), []
+    async for _, message in consumer.getmany(1.0):
+        seen.append(message.offset)
+        consumer.app.consumer_generation_id += 1
+    assert seen == [127]
+    consumer.active = set()
+    assert await taken_from(consumer) == [], "nor is anything taken of partitions that are not to be read"
+
+
+async def test_what_was_fetched_while_the_flow_stopped_is_fetched_again() -> None:
+    consumer = Fetching(fetch_of(1, 2))
+    consumer.flow_active = False
+    assert await taken_from(consumer) == []
+    assert consumer.sought == 1
+
+
+def test_frames_are_acknowledged_by_the_offset_before_which_all_are_answered() -> None:
+    consumer = object.__new__(Consumer)
+    tp = TP(*FRAMES[0])
+    consumer._done, consumer._fetched, consumer._n_acked = {tp: -1}, {tp: (41, 42)}, 0
+    assert consumer._new_offset(tp) is None
+    consumer.acknowledge(tp, 7, 3)
+    consumer.acknowledge(tp, 5, 1)
+    consumer.acknowledge(TP(*FRAMES[1]), 9, 1)
+    assert (consumer._new_offset(tp), consumer._n_acked) == (7, 4)
+    assert consumer.answered("frames") == {0: 7}, "not of a partition that has gone"

@@ -125,7 +125,7 @@ async def test_frames_that_are_not_fetched_end_the_worker() -> None:
 
 async def test_frames_that_are_taken_and_not_answered_end_the_worker_and_it_is_not_ready_before() -> None:
     worker = app()
-    worker.processor.offsets.take([FetchedFrame(FrameRecord(b"pump-1", b"x"), 1, lambda: None)])
+    worker.processor.offsets.take([FetchedFrame(FrameRecord(b"pump-1", b"x"), 1, 0)])
     watch = Watchdog(worker, UNCHANGED)
     assert watch.readiness().ready
     await eventually_async(lambda: not watch.readiness().ready)
@@ -234,7 +234,7 @@ async def test_silence_is_looked_for_once_the_backlog_is_gone_and_kafka_is_there
 async def test_a_costly_frame_that_waits_does_not_switch_the_look_at_silence_off() -> None:
     worker = app(stall_s=60)
     worker.consumer.ends = {0: 9, 1: 0}
-    worker.processor.offsets.take([FetchedFrame(FrameRecord(b"evil", b"x", offset=8), 1, lambda: None)])
+    worker.processor.offsets.take([FetchedFrame(FrameRecord(b"evil", b"x", offset=8), 1, 0)])
     watch = Watchdog(worker, UNCHANGED)
     await watch._look_at_silence()
     await watch._look_at_silence()
