@@ -1,7 +1,8 @@
 """How every consumer of Whirr takes records from a fetch: none stops it, and what can't be read is handed on as such.
 
 aiokafka has no setting for how records are read, so importing this module puts :mod:`whirr.record_batches` in the place
-of its own reader, for all consumers of the process: plain ones and Faust's. Records that can't be read come as one
+of its own reader, for all consumers of the process: plain ones and Faust's; and :mod:`whirr.responses` in that of all
+connections'. Records that can't be read come as one
 :class:`UnreadableRecord` in its place among the others; whoever consumes it passes the offsets, as with any record.
 """
 
@@ -13,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition, conn
 from aiokafka.consumer import fetcher
 
 from schemas import frame
 from whirr.record_batches import BatchReader, Record, UnreadableRange
+from whirr.responses import ResponseProtocol
 
 log = logging.getLogger(__name__)
 
@@ -198,3 +200,4 @@ def known_end(consumer: Any, place: TopicPartition) -> int | None:
 fetcher.MemoryRecords = _Fetched
 fetcher.PartitionRecords = _PartitionRecords
 fetcher.FetchResult = _FetchResult
+conn.AIOKafkaProtocol = ResponseProtocol
