@@ -19,11 +19,12 @@ from whirr.fetching import READ_COMMITTED, known_end, unreadable_of
 
 FETCH_WAIT_MS = 20
 IDLE_FETCH_WAIT_MS = 250
-log = logging.getLogger(__name__)
-
+FETCH_BYTES = 4 * 1024 * 1024  # of all partitions; more would leave the processor's cache before it is looked at
 _SEEK_S = 30.0
 _TOGETHER_FRAMES = 128
 _TOGETHER_BYTES = 4 * 1024 * 1024
+
+log = logging.getLogger(__name__)
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -39,6 +40,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._fetch_max_bytes = FETCH_BYTES
         consumer._isolation_level = READ_COMMITTED
         return consumer
 
