@@ -108,7 +108,7 @@ class Worker:
                 scored = self.metrics()["scored"]
                 if scored >= frames:
                     return time.perf_counter(), scored
-            time.sleep(0.05)
+            time.sleep(0.2)  # each look takes time from the worker
         raise TimeoutError(f"{frames} frames were not scored within {DEADLINE_S:g} s")
 
     def wait_until_ready(self) -> None:

@@ -11,6 +11,7 @@ Source: E. S. Page, "Continuous inspection schemes" (1954).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -68,6 +69,9 @@ class Shift:
         return self.evidence, self.since_us, self.strong_us, self.frames, self.total, self.found
 
 
+NO_SHIFT: Final = Shift()
+
+
 def moved(
     shift: Shift, score: float, shares: NDArray[np.floating], recorded_us: int, test: EarlyTest, settle_s: float
 ) -> Shift:
@@ -87,9 +91,9 @@ def moved(
     found = shift.found or evidence >= 1.0
     strong_us = recorded_us if evidence >= STRONG else shift.strong_us
     if not found and evidence == 0.0:
-        return Shift()
+        return NO_SHIFT
     if shift.found and recorded_us - strong_us >= settle_s * 1e6:
-        return Shift()
+        return NO_SHIFT
     since_us = recorded_us if shift.since_us == NEVER else shift.since_us
     frames = shift.frames + 1
     # Rounded to what the state holds, so that it is the same after it was read again.
@@ -124,7 +128,10 @@ def grouped(excess: NDArray[np.floating]) -> NDArray[np.float64]:
     return found
 
 
+@lru_cache(maxsize=64)
 def group_starts(bands: int) -> NDArray[np.int64]:
-    """Return the first band of each group, int64 ``[group]``."""
+    """Return the first band of each group, int64 ``[group]``, not to be written to."""
     groups = min(GROUPS, bands)
-    return np.arange(groups, dtype=np.int64) * bands // groups
+    starts = np.arange(groups, dtype=np.int64) * bands // groups
+    starts.setflags(write=False)
+    return starts

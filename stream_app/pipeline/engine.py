@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import inf
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from schemas.times import format_rfc3339
 from stream_app.pipeline import alert_builder
 from stream_app.pipeline.analyse import Computed, failed
 from stream_app.pipeline.computation import compute
-from stream_app.pipeline.cusum import GROUPS, NEVER, Shift, adds_evidence, grouped, moved
+from stream_app.pipeline.cusum import GROUPS, NEVER, NO_SHIFT, Shift, adds_evidence, grouped, moved
 from stream_app.pipeline.router import US_PER_HOUR, RoutedModel, Router
 from stream_app.pipeline.rule import Incident, step
 from stream_app.pipeline.state import SENSOR_FAULTS, StreamState
@@ -116,7 +117,8 @@ class Engine:
         """
         try:
             outcome = self._advance(computed, state, now_us)
-            return replace(outcome, shadow=_shadow_score(computed, outcome.score))
+            shadow = _shadow_score(computed, outcome.score)
+            return outcome if shadow is None else replace(outcome, shadow=shadow)
         except MemoryError:
             raise
         except Exception as error:
@@ -148,16 +150,13 @@ class Engine:
         frame_status = _frame_status(computed, running_since_us, window, learnt)
         if window is not None and computed.score > computed.routed.threshold_for(frame.machine_id):
             self._tell_of_suppressed(computed, window)
-        after = replace(
-            before,
-            newest_us=frame.recorded_us,
-            seen_us=now_us,
+        after = before.heard(
+            recorded_us=frame.recorded_us,
+            now_us=now_us,
             sequence=before.sequence if frame.sequence is None else frame.sequence,
-            frames=before.frames + 1,
-            missing=before.missing + missing,
+            missing=missing,
             running_since_us=running_since_us,
             frame_id=frame.frame_id,
-            silent=Incident(),
             rolling=before.rolling.updated(
                 computed.statistics, frame.recorded_us - before.newest_us if before.frames else 0
             ),
@@ -367,7 +366,7 @@ def _apply_sensor(
     if transition == "opened":
         fault = computed.sensor_fault or ""
     if transition is None:
-        return replace(state, sensor=incident) if incident != state.sensor else state
+        return state if incident is state.sensor or incident == state.sensor else replace(state, sensor=incident)
     alert = alert_builder.sensor_transition(computed, state, transition, fault, now_us)
     raised.append(alert)
     if transition == "opened":
@@ -398,7 +397,7 @@ def _apply_machine(
     if computed.routed.route.mode == "every":
         # What is open is from a time when the route's mode was another.
         transition: AlertState | None = "closed" if state.machine.alert.on else None
-        state = _with_levels(computed, state, Incident(), Shift(), transition, now_us=now_us, raised=raised)
+        state = _with_levels(computed, state, Incident(), NO_SHIFT, transition, now_us=now_us, raised=raised)
         if ratio > 1.0 and not like:
             alert = alert_builder.anomalous_frame(computed, state, now_us)
             raised.append(alert)
@@ -461,7 +460,12 @@ def _with_levels(
         )
         raised.append(alert)
         incident_id = alert.incident_id
-    return replace(before, machine=replace(incident, incident_id=incident_id if level else ""), shift=shift)
+    incident_id = incident_id if level else ""
+    if incident.incident_id != incident_id:
+        incident = replace(incident, incident_id=incident_id)
+    if incident is before.machine and shift is before.shift:
+        return before
+    return replace(before, machine=incident, shift=shift)
 
 
 def _is_evidence(computed: Computed) -> bool:
@@ -474,11 +478,17 @@ def _shift(computed: Computed, shift: Shift, shares: NDArray[np.float64], like: 
     """Return the evidence of a lasting shift after a frame; one that is ``like`` a false alarm counts as normal."""
     test = computed.routed.early_test_for(computed.frame.machine_id)
     if test is None:
-        return Shift()
+        return NO_SHIFT
     if computed.unfamiliar:
         return shift  # its score is no evidence: the test was made for other frames
     score, settle_s = test.centre if like else computed.score, computed.routed.route.early_settle_s
     return moved(shift, score, shares, computed.frame.recorded_us, test, settle_s)
+
+
+@lru_cache(maxsize=1)
+def _scored_at(now_us: int) -> str:
+    """Return the wall clock as text; a batch has one."""
+    return format_rfc3339(now_us)
 
 
 def _score(computed: Computed, frame_status: FrameStatus, missing: int, now_us: int) -> Score:
@@ -488,7 +498,7 @@ def _score(computed: Computed, frame_status: FrameStatus, missing: int, now_us: 
         machine_id=frame.machine_id,
         source=frame.source,
         recorded_at=format_rfc3339(frame.recorded_us),
-        scored_at=format_rfc3339(now_us),
+        scored_at=_scored_at(now_us),
         score=computed.score,
         threshold=computed.routed.threshold_for(frame.machine_id),
         status=frame_status.status,

@@ -39,12 +39,17 @@ class Latch:
 
     def updated(self, exceeds: bool, below: bool, rule: Rule) -> Latch:
         """Return the latch after a frame that exceeds the level, or is below the closing level, or neither."""
+        if not (self.recent or self.on or exceeds):
+            return self if not self.below else _OFF  # as nearly always: nothing happened for long, nor does now
         recent = ((self.recent << 1) | exceeds) & ((1 << rule.n) - 1)
         if self.on:
             in_a_row = self.below + 1 if below else 0
             # Old excesses must not count towards the next incident.
-            return Latch() if in_a_row >= rule.m else Latch(recent, in_a_row, True)
+            return _OFF if in_a_row >= rule.m else Latch(recent, in_a_row, True)
         return Latch(recent, 0, exceeds and recent.bit_count() >= rule.k)
+
+
+_OFF = Latch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ def step(incident: Incident, ratio: float, rule: Rule) -> tuple[Incident, AlertS
     # A score must exceed the alert threshold, but is critical from its ratio on.
     part = ratio / rule.critical_ratio
     critical = incident.critical.updated(part >= 1.0, part < rule.hysteresis, rule)
+    if alert is incident.alert and critical is incident.critical:
+        return incident, None
     transition: AlertState | None = None
     if alert.on and not incident.alert.on:
         transition = "opened"

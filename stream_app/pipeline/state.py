@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from stream_app.pipeline.cusum import GROUPS, NEVER, Shift
+from stream_app.pipeline.cusum import GROUPS, NEVER, NO_SHIFT, Shift
 from stream_app.pipeline.incident_memory import RememberedIncident
 from stream_app.pipeline.rolling import RollingMean, RollingScore
 from stream_app.pipeline.rule import Incident, Latch
@@ -89,7 +89,7 @@ class StreamState:
     sensor_fault: str = ""
     rolling: RollingMean = field(default_factory=lambda: RollingMean(0.0, np.zeros(_SUMS)))
     scores: RollingScore = field(default_factory=RollingScore)
-    shift: Shift = field(default_factory=Shift)
+    shift: Shift = field(default_factory=lambda: NO_SHIFT)
     remembered: tuple[RememberedIncident, ...] = ()
     model: str = ""
     sensor_incidents: tuple[str, str] = ("", "")
@@ -97,6 +97,48 @@ class StreamState:
     anew_us: int = NEVER
     learning_since_us: int = NEVER
     learning_until_us: int = NEVER
+
+    def heard(  # noqa: PLR0913 - what a frame tells of its stream
+        self,
+        *,
+        recorded_us: int,
+        now_us: int,
+        sequence: int,
+        missing: int,
+        running_since_us: int,
+        frame_id: str,
+        rolling: RollingMean,
+        scores: RollingScore,
+        learning_since_us: int,
+        learning_until_us: int,
+    ) -> StreamState:
+        """Return the state after one more frame, before its incidents move; ``missing``: frames lost just before.
+
+        Every frame makes one: written out, it takes half the time of :func:`dataclasses.replace`.
+        """
+        return StreamState(
+            recorded_us,
+            now_us,
+            sequence,
+            self.frames + 1,
+            self.missing + missing,
+            running_since_us,
+            frame_id,
+            self.machine,
+            self.sensor,
+            _HEARD,
+            self.sensor_fault,
+            rolling,
+            scores,
+            self.shift,
+            self.remembered,
+            self.model,
+            self.sensor_incidents,
+            self.reminded_us,
+            self.anew_us,
+            learning_since_us,
+            learning_until_us,
+        )
 
     def to_bytes(self) -> bytes:
         """Return the state as bytes that begin with a version."""
@@ -153,6 +195,9 @@ class StreamState:
             shift=_unpack_shift(raw) if version >= _BEFORE_VERDICTS else Shift(),
             **(_unpack_rest(raw) if version == VERSION else _rest_of_old(newest_us, machine, sensor, raw[at])),
         )
+
+
+_HEARD: Final = Incident()
 
 
 def newest_of(state: StreamState | bytes) -> int:

@@ -18,14 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from schemas.condition import Condition
 from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected, ModelError
-from schemas.frame import KNOWN_HEADERS, MAX_FRAME_S, MIN_FRAME_S, Frame, FrameRecord, check_size
+from schemas.frame import KNOWN_HEADERS, MAX_FRAME_S, MIN_FRAME_S, FrameRecord, check_size
 from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline import Computed, Model, Router
-from stream_app.pipeline.analyse import ShadowScore
 from stream_app.pipeline.model import model_bytes
+from stream_app.worker.answers import PackedAnswers, unpack
 from stream_app.worker.child_process import START_S, ChildLost, ChildProcess
 from stream_app.worker.lineups import ALONE, Beside
 from stream_app.worker.processor import Answer
@@ -42,33 +41,6 @@ class ComputeFailed(Exception):
     """No computing process can compute, not even a healthy frame; the worker must end."""
 
 
-class ScoredMessage(NamedTuple):
-    """What crosses the process boundary for one scored frame: all of :class:`Computed` but its record and route."""
-
-    frame_id: str
-    machine_id: str
-    source: str | None
-    recorded_us: int
-    sequence: int | None
-    foreign_id: str | None
-    condition: tuple[float | None, float | None]
-    score: float
-    band_error: Any
-    statistics: Any
-    level_dbfs: float
-    sensor_fault: Any
-    duration_s: float
-    unfamiliar: tuple[Any, ...] = ()
-    shadow: ShadowScore | None = None
-
-
-class RejectedMessage(NamedTuple):
-    """What crosses for one frame that can't be used."""
-
-    code: str
-    detail: str
-
-
 class ComputedBatch(NamedTuple):
     """What the child answers to a batch.
 
@@ -80,7 +52,7 @@ class ComputedBatch(NamedTuple):
 
     version: int
     seconds: float
-    answers: list[ScoredMessage | RejectedMessage]
+    answers: PackedAnswers
 
 
 class ComputeProcess:
@@ -284,8 +256,7 @@ class ComputeProcess:
                 self._tell(lost)
                 return lost
             self.observe(seconds)
-            router = self._routers[version]
-            unpacked = [_unpacked(answer, record, router) for answer, record in zip(answers, records, strict=True)]
+            unpacked = unpack(answers, records, self._routers[version])
             for one in unpacked:
                 if isinstance(one, Computed) and one.shadow is not None and one.shadow.score is None:
                     assert one.routed.shadow is not None
@@ -413,19 +384,3 @@ def _envelope(record: FrameRecord, value: Place) -> tuple[Any, ...]:
     # The others mean nothing there, and may be of any size.
     headers = tuple(one for one in record.headers if one[0] in KNOWN_HEADERS)
     return record.key, value, headers, record.timestamp_ms, *source
-
-
-def _unpacked(answer: ScoredMessage | RejectedMessage, record: FrameRecord, router: Router) -> Answer:
-    if isinstance(answer, RejectedMessage):
-        return DeadLetter(code=answer.code, detail=answer.detail, record=record)
-    frame = Frame(
-        answer.frame_id,
-        answer.machine_id,
-        answer.source,
-        answer.recorded_us,
-        answer.sequence,
-        answer.foreign_id,
-        record,
-        Condition(*answer.condition),
-    )
-    return Computed(frame, router.find(answer.machine_id, answer.recorded_us), *answer[7:])

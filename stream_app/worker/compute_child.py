@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
-from schemas.dead_letter import DeadLetter
 from schemas.errors import ModelError, SettingsError
 from schemas.frame import FrameRecord
-from stream_app.pipeline import Computed, Engine, Model, Router
+from stream_app.pipeline import Engine, Model, Router
+from stream_app.worker.answers import pack
 from stream_app.worker.champions import load_model
-from stream_app.worker.compute import ComputedBatch, RejectedMessage, ScoredMessage
+from stream_app.worker.compute import ComputedBatch
 from stream_app.worker.lineups import Beside
 from stream_app.worker.slots import SharedSlots
 from whirr import process
@@ -95,31 +95,8 @@ class ComputeServer:
         answers = self._engine.compute(
             [FrameRecord(key, self._slots.get(place), *rest) for key, place, *rest in records], without
         )
-        packed = [_packed(answer) for answer in answers]
+        packed = pack(answers)
         return ComputedBatch(self._version, time.perf_counter() - began, packed)
-
-
-def _packed(answer: Computed | DeadLetter) -> ScoredMessage | RejectedMessage:
-    if isinstance(answer, DeadLetter):
-        return RejectedMessage(answer.code, answer.detail)
-    frame = answer.frame
-    return ScoredMessage(
-        frame.frame_id,
-        frame.machine_id,
-        frame.source,
-        frame.recorded_us,
-        frame.sequence,
-        frame.foreign_id,
-        (frame.condition.rpm, frame.condition.load),
-        answer.score,
-        answer.band_error,
-        answer.statistics,
-        answer.level_dbfs,
-        answer.sensor_fault,
-        answer.duration_s,
-        answer.unfamiliar,
-        answer.shadow,
-    )
 
 
 def main() -> None:

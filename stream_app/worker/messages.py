@@ -37,8 +37,10 @@ class Message(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes that it takes, and a few more."""
-        headers = sum(len(name.encode()) + len(raw or b"") + 10 for name, raw in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers + 100
+        size = len(self.key or b"") + len(self.value or b"") + 100
+        for name, raw in self.headers:
+            size += len(name) * 4 + len(raw or b"") + 10
+        return size
 
     def describe(self) -> str:
         """Return what and how large it is, in words."""

@@ -58,9 +58,9 @@ class KafkaSender:
         Raises:
             KafkaError: At least one may not have been stored.
         """
-        refused = [message for message in messages if message.size > MAX_REQUEST_BYTES]
+        refused = [message for message in messages if _exceeds(message, MAX_REQUEST_BYTES)]
         again: list[Message] = []
-        for batch, error in await self._send([message for message in messages if message.size <= MAX_REQUEST_BYTES]):
+        for batch, error in await self._send([m for m in messages if m not in refused] if refused else messages):
             if isinstance(error, _TOO_LARGE):
                 (refused if len(batch) == 1 else again).extend(batch)
             elif error is not None:
@@ -86,7 +86,7 @@ class KafkaSender:
                 _append(batch, message, now_ms)  # an empty batch takes any size
                 open_batches[place] = batch, members
             members.append(message)
-            if message.size > BATCH_BYTES:  # what follows would be refused with it
+            if _exceeds(message, BATCH_BYTES):  # what follows would be refused with it
                 del open_batches[place]
                 batch.close()
                 sent.append((members, await producer.send_batch(batch, place[0], partition=place[1])))
@@ -108,6 +108,11 @@ async def _answered(producer: Any, stored: asyncio.Future[Any]) -> BaseException
         manager._pid_waiter = asyncio.get_running_loop().create_future()
         manager._sequence_numbers.clear()
     return error
+
+
+def _exceeds(message: Message, limit: int) -> bool:
+    """Whether a message takes more than ``limit`` bytes, of which its headers are far less than half."""
+    return len(message.value or b"") + len(message.key or b"") > limit // 2 and message.size > limit
 
 
 def _partition(message: Message, partitions: int) -> int:

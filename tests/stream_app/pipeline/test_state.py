@@ -68,6 +68,22 @@ def same(a: StreamState, b: StreamState) -> bool:
 
 
 @given(STATES)
+def test_a_state_that_heard_a_frame_keeps_all_that_the_frame_does_not_tell(state):
+    told = {
+        "sequence": 7,
+        "running_since_us": 11,
+        "frame_id": "ab" * 16,
+        "rolling": RollingMean(2.0, np.ones(13)),
+        "scores": RollingScore(5, 1.0, 2.0, 3.0),
+        "learning_since_us": 13,
+        "learning_until_us": 17,
+    }
+    after = state.heard(recorded_us=23, now_us=29, missing=3, **told)
+    counted = {"newest_us": 23, "seen_us": 29, "frames": state.frames + 1, "missing": state.missing + 3}
+    assert same(after, replace(state, silent=Incident(), **counted, **told))
+
+
+@given(STATES)
 def test_bytes_round_trip(state):
     raw = state.to_bytes()
     assert same(StreamState.from_bytes(raw), state)
