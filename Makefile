@@ -18,7 +18,7 @@ ARGS ?=
 comma := ,
 
 .PHONY: help venv demo test test-embedded quick unit coverage lowest lint format hooks docs build wheel-test version release-notes \
-	bench bench-compare bench-feast bench-hostile bench-record bench-scale bench-train profile quality operator drift season false-alarms lifetimes schemas constraints services chaos clean distclean
+	bench bench-compare bench-feast bench-hostile bench-record bench-scale bench-train fleet profile quality operator drift season false-alarms lifetimes schemas constraints services chaos clean distclean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -94,6 +94,9 @@ bench-record: $(INSTALLED)-bench ## Measure how many frames a second are kept, b
 
 bench-scale: $(INSTALLED)-bench ## Run 1, 2 and 4 workers, each held to a share of a core: throughput, lag, joining and leaving
 	@$(RUN) -W ignore -m benchmarks.scale $(ARGS)
+
+fleet: $(INSTALLED)-dev ## Plan and simulate a million sensors: what they take, and where the design breaks first (ARGS: assumptions)
+	@$(RUN) -W ignore -m benchmarks.fleet $(ARGS)
 
 profile: $(INSTALLED)-bench ## Show where a frame's time goes, stage by stage, from the record to its score and in the event loop
 	@$(RUN) -W ignore -m benchmarks.frame_profile
