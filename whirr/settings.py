@@ -42,6 +42,7 @@ from whirr.utf8 import EXPECTED, is_utf8
 DEFAULT_FILE = "whirr.toml"
 LONGEST_BATCH_S = 15.0  # unless the settings say otherwise
 EMBEDDED_BOOTSTRAP = "127.0.0.1:9092"
+DEFAULT_MODEL_MB: Final = 2048
 DEFAULT_FORGET_AFTER_H = 2160.0  # 90 days: longer than from one monthly inspection to the next
 _OF_SASL = ("kafka_sasl_username", "kafka_sasl_password")
 _OF_TLS = ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile")
@@ -292,6 +293,11 @@ class Settings(BaseSettings):
     model_timeout_s: Seconds = Field(60.0, description="a model that takes longer to be loaded and tried is refused")
     model_poll_s: Seconds = Field(
         5.0, ge=0.01, description="how often model files and the registry are looked at for a change"
+    )
+    max_model_mb: int = Field(
+        DEFAULT_MODEL_MB,
+        ge=1,
+        description="most memory, in MiB, that models of single machines take in a worker; those unused for longest go",
     )
     max_shadow_models: int = Field(32, ge=0, description="most challengers that a worker scores in shadow")
     web_host: Host = Field("127.0.0.1", description="address that /metrics and /ready are served on")

@@ -74,7 +74,9 @@ class Model:
 
     @classmethod
     def described(cls, metadata: str, path: str | Path, digest: str) -> Model:
-        """Return a model that another process has loaded and computes; here it tells what it is, and can't score.
+        """Return a model that another process has loaded and tried; here it tells what it is.
+
+        It can't score, before :meth:`wake` lets it.
 
         Args:
             metadata: As :meth:`metadata_json` gave it.
@@ -84,8 +86,32 @@ class Model:
         return cls(None, _METADATA.validate_json(metadata), Path(path), digest)
 
     def metadata_json(self) -> str:
-        """Return the metadata as JSON."""
-        return _METADATA.dump_json(self.metadata).decode()
+        """Return the metadata as JSON, without golden windows, which are most of it: they have been looked at."""
+        return _METADATA.dump_json(replace(self.metadata, golden=[])).decode()
+
+    @property
+    def can_score(self) -> bool:
+        """Whether it can score here and now."""
+        return self._computed is not None
+
+    def wake(self, raw: bytes, stacks: Stacks) -> None:
+        """Let a model that is only described score.
+
+        Args:
+            raw: What its file holds.
+            stacks: Those of the process.
+
+        Raises:
+            ModelError: It can't be computed after all.
+        """
+        computed = stacks.take(raw) or _session(raw, self.path)
+        self.n_bytes = computed.weights.n_bytes if isinstance(computed, Stacked) else round(SESSION_SIZE * len(raw))
+        self._computed = computed
+        self._check_scores()
+
+    def rest(self) -> None:
+        """Let go of what scores; what the model says of itself stays."""
+        self._computed = None
 
     @classmethod
     def load(cls, path: str | Path, raw: bytes | None = None, stacks: Stacks | None = None) -> Model:

@@ -164,6 +164,22 @@ class Router:
             return [routed.model]
         return [lineup.champions[-1].model for address, lineup in self.own.items() if template.is_own(address)]
 
+    def of_machines(self) -> Iterator[Model]:
+        """Yield all models of single machines: champions, those before them, challengers."""
+        for lineup in self.own.values():
+            yield from (champion.model for champion in lineup.champions)
+            if lineup.challenger is not None:
+                yield lineup.challenger
+
+    def of_machine(self, machine_id: str) -> Iterator[Model]:
+        """Yield the models that may score a machine's frames."""
+        one = self._find(machine_id)
+        while one is not None:
+            for routed in (one, one.shadow):
+                if routed is not None and routed.loaded is not None:
+                    yield routed.loaded
+            one = one.before
+
     def find(self, machine_id: str, recorded_us: int | None = None) -> RoutedModel:
         """Return the first route that matches.
 

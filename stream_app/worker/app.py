@@ -136,6 +136,7 @@ def create_app(
         limits=StreamLimits(settings.max_streams, settings.max_new_streams_per_min, settings.silence_summary_from),
     )
     compute.observe = app.metrics.compute_seconds.observe
+    compute.on_resident = app.metrics.show_resident
     compute.on_lost = lambda reason: app.metrics.compute_restarts.labels(reason).inc()
     compute.on_progress = app.processor.offsets.moved
     app.processor.offsets.acknowledge = lambda partition, upto, frames: app.consumer.acknowledge(

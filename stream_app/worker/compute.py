@@ -28,17 +28,42 @@ from stream_app.worker.answers import PackedAnswers, unpack
 from stream_app.worker.child_process import START_S, ChildLost, ChildProcess
 from stream_app.worker.lineups import ALONE, Beside
 from stream_app.worker.processor import Answer
+from stream_app.worker.resident_models import ResidentCount
 from stream_app.worker.slots import SLOTS, Place, SharedSlots
-from whirr.settings import Route
+from whirr.settings import DEFAULT_MODEL_MB, Route
 
 log = logging.getLogger(__name__)
 
 CHILD = "stream_app.worker.compute_child"
 MAX_RESTARTS = 2
+DEFAULT_MODEL_BYTES = DEFAULT_MODEL_MB << 20
 
 
 class ComputeFailed(Exception):
     """No computing process can compute, not even a healthy frame; the worker must end."""
+
+
+class ModelsMessage(NamedTuple):
+    """What the child is told to use from now on.
+
+    Attributes:
+        version: Of all models together.
+        routes: The routing table.
+        models: Path and digest of each champion, by ``route.model``.
+        beside: The champions before them and the challengers.
+        lacking: The files of those that are not there, by digest.
+        described: The metadata of single machines' models that are not there, by digest: they are loaded when a frame
+            needs them.
+        max_model_bytes: How much memory those may take.
+    """
+
+    version: int
+    routes: Sequence[Mapping[str, Any]]
+    models: Mapping[str, tuple[str, str]]
+    beside: Beside
+    lacking: Mapping[str, bytes]
+    described: Mapping[str, str]
+    max_model_bytes: int
 
 
 class ComputedBatch(NamedTuple):
@@ -48,11 +73,15 @@ class ComputedBatch(NamedTuple):
         version: Which of the models that were loaded, one after the other, it used.
         seconds: How long it took.
         answers: One for each record.
+        resident: Which models of single machines could score in the end.
+        lacking: Why there are no answers: what has become of a model's file.
     """
 
     version: int
     seconds: float
     answers: PackedAnswers
+    resident: ResidentCount = ResidentCount()
+    lacking: str = ""
 
 
 class ComputeProcess:
@@ -71,8 +100,10 @@ class ComputeProcess:
         log_format: How the child logs.
         timeout_s: How long a batch may take.
         model_timeout_s: How long a model may take to be loaded and tried.
+        max_model_bytes: How much memory the models of single machines may take in the child.
 
     Attributes:
+        on_resident: Called after each batch with which models of single machines can score.
         on_lost: Called with why, each time that a child is lost.
         on_progress: Called when a frame of a batch that was lost has been answered.
         on_shadow_dropped: Called with why, each time that a challenger has failed and is not asked any more.
@@ -86,8 +117,11 @@ class ComputeProcess:
         log_format: str = "auto",
         timeout_s: float = 15.0,
         model_timeout_s: float = 60.0,
+        *,
+        max_model_bytes: int = DEFAULT_MODEL_BYTES,
     ) -> None:
         self.observe = observe
+        self.on_resident: Callable[[ResidentCount], object] = lambda _: None
         self.on_lost: Callable[[str], object] = lambda _: None
         self.on_progress: Callable[[], object] = lambda: None
         self.on_shadow_dropped: Callable[[str], object] = lambda _: None
@@ -95,6 +129,7 @@ class ComputeProcess:
         self._log = log_level, log_format
         self._timeout_s = timeout_s
         self._model_timeout_s = model_timeout_s
+        self._max_model_bytes = max_model_bytes
         self._routers: dict[int, Router] = {}
         self._files: Mapping[str, tuple[str, str]] = {}
         self._beside = ALONE
@@ -133,9 +168,8 @@ class ComputeProcess:
         """
         # Kept: a child that is started later must have the same, whatever has become of the files. But not those of
         # single machines, which may be thousands: they are copies that nobody changes, and the child reads them itself.
-        named = {route.model for route in self._routes}
-        kept = [*(file for key, file in files.items() if key in named), *beside.files.values()]
-        contents = {digest: self._contents.get(digest) or _read(path, digest) for path, digest in kept}
+        kept = self._of_routes(files, beside)
+        contents = {digest: self._contents.get(digest) or _read(path, digest) for digest, path in kept.items()}
         version = max(self._routers, default=0) + 1
         self._routers[version] = router
         refusal = await self._tried(version, files, beside, contents)
@@ -152,6 +186,16 @@ class ComputeProcess:
         self._without = self._without.intersection(router.shadows)
         # Answers of the one before may still be on their way.
         self._routers = {known: self._routers[known] for known in sorted(self._routers)[-2:]}
+
+    def _of_routes(self, files: Mapping[str, tuple[str, str]], beside: Beside) -> dict[str, str]:
+        """Return the path of each model that a route names, or that stands beside such a one, by digest."""
+        named = {route.model for route in self._routes}
+        found = {digest: path for key, (path, digest) in files.items() if key in named}
+        for key in named & beside.plans.keys():
+            for address in beside.plans[key].addresses:
+                if address in beside.files:
+                    found[beside.files[address].digest] = beside.files[address].path
+        return found
 
     async def _tried(
         self, version: int, files: Mapping[str, tuple[str, str]], beside: Beside, contents: Mapping[str, bytes]
@@ -189,8 +233,15 @@ class ComputeProcess:
         wanted = {digest for _, digest in (*models.values(), *beside.files.values())}
         new = wanted - self._there
         lacking = {digest: raw for digest, raw in contents.items() if digest in new}
-        limit_s = self._model_timeout_s * max(len(new), 1)
-        refusal: str | None = await child.ask(lambda: ("load", version, routes, models, beside, lacking), limit_s)
+        # The others are single machines': they have been tried, and are loaded when a frame comes.
+        described = {
+            model.digest: model.metadata_json()
+            for model in self._routers[version].of_machines()
+            if model.digest in new and model.digest not in contents
+        }
+        limit_s = self._model_timeout_s * max(len(lacking), 1)
+        message = ModelsMessage(version, routes, models, beside, lacking, described, self._max_model_bytes)
+        refusal: str | None = await child.ask(lambda: ("load", message), limit_s)
         if refusal is None:
             self._there = wanted
         return refusal
@@ -246,7 +297,7 @@ class ComputeProcess:
             # Those of a router that is newer than the child's do no harm.
             without = self._without if in_shadow else frozenset().union(*(r.shadows for r in self._routers.values()))
             try:
-                version, seconds, answers = await child.ask(
+                version, seconds, answers, resident, lacking = await child.ask(
                     lambda: ("compute", self._packed(records, slot), without),  # noqa: B023 - sent before the next turn
                     self._timeout_s,
                 )
@@ -255,7 +306,11 @@ class ComputeProcess:
                     continue  # another batch was being computed
                 self._tell(lost)
                 return lost
+            if lacking:
+                # A frame is neither lost nor scored by another model: a worker that starts anew has the file fetched.
+                raise ComputeFailed(lacking)
             self.observe(seconds)
+            self.on_resident(resident)
             unpacked = unpack(answers, records, self._routers[version])
             for one in unpacked:
                 if isinstance(one, Computed) and one.shadow is not None and one.shadow.score is None:

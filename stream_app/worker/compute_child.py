@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
-from schemas.errors import ModelError, SettingsError
+from schemas.errors import FrameRejected, ModelError, SettingsError
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Engine, Model, Router
 from stream_app.worker.answers import pack
 from stream_app.worker.champions import load_model
-from stream_app.worker.compute import ComputedBatch
-from stream_app.worker.lineups import Beside
+from stream_app.worker.compute import ComputedBatch, ModelsMessage
+from stream_app.worker.resident_models import ResidentModels
 from stream_app.worker.slots import SharedSlots
 from whirr import process
 from whirr.logs import LogFormat, configure_logging
 from whirr.settings import Route
+
+log = logging.getLogger(__name__)
 
 
 class ComputeServer:
@@ -31,6 +34,7 @@ class ComputeServer:
         self._engine = Engine(Router(()))
         self._version = 0
         self._models: dict[str, Model] = {}  # by digest
+        self._resident = ResidentModels(0)
 
     def serve(self) -> None:
         """Answer until the other end is closed."""
@@ -45,40 +49,31 @@ class ComputeServer:
                 kind, *rest = self._connection.recv()
                 self._connection.send(answer[kind](*rest))
 
-    def _load(
-        self,
-        version: int,
-        routes: Sequence[Mapping[str, Any]],
-        models: Mapping[str, tuple[str, str]],
-        beside: Beside,
-        lacking: Mapping[str, bytes],
-    ) -> str | None:
-        """Use models from now on; return why not, or None.
-
-        Args:
-            version: Of all of them together.
-            routes: The routing table.
-            models: Path and digest of each champion, by ``route.model``.
-            beside: The champions before them and the challengers.
-            lacking: The files of those that are not here, by digest; single machines' are read from their paths. The
-                others stay as they are.
-        """
+    def _load(self, told: ModelsMessage) -> str | None:
+        """Use models from now on; return why not, or None. Those that are here stay as they are."""
+        self._resident.max_bytes = told.max_model_bytes
+        files = (*told.models.values(), *told.beside.files.values())
         try:
             known = dict(self._models)
-            for path, digest in (*models.values(), *beside.files.values()):
-                if digest not in known:
-                    known[digest] = (
-                        Model.load(path, lacking[digest]) if digest in lacking else load_model(path, digest)[0]
-                    )
-            loaded = {key: known[digest] for key, (_, digest) in models.items()}
-            others = {address: known[file.digest] for address, file in beside.files.items()}
+            for path, digest in files:
+                if digest in known:
+                    continue
+                if digest in told.described:
+                    known[digest] = Model.described(told.described[digest], path, digest)
+                elif digest in told.lacking:
+                    known[digest] = Model.load(path, told.lacking[digest])
+                else:
+                    known[digest] = load_model(path, digest)[0]
+            loaded = {key: known[digest] for key, (_, digest) in told.models.items()}
+            others = {address: known[file.digest] for address, file in told.beside.files.items()}
             self._engine.router = Router.from_routes(
-                [Route(**route) for route in routes], beside.lineups(loaded, others)
+                [Route(**route) for route in told.routes], told.beside.lineups(loaded, others)
             )
         except (ModelError, SettingsError) as error:
             return str(error)
-        self._version = version
-        self._models = {digest: known[digest] for _, digest in (*models.values(), *beside.files.values())}
+        self._version = told.version
+        self._models = {digest: known[digest] for _, digest in files}
+        self._resident.keep(self._models)
         return None
 
     def _try(self, path: str) -> tuple[str, str, str | None]:
@@ -92,11 +87,38 @@ class ComputeServer:
     def _compute(self, records: Sequence[tuple[Any, ...]], without: Collection[str]) -> ComputedBatch:
         began = time.perf_counter()
         assert self._slots is not None
+        try:
+            without = self._ready(dict.fromkeys(key for key, *_ in records), without)
+        except ModelError as error:
+            return ComputedBatch(self._version, 0.0, pack([]), self._resident.count, str(error))
         answers = self._engine.compute(
             [FrameRecord(key, self._slots.get(place), *rest) for key, place, *rest in records], without
         )
         packed = pack(answers)
-        return ComputedBatch(self._version, time.perf_counter() - began, packed)
+        self._resident.trim()
+        return ComputedBatch(self._version, time.perf_counter() - began, packed, self._resident.count)
+
+    def _ready(self, keys: Collection[bytes | None], without: Collection[str]) -> Collection[str]:
+        """Have the models of machines ready; return ``without`` those of the challengers that can't be had.
+
+        Raises:
+            ModelError: A champion can't be had.
+        """
+        router = self._engine.router
+        for key in keys:
+            try:
+                models = list(router.of_machine((key or b"").decode()))
+            except (FrameRejected, UnicodeDecodeError):
+                continue  # the frame is none, and is answered so
+            for model in models:
+                try:
+                    self._resident.need(model)
+                except ModelError as error:
+                    if model.digest not in router.shadows:
+                        raise
+                    log.warning("%s; it does not score in shadow", error)
+                    without = {*without, model.digest}
+        return without
 
 
 def main() -> None:

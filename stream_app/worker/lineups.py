@@ -40,6 +40,11 @@ class ServingPlan(NamedTuple):
     champions: tuple[tuple[int, str], ...]
     challenger: str | None = None
 
+    @property
+    def addresses(self) -> list[str]:
+        """Of all models."""
+        return [address for _, address in self.champions] + ([] if self.challenger is None else [self.challenger])
+
     def lineup(self, models: Mapping[str, Model]) -> Lineup:
         """Return the models themselves, given all by address."""
         champions = tuple(Champion(from_us, models[address]) for from_us, address in self.champions)

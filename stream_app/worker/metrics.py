@@ -10,6 +10,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from stream_app.pipeline import Router
+from stream_app.worker.resident_models import ResidentCount
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 3600)
 MAX_GAP_SENSORS = 500
@@ -78,6 +79,21 @@ class WorkerMetrics:
         )
         self.model_info = Gauge("whirr_model_info", "Models in use", ["route", "name", "version"], registry=registry)
         self.model_refused = Counter("whirr_model_refused", "Models refused while running", registry=registry)
+        self.resident_models = Gauge(
+            "whirr_resident_models", "Models of single machines that are loaded", registry=registry
+        )
+        self.resident_model_bytes = Gauge(
+            "whirr_resident_model_bytes", "Memory that models of single machines take", registry=registry
+        )
+        self.resident_model_loads = Counter(
+            "whirr_resident_model_loads",
+            "Models of single machines loaded since a frame needed them",
+            registry=registry,
+        )
+        self.resident_model_evictions = Counter(
+            "whirr_resident_model_evictions", "Models of single machines evicted to make room", registry=registry
+        )
+        self._resident = ResidentCount()
         self.verdicts = Gauge("whirr_verdicts", "Incidents of which something was said", registry=registry)
         self.verdicts_late = Counter(
             "whirr_verdicts_late", "Verdicts that were read after they began to count", registry=registry
@@ -115,6 +131,16 @@ class WorkerMetrics:
         for entry in router.routed:
             for model in router.models_of(entry):
                 self.model_info.labels(entry.route.match, model.metadata.name, model.metadata.version).set(1)
+
+    def show_resident(self, count: ResidentCount) -> None:
+        """Say which models of single machines are loaded; a computing process that is new counts from 0."""
+        before, self._resident = self._resident, count
+        self.resident_models.set(count.models)
+        self.resident_model_bytes.set(count.n_bytes)
+        if count.loaded < before.loaded:
+            before = ResidentCount()
+        self.resident_model_loads.inc(count.loaded - before.loaded)
+        self.resident_model_evictions.inc(count.evicted - before.evicted)
 
     def count_gap(self, machine: str, source: str, frames: int) -> None:
         """Count frames that a sensor's counter says were lost.

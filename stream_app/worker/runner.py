@@ -55,6 +55,7 @@ def run_worker(settings: Settings) -> int:
         log_format=settings.log_format,
         timeout_s=settings.longest_batch_s,
         model_timeout_s=settings.model_timeout_s,
+        max_model_bytes=settings.max_model_mb << 20,
     )
     compute.start()
     try:

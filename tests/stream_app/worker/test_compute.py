@@ -368,3 +368,40 @@ async def test_models_of_single_machines_are_read_by_the_child_and_again_by_the_
         ]
     finally:
         process.stop()
+
+
+async def test_models_of_single_machines_come_when_frames_do_and_go_when_there_is_no_room(tmp_path):
+    template = "models:/whirr.{machine}@champion"
+    routes = (Route(model=template),)
+    scales = {f"pump-{i}": 1.0 + i for i in range(4)}
+    files = {
+        f"models:/whirr.{name}@champion": tiny_model(tmp_path / f"{name}.onnx", scale=scale)
+        for name, scale in scales.items()
+    }
+    found = {address: load_model(str(path)) for address, path in files.items()}
+    router = Router.from_routes(routes, {address: model for address, (model, _) in found.items()})
+    room = round(2.5 * max(model.n_bytes for model, _ in found.values()))
+    process = ComputeProcess(routes, "warning", max_model_bytes=room)
+    told = []
+    process.on_resident = told.append
+    process.start()
+    try:
+        await process.load(router, {address: (str(files[address]), digest) for address, (_, digest) in found.items()})
+        frames = {name: course([1], name) for name in scales}
+        engine = Engine(router)
+        expected = {name: engine.compute(frames[name])[0].score for name in scales}
+        # One after the other; then the newest again; then the oldest, which has gone; then all at once.
+        for name in ("pump-0", "pump-1", "pump-2", "pump-2", "pump-0"):
+            assert (await process(frames[name]))[0].score == expected[name]
+        assert [(one.models, one.loaded, one.evicted) for one in told] == [
+            (1, 1, 0), (2, 2, 0), (2, 3, 1), (2, 3, 1), (2, 4, 2),
+        ]  # fmt: skip
+        together = await process([frame for name in scales for frame in frames[name]])
+        assert [one.score for one in together] == list(expected.values())
+        assert told[-1].n_bytes <= room
+        # A frame is neither lost nor scored by another model where a file has gone: the worker ends.
+        files["models:/whirr.pump-0@champion"].unlink()
+        with pytest.raises(ComputeFailed, match=r"pump-0.*can't be read"):
+            await process(frames["pump-0"])
+    finally:
+        process.stop()

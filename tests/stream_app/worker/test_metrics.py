@@ -7,6 +7,7 @@ import re
 import yaml
 
 from stream_app.worker.metrics import MAX_GAP_SENSORS, OTHERS, WorkerMetrics
+from stream_app.worker.resident_models import ResidentCount
 from tests.helpers import REPOSITORY
 
 RULES = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "whirr.rules.yml").read_text())
@@ -85,3 +86,14 @@ def test_partitions_that_went_show_no_lag() -> None:
     text = metrics.text().decode()
     assert 'whirr_lag_frames{partition="1"} 5.0' in text
     assert 'partition="0"' not in text
+
+
+def test_what_is_resident_is_counted_on_when_the_computing_process_is_new() -> None:
+    metrics = WorkerMetrics()
+    for count in (ResidentCount(2, 200, 2, 0), ResidentCount(2, 210, 5, 3), ResidentCount(1, 100, 1, 0)):
+        metrics.show_resident(count)
+    text = metrics.text().decode()
+    assert "whirr_resident_models 1.0" in text
+    assert "whirr_resident_model_bytes 100.0" in text
+    assert "whirr_resident_model_loads_total 6.0" in text
+    assert "whirr_resident_model_evictions_total 3.0" in text
