@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from benchmarks import frame_profile, latency, learning, logmel, memory, replay, sweep, throughput
+from benchmarks import frame_profile, latency, learning, logmel, many_models, memory, replay, sweep, throughput
 from benchmarks.environment import prepared
 
 FIGURES = (
@@ -18,6 +18,10 @@ FIGURES = (
     "worker_with_shadow_vs_without",
     "worker_with_learning_vs_without",
     "learning_scores_per_second",
+    "many_models_vs_one",
+    "many_models_rss_mb",
+    "many_models_vs_one_conv_ae",
+    "many_models_rss_mb_conv_ae",
     "frames_per_second",
     "latency_ms_p50",
     "latency_ms_p99",
@@ -41,6 +45,7 @@ def main() -> None:
         figures |= latency.measure(bench, figures["frames_per_second"])
         figures |= memory.measure(bench)
         figures |= replay.measure(bench.calm)
+    figures |= many_models.report(many_models.measure())
     figures["learning_scores_per_second"] = learning.scores_per_second()
     figures |= sweep.measure()
     figures = {name: round(value, 3) for name, value in figures.items()}
