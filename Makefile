@@ -15,10 +15,11 @@ DEV_EXTRAS := audio,dask,dev,$(DEMO_EXTRAS)
 BENCH_EXTRAS := bench,$(DEV_EXTRAS)
 UNIT := not slow and not services and not real_services
 ARGS ?=
+SHORT = $(if $(findstring --short,$(ARGS)),$(ARGS))
 comma := ,
 
 .PHONY: help venv demo test test-embedded quick unit coverage lowest lint format hooks docs build wheel-test version release-notes \
-	bench bench-compare bench-feast bench-hostile bench-record bench-scale bench-train fleet profile quality operator drift season false-alarms lifetimes schemas constraints services chaos clean distclean
+	bench bench-compare bench-feast bench-hostile bench-record bench-scale bench-store bench-train fleet profile quality operator drift season false-alarms lifetimes schemas constraints services chaos clean distclean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -81,10 +82,16 @@ release-notes: ## Print what CHANGELOG.md says of this version
 bench: $(INSTALLED)-bench ## Measure, each figure as a ratio in one run
 	@$(RUN) -m benchmarks $(ARGS)
 
-bench-compare: $(INSTALLED)-bench ## Measure and compare each ratio with a stored run (BASE=FILE; NEW=FILE: a run made before)
+bench-compare: $(INSTALLED)-bench ## Compare each ratio with a stored run (ARGS=--short: the steady ones, in minutes; BASE=FILE; NEW=FILE)
 	@mkdir -p bench-out
-	@$(if $(NEW),,$(RUN) -m benchmarks $(ARGS) > bench-out/bench.json)
-	@$(RUN) -m benchmarks.compare "$(or $(BASE),benchmarks/baseline.json)" "$(or $(NEW),bench-out/bench.json)"
+	@$(if $(NEW)$(SHORT),,$(RUN) -m benchmarks $(ARGS) > bench-out/bench.json)
+	@$(RUN) -m benchmarks.compare "$(or $(BASE),benchmarks/baseline.json)" $(or $(SHORT),"$(or $(NEW),bench-out/bench.json)")
+
+bench-store: $(INSTALLED)-bench ## Measure on a quiet machine, and make it the stored run that bench-compare and fleet take
+	@mkdir -p bench-out
+	@$(RUN) -m benchmarks $(ARGS) > bench-out/bench.json
+	@tail -n 1 bench-out/bench.json > benchmarks/baseline.json
+	@$(RUN) -W ignore -m benchmarks.fleet --page docs/scale.md
 
 bench-hostile: $(INSTALLED)-bench ## Measure what honest machines feel of a gateway that sends the costliest frames
 	@$(RUN) -W ignore -m benchmarks.hostile $(ARGS)

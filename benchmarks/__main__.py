@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from benchmarks import frame_profile, latency, learning, logmel, many_models, memory, replay, sweep, throughput
-from benchmarks.environment import prepared
+from benchmarks.environment import machine, prepared
 
 FIGURES = (
     "logmel_vs_librosa",
@@ -33,7 +33,7 @@ FIGURES = (
     "replay_realtime_all_cores",
     "replay_rss_growth_mb",
     "sweep_settings_per_second",
-    "sweep_vs_rule",
+    "sweep_vs_sort",
 )
 
 
@@ -52,7 +52,8 @@ def main() -> None:
     width = max(map(len, figures))
     for name, value in figures.items():
         print(f"{name:<{width}}  {value:>10.3f}")
-    print(orjson.dumps({"broker": bench.broker, **{name: figures[name] for name in FIGURES}}).decode())
+    told = {"machine": machine(), "broker": bench.broker}
+    print(orjson.dumps(told | {name: figures[name] for name in FIGURES}).decode())
 
 
 if __name__ == "__main__":

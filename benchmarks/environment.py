@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -38,6 +39,15 @@ VALUES = 64
 NOW_US = time.time_ns() // 1000
 DEADLINE_S = 600.0
 EMBEDDED = "the embedded broker"
+
+
+def machine() -> str:
+    """Return which processor this is, and of how many cores: what ratios may depend on."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if found:
+            return f"{found[1]}, {os.cpu_count()} cores"
+    return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
 class Bench(NamedTuple):

@@ -183,6 +183,11 @@ def report(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         print(f"  {'event loop':22} {'us':>7} {'':7} {'FFTs':>6}")
         for stage in LOOP_STAGES:
             print(f"  {stage:22} {own[stage]:7.1f} {'':7} {own[stage] / own['fft']:6.2f}")
+    return costs(found)
+
+
+def costs(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return what a frame costs by each detector, in FFTs of its windows."""
     return {f"frame_cost_ffts_{name}": round(own["ffts"], 2) for name, own in found.items()}
 
 

@@ -31,8 +31,8 @@ SEED = 7
 Contender = Callable[[], Any]
 
 
-def measure() -> dict[str, float]:
-    """Return the ratios and the microseconds per window, medians over fresh processes.
+def measure(processes: int = PROCESSES) -> dict[str, float]:
+    """Return the ratios and the microseconds per window, medians over so many fresh processes.
 
     Returns:
         ``logmel_vs_librosa`` and ``logmel_vs_torch`` (their time over Whirr's), and ``…_us``, per window:
@@ -40,7 +40,7 @@ def measure() -> dict[str, float]:
         with the 13 statistics from the same spectrum, ``librosa_us``, ``torch_us``.
     """
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.logmel", "--once"]
-    runs = [orjson.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout) for _ in range(PROCESSES)]
+    runs = [orjson.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout) for _ in range(processes)]
     return {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
 
 

@@ -67,6 +67,18 @@ def measure(model: Path) -> dict[str, float]:
         return figures | _memory(model, folder)
 
 
+def one_core(files: int) -> dict[str, float]:
+    """Return the ratios to the loop with Whirr's log-mel alone, of one round of so many recordings."""
+    with tempfile.TemporaryDirectory(prefix="whirr-bench-replay-") as place:
+        folder = Path(place)
+        model, default = seed_model(folder, 1e6), train_default(folder / "default")
+        recordings = _recordings(folder / "recordings", files)
+        heard = _recordings_of_a_machine(folder / "heard", files)
+        own = _alone("--plain", "own", model, recordings)
+        one = _alone("--replay", model, recordings, folder / "out")
+        return {"replay_vs_own_logmel_one_core": one / own} | _of_default(default, heard, folder / "default-out")
+
+
 def _of_default(model: Path, recordings: Path, out: Path) -> dict[str, float]:
     own, one = _alone("--plain", "own", model, recordings), _alone("--replay", model, recordings, out)
     return {"replay_default_realtime_one_core": one, "replay_default_vs_own_logmel_one_core": one / own}
@@ -90,9 +102,9 @@ def _round(model: Path, recordings: Path, many: Path, folder: Path, number: int)
     }
 
 
-def _recordings(folder: Path) -> Path:
+def _recordings(folder: Path, files: int = FILES) -> Path:
     rng = np.random.default_rng(0)
-    for number in range(FILES):
+    for number in range(files):
         path = folder / f"machine-{number % 4}" / f"normal_{number:05}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, rng.normal(0, 0.05, FILE_S * RATE_HZ), RATE_HZ, subtype="PCM_16")
@@ -109,11 +121,11 @@ def _repeated(recordings: Path, folder: Path) -> Path:
     return folder
 
 
-def _recordings_of_a_machine(folder: Path) -> Path:
+def _recordings_of_a_machine(folder: Path, files: int = FILES) -> Path:
     """Write what the machine sounds like that the default detector has learnt."""
     folder.mkdir()
-    sound = signal(FILE_S * FILES, seed=1)
-    for number, samples in enumerate(np.split(sound, FILES, axis=1)):
+    sound = signal(FILE_S * files, seed=1)
+    for number, samples in enumerate(np.split(sound, files, axis=1)):
         soundfile.write(folder / f"normal_{number:05}.wav", samples.T, RATE_HZ, subtype="PCM_16")
     return folder
 
