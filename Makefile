@@ -91,6 +91,7 @@ bench-store: $(INSTALLED)-bench ## Measure on a quiet machine, and make it the s
 	@mkdir -p bench-out
 	@$(RUN) -m benchmarks $(ARGS) > bench-out/bench.json
 	@tail -n 1 bench-out/bench.json > benchmarks/baseline.json
+	@$(RUN) -m benchmarks.readme_table
 	@$(RUN) -W ignore -m benchmarks.fleet --page docs/scale.md
 
 bench-hostile: $(INSTALLED)-bench ## Measure what honest machines feel of a gateway that sends the costliest frames

@@ -25,6 +25,8 @@ FIGURES = (
     "frames_per_second",
     "latency_ms_p50",
     "latency_ms_p99",
+    "latency_quarter_ms_p50",
+    "latency_quarter_ms_p99",
     "rss_growth_mb",
     "replay_vs_plain_one_core",
     "replay_vs_own_logmel_one_core",
