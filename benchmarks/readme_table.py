@@ -23,8 +23,8 @@ ROWS: Final = (
     ),
     (
         (
-            "a frame of 1 s at 16 kHz from its record to its score, 13 statistics included, in plain FFTs of its windows "
-            "(`scipy.fft.rfft`): default detector, `conv_ae`"
+            "a frame of 1 s at 16 kHz from its record to its score, 13 statistics included, in plain FFTs of its "
+            "windows (`scipy.fft.rfft`): default detector, `conv_ae`"
         ),
         "{frame_cost_ffts_default:.1f}, {frame_cost_ffts_conv_ae:.1f}",
     ),
@@ -56,15 +56,15 @@ ROWS: Final = (
     ),
     (
         (
-            "growth of the worker's memory over 100,000 frames, once its read-ahead is full: its peak over the last 40,000 "
-            "frames against the 40,000 before"
+            "growth of the worker's memory over 100,000 frames, once its read-ahead is full: its peak over the last "
+            "40,000 frames against the 40,000 before"
         ),
         "{rss_growth_mb:.1f} MB",
     ),
     (
         (
-            "a replay of recordings (statistics, identities and alert rule included) on one core, against a plain loop of "
-            "soundfile, librosa's log-mel and onnxruntime"
+            "a replay of recordings (statistics, identities and alert rule included) on one core, against a plain loop "
+            "of soundfile, librosa's log-mel and onnxruntime"
         ),
         "{replay_vs_plain_one_core:.2f} times as fast",
     ),
