@@ -41,9 +41,7 @@ STAGES: Final[Mapping[str, Sequence[tuple[Any, str]]]] = {
     "envelope": [(analyse, "parse_frame")],
     "decoding": [(analyse, "decode"), (analyse, "resample")],
     "level and sensor": [(analyse, "level_dbfs"), (analyse, "sensor_fault"), (analyse, "unfamiliar")],
-    "spectrum and bands": [(Features, "spectrum")],
-    "13 statistics": [(Features, "statistics_of_each")],
-    "log, windows": [(Features, "log_mel_of"), (analyse, "windows")],
+    "log-mel, 13 statistics": [(Features, "log_mel_and_statistics"), (analyse, "windows")],
     "model": [(Model, "score")],
 }
 LOOP_STAGES: Final = ("state and decision", "score as bytes", "state as bytes")

@@ -74,9 +74,7 @@ def _ours(config: FeatureConfig, batch: NDArray[np.float32]) -> dict[str, Conten
     features = Features(config)
 
     def with_statistics(window: NDArray[np.float32]) -> NDArray[np.float64]:
-        spectrum = features.spectrum(window)
-        features.log_mel_of(spectrum)
-        return features.statistics_of(spectrum)
+        return features.log_mel_and_statistics(window[np.newaxis])[1]
 
     return {
         "logmel_us": lambda: features.log_mel(batch),

@@ -7,6 +7,7 @@ limits of :mod:`schemas.frame`.
 from __future__ import annotations
 
 import io
+import struct
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -16,7 +17,7 @@ from recordings.magic import kind_of
 from recordings.samples import Audio, Float32, as_float, first_not_finite, limited
 from recordings.sndfile import ERRORS, SndFile
 from recordings.sources import Value, extent
-from recordings.wav import KINDS, is_wav, parse_wav, read_wav
+from recordings.wav import KINDS, WavHeader, is_wav, parse_wav, read_wav
 from schemas.errors import FrameRejected
 from schemas.frame import MAX_FRAME_S, MAX_SAMPLES, MIN_FRAME_S
 
@@ -40,6 +41,11 @@ def decode(value: bytes, model_rate_hz: int | None = None) -> Audio:
         FrameRejected: With the code that says why; every ``bytes`` value ends as a signal or in this error.
     """
     source = Value(value)
+    # Nearly all frames: a gateway's headers are all the same. What lies behind the data is looked at in others only.
+    if value[:4] == b"RIFF" and value[36:40] == b"data" and value[-128:-125] != b"TAG":
+        plain = _plain_wav(value[:44], len(value), model_rate_hz)
+        if plain is not None:
+            return _wav_samples(source, plain)
     begin, end = extent(source)
     head = source.read(begin, 12)
     if is_wav(head):
@@ -102,6 +108,31 @@ def _decode_wav(source: Value, begin: int, end: int, model_rate_hz: int | None) 
     assert header.encoding is not None
     check_format(header.rate_hz, header.channels)
     _check_length(header.rate_hz, header.channels, header.frames, model_rate_hz)
+    return _wav_samples(source, header)
+
+
+@lru_cache(maxsize=256)
+def _plain_wav(head: bytes, size: int, model_rate_hz: int | None) -> WavHeader | None:
+    """Return the header of a WAV file that is nothing but 44 bytes of it and its data; None if there is more to see.
+
+    None also for one that will be refused, and for 4 bytes of integers, where the samples may tell which of them count.
+    """
+    if len(head) < 44 or struct.unpack_from("<I", head, 40)[0] != size - len(head):
+        return None
+    source = Value(head.ljust(size, b"\0"))
+    try:
+        header = parse_wav(source)
+        if header.encoding not in ("i2", "i3", "f4") or header.offset != len(head):
+            return None
+        check_format(header.rate_hz, header.channels)
+        _check_length(header.rate_hz, header.channels, header.frames, model_rate_hz)
+    except FrameRejected:
+        return None
+    return header
+
+
+def _wav_samples(source: Value, header: WavHeader) -> Audio:
+    assert header.encoding is not None
     kind = KINDS[header.encoding]
     samples = as_float(read_wav(source, header, 0, header.frames), kind)
     if kind == "float32":

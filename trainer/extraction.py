@@ -238,11 +238,11 @@ def _frames(segment: Segment, features: Features, frame_s: float) -> list[_Compu
     frames = []
     for start, stop in frame_bounds(samples.shape[1], rate_hz, frame_s, config.window_s):
         own = samples[:, start:stop]
-        spectrum = features.spectrum(resample(own, rate_hz, config.sample_rate_hz))
-        log_mel = features.log_mel_of(spectrum)
+        (log_mel,), (statistics,) = features.log_mel_and_statistics(
+            resample(own, rate_hz, config.sample_rate_hz)[np.newaxis]
+        )
         by_signal = log_mel[np.newaxis] if len(log_mel) == config.channels else log_mel[:, np.newaxis]
         spectrograms = by_signal.transpose(0, 3, 1, 2)
-        statistics = features.statistics_of(spectrum)
         place = start / rate_hz, (stop - start) / rate_hz
         frames.append(_ComputedFrame(*place, statistics, spectrograms, sensor_fault(own)))
     return frames

@@ -273,11 +273,9 @@ def prepare(frames: Sequence[Decoded]) -> FeatureBatch:
     config = features.config
     # One frame needs no copy.
     samples = np.stack([one.samples for one in frames]) if len(frames) > 1 else frames[0].samples[np.newaxis]
-    spectrum = features.spectrum(samples)
-    statistics = features.statistics_of_each(spectrum)
+    log_mel, statistics = features.log_mel_and_statistics(samples)
     if frames[0].routed.learning:
         return FeatureBatch(frames, np.empty((len(frames), 0, 0, 0, 0, 0), np.float32), statistics)
-    log_mel = features.log_mel_of(spectrum)
     signals = log_mel[:, :, np.newaxis] if config.channels == 1 else log_mel[:, np.newaxis]
     return FeatureBatch(frames, windows(signals, config), statistics)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 
 import numpy as np
@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from schemas.errors import FrameRejected, ModelError
 from schemas.model_metadata import FeatureConfig
+from stream_app.pipeline.feature_columns import Columns, columns_of
 from stream_app.pipeline.filterbank import build_filterbank
-from stream_app.pipeline.spectrum import Spectrum, Transform
-from stream_app.pipeline.statistics import StatisticsPlan, statistics
 from stream_app.pipeline.windowing import windows
 
 __all__ = ["Features", "windows"]
@@ -30,23 +29,30 @@ class Features:
     Holds no state besides what the configuration gives: one object serves any number of threads.
     """
 
-    def __init__(self, config: FeatureConfig) -> None:
+    def __init__(self, config: FeatureConfig, *, compiled: bool | None = None) -> None:
         """Prepare the window, the filterbank and the statistics' tables.
+
+        Args:
+            config: What to compute.
+            compiled: Whether by compiled loops; None: where that can be (:mod:`stream_app.pipeline.feature_columns`).
 
         Raises:
             ModelError: The configuration can't be computed.
         """
         _check(config)
         self.config = config
-        bank = build_filterbank(config, config.scale)
-        self._floor = np.float32(config.floor)
-        self._transform = Transform(config, bank)
-        self._plan = StatisticsPlan.of(config)
-        self.band_edges_hz = bank.edges_hz
+        self._bank = build_filterbank(config, config.scale)
+        self._compiled = compiled
+        self.band_edges_hz = self._bank.edges_hz
+
+    @cached_property
+    def _columns(self) -> Columns:
+        """Who computes; not known before something is to be computed: many a process only asks what a model is."""
+        return columns_of(self.config, self._bank, compiled=self._compiled)
 
     def columns(self, samples: int) -> int:
         """Return how many columns ``samples`` samples per channel give."""
-        return self._transform.columns(samples)
+        return max(0, 1 + (samples - self.config.n_fft) // self.config.hop)
 
     def at_once(self, channels: int, samples: int) -> int:
         """Return how many frames of so many channels and samples per channel are best computed side by side."""
@@ -64,48 +70,26 @@ class Features:
         Raises:
             FrameRejected: ``too_short`` for a single spectrum.
         """
-        energies = self._transform.energies(self._signals(samples))
-        return self._log(energies, energies).reshape(*samples.shape[:-1], *energies.shape[1:])
+        found = self._columns.log_mel(self._signals(samples))
+        return found.reshape(*samples.shape[:-1], *found.shape[1:])
 
-    def spectrum(self, samples: Float32) -> Spectrum:
-        """Return the power spectrum and band energies of samples (float32 ``[..., n]``), once for all that follows.
+    def log_mel_and_statistics(self, samples: Float32) -> tuple[Float32, NDArray[np.float64]]:
+        """Return log-mel as :meth:`log_mel`, bit for bit, and the statistics, from one spectrum.
+
+        Args:
+            samples: float32 ``[frames, channels, n]``, full scale ±1, at the model's rate.
+
+        Returns:
+            float32 ``[frames, channels, bands, columns]``, and float64 ``[frames, 13]`` in the order of
+            ``STATISTICS``, means over a frame's channels.
 
         Raises:
             FrameRejected: ``too_short`` for a single spectrum.
         """
-        flat = self._transform.spectrum(self._signals(samples))
+        log_mel, of_channels = self._columns.log_mel_and_statistics(self._signals(samples))
         shape = samples.shape[:-1]
-        return Spectrum(
-            samples=flat.samples.reshape(samples.shape),
-            power=flat.power.reshape(*shape, *flat.power.shape[1:]),
-            energies=flat.energies.reshape(*shape, *flat.energies.shape[1:]),
-        )
-
-    def log_mel_of(self, spectrum: Spectrum) -> Float32:
-        """Return what :meth:`log_mel` gives for the spectrum's samples, bit for bit."""
-        return self._log(spectrum.energies, np.empty_like(spectrum.energies))
-
-    def statistics_of(self, spectrum: Spectrum) -> NDArray[np.float64]:
-        """Return the 13 statistics, float64 ``[13]`` in the order of ``STATISTICS``, mean over all channels."""
-        channels = statistics(spectrum, self._plan)
-        mean: NDArray[np.float64] = channels.reshape(-1, channels.shape[-1]).mean(axis=0)
-        return mean
-
-    def statistics_of_each(self, spectrum: Spectrum) -> NDArray[np.float64]:
-        """Return what :meth:`statistics_of` gives for each of several frames, bit for bit.
-
-        Args:
-            spectrum: Of samples ``[frames, channels, n]``.
-
-        Returns:
-            float64 ``[frames, 13]``.
-        """
-        mean: NDArray[np.float64] = statistics(spectrum, self._plan).mean(axis=1)
-        return mean
-
-    def _log(self, energies: Float32, out: Float32) -> Float32:
-        np.maximum(energies, self._floor, out=out)
-        return np.log(out, out=out)
+        mean: NDArray[np.float64] = of_channels.reshape(*shape, -1).mean(axis=1)
+        return log_mel.reshape(*shape, *log_mel.shape[1:]), mean
 
     def _signals(self, samples: Float32) -> Float32:
         """Return samples as float32 ``[signals, n]``, C order."""

@@ -8,6 +8,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_app.pipeline.optional_kernels import find_kernels
+
 SILENCE_DBFS: Final = -200.0
 FLAT_PEAK_TO_PEAK: Final = 2.0**-20  # a sixteenth of a 16-bit step: nothing but rounding moves the signal
 CLIP_LEVEL: Final = 0.999
@@ -25,11 +27,7 @@ def level_dbfs(samples: NDArray[np.float32]) -> float:
     Returns:
         At least -200 (digital silence); a full-scale sine has -3.01.
     """
-    power = 0.0
-    for channel in samples:
-        centred = channel.astype(np.float64)
-        centred -= centred.mean()
-        power += float(np.einsum("n,n->", centred, centred)) / len(centred) / len(samples)
+    power = sum(map(_mean_square, samples)) / len(samples)
     return max(SILENCE_DBFS, 10 * math.log10(power)) if power > 0 else SILENCE_DBFS
 
 
@@ -48,6 +46,16 @@ def sensor_fault(samples: NDArray[np.float32]) -> Literal["flat", "clipped"] | N
     # Most signals never come near full scale, which the extremes tell at once.
     loud = [channel for channel, (low, high) in zip(samples, extremes, strict=True) if max(-low, high) >= _CLIPPED]
     return "clipped" if any(_is_clipped(channel) for channel in loud) else None
+
+
+def _mean_square(channel: NDArray[np.float32]) -> float:
+    """Return the mean square of a channel (float32 ``[n]``) without its mean, in double precision."""
+    kernels = find_kernels()
+    if kernels is not None and channel.flags.c_contiguous and channel.flags.writeable:
+        return float(kernels.mean_square(channel))
+    centred = channel.astype(np.float64)
+    centred -= centred.mean()
+    return float(np.einsum("n,n->", centred, centred)) / len(centred)
 
 
 def _is_clipped(channel: NDArray[np.float32]) -> bool:

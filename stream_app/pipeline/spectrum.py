@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,12 +25,12 @@ FloatT = TypeVar("FloatT", np.float32, np.float64)
 
 # Bands that have less than this share of their column's total energy may be off by 1e-4 nepers; those further than
 # 70 dB below the column's strongest band may be off by more (0.05), those at the floor by anything.
-_NEAR_SHARE: Final = np.float32(1e-6)
-_FAR_SHARE: Final = np.float32(3e-12)
-_NEAR: Final = np.float32(1e-7)
+NEAR_SHARE: Final = np.float32(1e-6)
+FAR_SHARE: Final = np.float32(3e-12)
+NEAR: Final = np.float32(1e-7)
 # The statistics look into the gaps between lines too.
-_BIN_SHARE: Final = np.float32(1e-11)
-_NEGLIGIBLE_DC: Final = 1e-13  # -260 dB re full scale
+BIN_SHARE: Final = np.float32(1e-11)
+NEGLIGIBLE_DC: Final = 1e-13  # -260 dB re full scale
 _NONE: Final = np.empty(0, np.intp)
 _BLOCK_COLUMNS: Final = 128  # spreads the cost of calls, and keeps a block's arrays in the processor's caches
 
@@ -81,7 +80,7 @@ class Transform:
         self._window32 = self._window.astype(np.float32)
         self._weights = bank.weights
         self._peak_weight = bank.weights.max(axis=1).toarray().reshape(-1, 1)
-        self._near_share = _NEAR_SHARE * self._peak_weight
+        self._near_share = NEAR_SHARE * self._peak_weight
         self._floor = np.float32(config.floor)
         self._remove_dc = config.remove_dc
 
@@ -97,9 +96,9 @@ class Transform:
         """Return the spectra of signals (float32 ``[signals, n]``, C order), all arrays with leading ``[signals]``."""
         groups = [self._transform(group) for group in self._groups(signals)]
         for group in groups:
-            self._refine(group, np.flatnonzero(group.power.min(axis=0) < _BIN_SHARE * group.total))
+            self._refine(group, np.flatnonzero(group.power.min(axis=0) < BIN_SHARE * group.total))
         return Spectrum(
-            samples=self._centred([group.signals for group in groups]),
+            samples=self._centred(groups),
             power=self._joined([group.power for group in groups], signals),
             energies=self._joined([group.energies for group in groups], signals),
         )
@@ -137,22 +136,9 @@ class Transform:
             group.energies[:, columns] = self._weights @ np.ascontiguousarray(power[:, columns])
         return group
 
-    def _centred(self, groups: list[Float32]) -> Float32:
-        """Return groups of signals as one array ``[signals, n]``, each signal without its mean.
-
-        Means are taken in double precision: a constant becomes exactly zero.
-        """
-        if not self._remove_dc:
-            return groups[0] if len(groups) == 1 else np.concatenate(groups)
-        samples = np.empty((sum(map(len, groups)), groups[0].shape[-1]), np.float32)
-        for index, signal in enumerate(chain.from_iterable(groups)):
-            mean = _mean(signal)
-            coarse = np.float32(mean)
-            np.subtract(signal, coarse, out=samples[index])
-            rest = mean - float(coarse)
-            if abs(rest) > _NEGLIGIBLE_DC:
-                samples[index] -= np.float32(rest)
-        return samples
+    def _centred(self, groups: list[_Group]) -> Float32:
+        signals = np.concatenate([group.signals for group in groups]) if len(groups) > 1 else groups[0].signals
+        return centred(signals) if self._remove_dc else signals
 
     def _power(self, signals: Float32) -> tuple[Float32, Float32]:
         """Return a group's power spectrum ``[bins, signals * columns]`` in single precision, and each column's sum.
@@ -188,7 +174,7 @@ class Transform:
         if not np.count_nonzero(weak):
             return _NONE
         share = self._peak_weight * total
-        weak &= (energies > _NEAR * energies.max(axis=0)) | ((energies < _FAR_SHARE * share) & (share > self._floor))
+        weak &= (energies > NEAR * energies.max(axis=0)) | ((energies < FAR_SHARE * share) & (share > self._floor))
         return np.flatnonzero(weak.any(axis=0))
 
     def _refine(self, group: _Group, columns: NDArray[np.intp]) -> None:
@@ -202,6 +188,22 @@ class Transform:
                 block -= np.array([_mean(signal) for signal in group.signals])[which, np.newaxis]
             block *= self._window
             group.power[:, chosen] = _squared(scipy.fft.rfft(block).view(np.float64)).T
+
+
+def centred(signals: Float32) -> Float32:
+    """Return signals, float32 ``[signals, n]``, each without its mean.
+
+    Means are taken in double precision: a constant becomes exactly zero.
+    """
+    samples = np.empty_like(signals)
+    for index, signal in enumerate(signals):
+        mean = _mean(signal)
+        coarse = np.float32(mean)
+        np.subtract(signal, coarse, out=samples[index])
+        rest = mean - float(coarse)
+        if abs(rest) > NEGLIGIBLE_DC:
+            samples[index] -= np.float32(rest)
+    return samples
 
 
 def frames_of(signals: Float32, length: int, hop: int) -> Float32:

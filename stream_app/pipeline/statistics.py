@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -28,10 +29,10 @@ STATISTICS: Final[tuple[str, ...]] = (
 ROLLOFF_SHARE: Final = 0.85
 CONTRAST_BANDS: Final = 6  # octaves above the lowest band
 CONTRAST_QUANTILE: Final = 0.02
-_ZERO_CROSSING_DEADBAND: Final = 1e-10
-_AMIN: Final = 1e-10
-_TOP_DB: Final = 80.0
-_DB_PER_NEPER: Final = 10 / np.log(10)
+ZERO_CROSSING_DEADBAND: Final = 1e-10
+AMIN: Final = 1e-10
+TOP_DB: Final = 80.0
+DB_PER_NEPER: Final = 10 / math.log(10)
 _BLOCK_BINS: Final = 16
 
 Float32 = NDArray[np.float32]
@@ -112,7 +113,7 @@ def _time_domain(samples: Float32, n_fft: int, hop: int) -> tuple[Float32, Float
     """
     frames = frames_of(samples, n_fft, hop)
     rms = np.sqrt(np.einsum("scn,scn->sc", frames, frames) / n_fft)
-    negative = samples < -_ZERO_CROSSING_DEADBAND
+    negative = samples < -ZERO_CROSSING_DEADBAND
     crossings = (negative[:, 1:] != negative[:, :-1]).astype(np.float32)
     # A column's first sample has no sample before it in the column, hence n_fft - 1.
     counts = np.einsum("scn->sc", frames_of(crossings, n_fft - 1, hop))
@@ -189,8 +190,8 @@ def _to_db(values: Float32) -> Float32:
 
     Of values ``[signals, rows, columns]``; the largest is each signal's own.
     """
-    db: Float32 = np.log(np.maximum(values, np.float32(_AMIN))) * np.float32(_DB_PER_NEPER)
-    np.maximum(db, db.max(axis=(1, 2), keepdims=True) - np.float32(_TOP_DB), out=db)
+    db: Float32 = np.log(np.maximum(values, np.float32(AMIN))) * np.float32(DB_PER_NEPER)
+    np.maximum(db, db.max(axis=(1, 2), keepdims=True) - np.float32(TOP_DB), out=db)
     return db
 
 

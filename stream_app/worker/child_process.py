@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
-START_S = 60.0  # for what it imports, on a machine that has much else to do
+START_S = 300.0  # for what it imports, and compiles once on a machine, however much else that has to do
 GRACE_S = 2.0
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from schemas.errors import FrameRejected, ModelError
 from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline.features import Features
+from stream_app.pipeline.optional_kernels import compile_now, find_kernels
+from stream_app.pipeline.sensor import level_dbfs
 from tests.helpers import needs_shared_data
 from tests.stream_app.pipeline.signals import CONFIGS, real_signals, reference_log_mel, signals
 
@@ -21,8 +25,19 @@ SOUND = FeatureConfig()
 NEAR_NEPERS = 7 * np.log(10)  # 70 dB
 
 
-def assert_equals_librosa(signal: np.ndarray, config: FeatureConfig) -> None:
-    ours = Features(config).log_mel(signal)
+KINDS = ["numpy", "compiled"]
+
+
+def features_of(config: FeatureConfig, kind: str) -> Features:
+    """The reference by numpy, or the compiled loops where they can."""
+    if kind == "compiled":
+        pytest.importorskip("numba", reason="numba is not installed (the extra `fast`)")
+        return Features(config)
+    return Features(config, compiled=False)
+
+
+def assert_equals_librosa(signal: np.ndarray, config: FeatureConfig, kind: str) -> None:
+    ours = features_of(config, kind).log_mel(signal)
     expected = reference_log_mel(signal, config)
     assert ours.dtype == np.float32
     assert ours.shape == expected.shape
@@ -32,113 +47,113 @@ def assert_equals_librosa(signal: np.ndarray, config: FeatureConfig) -> None:
     assert difference.max() <= 0.05
 
 
+@pytest.mark.parametrize("kind", KINDS)
 class TestAgainstLibrosa:
     @pytest.mark.slow
     @pytest.mark.parametrize("config_name", CONFIGS)
     @pytest.mark.parametrize("name", list(signals(SOUND, 1)))
-    def test_simulated_signals(self, name: str, config_name: str) -> None:
+    def test_simulated_signals(self, name: str, config_name: str, kind: str) -> None:
         config, n = CONFIGS[config_name]
         for seed in range(3):
-            assert_equals_librosa(signals(config, n, seed)[name], config)
+            assert_equals_librosa(signals(config, n, seed)[name], config, kind)
 
     @needs_shared_data
     @pytest.mark.parametrize("name", ["motor", "fan_high", "femto", "washer", "dcase_clips", "cwru"])
-    def test_real_recordings(self, name: str) -> None:
+    def test_real_recordings(self, name: str, kind: str) -> None:
         for signal, config in real_signals(name):
-            assert_equals_librosa(signal, config)
+            assert_equals_librosa(signal, config, kind)
 
     @pytest.mark.parametrize("remove_dc", [True, False])
-    def test_offset(self, remove_dc: bool) -> None:
+    def test_offset(self, remove_dc: bool, kind: str) -> None:
         config = FeatureConfig(remove_dc=remove_dc)
         signal = (0.5 + np.random.default_rng(0).normal(0, 0.01, 16_000)).astype(np.float32)
-        assert_equals_librosa(signal, config)
+        assert_equals_librosa(signal, config, kind)
 
-    def test_a_long_signal_of_several_blocks(self) -> None:
+    def test_a_long_signal_of_several_blocks(self, kind: str) -> None:
         signal = np.random.default_rng(0).normal(0, 0.1, 16_000 * 9).astype(np.float32)
-        assert_equals_librosa(signal, SOUND)
+        assert_equals_librosa(signal, SOUND, kind)
 
-    @pytest.mark.parametrize("n_fft", [400, 1000, 1023, 2048])
-    @pytest.mark.parametrize("hop", [160, 333])
-    def test_other_lengths_and_hops(self, n_fft: int, hop: int) -> None:
+    @pytest.mark.parametrize("n_fft", [64, 400, 512, 1000, 1023, 2048])
+    @pytest.mark.parametrize("hop", [50, 160, 333])
+    def test_other_lengths_and_hops(self, n_fft: int, hop: int, kind: str) -> None:
+        hop = min(hop, n_fft)
         signal = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
-        assert_equals_librosa(signal, FeatureConfig(n_fft=n_fft, hop=hop, bands=40))
+        assert_equals_librosa(signal, FeatureConfig(n_fft=n_fft, hop=hop, bands=40 if n_fft > 64 else 8), kind)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 class TestBatches:
     @settings(deadline=None, max_examples=30)
     @given(st.integers(0, 1000), st.integers(1, 11), st.integers(1_024, 20_000), st.booleans())
     def test_a_frame_is_bit_for_bit_the_same_alone_and_in_a_batch(
-        self, seed: int, size: int, n: int, tones: bool
+        self, kind: str, seed: int, size: int, n: int, tones: bool
     ) -> None:
         rng = np.random.default_rng(seed)
         batch = rng.normal(0, 0.1, (size, n)).astype(np.float32)
         if tones:  # some of the batch needs double precision, some doesn't
             batch[::2] = 0.5 * np.sin(0.3 * np.arange(n))
-        features = Features(SOUND)
-        together = features.log_mel(batch)
-        spectra = features.spectrum(batch)
+        features = features_of(SOUND, kind)
+        together, statistics = features.log_mel_and_statistics(batch[:, np.newaxis])
         for index, frame in enumerate(batch):
-            alone = features.spectrum(frame)
-            np.testing.assert_array_equal(features.log_mel(frame), together[index])
-            np.testing.assert_array_equal(features.log_mel_of(alone), together[index])
-            np.testing.assert_array_equal(alone.power, spectra.power[index])
-            np.testing.assert_array_equal(alone.samples, spectra.samples[index])
-        np.testing.assert_array_equal(features.log_mel_of(spectra), together)
+            log_mel, own = features.log_mel_and_statistics(frame[np.newaxis, np.newaxis])
+            np.testing.assert_array_equal(log_mel, together[index : index + 1])
+            np.testing.assert_array_equal(features.log_mel(frame), together[index, 0])
+            np.testing.assert_array_equal(own[0], statistics[index])
+        np.testing.assert_array_equal(features.log_mel(batch), together[:, 0])
 
-    def test_leading_axes_are_kept(self) -> None:
-        features = Features(SOUND)
+    def test_leading_axes_are_kept(self, kind: str) -> None:
+        features = features_of(SOUND, kind)
         samples = np.random.default_rng(0).normal(0, 0.1, (2, 3, 16_000)).astype(np.float32)
         assert features.log_mel(samples).shape == (2, 3, 128, 30)
         assert features.log_mel(samples[0, 0]).shape == (128, 30)
-        assert features.spectrum(samples).power.shape == (2, 3, 513, 30)
+        log_mel, statistics = features.log_mel_and_statistics(samples)
+        assert (log_mel.shape, statistics.shape) == ((2, 3, 128, 30), (2, 13))
         assert features.columns(16_000) == 30
         np.testing.assert_array_equal(features.log_mel(samples)[1, 2], features.log_mel(samples[1, 2]))
 
-    def test_inputs_are_left_alone(self) -> None:
+    def test_inputs_are_left_alone(self, kind: str) -> None:
         samples = np.random.default_rng(0).normal(0.3, 0.1, (2, 16_000)).astype(np.float32)
         before = samples.copy()
         for remove_dc in (True, False):
-            features = Features(FeatureConfig(remove_dc=remove_dc))
-            spectrum = features.spectrum(samples)
-            energies = spectrum.energies.copy()
-            features.log_mel(samples)
-            features.log_mel_of(spectrum)
-            features.statistics_of(spectrum)
+            features = features_of(FeatureConfig(remove_dc=remove_dc), kind)
+            log_mel, _ = features.log_mel_and_statistics(samples[np.newaxis])
+            np.testing.assert_array_equal(features.log_mel(samples), log_mel[0])
             np.testing.assert_array_equal(samples, before)
-            np.testing.assert_array_equal(spectrum.energies, energies)
 
-    def test_a_view_with_strides_is_taken(self) -> None:
+    def test_a_view_with_strides_is_taken(self, kind: str) -> None:
         interleaved = np.random.default_rng(0).normal(0, 0.1, (16_000, 2)).astype(np.float32)
-        features = Features(SOUND)
+        features = features_of(SOUND, kind)
         np.testing.assert_array_equal(
             features.log_mel(interleaved.T), features.log_mel(np.ascontiguousarray(interleaved.T))
         )
 
 
+@pytest.mark.parametrize("kind", KINDS)
 class TestEverySignal:
     @settings(deadline=None, max_examples=100)
     @given(
         samples=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=8),
         tail=st.sampled_from([0.0, 1.0, 1e-30, 1e20]),
     )
-    def test_is_finite_and_at_least_the_floor(self, samples: list[float], tail: float) -> None:
+    def test_is_finite_and_at_least_the_floor(self, kind: str, samples: list[float], tail: float) -> None:
         signal = np.full(1_400, tail, np.float32)
         signal[: len(samples)] = samples
         signal[700 : 700 + len(samples)] = samples
         for config in (SOUND, FeatureConfig(remove_dc=False)):
-            log_mel = Features(config).log_mel(signal)
+            log_mel = features_of(config, kind).log_mel(signal)
             assert np.isfinite(log_mel).all()
             assert log_mel.min() >= np.float32(np.log(1e-10)) - 1e-5
 
-    def test_silence_is_the_floor(self) -> None:
+    def test_silence_is_the_floor(self, kind: str) -> None:
         for value in (0.0, 0.7):
-            log_mel = Features(FeatureConfig(floor=1e-7)).log_mel(np.full(16_000, value, np.float32))
+            log_mel = features_of(FeatureConfig(floor=1e-7), kind).log_mel(np.full(16_000, value, np.float32))
             np.testing.assert_allclose(log_mel, np.log(1e-7), rtol=1e-6)
 
-    def test_shorter_than_one_spectrum_is_rejected(self) -> None:
-        for call in (Features(SOUND).log_mel, Features(SOUND).spectrum):
+    def test_shorter_than_one_spectrum_is_rejected(self, kind: str) -> None:
+        features = features_of(SOUND, kind)
+        for call in (features.log_mel, features.log_mel_and_statistics):
             with pytest.raises(FrameRejected, match=r"1023 samples.*1024") as caught:
-                call(np.zeros((1, 1_023), np.float32))
+                call(np.zeros((1, 1, 1_023), np.float32))
             assert caught.value.code == "too_short"
 
 
@@ -185,11 +200,61 @@ def test_a_configuration_that_cannot_be_computed_is_refused(config: FeatureConfi
         Features(config)
 
 
-def test_no_warnings_for_huge_and_silent_signals() -> None:
-    features = Features(SOUND)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_warnings_for_huge_and_silent_signals(kind: str) -> None:
+    features = features_of(SOUND, kind)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for value in (0.0, 1e30, 3e38):
             signal = np.zeros(16_000, np.float32)
             signal[::2] = value
-            features.statistics_of(features.spectrum(signal))
+            features.log_mel_and_statistics(signal.reshape(1, 1, -1))
+
+
+class TestWhoComputes:
+    def test_both_agree_within_rounding(self) -> None:
+        pytest.importorskip("numba", reason="numba is not installed")
+        for config, n in CONFIGS.values():
+            for signal in signals(config, n, 5).values():
+                frame = signal.reshape(1, 1, -1)
+                (reference, numbers), (compiled, others) = (
+                    Features(config, compiled=kind).log_mel_and_statistics(frame) for kind in (False, None)
+                )
+                near = reference > reference.max() - NEAR_NEPERS
+                np.testing.assert_allclose(compiled[near], reference[near], atol=2e-4)
+                np.testing.assert_allclose(others, numbers, rtol=1e-3, atol=1e-3)
+
+    def test_a_length_that_is_no_power_of_two_is_numpys(self) -> None:
+        with pytest.raises(ValueError, match="n_fft 1000 can't be compiled"):
+            Features(FeatureConfig(n_fft=1000), compiled=True).log_mel(np.zeros(16_000, np.float32))
+
+    def test_no_configuration_and_no_input_makes_anything_be_compiled_anew(self) -> None:
+        pytest.importorskip("numba", reason="numba is not installed")
+        from stream_app.pipeline import kernels
+
+        def known() -> dict[str, int]:
+            return {name: len(one.signatures) for name, one in vars(kernels).items() if hasattr(one, "signatures")}
+
+        compile_now()
+        before = known()
+        tone = (0.5 * np.sin(0.3 * np.arange(16_000))).astype(np.float32)
+        read_only = tone.copy()
+        read_only.flags.writeable = False
+        for config in (SOUND, FeatureConfig(remove_dc=False, floor=1e-5), FeatureConfig(scale="linear", bands=40)):
+            for signal in (tone, read_only, np.stack([tone, tone])[:, ::2], np.full(2_000, 3e38, np.float32)):
+                Features(config).log_mel_and_statistics(signal.reshape(1, -1, signal.shape[-1]))
+                level_dbfs(signal.reshape(-1, signal.shape[-1]))
+        assert known() == before
+        assert before["spectra"] == 2  # single precision and double
+
+
+def test_without_a_place_for_compiled_code_numpy_computes_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    def no_place(name: str, *args: Any, **kwargs: Any) -> Any:
+        if args and "kernels" in (args[2] or ()):
+            raise RuntimeError("cannot cache function 'load': no locator available")
+        return real(name, *args, **kwargs)
+
+    real = builtins.__import__
+    with patch.object(builtins, "__import__", no_place):
+        assert find_kernels.__wrapped__() is None
+    assert "NUMBA_CACHE_DIR" in caplog.text
