@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 TABLE = "stream-states"  # the changelog's name has it
 
+_BUFFERED_MESSAGES = 4  # each has all that a fetch brought of a partition
+
 __all__ = ["TABLE", "StateTable", "changelog_topic", "make_table"]
 
 
@@ -32,12 +34,11 @@ class StateTable(faust.Table):  # type: ignore[misc]
     on_recovered: Callable[[], object] | None = None  # after each rebalance
 
     def apply_changelog_batch(self, batch: Iterable[EventT]) -> None:
-        """Apply changelog records, in order."""
+        """Apply changelog records, in order; each message has some."""
         for event in batch:
             message = event.message
-            if message.unreadable is not None:  # the log has it
-                continue
-            self.states.restore(message.partition, message.key, message.value)
+            for key, value in message.states:
+                self.states.restore(message.partition, key, value)
 
     async def on_changelog_event(self, event: EventT) -> None:
         """Notice a record fetched before the last rebalance.
@@ -80,7 +81,7 @@ def make_table(app: faust.App, partitions: int, states: StreamStates) -> StateTa
         value_type=bytes,
         partitions=partitions,
         help="stream states",
-        recovery_buffer_size=1000,
+        recovery_buffer_size=_BUFFERED_MESSAGES,
     )
     table.states = states
     app.tables.add(table)

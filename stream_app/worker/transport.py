@@ -104,7 +104,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     """The consumer, which hands frames on in batches and knows what only the broker can tell.
 
     Through Faust a message costs ten times what it takes to read it: tasks, wake-ups, sensors. So what a fetch brought
-    of a partition's frames is one message here, whose ``frames`` they are; those of a changelog come one by one.
+    of a partition's frames is one message here, whose ``frames`` they are; so is what it brought of a changelog, whose
+    ``states`` are the records' keys and values.
 
     Which offset to commit is found here, not by Faust: it takes an offset at which there is nothing (of a transaction's
     marker, or within a batch that can't be read) for a gap, which it fills with a list of all numbers in it, and never
@@ -139,11 +140,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _to_message(self, tp: TP, record: Any) -> Any:
         message = super()._to_message(tp, record)
-        message.unreadable, message.frames = unreadable_of(record), None
+        message.unreadable, message.frames, message.states = unreadable_of(record), None, ()
         return message
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
-        """Yield what the next fetch brought: a changelog's records, and frames in batches of a partition's."""
+        """Yield what the next fetch brought, in batches of a partition's: a changelog's records, and frames."""
         records, active = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
@@ -166,8 +167,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         for place, own in records.items():
             tp = TP(*place)
             if self._is_changelog_tp(tp):
-                for record in own:
-                    yield tp, self._to_message(tp, record)
+                message = self._to_message(tp, own[-1])
+                # A record that can't be read is told of in the log.
+                message.states = [(one.key, one.value) for one in own if unreadable_of(one) is None]
+                yield tp, message
                 continue
             frames: list[FetchedFrame] = []
             size = 0
@@ -193,7 +196,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         message = ConsumerMessage(
             *tp, last.offset, last.timestamp_ms / 1000, 0, (), None, None, None, 0, 0, tp, generation_id=generation
         )
-        message.unreadable, message.frames = None, frames
+        message.unreadable, message.frames, message.states = None, frames, ()
         return message
 
     def fetched(self, tp: TP, last: int | None, position: int) -> None:

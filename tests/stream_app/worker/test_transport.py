@@ -213,14 +213,23 @@ async def test_no_message_has_more_frames_than_may_wait_at_once() -> None:
     assert list(map(len, await taken_from(Fetching(fetch_of(*range(9), value=bytes(1_000_000)))))) == [4, 4, 1]
 
 
-async def test_records_of_a_changelog_come_one_by_one() -> None:
-    consumer = Fetching({CHANGELOG: [consumer_record(CHANGELOG, offset) for offset in range(3)]})
-    messages = [message async for _, message in consumer.getmany(1.0)]
-    assert [(message.offset, message.value, message.frames) for message in messages] == [
-        (0, b"wav", None),
-        (1, b"wav", None),
-        (2, b"wav", None),
+async def test_records_of_a_changelog_that_a_fetch_brought_are_one_message_of_a_partition() -> None:
+    other = TopicPartition(CHANGELOG.topic, 1)
+    found = {CHANGELOG: [consumer_record(CHANGELOG, at, b"state %d" % at) for at in (3, 4, 7)]}
+    found[other] = [consumer_record(other, 2, b"")]
+    messages = [message async for _, message in Fetching(found).getmany(1.0)]
+    assert [(message.partition, message.offset, message.states, message.frames) for message in messages] == [
+        (0, 7, [(b"pump-1", b"state 3"), (b"pump-1", b"state 4"), (b"pump-1", b"state 7")], None),
+        (1, 2, [(b"pump-1", b"")], None),
     ]
+
+
+async def test_a_record_of_a_changelog_that_cannot_be_read_is_passed_over() -> None:
+    nothing = (0, None, None, None, -1, -1, ())
+    unreadable = UnreadableRecord(*CHANGELOG, 8, 1000, *nothing, 5, "record_unreadable", "cut")
+    consumer = Fetching({CHANGELOG: [consumer_record(CHANGELOG, 4), unreadable]})
+    (message,) = [message async for _, message in consumer.getmany(1.0)]
+    assert (message.offset, message.states) == (8, [(b"pump-1", b"wav")])
 
 
 async def test_frames_before_what_was_read_last_are_passed_over() -> None:
