@@ -165,7 +165,7 @@ $(INSTALLED)-docs: EXTRAS := docs
 $(INSTALLED)-demo $(INSTALLED)-dev $(INSTALLED)-bench $(INSTALLED)-docs: $(INSTALLED)-uv pyproject.toml constraints.txt
 	@echo "Installing whirr[$(EXTRAS)] into $(VENV)$(if $(findstring train,$(EXTRAS)),; the first time$(comma) PyTorch alone is some gigabytes)"
 	@$(VENV)/bin/uv pip install --quiet --python $(RUN) --constraints constraints.txt --editable ".[$(EXTRAS)]"
-	@$(if $(findstring stream,$(EXTRAS)),$(RUN) -m stream_app.pipeline.optional_kernels)
+	@$(if $(findstring stream,$(EXTRAS)),$(RUN) -c "from stream_app.pipeline.optional_kernels import compile_now; compile_now()")
 	@touch $@
 
 $(INSTALLED)-uv:

@@ -46,7 +46,3 @@ def compile_now() -> None:
     began_s = time.monotonic()
     if try_out():
         log.info("compiled the loops for this processor in %.0f s; they are kept", time.monotonic() - began_s)
-
-
-if __name__ == "__main__":
-    compile_now()
