@@ -238,8 +238,8 @@ class ScoreStore:
                 for row in page:
                     name, part, start_us, label, onset_s, rpm, load, samples = row[width:]
                     condition = None if samples is None else Condition(rpm, load)
-                    about = (machine, source, name, part, start_us, label, onset_s)
-                    yield OrderedFrame(StoredFrame(*row[:width]), *about, condition)
+                    frame = StoredFrame._make(row[:width])
+                    yield OrderedFrame(frame, machine, source, name, part, start_us, label, onset_s, condition)
 
 
 @contextmanager

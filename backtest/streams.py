@@ -6,7 +6,6 @@ They come from frames as they are judged (:class:`StreamBuilder`), or from the s
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,11 @@ STATUSES: Final = ("scored", "late", "idle")
 SCORED, LATE, IDLE = range(3)
 OPENING: Final = frozenset({"opened", "anomalous"})  # the states of alerts that begin an alarm
 BEGINNING: Final = OPENING | {"changed"}  # and of those that begin an early finding
+_LABEL_INDEX: Final = {name: index for index, name in enumerate(LABELS)}
+_STATUS_INDEX: Final = {name: index for index, name in enumerate(STATUSES)}
+_NAMES: Final = ("recorded", "onset", "duration", "ratio", "label", "status", "flat")
+_ROW: Final = np.dtype(list(zip(_NAMES, ("i8", "i8", "f8", "f8", "i1", "i1", "?"), strict=True)))
+_ROWS: Final = 4096  # of a stream that are not packed yet
 _NEEDED: Final = (
     "machine_id",
     "source",
@@ -123,18 +127,21 @@ class StreamBuilder:
         self._began: int | None = None
         self._whose = ("", "")
         self._threshold = 1.0
-        # Of each frame: recorded, onset; duration, ratio; label, status, flat.
-        self._columns: tuple[array[Any], ...] = tuple(array(code) for code in "qqddbbb")
+        self._frames = 0
+        self._rows: list[tuple[Any, ...]] = []  # as _ROW has them; those before are packed
+        self._packed: list[NDArray[Any]] = []
 
     def add(self, judged: Judged) -> None:
         """Take a frame and its alerts."""
-        row, score, index = judged.ordered.frame, judged.score, len(self._columns[0])
+        row, score, index = judged.ordered.frame, judged.score, self._frames
         self._whose, self._threshold = (score.machine_id, score.source or ""), score.threshold
-        times = row.recorded_us, judged.onset_us
-        figures = row.duration_s, score.score / score.threshold
-        kinds = LABELS.index(judged.label or "none"), STATUSES.index(score.status), score.sensor_fault == "flat"
-        for column, value in zip(self._columns, (*times, *figures, *kinds), strict=True):
-            column.append(value)
+        label, status = _LABEL_INDEX[judged.label or "none"], _STATUS_INDEX[score.status]
+        ratio = score.score / score.threshold
+        kinds = (label, status, score.sensor_fault == "flat")
+        self._rows.append((row.recorded_us, judged.onset_us, row.duration_s, ratio, *kinds))
+        self._frames += 1
+        if len(self._rows) == _ROWS:
+            self._pack()
         for alert in judged.alerts:
             if alert.kind != "machine":
                 continue
@@ -156,18 +163,21 @@ class StreamBuilder:
     def build(self) -> ScoredStream:
         """Return the stream; an incident that is open stays so until its end."""
         if self._opened is not None:
-            self.spans.append(IncidentSpan(self._opened, len(self._columns[0])))
+            self.spans.append(IncidentSpan(self._opened, self._frames))
             self._opened = None
         if self._began is not None:
-            self.findings.append(IncidentSpan(self._began, len(self._columns[0])))
+            self.findings.append(IncidentSpan(self._began, self._frames))
             self._began = None
-        recorded_us, onset_us, duration_s, ratio, label, status, flat = (
-            np.frombuffer(column, {"q": np.int64, "d": np.float64, "b": np.int8}[column.typecode])
-            for column in self._columns
-        )
+        self._pack()
+        rows = np.concatenate(self._packed)
+        recorded_us, onset_us, duration_s, ratio, label, status, flat = (rows[name].copy() for name in _NAMES)
         return ScoredStream(
-            *self._whose, self._threshold, recorded_us, duration_s, ratio, label, status, flat.astype(bool), onset_us
+            *self._whose, self._threshold, recorded_us, duration_s, ratio, label, status, flat, onset_us
         )
+
+    def _pack(self) -> None:
+        self._packed.append(np.array(self._rows, _ROW))
+        self._rows = []
 
 
 def read_streams(folder: Path) -> list[ScoredStream]:

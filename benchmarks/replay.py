@@ -139,12 +139,17 @@ def _alone(*arguments: str | Path) -> float:
 
 
 def replay_on_one_core(model_path: Path, recordings: Path, out: Path) -> dict[str, float]:
-    """Replay recordings in this process; return seconds of signal a second of processor time, models being loaded."""
+    """Replay recordings in this process; return seconds of signal a second of processor time.
+
+    The clock starts when models and compiled loops are loaded, as the plain loop's does.
+    """
     from backtest.replay.replay_options import ReplayConfig
     from backtest.replay.run import ReplayObserver, replay
+    from stream_app.pipeline.optional_kernels import compile_now
     from stream_app.worker.champions import load_champions
     from whirr.settings import Route
 
+    compile_now()
     champions = load_champions([Route(match="*", model=str(model_path))])
     began_s = time.process_time()
     summary = replay(ReplayConfig(folder=recordings, out=out, jobs=1), champions, ReplayObserver())

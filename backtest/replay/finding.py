@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +25,7 @@ from whirr.counts import counted
 
 DEFAULT_FRAME_S: Final = 1.0
 _AT_ONCE: Final = 512
+_TO_A_THREAD: Final = 16
 
 
 class _Seen(NamedTuple):
@@ -91,8 +92,11 @@ class Finder:
         with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2)) as pool:
             while chunk := list(islice(files, _AT_ONCE)):
                 wanted = [known for one in chunk if (known := self._known(one)) is not None]
-                for seen in pool.map(self._look, wanted):
-                    self._note(seen)
+                # Several to a thread at a time: handing over costs as much as looking at a file that is near.
+                handed = [wanted[at : at + _TO_A_THREAD] for at in range(0, len(wanted), _TO_A_THREAD)]
+                for several in pool.map(self._look_at, handed):
+                    for seen in several:
+                        self._note(seen)
                 count += len(wanted)
                 self._looked(count)
         self._store.forget([row[0] for row in db.execute("SELECT id FROM files WHERE seen = 0").fetchall()])
@@ -129,6 +133,9 @@ class Finder:
             self._in_train += 1
             return None
         return known
+
+    def _look_at(self, found: Sequence[RecordingMetadata | Problem]) -> list[_Seen]:
+        return [self._look(one) for one in found]
 
     def _look(self, found: RecordingMetadata | Problem) -> _Seen:
         """Read a recording's header; runs in a thread."""

@@ -76,12 +76,13 @@ class FrameRange(NamedTuple):
     def span_us(self, number: int) -> tuple[int, int]:
         """Return from when until when a frame was recorded, microseconds since the epoch."""
         start, stop = self.bounds(number)
-        begin_us = self.recorded_us(number)
+        begin_us = self.start_us + offset_us(start, self.rate_hz)
         return begin_us, begin_us + offset_us(stop - start, self.rate_hz)
 
     def bounds(self, number: int) -> tuple[int, int]:
         """Return first sample and end of a frame."""
-        return number * self.length, min((number + 1) * self.length, self.samples)
+        length = self.length
+        return number * length, min((number + 1) * length, self.samples)
 
     def duration_s(self, number: int) -> float:
         """Return the length of a frame in seconds."""
@@ -104,7 +105,8 @@ def records(part: FrameRange) -> Iterator[CutRecord]:
     done, problem = part.first, ""
     try:
         for value in _values(part):
-            yield CutRecord(done, part.recorded_us(done), _record(part, done, value))
+            span_us = part.span_us(done)
+            yield CutRecord(done, span_us[0], _record(part, done, span_us, value))
             done += 1
             if done == numbers.stop:
                 return
@@ -144,8 +146,8 @@ def sent_record(
     return FrameRecord(machine.encode(), value, tuple(headers), -(-span_us[1] // 1000), topic, 0, offset)
 
 
-def _record(part: FrameRange, number: int, value: bytes) -> FrameRecord:
-    span_us, about = part.span_us(number), part.condition
+def _record(part: FrameRange, number: int, span_us: tuple[int, int], value: bytes) -> FrameRecord:
+    about = part.condition
     return sent_record(part.machine, part.source, span_us, value, condition=about, topic=part.name, offset=number)
 
 
