@@ -99,13 +99,13 @@ def _of_machines(file: Path, raw: bytes, machines: int, stacks: Stacks | None) -
     """Return an engine in which each machine has a model of its own."""
     models = {
         TEMPLATE.replace("{machine}", f"pump-{number}"): Model.load(file, own, stacks)
-        for number, own in enumerate(_own_files(raw, machines))
+        for number, own in enumerate(own_files(raw, machines))
     }
     gc.collect()
     return Engine(Router.from_routes([Route(model=TEMPLATE)], models))
 
 
-def _own_files(raw: bytes, machines: int) -> Iterator[bytes]:
+def own_files(raw: bytes, machines: int) -> Iterator[bytes]:
     """Yield a model's file for each machine."""
     proto = onnx.load_model_from_string(raw)
     entry = next(one for one in proto.metadata_props if one.key == METADATA_KEY)
@@ -113,6 +113,14 @@ def _own_files(raw: bytes, machines: int) -> Iterator[bytes]:
     for number in range(machines):
         entry.value = orjson.dumps(metadata | {"name": f"whirr.pump-{number}"}).decode()
         yield proto.SerializeToString()
+
+
+def metadata_of(raw: bytes) -> str:
+    """Return a model file's metadata, without its golden windows."""
+    proto = onnx.load_model_from_string(raw)
+    return orjson.dumps(
+        orjson.loads(next(one.value for one in proto.metadata_props if one.key == METADATA_KEY)) | {"golden": []}
+    ).decode()
 
 
 def _record(number: int, values: Sequence[bytes]) -> FrameRecord:

@@ -2,15 +2,16 @@
 
 A changelog is filled with as many streams' states, each as it is after some frames, and a worker is started on it:
 from its start until it is ready, less what a worker with an empty changelog takes. Kafka is as ``make bench`` finds
-it. Then, in this process: the memory of as many states that are all in use, and of what a worker's event loop keeps of
-2,000 machines' models; those that are loaded take at most ``max_model_mb`` in its computing process.
-``WHIRR_BENCH_STREAMS`` and ``WHIRR_BENCH_MODELS`` set how many.
+it. Then, in this process: the memory of as many states that are all in use, of what a worker's event loop keeps of
+2,000 machines' models, and of those that are loaded while each of the machines sends a frame, at most
+``max_model_mb``. ``WHIRR_BENCH_STREAMS`` and ``WHIRR_BENCH_MODELS`` set how many.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import os
 import re
 import tempfile
@@ -23,11 +24,13 @@ import orjson
 
 from benchmarks import default_model
 from benchmarks.environment import NOW_US, Bench, Worker, fill, make_producer, prepared, settings_for
+from benchmarks.many_models import metadata_of, own_files
 from schemas import FrameRecord, frame_headers
 from stream_app.pipeline import Computed, Engine, Model, Router, StreamState
+from stream_app.worker.resident_models import ResidentModels
 from stream_app.worker.states import StreamStates, state_key
 from stream_app.worker.topic_setup import ensure_topics
-from whirr.settings import Route, changelog_topic
+from whirr.settings import DEFAULT_MODEL_MB, Route, changelog_topic
 
 STREAMS: Final = int(os.environ.get("WHIRR_BENCH_STREAMS", "100000"))
 MODELS: Final = int(os.environ.get("WHIRR_BENCH_MODELS", "2000"))
@@ -73,7 +76,23 @@ def in_use(state: StreamState) -> dict[str, float]:
             return [Model.described(text, model.path, f"{number:064x}") for number in range(MODELS)]
 
         found["described_models_mb"] = _growth_mb(describe)
+        found["max_model_mb"] = float(DEFAULT_MODEL_MB)
+        found["resident_models_mb"] = _resident_mb(Path(folder), model.path.read_bytes())
     return found
+
+
+def _resident_mb(folder: Path, raw: bytes) -> float:
+    """Return the most that a process grows by while each of the machines sends a frame."""
+    resident = ResidentModels(DEFAULT_MODEL_MB << 20)
+    before_mb, most_mb = _rss_mb(), 0.0
+    for own in own_files(raw, MODELS):
+        path = folder / "own.onnx"
+        path.write_bytes(own)
+        model = Model.described(metadata_of(own), path, hashlib.sha256(own).hexdigest())
+        resident.need(model)
+        resident.trim()
+        most_mb = max(most_mb, _rss_mb() - before_mb)
+    return most_mb
 
 
 def _state(model: Path, values: list[bytes]) -> StreamState:

@@ -165,7 +165,7 @@ def create_app(
             champions,
             app.metrics.model_refused.inc,
             files,
-            lambda: ModelTrial(settings.model_timeout_s),
+            lambda: ModelTrial(settings.model_timeout_s, settings.worker_dir / "models"),
             lineups,
         ),
     )

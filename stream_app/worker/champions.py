@@ -12,7 +12,9 @@ from typing import NamedTuple, Self
 from schemas.errors import MissingExtra, ModelError, ServiceUnavailable, SettingsError
 from schemas.model_uri import ModelTemplate
 from stream_app.pipeline import Model, Router
+from stream_app.pipeline.model_stack import Stacks
 from stream_app.pipeline.router import RoutedModel
+from stream_app.worker import tried_models
 from stream_app.worker.child_process import START_S, ChildLost, ChildProcess
 from stream_app.worker.lineups import ALONE, Beside, Lineups, Load, ModelFile
 from stream_app.worker.model_files import ModelFiles, file_digest
@@ -57,18 +59,19 @@ class _Stat(NamedTuple):
     inode: int
 
 
-def load_model(path: str, digest: str | None = None) -> tuple[Model, str]:
+def load_model(path: str, digest: str | None = None, stacks: Stacks | None = None) -> tuple[Model, str]:
     """Load a model; return it with the SHA-256 of its file.
 
     Args:
         path: Of the file.
         digest: What its SHA-256 must be, or None.
+        stacks: As :meth:`Model.load` takes them.
 
     Raises:
         ModelError: The file is missing, can't be computed, changes meanwhile, or is not the one that is meant.
     """
     before = file_digest(Path(path))
-    model = Model.load(path)
+    model = Model.load(path, stacks=stacks)
     after = file_digest(Path(path))
     if after is None or before != after or digest not in (None, after):
         raise ModelError(f"model {path}: the file changes while it is being read; replace it in one step (rename)")
@@ -83,10 +86,12 @@ class ModelTrial:
 
     Args:
         limit_s: How long one model may take.
+        copies: The folder of copies of registered models: those of them that were tried before are not tried again.
     """
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, copies: Path | None = None) -> None:
         self._limit_s = limit_s
+        self._copies = copies
         self._child: ChildProcess | None = None
 
     def __call__(self, path: str) -> tuple[Model, str]:
@@ -95,6 +100,18 @@ class ModelTrial:
         Raises:
             ModelError: It can't be used.
         """
+        copy = Path(path)
+        is_copy = self._copies is not None and copy.is_relative_to(self._copies)
+        if is_copy and (digest := file_digest(copy)) is not None:
+            known = tried_models.recall(copy, digest)
+            if known is not None:
+                return known, digest
+        model, digest = self._tried(path)
+        if is_copy:
+            tried_models.remember(model)
+        return model, digest
+
+    def _tried(self, path: str) -> tuple[Model, str]:
         if self._child is None:
             self._child = ChildProcess("stream_app.worker.compute_child", ("error", "auto"))
         try:

@@ -13,6 +13,7 @@ from typing import Any, cast
 from schemas.errors import FrameRejected, ModelError, SettingsError
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Engine, Model, Router
+from stream_app.pipeline.model_stack import Stacks
 from stream_app.pipeline.optional_kernels import compile_now
 from stream_app.worker.answers import pack
 from stream_app.worker.champions import load_model
@@ -36,6 +37,7 @@ class ComputeServer:
         self._version = 0
         self._models: dict[str, Model] = {}  # by digest
         self._resident = ResidentModels(0)
+        self._stacks = Stacks()  # of models that are tried
 
     def serve(self) -> None:
         """Answer until the other end is closed."""
@@ -80,7 +82,7 @@ class ComputeServer:
     def _try(self, path: str) -> tuple[str, str, str | None]:
         """Load and try a model; return its metadata and digest, or else why it can't be used."""
         try:
-            model, digest = load_model(path)
+            model, digest = load_model(path, stacks=self._stacks)
         except ModelError as error:
             return "", "", str(error)
         return model.metadata_json(), digest, None

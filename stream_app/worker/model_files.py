@@ -18,6 +18,7 @@ from typing import Protocol
 from schemas.errors import ModelError, ServiceUnavailable
 from schemas.model_uri import ModelTemplate, ModelUri
 from stream_app.pipeline.model import model_bytes
+from stream_app.worker import tried_models
 from whirr.mlflow_client import Listed, Version
 from whirr.outputs import replacing
 
@@ -287,6 +288,7 @@ class RegisteredFiles(ModelFiles):
         for path in sorted(copies, key=lambda path: path.stat().st_mtime_ns)[:-KEPT_COPIES]:
             if path.name not in in_use:
                 path.unlink(missing_ok=True)
+                tried_models.forget(path)
 
 
 def file_digest(path: Path) -> str | None:

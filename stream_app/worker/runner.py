@@ -103,7 +103,7 @@ async def _champions(settings: Settings, files: ModelFiles, lineups: Lineups | N
     """Load the models; while the registry is away, say so once and ask again, ever more seldom."""
 
     def load() -> Champions:
-        with ModelTrial(settings.model_timeout_s) as trial:
+        with ModelTrial(settings.model_timeout_s, settings.worker_dir / "models") as trial:
             return load_champions(settings.route, files, trial, lineups)
 
     def tell(error: Exception, failures: int, _wait_s: float) -> None:
