@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,11 @@ from stream_app.pipeline import Computed, Engine, Model, Router
 from stream_app.pipeline.model import score_each
 from stream_app.pipeline.model_stack import NotStackable, Stack, Stacked, Stacks, Weights
 from tests.models import START_US, encoded, noise, record, tiny_metadata, tiny_model
-from trainer.frame_spectrum.graphs import BackEnds, FusedSpectra
+from trainer.frame_spectrum.autoencoder import AutoencoderBackEnds
+from trainer.frame_spectrum.graphs import BackEnds, FusedSpectra, Judge
 from trainer.fusion import Fusion
 from trainer.graph import Graph, build, evaluated
-from trainer.pooled.graphs import FlutterPool, MeanPool, Pool
+from trainer.pooled.graphs import FlutterPool, MeanPool, Pool, Pooling
 from whirr.settings import Route
 
 BANDS, COLUMNS, LONG = 16, 8, 20
@@ -41,8 +43,15 @@ def spectra(seed: int, normals: int = 30, from_columns: int = LONG) -> Graph:
     windows = rng.normal(-8 + seed % 3, 1 + seed % 2, (normals, 1, BANDS, COLUMNS)).astype(np.float32)
     pools = Pool(), MeanPool(), FlutterPool()
     judges, fusions = [], []
+
+    def layers(vectors: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        sizes = [vectors.shape[1], 12, 4, 12, vectors.shape[1]]
+        shapes = itertools.pairwise(sizes)
+        return [(rng.normal(0, 0.3, shape).astype(np.float32), np.full(shape[1], 0.1, np.float32)) for shape in shapes]
+
     for _ in range(2):
-        own = [(pool, BackEnds(evaluated(pool, windows))) for pool in pools]
+        own: list[tuple[Pooling, Judge]] = [(pool, BackEnds(evaluated(pool, windows))) for pool in pools]
+        own.append((pools[0], AutoencoderBackEnds(evaluated(pools[0], windows), layers)))
         judges.append(own)
         fusions.append(Fusion(rng.gamma(2, 1, (3 * len(own), 50))))
         windows = windows + 0.5
