@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recordings import FRAME_COST, decode, decode_cost
+from recordings import FRAME_COST, Audio, decode, decode_cost
 from schemas.dead_letter import DeadLetter
 from schemas.errors import FrameRejected
 from schemas.frame import Frame, FrameRecord, parse_frame
@@ -30,14 +30,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A frame with its signal.
+    """A frame whose signal has been decoded.
+
+    It does not hold the signal, which goes as soon as it has its features: the next frame's takes its place in memory,
+    and that is still in the processor's cache.
 
     Attributes:
         index: Which of the batch's records it is.
         frame: Its envelope.
         routed: Its route and model.
         features: The model's; while the machine is learning, those that suit the frame.
-        samples: float32 [channel, n], at their rate.
+        shape: Of the signal at its model's rate: channels, samples.
         level_dbfs: Root mean square, mean removed, dB re full scale.
         sensor_fault: What is wrong with the signal, or None.
         duration_s: Length of the frame.
@@ -49,7 +52,7 @@ class Decoded:
     frame: Frame
     routed: RoutedModel
     features: Features
-    samples: Float32
+    shape: tuple[int, ...]
     level_dbfs: float
     sensor_fault: SensorFault | None
     duration_s: float
@@ -59,7 +62,10 @@ class Decoded:
     @property
     def group(self) -> tuple[int, bool, tuple[int, ...]]:
         """The same for frames whose features can be computed side by side, whatever their models."""
-        return id(self.features), self.routed.learning, self.samples.shape
+        return id(self.features), self.routed.learning, self.shape
+
+
+Signal = tuple[Decoded, Float32]  # with its samples, [channel, n], at the model's rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,28 +195,29 @@ def frame_cost(record: FrameRecord, router: Router) -> int:
     return decode_cost(value, None if model is None else model.metadata.features.sample_rate_hz)
 
 
-def _groups(records: Iterable[tuple[int, FrameRecord]], find: Find, answers: Answers) -> Iterator[list[Decoded]]:
+def _groups(records: Iterable[tuple[int, FrameRecord]], find: Find, answers: Answers) -> Iterator[list[Signal]]:
     """Yield frames that can be computed side by side; what can't be used is answered.
 
     A group is no larger than pays, so that few samples wait at any time.
     """
-    waiting: dict[tuple[int, bool, tuple[int, ...]], list[Decoded]] = {}
+    waiting: dict[tuple[int, bool, tuple[int, ...]], list[Signal]] = {}
     for index, record in records:
         try:
-            one = _decoded(index, record, find)
+            signal = _decoded(index, record, find)
         except MemoryError:
             raise
         except Exception as error:
             answers[index] = _letter(record, error)
             continue
+        one = signal[0]
         group = waiting.setdefault(one.group, [])
-        group.append(one)
-        if len(group) >= one.features.at_once(*one.samples.shape):
+        group.append(signal)
+        if len(group) >= one.features.at_once(*one.shape):
             yield waiting.pop(one.group)
     yield from waiting.values()
 
 
-def _decoded(index: int, record: FrameRecord, find: Find) -> Decoded:
+def _decoded(index: int, record: FrameRecord, find: Find) -> Signal:
     """Return a record as a frame with its signal.
 
     Raises:
@@ -231,65 +238,68 @@ def _decoded(index: int, record: FrameRecord, find: Find) -> Decoded:
     if refused := [reason for reason in strange if reason in routed.route.refuse_unfamiliar]:
         why = in_words(refused[0], routed.model, frame, audio.rate_hz, audio.duration_s)
         raise FrameRejected("unfamiliar", f"{refused[0]}: model {routed.model.metadata.name!r}: {why}")
-    return Decoded(
+    return _signal(index, frame, routed, routed.model.features, audio, strange)
+
+
+def _of_learning(index: int, record: FrameRecord, frame: Frame, routed: RoutedModel) -> Signal:
+    """Return a frame that no model judges: any number of channels, at a rate that suits it."""
+    audio = decode(record.value or b"")
+    return _signal(index, frame, routed, standard_features(audio.rate_hz, audio.duration_s), audio, ())
+
+
+def _signal(
+    index: int,
+    frame: Frame,
+    routed: RoutedModel,
+    features: Features,
+    audio: Audio,
+    strange: tuple[Unfamiliar, ...],
+) -> Signal:
+    samples = resample(audio.samples, audio.rate_hz, features.config.sample_rate_hz)
+    decoded = Decoded(
         index=index,
         frame=frame,
         routed=routed,
-        features=routed.model.features,
-        samples=resample(audio.samples, audio.rate_hz, config.sample_rate_hz),
+        features=features,
+        shape=samples.shape,
         level_dbfs=level_dbfs(audio.samples),
         sensor_fault=sensor_fault(audio.samples),
         duration_s=audio.duration_s,
         rate_hz=audio.rate_hz,
         unfamiliar=strange,
     )
+    return decoded, samples
 
 
-def _of_learning(index: int, record: FrameRecord, frame: Frame, routed: RoutedModel) -> Decoded:
-    """Return a frame that no model judges: any number of channels, at a rate that suits it."""
-    audio = decode(record.value or b"")
-    features = standard_features(audio.rate_hz, audio.duration_s)
-    return Decoded(
-        index=index,
-        frame=frame,
-        routed=routed,
-        features=features,
-        samples=resample(audio.samples, audio.rate_hz, features.config.sample_rate_hz),
-        level_dbfs=level_dbfs(audio.samples),
-        sensor_fault=sensor_fault(audio.samples),
-        duration_s=audio.duration_s,
-        rate_hz=audio.rate_hz,
-        unfamiliar=(),
-    )
-
-
-def prepare(frames: Sequence[Decoded]) -> FeatureBatch:
+def prepare(signals: Sequence[Signal]) -> FeatureBatch:
     """Compute the features of frames that are alike (:attr:`Decoded.group`); without a model, the statistics alone.
 
     Raises:
         FrameRejected: They can't be used; the code says why.
     """
+    frames = [one for one, _ in signals]
     features = frames[0].features
     config = features.config
     # One frame needs no copy.
-    samples = np.stack([one.samples for one in frames]) if len(frames) > 1 else frames[0].samples[np.newaxis]
+    samples = np.stack([own for _, own in signals]) if len(signals) > 1 else signals[0][1][np.newaxis]
     log_mel, statistics = features.log_mel_and_statistics(samples)
     if frames[0].routed.learning:
         return FeatureBatch(frames, np.empty((len(frames), 0, 0, 0, 0, 0), np.float32), statistics)
-    signals = log_mel[:, :, np.newaxis] if config.channels == 1 else log_mel[:, np.newaxis]
-    return FeatureBatch(frames, windows(signals, config), statistics)
+    of_signals = log_mel[:, :, np.newaxis] if config.channels == 1 else log_mel[:, np.newaxis]
+    return FeatureBatch(frames, windows(of_signals, config), statistics)
 
 
-def _guarded_prepare(frames: Sequence[Decoded], answers: Answers) -> list[FeatureBatch]:
+def _guarded_prepare(signals: Sequence[Signal], answers: Answers) -> list[FeatureBatch]:
     """Prepare frames together, or should that fail, one by one; what can't be used is answered."""
     try:
-        return [prepare(frames)]
+        return [prepare(signals)]
     except MemoryError:
         raise
     except Exception as error:
-        if len(frames) > 1:
-            return [prepared for one in frames for prepared in _guarded_prepare([one], answers)]
-        answers[frames[0].index] = _letter(frames[0].frame.record, error)
+        if len(signals) > 1:
+            return [prepared for one in signals for prepared in _guarded_prepare([one], answers)]
+        only = signals[0][0]
+        answers[only.index] = _letter(only.frame.record, error)
         return []
 
 
@@ -383,8 +393,9 @@ def _worst(prepared: FeatureBatch, scores: Float32, band_errors: Float32) -> dic
     # The bands are those of what the score was taken from.
     bands = bands.mean(axis=1) if how == "mean" else middle_bands(of_windows[worst], bands)
     found: dict[int, Computed] = {}
+    valid: list[bool] = np.all(np.isfinite(of_signals) & (of_signals >= 0), axis=1).tolist()
     for row, (one, score) in enumerate(zip(prepared.frames, of_signals[worst].tolist(), strict=True)):
-        if not (np.isfinite(of_signals[row]).all() and score >= 0):
+        if not valid[row]:
             name = one.routed.model.metadata.name
             raise ValueError(f"model {name!r} gave the score {score}; expected finite, at least 0")
         found[one.index] = _computed(one, score, bands[row], prepared.statistics[row])
