@@ -271,11 +271,15 @@ def _session(raw: bytes, path: Path) -> ort.InferenceSession:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        return ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a class of its own for each status code
         if "xternal data" in str(error):
             raise ModelError(f"model {str(path)!r} keeps weights in another file; expected all in one") from None
         raise ModelError(f"model {str(path)!r} is no ONNX file that can be computed here: {_brief(error)}") from None
+    # It keeps the file to begin anew with another provider, of which there is none here: as much again as the weights.
+    session.disable_fallback()
+    session._model_bytes = b""
+    return session
 
 
 def _size(computed: ort.InferenceSession | Stacked, raw: bytes) -> int:

@@ -1,6 +1,7 @@
 """Loading models: what is refused, and that a score does not depend on its batch."""
 
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -205,3 +206,12 @@ def test_a_graph_that_cannot_be_computed_is_refused_with_a_reason(tmp_path, chan
     onnx.save(proto, tmp_path / "odd.onnx")
     with pytest.raises(ModelError, match=r"odd\.onnx' is no ONNX file that can be computed here: "):
         Model.load(tmp_path / "odd.onnx")
+
+
+def test_a_session_does_not_keep_the_file_that_it_was_made_of(tmp_path):
+    """onnxruntime keeps it as an attribute of its own; should that be called otherwise, this says so."""
+    raw = tiny_model(tmp_path / "model.onnx").read_bytes()
+    before = sys.getrefcount(raw)
+    model = Model.load(tmp_path / "model.onnx", raw)
+    assert sys.getrefcount(raw) == before
+    assert model.score(np.full((1, 1, 128, 30), -3.0, np.float32))[0] > 0
