@@ -22,6 +22,7 @@ import asyncio
 import math
 import os
 import re
+import statistics
 import time
 import urllib.request
 from collections import Counter
@@ -187,12 +188,12 @@ class Throughput(NamedTuple):
     evenness: float
 
 
-def throughput(bench: Bench, workers: int, options: argparse.Namespace) -> Throughput:
-    """Return what so many workers make of a backlog on as many partitions."""
+def throughput(bench: Bench, workers: int, number: int, options: argparse.Namespace) -> Throughput:
+    """Return what so many workers make of a backlog on as many partitions; ``number`` is the round's."""
     with ExitStack() as stack:
-        team = Team(bench, f"bench-scale-{workers}", workers, stack)
-        for number in range(workers):
-            team.start(number)
+        team = Team(bench, f"bench-scale-{number}-{workers}", workers, stack)
+        for member in range(workers):
+            team.start(member)
         team.wait_until_all_work()
         for worker in team.workers.values():
             stack.enter_context(HeldToShare(worker.pid, options.share))
@@ -205,7 +206,7 @@ def throughput(bench: Bench, workers: int, options: argparse.Namespace) -> Throu
             time.sleep(_LOOK_S)
             after = team.scored()
         took_s = time.perf_counter() - began_s
-        done = [after[number] - before[number] for number in after]
+        done = [after[member] - before[member] for member in after]
         used_s, broker_s = team.cpu_s() - cpu, team.broker_cpu_s() - broker
         if took_s < options.seconds / 2 or min(done) <= 0:
             raise SystemExit(f"{frames} frames were too few: {took_s:.1f} s were left of them; give more with --frames")
@@ -358,21 +359,15 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """Print what each number of workers does; return the figures."""
     print(f"Each worker is held to {options.share:g} of a core by SIGSTOP and SIGCONT, on {os.cpu_count()} cores.")
     print("workers  frames/s  a worker    had  per CPU s  broker  even     lag")
-    found: dict[int, Throughput] = {}
-    for workers in sorted(set(options.workers)):
-        one = found[workers] = throughput(bench, workers, options)
-        print(
-            f"{workers:>7} {one.frames_per_second:>9.0f} {one.frames_per_second / workers:>9.0f} {one.share:>6.2f} "
-            f"{one.frames_per_cpu_second:>10.0f} {one.broker_share:>7.2f} {one.evenness:>5.2f} {one.lag:>7.0f}",
-            flush=True,
-        )
+    rounds = [_round(bench, number, options) for number in range(options.rounds)]
+    found = {workers: _median([one[workers] for one in rounds]) for workers in rounds[0]}
     figures: dict[str, Any] = {
         "scale_workers": list(found),
         "scale_share": options.share,
         "scale_share_had": [round(one.share, 3) for one in found.values()],
         "scale_frames_per_second": [round(one.frames_per_second, 1) for one in found.values()],
         "scale_broker_share": [round(one.broker_share, 3) for one in found.values()],
-        **_ratios(found),
+        **_median_ratios(rounds),
     }
     if not options.no_rebalance:
         rate = options.load * 2 * min(one.frames_per_second / workers for workers, one in found.items())
@@ -384,6 +379,28 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
             print(f"  {name:<30} {value}")
         figures |= moved
     return figures
+
+
+def _round(bench: Bench, number: int, options: argparse.Namespace) -> dict[int, Throughput]:
+    found: dict[int, Throughput] = {}
+    for workers in sorted(set(options.workers)):
+        one = found[workers] = throughput(bench, workers, number, options)
+        print(
+            f"{workers:>7} {one.frames_per_second:>9.0f} {one.frames_per_second / workers:>9.0f} {one.share:>6.2f} "
+            f"{one.frames_per_cpu_second:>10.0f} {one.broker_share:>7.2f} {one.evenness:>5.2f} {one.lag:>7.0f}",
+            flush=True,
+        )
+    return found
+
+
+def _median(several: Sequence[Throughput]) -> Throughput:
+    return Throughput(*(statistics.median(values) for values in zip(*several, strict=True)))
+
+
+def _median_ratios(rounds: Sequence[Mapping[int, Throughput]]) -> dict[str, float]:
+    """Return the medians of the ratios, each of one round."""
+    ratios = [_ratios(one) for one in rounds]
+    return {name: round(statistics.median(one[name] for one in ratios), 3) for name in ratios[0]}
 
 
 def _ratios(found: Mapping[int, Throughput]) -> dict[str, float]:
@@ -402,6 +419,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     """Print tables, then one JSON object."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="how many workers, one run each")
+    parser.add_argument("--rounds", type=int, default=3, help="how often; the figures are medians")
     parser.add_argument("--share", type=float, default=0.4, help="of a core, that each worker is held to")
     parser.add_argument("--seconds", type=float, default=10.0, help="for how long throughput is measured")
     parser.add_argument("--frames", type=int, default=4000, help="backlog for each worker")
