@@ -192,7 +192,10 @@ class Stack:
                 some = np.concatenate([some, np.repeat(some[-1:], spare, axis=0)])
             # Bound one by one: for hundreds of inputs, to look over a dictionary of them takes as long as all the rest.
             binding = sessions[places].io_binding()
-            binding.bind_cpu_input(INPUT, np.ascontiguousarray(some))
+            some = np.ascontiguousarray(
+                some
+            )  # it and the next are used where they are, so they must stay until the end
+            binding.bind_cpu_input(INPUT, some)
             small = np.stack([one.small for one in taken])
             if laid.small:
                 binding.bind_cpu_input(SMALL, small)
