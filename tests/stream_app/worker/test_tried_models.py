@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,7 +13,7 @@ from schemas.errors import ModelError
 from stream_app.pipeline import Model
 from stream_app.worker import tried_models
 from stream_app.worker.champions import ModelTrial
-from stream_app.worker.model_files import file_digest
+from stream_app.worker.model_files import KEPT_COPIES, RegisteredFiles, VersionSource, file_digest
 from tests.models import tiny_metadata, tiny_model
 
 
@@ -109,3 +110,15 @@ def test_a_folder_that_cannot_be_written_to_costs_a_trial_and_no_more(
         ModelTrial(9, copies)(str(path))
     assert len(tried) == 2
     assert "No space left on device" in caplog.text
+
+
+def test_notes_go_with_their_copies(copies: Path) -> None:
+    paths = [copies / f"pump-{number}-{number:012x}.onnx" for number in range(1, KEPT_COPIES + 3)]
+    for number, path in enumerate(paths):
+        tiny_model(path)
+        os.utime(path, (number, number))
+        tried_models.remember(Model.load(path))
+    files = RegisteredFiles(copies, cast("VersionSource", None))
+    files.used("models:/pump@champion", paths[-1])
+    assert sorted(path.name for path in copies.glob("*.onnx")) == [path.name for path in paths[2:]]
+    assert sorted(path.name for path in copies.glob("*.tried")) == [f"{path.name}.tried" for path in paths[2:]]
