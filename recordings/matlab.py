@@ -6,6 +6,7 @@ Layout as in MathWorks' "MAT-File Format". What was looked through is read by sc
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from typing import Any, Final
@@ -16,7 +17,13 @@ from schemas.errors import MissingExtra, RecordingError
 MOST_BYTES: Final = 512 << 20  # of all variables together, unpacked
 _MOST_ELEMENTS: Final = 200_000
 _DEEPEST: Final = 32
-_MATRIX, _COMPRESSED = 14, 15
+_INT32, _UINT32, _MATRIX, _COMPRESSED = 5, 6, 14, 15
+_MOST_DIMENSIONS: Final = 32
+_NUMBERS: Final = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 12, 13})
+_KINDS: Final = _NUMBERS | {_MATRIX, _COMPRESSED, 16, 17, 18}  # 16 to 18 are text
+_SPARSE: Final = 5
+_OF_NUMBERS: Final = range(_SPARSE, 16)  # classes of matrices: sparse, double, single, integers
+_COMPLEX: Final = 0x800
 _HEADER_BYTES: Final = 128
 _CHUNK: Final = 1 << 20
 _V4_BYTES: Final = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}
@@ -108,25 +115,64 @@ class _StructureCheck:
 
     def at_element(self, data: bytes, at: int, end: int, depth: int) -> int:
         """Look at the element that begins at a place, and return where the next one begins."""
+        kind, begin, size = self._tag(data, at, end, depth)
+        if kind == _MATRIX:
+            self._at_matrix(data, begin, begin + size, depth + 1)
+        if begin < at + 8:  # a small one
+            return at + 8
+        # Elements begin at multiples of 8 but for the compressed ones, which hold one each.
+        return int(begin + size + (-size % 8 if kind != _COMPRESSED else 0))
+
+    def _at_matrix(self, data: bytes, begin: int, end: int, depth: int) -> None:
+        """Look at the elements of a matrix: flags, dimensions, name, and what suits its class.
+
+        scipy would take numbers of a kind that is none, or an element that isn't there, from memory that isn't its own.
+        """
+        of_class, needed, at, number = 0, 0, begin, 0
+        while at < end:
+            kind, inside, size = self._tag(data, at, end, depth)
+            if number == 0:
+                if (kind, size) != (_UINT32, 8):
+                    raise RecordingError(f"no MATLAB file (a matrix begins with {size} bytes of kind {kind}, no flags)")
+                flags = struct.unpack_from(self._order + "I", data, inside)[0]
+                of_class = flags & 0xFF
+                # Places of the entries of a sparse one, its numbers, and their imaginary parts.
+                needed = 3 + (2 if of_class == _SPARSE else 0) + 1 + bool(flags & _COMPLEX)
+            elif number == 1:
+                self._check_dimensions(kind, data[inside : inside + size], None if of_class == _SPARSE else end - begin)
+            elif number > 2 and of_class in _OF_NUMBERS and kind not in _NUMBERS:
+                raise RecordingError(f"no MATLAB file (a matrix of numbers holds an element of kind {kind})")
+            at = self.at_element(data, at, end, depth)
+            number += 1
+        if of_class in _OF_NUMBERS and number < needed:
+            raise RecordingError(f"no MATLAB file (a matrix has {number} elements; expected {needed})")
+
+    def _check_dimensions(self, kind: int, values: bytes, most: int | None) -> None:
+        """Hold dimensions against how many there may be, and against the entries for which there is room."""
+        if kind != _INT32 or not 8 <= len(values) <= 4 * _MOST_DIMENSIONS or len(values) % 4:
+            raise RecordingError(f"no MATLAB file (dimensions are {len(values)} bytes of kind {kind})")
+        sizes = struct.unpack(f"{self._order}{len(values) // 4}i", values)
+        if min(sizes) < 0 or (most is not None and math.prod(sizes) > most):
+            raise RecordingError(f"no MATLAB file (a matrix claims dimensions of {sizes}; it has {most} bytes)")
+
+    def _tag(self, data: bytes, at: int, end: int, depth: int) -> tuple[int, int, int]:
+        """Return an element's kind, and where its data begin and how long they are."""
         self.used += 1
-        if self.used > _MOST_ELEMENTS or depth > _DEEPEST:
+        if self.used > 2 * _MOST_ELEMENTS or depth > _DEEPEST:
             raise RecordingError(f"has more than {_MOST_ELEMENTS} parts, or parts within parts {_DEEPEST} deep")
         if end - at < 8:
             raise RecordingError(f"no MATLAB file (an element of {end - at} bytes; expected at least 8)")
         kind, size = struct.unpack_from(self._order + "II", data, at)
+        begin = at + 8
         if kind >> 16:  # a small one, with its data in the tag
-            if kind >> 16 > 4:
-                raise RecordingError(f"no MATLAB file (a small element claims {kind >> 16} bytes; 4 are there)")
-            return at + 8
-        at += 8
-        if size > end - at:
-            raise RecordingError(f"no MATLAB file (an element claims {size} bytes; {end - at} are left)")
-        if kind == _MATRIX:
-            inside = at
-            while inside < at + size:
-                inside = self.at_element(data, inside, at + size, depth + 1)
-        # Elements begin at multiples of 8 but for the compressed ones, which hold one each.
-        return int(at + size + (-size % 8 if kind != _COMPRESSED else 0))
+            kind, size, begin = kind & 0xFFFF, kind >> 16, at + 4
+            if size > 4:
+                raise RecordingError(f"no MATLAB file (a small element claims {size} bytes; 4 are there)")
+        elif size > end - begin:
+            raise RecordingError(f"no MATLAB file (an element claims {size} bytes; {end - begin} are left)")
+        if kind not in _KINDS:
+            raise RecordingError(f"no MATLAB file (an element of kind {kind}; there is none such)")
+        return kind, begin, size
 
 
 def _check_v4(source: ByteSource) -> None:

@@ -403,6 +403,30 @@ def test_a_mat_of_version_4_is_read_and_its_claims_checked(tmp_path: Path) -> No
         read_recording(path)
 
 
+@pytest.mark.parametrize(
+    ("place", "change", "told"),
+    [
+        (144, b"\x06\x08", r"a matrix has 4 elements; expected 5"),  # complex, without an imaginary part
+        (144, b"\x05\x00", r"a matrix has 4 elements; expected 6"),  # sparse, without places
+        (156, b"\x00", r"dimensions are 0 bytes"),
+        (160, b"\xff\xff\xff\x7f", r"claims dimensions of \(2147483647, 64\)"),
+        (176, b"\x0e", r"a matrix of numbers holds an element of kind 14"),
+        (176, b"\x63", r"an element of kind 99; there is none such"),
+        (136, b"\x02", r"a matrix begins with 8 bytes of kind 2, no flags"),
+    ],
+)
+def test_a_mat_that_scipy_would_read_beyond_its_memory_is_refused(
+    tmp_path: Path, place: int, change: bytes, told: str
+) -> None:
+    path = tmp_path / "x.mat"
+    savemat(path, {"x": SIGNAL_G[:64], "fs": 1000.0})
+    value = bytearray(path.read_bytes())
+    value[place : place + len(change)] = change
+    path.write_bytes(value)
+    with pytest.raises(RecordingError, match=told):
+        read_recording(path)
+
+
 def _mats() -> list[bytes]:
     made = []
     for settings_ in ({"do_compression": True}, {}, {"format": "4"}):
