@@ -24,6 +24,7 @@ from stream_app.worker.lineups import Beside, ModelFile, ServingPlan
 from stream_app.worker.slots import SLOT_BYTES
 from tests.helpers import eventually_async, is_running
 from tests.models import START_US, conditioned_model, course, encoded, noise, record, tiny_metadata, tiny_model
+from tests.stream_app.pipeline.test_model_stack import saved
 from tests.stream_app.worker.crashing_child import DEADLY
 from whirr.settings import Route
 
@@ -403,5 +404,31 @@ async def test_models_of_single_machines_come_when_frames_do_and_go_when_there_i
         files["models:/whirr.pump-0@champion"].unlink()
         with pytest.raises(ComputeFailed, match=r"pump-0.*can't be read"):
             await process(frames["pump-0"])
+    finally:
+        process.stop()
+
+
+async def test_models_of_one_architecture_answer_as_each_alone_does_whatever_was_loaded(tmp_path):
+    """The worker scores them together and within a bound; a backtest has a session for each."""
+    routes = (Route(model="models:/whirr.{machine}@champion"),)
+    files = {f"models:/whirr.pump-{at}@champion": saved(tmp_path / f"{at}.onnx", at) for at in range(5)}
+    found = {address: load_model(str(path)) for address, path in files.items()}
+    router = Router.from_routes(routes, {address: model for address, (model, _) in found.items()})
+    process = ComputeProcess(routes, "warning", max_model_bytes=250_000)  # room for two
+    told = []
+    process.on_resident = told.append
+    process.start()
+    try:
+        await process.load(router, {address: (str(files[address]), digest) for address, (_, digest) in found.items()})
+        records = [
+            record(encoded(noise(rms=0.01 * (1 + at), seed=at)), f"pump-{at % 5}", START_US + at * 1_000_000)
+            for at in range(20)
+        ]
+        expected = [(one.score, one.band_error.tobytes()) for one in Engine(router).compute(records)]
+        assert len(set(expected)) == 20
+        for size in (20, 7, 3):
+            answers = [one for at in range(0, 20, size) for one in await process(records[at : at + size])]
+            assert [(one.score, one.band_error.tobytes()) for one in answers] == expected
+        assert told[-1].evicted > 0
     finally:
         process.stop()
