@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pickle
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
 START_S = 300.0  # for what it imports, and compiles once on a machine, however much else that has to do
 GRACE_S = 2.0
+_PIECE_BYTES = 256 * 1024
+_LENGTH = struct.Struct("!i")  # before each message, as multiprocessing's connections have it
 
 
 class ChildLost(Exception):
@@ -48,9 +51,8 @@ class ChildProcess:
             # A session of its own: Ctrl-C is for the worker, which then ends the child.
             self._process = subprocess.Popen(command, pass_fds=handed, stdin=subprocess.DEVNULL, start_new_session=True)
         self._connection = Connection(os.dup(self._ours.fileno()))
-        # They wait for the child with Python's lock released; one thread each keeps the order.
-        self._senders = ThreadPoolExecutor(1, thread_name_prefix="whirr-send")
-        self._receivers = ThreadPoolExecutor(1, thread_name_prefix="whirr-receive")
+        self._sending = asyncio.Lock()
+        self._came = bytearray()  # what was read and not taken
         self._last: asyncio.Future[None] | None = None
         self._lost: ChildLost | None = None
 
@@ -65,7 +67,7 @@ class ChildProcess:
         return self._lost is not None or self._process.poll() is not None
 
     async def ask(self, request: Callable[[], tuple[Any, ...]], limit_s: float) -> Any:
-        """Send a request, made in another thread, and return its answer.
+        """Send a request and return its answer.
 
         Args:
             request: Makes it.
@@ -76,10 +78,9 @@ class ChildProcess:
         """
         if self._lost is not None:
             raise ChildLost(str(self._lost), in_turn=False)
-        loop = asyncio.get_running_loop()
-        before, mine = self._last, loop.create_future()
+        before, mine = self._last, asyncio.get_running_loop().create_future()
         self._last = mine
-        sending = loop.run_in_executor(self._senders, lambda: self._connection.send(request()))
+        sending = asyncio.create_task(self._send(pickle.dumps(request(), pickle.HIGHEST_PROTOCOL)))
         try:
             if before is not None:
                 await asyncio.shield(before)
@@ -87,7 +88,7 @@ class ChildProcess:
                 raise ChildLost(str(self._lost), in_turn=False)
             async with asyncio.timeout(limit_s):
                 await sending
-                return await loop.run_in_executor(self._receivers, self._connection.recv)
+                return pickle.loads(await self._receive())  # noqa: S301 - a process of ours
         except TimeoutError:
             raise self._lose(f"the computing process {self.pid} took more than {limit_s:g} s", timed_out=True) from None
         except (EOFError, OSError) as error:
@@ -96,9 +97,36 @@ class ChildProcess:
             self._lose("nobody waits for its answer any more")  # the next one would be taken for that to the next
             raise
         finally:
-            sending.add_done_callback(lambda done: done.cancelled() or done.exception())
+            sending.cancel()
             if not mine.done():
                 mine.set_result(None)
+
+    async def _send(self, message: bytes) -> None:
+        """Send a message after those that were given before; whoever waits for the answer learns if it can't be."""
+        self._ours.setblocking(False)
+        async with self._sending:
+            with contextlib.suppress(OSError):
+                await asyncio.get_running_loop().sock_sendall(self._ours, _LENGTH.pack(len(message)) + message)
+
+    async def _receive(self) -> bytes:
+        """Return the next message.
+
+        Raises:
+            EOFError, OSError: None will come.
+        """
+        came = self._came
+        while True:
+            if len(came) >= _LENGTH.size:
+                size = _LENGTH.size + _LENGTH.unpack_from(came)[0]
+                if len(came) >= size:
+                    break
+            piece = await asyncio.get_running_loop().sock_recv(self._ours, _PIECE_BYTES)
+            if not piece:
+                raise EOFError("the stream has ended")
+            came += piece
+        message = bytes(memoryview(came)[_LENGTH.size : size])
+        del came[:size]  # the answer to the next request may have come with it
+        return message
 
     def ask_now(self, request: tuple[Any, ...], limit_s: float) -> Any:
         """Ask without an event loop; not to be mixed with :meth:`ask`.
@@ -122,8 +150,6 @@ class ChildProcess:
 
     def stop(self) -> None:
         """End it: SIGTERM, and SIGKILL should it not heed that."""
-        for threads in (self._senders, self._receivers):
-            threads.shutdown(wait=False, cancel_futures=True)
         if self._lost is None:
             self._process.terminate()
         for _ in range(2):
@@ -132,17 +158,13 @@ class ChildProcess:
                 break
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        self.kill()
-        for threads in (self._senders, self._receivers):
-            threads.shutdown()  # what still waited for the child has failed by now
+        self.kill()  # what still waits for the child learns of it by the end of the stream
         self._ours.close()
         self._connection.close()
 
     def _lose(self, what: str, timed_out: bool = False) -> ChildLost:
         self._lost = ChildLost(what, timed_out=timed_out)
         self.kill()
-        for threads in (self._senders, self._receivers):
-            threads.shutdown(wait=False, cancel_futures=True)
         return self._lost
 
     def _how(self, error: Exception) -> str:

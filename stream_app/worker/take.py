@@ -9,7 +9,7 @@ from typing import Any
 import faust
 from faust.types import EventT
 
-_MORE_S = 0.001  # no other frame for so long: what has come is a batch
+_TURNS = 8  # of the event loop without another event, which takes it a few: what has come is a batch
 
 
 class FrameStream(faust.Stream):  # type: ignore[misc]
@@ -59,9 +59,10 @@ class FrameStream(faust.Stream):  # type: ignore[misc]
             self._processors.remove(keep)
 
     async def _more(self, events: Sequence[EventT], most: int, within_s: float) -> None:
-        """Wait for other events while they come quickly, one after the other."""
+        """Wait for other events while they come one after the other, as those of a fetch do; but not for the next."""
         loop = asyncio.get_running_loop()
         until_s, count = loop.time() + within_s, 0
         while count < len(events) < most and loop.time() < until_s:
             count = len(events)
-            await asyncio.sleep(min(_MORE_S, within_s))
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
