@@ -22,11 +22,16 @@ FIGURES = (
     "many_models_rss_mb",
     "many_models_vs_one_conv_ae",
     "many_models_rss_mb_conv_ae",
+    "worker_vs_inprocess_default",
+    "worker_vs_aiokafka_default",
     "frames_per_second",
+    "frames_per_second_default",
     "latency_ms_p50",
     "latency_ms_p99",
-    "latency_quarter_ms_p50",
-    "latency_quarter_ms_p99",
+    "latency_conv_ae_ms_p50",
+    "latency_conv_ae_ms_p99",
+    "latency_half_ms_p50",
+    "latency_half_ms_p99",
     "rss_growth_mb",
     "replay_vs_plain_one_core",
     "replay_vs_own_logmel_one_core",
@@ -44,7 +49,7 @@ def main() -> None:
     figures = logmel.report() | frame_profile.report(frame_profile.measure())
     with prepared() as bench:
         figures |= throughput.measure(bench)
-        figures |= latency.measure(bench, figures["frames_per_second"])
+        figures |= latency.measure(bench, figures)
         figures |= memory.measure(bench)
         figures |= replay.measure(bench.calm)
     figures |= many_models.report(many_models.measure())

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import onnx
+import orjson
 from numpy.typing import NDArray
 
 from benchmarks.environment import RATE_HZ
@@ -13,6 +15,7 @@ from edge_agent.simulator.machine import Machine
 from edge_agent.simulator.plant import make_plant
 from recordings.encode import encode
 from recordings.samples import SignalFormat
+from stream_app.pipeline.model import METADATA_KEY
 from trainer.train import TrainConfig, train_model
 
 TRAIN_S: Final = 60
@@ -32,11 +35,29 @@ def frames(seconds: int, seed: int = 0) -> list[bytes]:
 
 
 def train_default(folder: Path) -> Path:
-    """Train the default detector on a minute of that machine, and return the model's file, in the folder."""
+    """Train the default detector on a minute of that machine, unless it is in the folder; return the model's file."""
+    if (out := folder / "default.onnx").exists():
+        return out
     normal = folder / "normal"
     normal.mkdir(parents=True, exist_ok=True)
     for number, value in enumerate(frames(2 * TRAIN_S)[::2]):
         (normal / f"{number:04d}.wav").write_bytes(value)
-    out = folder / "default.onnx"
     train_model(TrainConfig(normal=normal, out=out, mlflow=False, accelerator="cpu"))
+    return out
+
+
+def unheard() -> list[bytes]:
+    """Return frames of that machine that it was not trained on."""
+    return frames(2 * TRAIN_S)[1::2]
+
+
+def with_threshold(model: Path, out: Path, alert_threshold: float) -> Path:
+    """Write a model with another alert threshold; return the file."""
+    changed = onnx.load(model)
+    for entry in changed.metadata_props:
+        if entry.key == METADATA_KEY:
+            metadata = orjson.loads(entry.value)
+            metadata["thresholds"]["alert_threshold"] = alert_threshold
+            entry.value = orjson.dumps(metadata).decode()
+    onnx.save(changed, out)
     return out

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,59 +18,76 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from benchmarks.default_model import train_default, unheard, with_threshold
 from benchmarks.environment import DEADLINE_S, EMBEDDED, MACHINES, Bench, Worker, make_producer, send, settings_for
 from schemas import parse_rfc3339
 from stream_app.worker.topic_setup import ensure_topics
 
 LATENCY_S = float(os.environ.get("WHIRR_BENCH_LATENCY_S", "30"))
-TOPIC = "bench-latency"
-ALERTS = "bench-latency-anomalies"  # one of its own: it must be made with stamps
 STAMPED_BY_BROKER = 1
 WARM_UP = 0.5  # of the frames: a Java machine takes its time to compile
 
 
-def measure(bench: Bench, frames_per_second: float) -> dict[str, float]:
+def measure(bench: Bench, figures: Mapping[str, float]) -> dict[str, float]:
     """Return the latency of alerts in mode ``every``.
 
     Args:
         bench: What it stands on.
-        frames_per_second: What the worker can do at most.
+        figures: ``frames_per_second_default`` and ``frames_per_second``, what the worker can do at most with the
+            default detector and with ``conv_ae``.
 
     Returns:
-        ``latency_ms_p50`` and ``latency_ms_p99`` at half of that; ``latency_quarter_ms_…`` at a quarter.
+        With the default detector at a quarter of that, ``latency_ms_p50`` and ``latency_ms_p99``; with ``conv_ae`` at
+        a quarter, ``latency_conv_ae_ms_…``, and at half of it, ``latency_half_ms_…``.
     """
-    bench = bench._replace(settings=bench.settings.model_copy(update={"alerts_topic": ALERTS}))
-    asyncio.run(_create_topics(bench))
-    with Worker(bench, bench.nervous, TOPIC, TOPIC, "every") as worker:
+    alerting = with_threshold(train_default(bench.folder), bench.folder / "nervous-default.onnx", 1e-9)
+    bench = bench._replace(values=unheard())
+    default = _of_model(bench, alerting, "default", [figures["frames_per_second_default"] / 4])
+    conv_ae = _of_model(
+        bench, bench.nervous, "conv-ae", [figures["frames_per_second"] / 2, figures["frames_per_second"] / 4]
+    )
+    taken_ms = dict(zip(("latency", "latency_half", "latency_conv_ae"), (*default, *conv_ae), strict=True))
+    return {f"{name}_ms_p{p}": float(np.percentile(ms, p)) for name, ms in taken_ms.items() for p in (50, 99)}
+
+
+def _of_model(bench: Bench, model: Path, name: str, rates: Sequence[float]) -> list[list[float]]:
+    """Return the milliseconds of each alert, for each rate in frames a second."""
+    topic, alerts = f"bench-latency-{name}", f"bench-latency-{name}-anomalies"  # of their own: made with stamps
+    bench = bench._replace(settings=bench.settings.model_copy(update={"alerts_topic": alerts}))
+    asyncio.run(_create_topics(bench, topic))
+    found, at = [], 0
+    with Worker(bench, model, topic, topic, "every") as worker:
         worker.wait_until_ready()
-        half = int(frames_per_second / 2 * LATENCY_S)
-        half_ms = asyncio.run(_answer_times(bench, range(half)))
-        quarter_ms = asyncio.run(_answer_times(bench, range(half, half + half // 2)))
-    figures = {}
-    for name, taken_ms in (("latency", half_ms), ("latency_quarter", quarter_ms)):
-        figures[f"{name}_ms_p50"], figures[f"{name}_ms_p99"] = map(float, np.percentile(taken_ms, [50, 99]))
-    return figures
+        for rate in rates:
+            count = int(rate * LATENCY_S)
+            found.append(asyncio.run(_answer_times(bench, topic, range(at, at + count))))
+            at += count
+    return found
 
 
-async def _create_topics(bench: Bench) -> None:
+async def _create_topics(bench: Bench, topic: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bench.settings.bootstrap)
     await admin.start()
     try:
         stamped = {"message.timestamp.type": "LogAppendTime"}
-        topics = [NewTopic(name, bench.settings.topic_partitions, 1, topic_configs=stamped) for name in (TOPIC, ALERTS)]
+        names, partitions = (topic, bench.settings.alerts_topic), bench.settings.topic_partitions
+        topics = [NewTopic(name, partitions, 1, topic_configs=stamped) for name in names]
         await admin.create_topics(topics)
     finally:
         await admin.close()
-    await ensure_topics(settings_for(bench, TOPIC))
+    await ensure_topics(settings_for(bench, topic))
 
 
-async def _answer_times(bench: Bench, numbers: range) -> list[float]:
+async def _answer_times(bench: Bench, topic: str, numbers: range) -> list[float]:
     """Send frames at a steady pace; return the milliseconds until each alert, without those of the first half."""
     sent_s: dict[int, float] = {}
     # Where the broker's stamps count, a reader that takes its time takes none from what is measured.
     wait: dict[str, int] = {"fetch_max_wait_ms": 10} if bench.broker == EMBEDDED else {"fetch_min_bytes": 1 << 20}
     consumer = AIOKafkaConsumer(
-        ALERTS, bootstrap_servers=bench.settings.bootstrap, auto_offset_reset="earliest", **wait
+        bench.settings.alerts_topic,
+        bootstrap_servers=bench.settings.bootstrap,
+        auto_offset_reset="earliest",
+        **wait,
     )
     async with consumer, make_producer(bench) as producer:
         receiving = asyncio.create_task(_receive(consumer, numbers, sent_s))
@@ -77,7 +95,7 @@ async def _answer_times(bench: Bench, numbers: range) -> list[float]:
         for index, number in enumerate(numbers):
             await asyncio.sleep(max(began_s + index / len(numbers) * LATENCY_S - time.perf_counter(), 0))
             sent_s[number] = time.perf_counter()
-            await send(bench, producer, TOPIC, number, time.time_ns() // 1000)
+            await send(bench, producer, topic, number, time.time_ns() // 1000)
         return await asyncio.wait_for(receiving, DEADLINE_S)
 
 

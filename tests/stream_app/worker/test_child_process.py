@@ -41,7 +41,8 @@ async def test_answers_that_come_together_are_told_apart(child: ChildProcess) ->
 async def test_messages_may_be_larger_than_a_socket_holds(child: ChildProcess) -> None:
     large = bytes(5_000_000)
     first, second = child.ask(lambda: ("echo", large), 30.0), child.ask(lambda: ("echo", 7), 30.0)
-    assert await asyncio.gather(first, second) == [large, 7]
+    answers = await asyncio.gather(first, second)
+    assert list(answers) == [large, 7]
 
 
 async def test_what_does_not_answer_in_time_is_killed_and_the_next_was_not_in_turn(child: ChildProcess) -> None:
