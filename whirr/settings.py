@@ -269,7 +269,9 @@ class Settings(BaseSettings):
         le=1e12,
         description="samples a second, at the model's rate over all channels, that one machine may have computed",
     )
-    batch_linger_s: Seconds = Field(0.005, le=10, description="longest wait for a batch to fill")
+    batch_linger_s: Seconds = Field(
+        0.005, le=10, description="longest wait for others while frames come one right after the other"
+    )
     # Kafka's group.min.session.timeout.ms is 6 s, and Faust's clients give up a request after 90 s.
     session_timeout_s: Number = Field(
         10.0, ge=6, le=90, description="a worker not heard of for so long loses its partitions"

@@ -78,9 +78,10 @@ class ChildProcess:
         """
         if self._lost is not None:
             raise ChildLost(str(self._lost), in_turn=False)
+        message = pickle.dumps(request(), pickle.HIGHEST_PROTOCOL)
         before, mine = self._last, asyncio.get_running_loop().create_future()
         self._last = mine
-        sending = asyncio.create_task(self._send(pickle.dumps(request(), pickle.HIGHEST_PROTOCOL)))
+        sending = asyncio.create_task(self._send(message))
         try:
             if before is not None:
                 await asyncio.shield(before)

@@ -66,3 +66,9 @@ async def test_a_child_that_ends_is_lost_to_whoever_was_in_turn(child: ChildProc
     assert "exit code 3" in str(lost[0])
     with pytest.raises(ChildLost):
         await child.ask(lambda: ("echo", 1), 30.0)
+
+
+async def test_a_request_that_can_not_be_made_keeps_nobody_waiting(child: ChildProcess) -> None:
+    with pytest.raises(TypeError):
+        await child.ask(lambda: ("echo", (one for one in "no pickle")), 30.0)
+    assert await child.ask(lambda: ("echo", 1), 30.0) == 1
