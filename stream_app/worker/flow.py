@@ -179,6 +179,8 @@ class Flow:
     async def _finish_all(self) -> None:
         while True:
             batch, answers = await self._scored.get()
+            async with self._changed:
+                self._changed.notify_all()
             await self._processor.finish([waiting.taken for waiting in batch], await answers)
             for waiting in batch:
                 self._backpressure.leave(waiting.taken.record.partition, waiting.taken.size)
@@ -219,9 +221,11 @@ class Flow:
     def _may_begin(self) -> bool:
         if not self._waiting:
             return False
+        full = len(self._waiting) >= self._batch_frames or self._waiting.cost >= BATCH_COST
+        if self._scored.qsize() and not full:
+            return False  # it would wait to be sent: batches are to grow as large as that stage, too, wants them
         if not self._in_computation:
             return True
-        full = len(self._waiting) >= self._batch_frames or self._waiting.cost >= BATCH_COST
         roomy = len(self._in_computation) == 1 and self._in_computation[0] <= BATCH_COST
         return full and roomy and self._waiting.peek().cost <= COSTLY
 

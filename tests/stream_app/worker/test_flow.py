@@ -248,3 +248,23 @@ async def test_a_failure_ends_the_flow(stage: str, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ExceptionGroup) as caught:
         await asyncio.wait_for(flow.run(), 5)
     assert caught.group_contains(ConnectionError, match="away")
+
+
+async def test_frames_gather_while_what_was_computed_waits_to_be_sent() -> None:
+    """Else quick computing makes ever more batches of one frame, each of which takes a turn of sending."""
+    stages, sizes, may_end = Stages(), [], asyncio.Event()
+
+    async def finish(batch: Sequence[FetchedFrame], found: Sequence[Any]) -> None:
+        sizes.append(len(batch))
+        await may_end.wait()
+
+    stages.finish = finish  # type: ignore[method-assign]
+    stages.may_compute.set()
+    async with running(stages, batch_frames=64) as put:
+        for offset in range(12):
+            await put([taken(offset)])
+            for _ in range(20):
+                await asyncio.sleep(0)
+        may_end.set()
+        await eventually_async(lambda: sum(sizes) == 12)
+    assert sizes == [1, 1, 10]
