@@ -254,11 +254,11 @@ async def test_frames_gather_while_what_was_computed_waits_to_be_sent() -> None:
     """Else quick computing makes ever more batches of one frame, each of which takes a turn of sending."""
     stages, sizes, may_end = Stages(), [], asyncio.Event()
 
-    async def finish(batch: Sequence[FetchedFrame], found: Sequence[Any]) -> None:
+    async def finish(batch: Sequence[FetchedFrame], answers: Sequence[Any]) -> None:
         sizes.append(len(batch))
         await may_end.wait()
 
-    stages.finish = finish  # type: ignore[method-assign]
+    stages.finish = finish  # type: ignore[method-assign,assignment]
     stages.may_compute.set()
     async with running(stages, batch_frames=64) as put:
         for offset in range(12):
