@@ -85,6 +85,7 @@ bench: $(INSTALLED)-bench ## Measure, each figure as a ratio in one run
 bench-compare: $(INSTALLED)-bench ## Compare each ratio with a stored run (ARGS=--short: the steady ones, in minutes; BASE=FILE; NEW=FILE)
 	@mkdir -p bench-out
 	@$(if $(NEW)$(SHORT),,$(RUN) -m benchmarks $(ARGS) > bench-out/bench.json)
+	@$(if $(and $(NEW),$(SHORT)),echo "NEW=FILE is judged as it is; ARGS=--short measures: give one of them" >&2; exit 1)
 	@$(RUN) -m benchmarks.compare "$(or $(BASE),benchmarks/baseline.json)" $(or $(SHORT),"$(or $(NEW),bench-out/bench.json)")
 
 bench-store: $(INSTALLED)-bench ## Measure on a quiet machine, and make it the stored run that bench-compare and fleet take
@@ -165,7 +166,7 @@ $(INSTALLED)-docs: EXTRAS := docs
 $(INSTALLED)-demo $(INSTALLED)-dev $(INSTALLED)-bench $(INSTALLED)-docs: $(INSTALLED)-uv pyproject.toml constraints.txt
 	@echo "Installing whirr[$(EXTRAS)] into $(VENV)$(if $(findstring train,$(EXTRAS)),; the first time$(comma) PyTorch alone is some gigabytes)"
 	@$(VENV)/bin/uv pip install --quiet --python $(RUN) --constraints constraints.txt --editable ".[$(EXTRAS)]"
-	@$(if $(findstring stream,$(EXTRAS)),$(RUN) -c "from stream_app.pipeline.optional_kernels import compile_now; compile_now()")
+	@$(if $(findstring stream,$(EXTRAS)),$(RUN) -c "from stream_app.pipeline.optional_kernels import find_kernels; find_kernels()")
 	@touch $@
 
 $(INSTALLED)-uv:

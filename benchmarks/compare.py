@@ -25,8 +25,6 @@ STEADY: Final = (
     "logmel_vs_torch",
     "frame_cost_ffts_default",
     "frame_cost_ffts_conv_ae",
-    "replay_vs_own_logmel_one_core",
-    "replay_default_vs_own_logmel_one_core",
     "sweep_vs_sort",
 )
 TOLERANCE: Final = 0.1
@@ -93,7 +91,8 @@ def measured_again(
         tolerance: As in :func:`compare`.
     """
     best = measure()
-    for _ in range(TRIES - 1):
+    # On another machine nothing is judged for good, and once is enough to say what differs.
+    for _ in range(TRIES - 1 if best.get("machine") == base.get("machine") else 0):
         worse = [one.name for one in compare(base, best, tolerance) if one.worse and one.name in best]
         if not worse:
             break

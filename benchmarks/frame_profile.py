@@ -178,6 +178,7 @@ def report(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         whole = sum(own[stage] for stage in (*STAGES, REST))
         for stage in (*STAGES, REST):
             print(f"  {stage:22} {own[stage]:7.1f} {own[stage] / whole:7.1%} {own[stage] / own['fft']:6.2f}")
+        print(f"  {'sum, with the clocks':22} {whole:7.1f} {'':7} {whole / own['fft']:6.2f}")
         print(f"  {'event loop':22} {'us':>7} {'':7} {'FFTs':>6}")
         for stage in LOOP_STAGES:
             print(f"  {stage:22} {own[stage]:7.1f} {'':7} {own[stage] / own['fft']:6.2f}")

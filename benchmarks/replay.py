@@ -145,11 +145,11 @@ def replay_on_one_core(model_path: Path, recordings: Path, out: Path) -> dict[st
     """
     from backtest.replay.replay_options import ReplayConfig
     from backtest.replay.run import ReplayObserver, replay
-    from stream_app.pipeline.optional_kernels import compile_now
+    from stream_app.pipeline.optional_kernels import find_kernels
     from stream_app.worker.champions import load_champions
     from whirr.settings import Route
 
-    compile_now()
+    find_kernels()
     champions = load_champions([Route(match="*", model=str(model_path))])
     began_s = time.process_time()
     summary = replay(ReplayConfig(folder=recordings, out=out, jobs=1), champions, ReplayObserver())

@@ -359,6 +359,8 @@ def _most_waiting(sent: Mapping[str, Sent], answered: Mapping[str, Sequence[floa
 def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     """Print what each number of workers does; return the figures."""
     print(f"Each worker is held to {options.share:g} of a core by SIGSTOP and SIGCONT, on {os.cpu_count()} cores.")
+    print("Frames a second, in all and a worker; the share of a core that each had, and frames a second of that;")
+    print("the broker's cores; the slowest worker over the fastest; frames left when the clock stopped.")
     print("workers  frames/s  a worker    had  per CPU s  broker  even     lag")
     rounds = [_round(bench, number, options) for number in range(options.rounds)]
     found = {workers: _median([one[workers] for one in rounds]) for workers in rounds[0]}
@@ -374,7 +376,8 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         rate = options.load * 2 * min(one.frames_per_second / workers for workers, one in found.items())
         moved = rebalances(bench, rate, options)
         print(
-            f"{moved['frames']} frames at {rate:.0f} a second on {options.partitions} partitions, half of what two can:"
+            f"{moved['frames']} frames at {rate:.0f} a second on {options.partitions} partitions, "
+            f"{options.load:.0%} of what two can:"
         )
         for name, value in moved.items():
             print(f"  {name:<30} {value}")

@@ -1,6 +1,6 @@
-"""The ratios that are steady: each of processor time, measured in turns, without a broker; in two minutes.
+"""The ratios that are steady: each of processor time, measured in turns, without a broker; in some minutes.
 
-Two runs on one machine differ by some hundredths, whatever else it does, so that a tenth tells.
+Two runs on one quiet machine differ by some hundredths, so that a tenth tells; what is worse is measured again.
 ``python -m benchmarks.short`` prints them as one line of JSON.
 """
 

@@ -42,7 +42,7 @@ def decode(value: bytes, model_rate_hz: int | None = None) -> Audio:
     """
     source = Value(value)
     # Nearly all frames: a gateway's headers are all the same. What lies behind the data is looked at in others only.
-    if value[:4] == b"RIFF" and value[36:40] == b"data" and value[-128:-125] != b"TAG":
+    if is_wav(value[:12]) and value[36:40] == b"data" and value[-128:-125] != b"TAG":
         plain = _plain_wav(value[:44], len(value), model_rate_hz)
         if plain is not None:
             return _wav_samples(source, plain)

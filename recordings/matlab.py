@@ -21,7 +21,7 @@ _INT32, _UINT32, _MATRIX, _COMPRESSED = 5, 6, 14, 15
 _MOST_DIMENSIONS: Final = 32
 _NUMBERS: Final = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 12, 13})
 _KINDS: Final = _NUMBERS | {_MATRIX, _COMPRESSED, 16, 17, 18}  # 16 to 18 are text
-_SPARSE: Final = 5
+_STRUCTURE, _SPARSE, _OPAQUE = 2, 5, 17
 _OF_NUMBERS: Final = range(_SPARSE, 16)  # classes of matrices: sparse, double, single, integers
 _COMPLEX: Final = 0x800
 _HEADER_BYTES: Final = 128
@@ -138,8 +138,10 @@ class _StructureCheck:
                 of_class = flags & 0xFF
                 # Places of the entries of a sparse one, its numbers, and their imaginary parts.
                 needed = 3 + (2 if of_class == _SPARSE else 0) + 1 + bool(flags & _COMPLEX)
-            elif number == 1:
-                self._check_dimensions(kind, data[inside : inside + size], None if of_class == _SPARSE else end - begin)
+            elif number == 1 and of_class != _OPAQUE:  # which has none
+                # A sparse matrix has few entries of many, a structure may have no fields.
+                room = {_SPARSE: None, _STRUCTURE: MOST_BYTES // 8}.get(of_class, end - begin)
+                self._check_dimensions(kind, data[inside : inside + size], room)
             elif number > 2 and of_class in _OF_NUMBERS and kind not in _NUMBERS:
                 raise RecordingError(f"no MATLAB file (a matrix of numbers holds an element of kind {kind})")
             at = self.at_element(data, at, end, depth)
@@ -149,11 +151,13 @@ class _StructureCheck:
 
     def _check_dimensions(self, kind: int, values: bytes, most: int | None) -> None:
         """Hold dimensions against how many there may be, and against the entries for which there is room."""
-        if kind != _INT32 or not 8 <= len(values) <= 4 * _MOST_DIMENSIONS or len(values) % 4:
+        if kind not in (_INT32, _UINT32) or not 8 <= len(values) <= 4 * _MOST_DIMENSIONS or len(values) % 4:
             raise RecordingError(f"no MATLAB file (dimensions are {len(values)} bytes of kind {kind})")
         sizes = struct.unpack(f"{self._order}{len(values) // 4}i", values)
         if min(sizes) < 0 or (most is not None and math.prod(sizes) > most):
-            raise RecordingError(f"no MATLAB file (a matrix claims dimensions of {sizes}; it has {most} bytes)")
+            raise RecordingError(
+                f"no MATLAB file (a matrix claims dimensions of {sizes}; there is room for {most} entries)"
+            )
 
     def _tag(self, data: bytes, at: int, end: int, depth: int) -> tuple[int, int, int]:
         """Return an element's kind, and where its data begin and how long they are."""

@@ -61,6 +61,13 @@ def services(text: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def test_a_worker_has_room_for_the_models_that_it_may_keep(services: dict[str, dict[str, Any]]) -> None:
+    worker = services["worker"]
+    limit_mb = 1024 * int(worker["mem_limit"].removesuffix("g"))
+    # docs/operations.md: what every worker takes, and a tenth more than its models may have.
+    assert limit_mb >= 400 + 1.1 * int(worker["environment"]["WHIRR_MAX_MODEL_MB"])
+
+
 @pytest.mark.slow
 def test_it_follows_the_schema_of_the_compose_specification(text: str, tmp_path: Path) -> None:
     def checked(text: str) -> subprocess.CompletedProcess[str]:

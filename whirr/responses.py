@@ -39,12 +39,19 @@ class ResponseReader(asyncio.StreamReader):
             if self._waiting >= self._wanted:
                 self._wakeup_waiter()  # type: ignore[attr-defined]
 
+    def at_eof(self) -> bool:
+        """Whether the stream has ended and nothing of it waits."""
+        return bool(self._eof) and not self._waiting  # type: ignore[attr-defined]
+
     async def readexactly(self, n: int) -> bytes:
         """Return the next ``n`` bytes.
 
         Raises:
             IncompleteReadError: The stream ended before.
+            ValueError: ``n`` is negative: what claims to be a response is none.
         """
+        if n < 0:
+            raise ValueError(f"a response of {n} bytes; expected a length from 0")
         self._wanted = n
         while self._waiting < n:
             if (error := self.exception()) is not None:

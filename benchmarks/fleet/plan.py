@@ -54,8 +54,10 @@ class Assumptions:
     push_interval_s: float = _flag(_DEFAULTS.feature_push_interval_s, "how often features are written")
     push_rows_per_second: float = _flag(8280.0, "rows a second that a worker's push can do (make bench-feast, Redis)")
     redis_rows_per_second: float = _flag(50_000.0, "rows a second that one Redis takes")
-    recovery_streams_per_second: float = _flag(10_000.0, "states a second that a worker reads when it starts")
-    stream_bytes: float = _flag(3000.0, "memory of a stream in a worker")
+    recovery_streams_per_second: float = _flag(
+        100_000.0, "states a second that a starting worker reads (benchmarks.recovery)"
+    )
+    stream_bytes: float = _flag(1600.0, "memory of a stream in a worker (python -m benchmarks.recovery)")
     registry_ms_a_model: float = _flag(0.5, "what the registry takes to list one model, ms")
     registry_at_once: float = _flag(16, "questions that the registry answers at once")
     prometheus_series: float = _flag(2_000_000, "series that one Prometheus holds")

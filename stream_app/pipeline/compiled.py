@@ -93,6 +93,9 @@ class CompiledColumns:
 
     def _contrast(self, edges: Float32, found: Float64) -> None:
         means = np.empty(edges.shape[:3])
+        if not len(self._octaves):  # so short a spectrum of so fast a signal has none
+            found[:, 6] = 0
+            return
         for kind in range(2):
             kernels.decibel_means(edges[kind], DB_PER_NEPER, TOP_DB, means[kind])
         found[:, 6] = (means[0] - means[1]).mean(axis=-1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from schemas.model_metadata import FeatureConfig
 from stream_app.pipeline.filterbank import Filterbank
-from stream_app.pipeline.optional_kernels import compile_now, find_kernels
+from stream_app.pipeline.optional_kernels import find_kernels
 from stream_app.pipeline.spectrum import Transform
 from stream_app.pipeline.statistics import StatisticsPlan, statistics
 
@@ -70,7 +70,6 @@ def columns_of(config: FeatureConfig, bank: Filterbank, *, compiled: bool | None
         from stream_app.pipeline.compiled import CompiledColumns
 
         if CompiledColumns.suits(config):
-            compile_now()
             return CompiledColumns(config, bank, plan)
     if compiled:
         raise ValueError(f"n_fft {config.n_fft} can't be compiled; expected a power of two from 64 on, and numba")

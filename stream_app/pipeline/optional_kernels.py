@@ -6,19 +6,24 @@ user's cache, or where ``NUMBA_CACHE_DIR`` says.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 
 log = logging.getLogger(__name__)
 
+_INSTEAD = "features are computed by numpy, at a half of the speed"
+
 
 @lru_cache(maxsize=1)
 def find_kernels() -> ModuleType | None:
-    """Return :mod:`stream_app.pipeline.kernels`, or None where numpy has to do: without numba, or a place to keep it.
+    """Return :mod:`stream_app.pipeline.kernels`, all of it compiled, or None where numpy has to do.
 
-    The first call takes as long as the import.
+    That is without numba, without a place to keep compiled code, and where what is kept there is damaged and can't be
+    made anew. The first call in a process loads what is kept, or compiles it.
     """
     try:
         from stream_app.pipeline import kernels
@@ -28,21 +33,39 @@ def find_kernels() -> ModuleType | None:
         return None
     except RuntimeError as error:  # numba's, of a function for which it finds no place
         log.warning(
-            "features are computed by numpy, at a half of the speed: there is no place to keep compiled code (%s); "
-            "set NUMBA_CACHE_DIR to a folder that can be written to",
+            "%s: there is no place to keep compiled code (%s); set NUMBA_CACHE_DIR to a folder that can be written to",
+            _INSTEAD,
             error,
         )
         return None
-    return kernels
+    if not hasattr(kernels.spectra, "stats"):
+        log.warning("%s: NUMBA_DISABLE_JIT is set", _INSTEAD)
+        return None
+    return _tried(kernels)
 
 
-@lru_cache(maxsize=1)
-def compile_now() -> None:
-    """Compile what is not yet, once on a machine; from then on, and in every process, it is only loaded."""
-    if find_kernels() is None:
-        return
+def _tried(kernels: ModuleType) -> ModuleType | None:
+    """Return the kernels once all of them have computed something; what numba kept and can't read is thrown away."""
     from stream_app.pipeline.compiled import try_out
 
     began_s = time.monotonic()
-    if try_out():
-        log.info("compiled the loops for this processor in %.0f s; they are kept", time.monotonic() - began_s)
+    try:
+        if try_out():
+            log.info("compiled the loops for this processor in %.0f s; they are kept", time.monotonic() - began_s)
+        return kernels
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever half a file makes of its reader
+        place = Path(kernels.spectra.stats.cache_path)
+        log.warning("compiled code in %s can't be used (%s: %s); compiling anew", place, type(error).__name__, error)
+    try:
+        for file in place.glob("kernels.*.nb?"):
+            file.unlink(missing_ok=True)
+        again = importlib.reload(kernels)
+        try_out()
+    except MemoryError:
+        raise
+    except Exception as error:
+        log.warning("%s: compiled code can't be kept in %s (%s: %s)", _INSTEAD, place, type(error).__name__, error)
+        return None
+    return again

@@ -158,6 +158,8 @@ def _contrast(magnitude: Float32, plan: StatisticsPlan) -> Float32:
     Peak and valley are the means of the largest and the smallest 2 % of an octave's bins. In short octaves that is
     one bin, so that no sorting is needed.
     """
+    if not plan.contrast:  # so short a spectrum of so fast a signal has no octave with a bin
+        return np.zeros(len(magnitude), np.float32)
     peaks, valleys = [], []
     for start, stop, extremes in plan.contrast:
         octave = magnitude[:, start:stop]

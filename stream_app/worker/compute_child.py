@@ -14,7 +14,7 @@ from schemas.errors import FrameRejected, ModelError, SettingsError
 from schemas.frame import FrameRecord
 from stream_app.pipeline import Engine, Model, Router
 from stream_app.pipeline.model_stack import Stacks
-from stream_app.pipeline.optional_kernels import compile_now
+from stream_app.pipeline.optional_kernels import find_kernels
 from stream_app.worker.answers import pack
 from stream_app.worker.champions import load_model
 from stream_app.worker.compute import ComputedBatch, ModelsMessage
@@ -129,7 +129,7 @@ def main() -> None:
     parent, socket, *memory, level, log_format = sys.argv[1:]
     process.end_with(int(parent))
     configure_logging(level, cast("LogFormat", log_format))
-    compile_now()
+    find_kernels()  # which may compile; a batch could not wait for that
     with Connection(int(socket)) as connection:
         ComputeServer(connection, SharedSlots(int(memory[0])) if memory else None).serve()
 

@@ -137,6 +137,11 @@ class TestWavHeaders:
         value = wav(noise()[0].tobytes(), tag=3, bits=32, size=size + 3_200)
         np.testing.assert_array_equal(decode(value).samples, noise())
 
+    def test_riff_that_is_no_wave_is_no_audio_whatever_else_it_holds(self) -> None:
+        value = bytearray(encoded(noise()))
+        value[8:12] = b"AVI "
+        assert code_of(bytes(value)) == "not_audio"
+
     def test_every_cut_of_a_file_is_rejected(self) -> None:
         value = encoded(noise())
         for length in range(len(value)):

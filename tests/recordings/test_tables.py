@@ -427,6 +427,22 @@ def test_a_mat_that_scipy_would_read_beyond_its_memory_is_refused(
         read_recording(path)
 
 
+def _element(kind: int, data: bytes) -> bytes:
+    return struct.pack("<II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
+
+
+def test_a_mat_with_an_object_of_matlabs_beside_the_signal_is_read(tmp_path: Path) -> None:
+    numbers = _element(6, struct.pack("<6I", 0xDD000000, 2, 1, 1, 1, 1))
+    flags, size = _element(6, struct.pack("<II", 13, 0)), _element(6, struct.pack("<2i", 6, 1))
+    inside = _element(14, flags + size + _element(1, b"") + numbers)
+    names = b"".join(_element(1, name) for name in (b"when", b"MCOS", b"datetime"))
+    an_object = _element(14, _element(6, struct.pack("<II", 17, 0)) + names + inside)  # has no dimensions
+    path = tmp_path / "x.mat"
+    savemat(path, {"x": SIGNAL_G, "fs": 1000.0})
+    path.write_bytes(path.read_bytes() + an_object)
+    np.testing.assert_allclose(read_recording(path).samples[0] * 64, SIGNAL_G, rtol=1e-6)
+
+
 def _mats() -> list[bytes]:
     made = []
     for settings_ in ({"do_compression": True}, {}, {"format": "4"}):

@@ -82,3 +82,14 @@ async def test_aiokafkas_connections_have_it() -> None:
     protocol.data_received(b"four")
     assert await made.readexactly(4) == b"four"
     assert isinstance(made, ResponseReader)
+
+
+async def test_a_length_below_nothing_is_refused_at_once() -> None:
+    made = reader()
+    made.feed_data(b"x" * 40)
+    with pytest.raises(ValueError, match="a response of -16 bytes"):
+        await made.readexactly(-16)
+    made.feed_eof()
+    assert not made.at_eof()
+    await made.readexactly(40)
+    assert made.at_eof()

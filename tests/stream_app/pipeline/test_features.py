@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import importlib
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -15,8 +18,9 @@ from hypothesis import strategies as st
 
 from schemas.errors import FrameRejected, ModelError
 from schemas.model_metadata import FeatureConfig
+from stream_app.pipeline import optional_kernels
 from stream_app.pipeline.features import Features
-from stream_app.pipeline.optional_kernels import compile_now, find_kernels
+from stream_app.pipeline.optional_kernels import find_kernels
 from stream_app.pipeline.sensor import level_dbfs
 from tests.helpers import needs_shared_data
 from tests.stream_app.pipeline.signals import CONFIGS, real_signals, reference_log_mel, signals
@@ -31,7 +35,7 @@ KINDS = ["numpy", "compiled"]
 def features_of(config: FeatureConfig, kind: str) -> Features:
     """The reference by numpy, or the compiled loops where they can."""
     if kind == "compiled":
-        pytest.importorskip("numba", reason="numba is not installed (the extra `fast`)")
+        pytest.importorskip("numba", reason="numba is not installed ")
         return Features(config)
     return Features(config, compiled=False)
 
@@ -235,7 +239,7 @@ class TestWhoComputes:
         def known() -> dict[str, int]:
             return {name: len(one.signatures) for name, one in vars(kernels).items() if hasattr(one, "signatures")}
 
-        compile_now()
+        find_kernels()
         before = known()
         tone = (0.5 * np.sin(0.3 * np.arange(16_000))).astype(np.float32)
         read_only = tone.copy()
@@ -258,3 +262,38 @@ def test_without_a_place_for_compiled_code_numpy_computes_and_says_so(caplog: py
     with patch.object(builtins, "__import__", no_place):
         assert find_kernels.__wrapped__() is None
     assert "NUMBA_CACHE_DIR" in caplog.text
+
+
+@pytest.mark.parametrize(("second", "usable"), [(None, True), (OSError("No space left on device"), False)])
+def test_damaged_compiled_code_is_thrown_away_and_made_anew_and_else_numpy_computes(
+    second: Exception | None, usable: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("numba", reason="numba is not installed")
+    damaged, other = tmp_path / "kernels.spectra-480.py311.nbi", tmp_path / "another.nbi"
+    for file in (damaged, other):
+        file.write_bytes(b"")
+    kernels = SimpleNamespace(spectra=SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path))))
+    tried = iter([EOFError("Ran out of input"), second])
+
+    def try_out() -> bool:
+        if (error := next(tried)) is not None:
+            raise error
+        return True
+
+    with (
+        patch("stream_app.pipeline.compiled.try_out", try_out),
+        patch.object(importlib, "reload", lambda module: module),
+    ):
+        assert optional_kernels._tried(kernels) is (kernels if usable else None)  # type: ignore[arg-type]
+    assert (damaged.exists(), other.exists()) == (False, True)
+    assert f"compiled code in {tmp_path} can't be used (EOFError" in caplog.text
+    assert ("computed by numpy" in caplog.text) is not usable
+
+
+def test_a_spectrum_without_an_octave_has_no_contrast() -> None:
+    config = FeatureConfig(n_fft=64, hop=64, sample_rate_hz=1_000_000, fmax_hz=5e5, bands=4)
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 1, 1_000)).astype(np.float32)
+    for compiled in (None, False):
+        statistics = Features(config, compiled=compiled).log_mel_and_statistics(noise)[1][0]
+        assert np.isfinite(statistics).all()
+        assert statistics[6] == 0
