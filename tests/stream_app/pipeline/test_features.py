@@ -7,8 +7,8 @@ import importlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 from unittest.mock import patch
 
 import numpy as np
@@ -284,7 +284,7 @@ def test_damaged_compiled_code_is_thrown_away_and_made_anew_and_else_numpy_compu
         patch("stream_app.pipeline.compiled.try_out", try_out),
         patch.object(importlib, "reload", lambda module: module),
     ):
-        assert optional_kernels._tried(kernels) is (kernels if usable else None)  # type: ignore[arg-type]
+        assert (optional_kernels._tried(cast("ModuleType", kernels)) is not None) is usable
     assert (damaged.exists(), other.exists()) == (False, True)
     assert f"compiled code in {tmp_path} can't be used (EOFError" in caplog.text
     assert ("computed by numpy" in caplog.text) is not usable
