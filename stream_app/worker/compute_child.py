@@ -129,7 +129,8 @@ def main() -> None:
     parent, socket, *memory, level, log_format = sys.argv[1:]
     process.end_with(int(parent))
     configure_logging(level, cast("LogFormat", log_format))
-    find_kernels()  # which may compile; a batch could not wait for that
+    if memory:  # else models are tried alone, without features
+        find_kernels()  # which may compile; a batch could not wait for that
     with Connection(int(socket)) as connection:
         ComputeServer(connection, SharedSlots(int(memory[0])) if memory else None).serve()
 
