@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import math
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -23,6 +24,8 @@ from schemas.model_metadata import GoldenWindow, ModelMetadata
 from stream_app.pipeline.features import shared_features
 from stream_app.pipeline.model_stack import Stacked, Stacks
 from whirr.options import first_wrong
+
+log = logging.getLogger(__name__)
 
 METADATA_KEY = "whirr"
 INPUT = "log_mel"
@@ -38,6 +41,8 @@ STACKED_SIZE = 1.2  # what is kept of a model in a stack, over its weights: meas
 MAX_BYTES = 256 << 20  # of a model file; the largest that whirr train writes has some 20 MB
 
 Float32 = NDArray[np.float32]
+Computing: TypeAlias = ort.InferenceSession | Stacked
+T = TypeVar("T")
 _METADATA: TypeAdapter[ModelMetadata] = TypeAdapter(ModelMetadata)
 
 
@@ -56,13 +61,14 @@ class Model:
 
     def __init__(
         self,
-        computed: ort.InferenceSession | Stacked | None,
+        computed: Computing | None,
         metadata: ModelMetadata,
         path: Path,
         digest: str,
         n_bytes: int = 0,
     ) -> None:
         self._computed = computed
+        self._failure = ""
         self.n_bytes = n_bytes
         self.metadata = metadata
         self.features = shared_features(metadata.features)
@@ -103,12 +109,22 @@ class Model:
             stacks: Those of the process.
 
         Raises:
-            ModelError: It can't be computed after all.
+            ModelError: It can't be computed after all; frames that it is given all the same are told why.
         """
-        computed = stacks.take(raw) or _session(raw, self.path)
-        self.n_bytes = _size(computed, raw)
-        self._computed = computed
-        self._check_scores()
+        try:
+            _first_usable(raw, self.path, stacks, lambda computed: self._try(computed, raw))
+        except ModelError as error:
+            self._failure = str(error)
+            raise
+        self._failure = ""
+
+    def _try(self, computed: Computing, raw: bytes) -> None:
+        self._computed, self.n_bytes = computed, _size(computed, raw)
+        try:
+            self._check_scores()
+        except BaseException:
+            self.rest()
+            raise
 
     def rest(self) -> None:
         """Let go of what scores; what the model says of itself stays."""
@@ -130,20 +146,17 @@ class Model:
         """
         path = Path(path)
         raw = model_bytes(path) if raw is None else raw
-        try:
-            computed = (None if stacks is None else stacks.take(raw)) or _session(raw, path)
-            metadata = _metadata(computed, path)
-            _check_shapes(computed, metadata, path)
-            _check_means(metadata, path)
-            model = cls(computed, metadata, path, hashlib.sha256(raw).hexdigest(), _size(computed, raw))
-            model._check_scores()
-            if stacks is not None:
-                model.metadata = replace(metadata, golden=[])  # they are most of the metadata
-        except ModelError:
-            raise
-        except Exception as error:
-            # A damaged file can fail anywhere; a running worker must be able to refuse it and go on.
-            raise ModelError(f"model {str(path)!r} can't be used: {_brief(error)}") from error
+        return _first_usable(raw, path, stacks, lambda computed: cls._loaded(computed, path, raw, stacks is not None))
+
+    @classmethod
+    def _loaded(cls, computed: Computing, path: Path, raw: bytes, brief: bool) -> Model:
+        metadata = _metadata(computed, path)
+        _check_shapes(computed, metadata, path)
+        _check_means(metadata, path)
+        model = cls(computed, metadata, path, hashlib.sha256(raw).hexdigest(), _size(computed, raw))
+        model._check_scores()
+        if brief:
+            model.metadata = replace(metadata, golden=[])  # they are most of the metadata
         return model
 
     def score(self, windows: Float32, conditions: Float32 | None = None) -> tuple[Float32, Float32]:
@@ -159,7 +172,7 @@ class Model:
             [window, channel, band].
         """
         if self._computed is None:
-            raise RuntimeError(f"model {str(self.path)!r} is computed by another process")
+            raise RuntimeError(self._failure or f"model {str(self.path)!r} is computed by another process")
         if isinstance(self._computed, Stacked):
             return self._computed.score(windows)
         inputs = {INPUT: windows}
@@ -260,6 +273,27 @@ def golden_window(log_mel: Float32, score: float, condition: Condition = UNKNOWN
     )
 
 
+def _first_usable(raw: bytes, path: Path, stacks: Stacks | None, use: Callable[[Computing], T]) -> T:
+    """Return what ``use`` makes of what computes a model: its place in a stack, or else a session of its own.
+
+    Raises:
+        ModelError: It can't be computed, or ``use`` fails.
+    """
+    try:
+        stacked = None if stacks is None else stacks.take(raw)
+        if stacked is not None:
+            try:
+                return use(stacked)
+            except Exception as error:
+                log.info("model %r is tried in a session of its own; among others: %s", str(path), _brief(error))
+        return use(_session(raw, path))
+    except ModelError:
+        raise
+    except Exception as error:
+        # A damaged file can fail anywhere; a running worker must be able to refuse it and go on.
+        raise ModelError(f"model {str(path)!r} can't be used: {_brief(error)}") from error
+
+
 def _session(raw: bytes, path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     # Whirr scales with processes: one thread that sleeps when idle leaves the other cores to other workers.
@@ -282,12 +316,12 @@ def _session(raw: bytes, path: Path) -> ort.InferenceSession:
     return session
 
 
-def _size(computed: ort.InferenceSession | Stacked, raw: bytes) -> int:
+def _size(computed: Computing, raw: bytes) -> int:
     """Return about how many bytes of memory a model takes, given its file."""
     return round(STACKED_SIZE * computed.weights.n_bytes if isinstance(computed, Stacked) else SESSION_SIZE * len(raw))
 
 
-def _metadata(computed: ort.InferenceSession | Stacked, path: Path) -> ModelMetadata:
+def _metadata(computed: Computing, path: Path) -> ModelMetadata:
     stated = computed.metadata if isinstance(computed, Stacked) else computed.get_modelmeta().custom_metadata_map
     text = stated.get(METADATA_KEY)
     if text is None:
@@ -302,7 +336,7 @@ def _metadata(computed: ort.InferenceSession | Stacked, path: Path) -> ModelMeta
         raise ModelError(f"model {str(path)!r}: metadata: {first_wrong(error)}") from None
 
 
-def _check_shapes(computed: ort.InferenceSession | Stacked, metadata: ModelMetadata, path: Path) -> None:
+def _check_shapes(computed: Computing, metadata: ModelMetadata, path: Path) -> None:
     features = metadata.features
     window = features.channels, features.bands, features.window_columns
     if math.prod(window) > MAX_WINDOW_VALUES:

@@ -35,6 +35,7 @@ SMALL: Final = "small"
 FLOAT: Final = onnx.TensorProto.FLOAT
 CACHE_LINE: Final = 64  # bytes
 ANY: Final = -1  # a length that differs from call to call
+OPSET: Final = 18  # the operators mean what they mean there; it is the one of all models that Whirr trains
 
 Float32 = NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -50,11 +51,14 @@ class Weights:
     What is there several times is held once. All lie in one piece of memory, which goes back when the model goes.
 
     Args:
-        graph: Loses the values of its weights, which are most of it.
+        proto: Loses the values of its weights, which are most of it.
 
     Attributes:
         architecture: The same for models that can be scored together.
         n_bytes: How much memory they take.
+
+    Raises:
+        NotStackable: A weight has more or fewer values than its shape says, or is there twice.
     """
 
     def __init__(self, proto: onnx.ModelProto) -> None:
@@ -65,6 +69,8 @@ class Weights:
             if tensor.data_type != FLOAT or _is_fixed(tensor):
                 continue
             raw = tensor.raw_data or numpy_helper.to_array(tensor).astype("<f4").tobytes()
+            if len(raw) != 4 * math.prod(tensor.dims) or tensor.name in found:
+                raise NotStackable(f"the weight {tensor.name!r} of the shape {list(tensor.dims)} has {len(raw)} bytes")
             if raw not in places:
                 places[raw] = at
                 at += -(-len(raw) // CACHE_LINE) * CACHE_LINE // 4
@@ -150,13 +156,15 @@ class Stack:
     """
 
     def __init__(self, proto: onnx.ModelProto) -> None:
+        _check_understood(proto)
         self._proto = proto
         self._limits = sorted(_limits(proto.graph.node, _Lengths(proto.graph)))
         # By how many of the limits a length has reached.
         self._sessions: dict[int, tuple[Laid, dict[int, ort.InferenceSession]]] = {}
-
+        # With one place alone it would not be seen that a graph mixes windows.
         for columns in (0, *self._limits):
-            _Places(proto, columns, 1)
+            _Places(proto, columns, PLACES[-1])
+            _Places(proto, columns, PLACES[1]).session()
 
     @property
     def ends(self) -> list[End]:
@@ -249,18 +257,29 @@ class Stacks:
         except Exception:
             return None  # onnxruntime says what is the matter with it
         metadata = {one.key: one.value for one in proto.metadata_props}
-        weights = Weights(proto)
+        try:
+            weights = Weights(proto)
+        except Exception as error:
+            log.debug("a model has a session of its own: %s", error)
+            return None
         digest = hashlib.sha256(raw).digest()
         if self._seen.setdefault(weights.architecture, digest) == digest:
             return None  # what computes a stack takes memory, too
         if weights.architecture not in self._stacks:
-            try:
-                self._stacks[weights.architecture] = Stack(proto)
-            except NotStackable as error:
-                log.debug("models of this kind have a session each: %s", error)
-                self._stacks[weights.architecture] = None
+            self._stacks[weights.architecture] = _stack(proto)
         found = self._stacks[weights.architecture]
         return None if found is None else Stacked(found, weights, metadata)
+
+
+def _stack(proto: onnx.ModelProto) -> Stack | None:
+    """Return the stack of an architecture, or None: such models have a session each."""
+    try:
+        return Stack(proto)
+    except NotStackable as error:
+        log.debug("models of this kind have a session each: %s", error)
+    except Exception:  # a graph is somebody else's program, and may be odd in any way
+        log.warning("models of this kind have a session each: they can't be put together", exc_info=True)
+    return None
 
 
 def _is_fixed(tensor: onnx.TensorProto) -> bool:
@@ -345,7 +364,7 @@ class _Places:
 
     def _take(self, node: onnx.NodeProto) -> None:
         by = _BY_OPERATOR.get(node.op_type)
-        if by is None or node.domain not in ("", "ai.onnx"):
+        if by is None:
             raise NotStackable(f"it has the operator {node.op_type}")
         by(self, node)
         for name in node.output:
@@ -363,9 +382,11 @@ class _Places:
             raise NotStackable(f"{name} is computed from weights alone")
         return self._size(name)
 
-    def _numbers(self, name: str) -> list[int]:
+    def _numbers(self, node: onnx.NodeProto, at: int) -> list[int]:
+        """Return the fixed numbers that a node takes as one of its inputs."""
+        name = node.input[at] if at < len(node.input) else ""
         if name not in self._fixed:
-            raise NotStackable(f"{name} is computed")
+            raise NotStackable(f"{node.op_type} computes its input {at}, or has none")
         return [int(one) for one in numpy_helper.to_array(self._fixed[name]).ravel()]
 
     def _constant(self, name: str, numbers: Sequence[int]) -> str:
@@ -394,6 +415,8 @@ class _Places:
             if dims[0] != 1:
                 raise NotStackable(f"the weight {name} has a row for each window")
             dims = dims[1:]
+        elif len(dims) > rank:
+            raise NotStackable(f"the weight {name} has more axes than what it is computed with")
         size = [self._places, *[1] * (rank - 1 - len(dims)), *dims]
         whole = [self._places, math.prod(self._weights[name])]
         self._small[name] = name
@@ -408,38 +431,40 @@ class _Places:
 
     def each(self, node: onnx.NodeProto) -> None:
         """Take an operator that looks at one window after the other: its axes are others."""
-        for name in node.input[:1] if node.op_type not in ("Concat",) else node.input:
+        for name in node.input[:1] if node.op_type != "Concat" else node.input:
             self._rows(name)
         rank = len(self._size(node.input[0]))
-        axes = [axis % rank for axis in self._axes(node)]
-        if 0 in axes:
+        if 0 in [axis % rank for axis in self._axes(node)]:
             raise NotStackable(f"{node.op_type} is over windows")
         self._nodes.append(node)
 
     def _axes(self, node: onnx.NodeProto) -> list[int]:
-        stated = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        """Return the axes that a node is over."""
         if node.op_type in ("Concat", "Split", "ArgMin"):
-            return [stated.get("axis", 0)]
-        if node.op_type == "Slice":
-            return self._numbers(node.input[3])
-        if len(node.input) > 1 and node.input[1]:
-            return self._numbers(node.input[1])
-        raise NotStackable(f"{node.op_type} without axes")
+            if node.op_type == "Split" and len(node.input) > 1:
+                self._numbers(node, 1)
+            return [next((one.i for one in node.attribute if one.name == "axis"), 0)]
+        for at in range(1, len(node.input)):
+            self._numbers(node, at)
+        axes = self._numbers(node, 3 if node.op_type == "Slice" else 1)
+        if not axes:
+            raise NotStackable(f"{node.op_type} is over no axes, or all")
+        return axes
 
     def unsqueeze(self, node: onnx.NodeProto) -> None:
         """Take the insertion of axes."""
         self._rows(node.input[0])
-        rank = len(self._size(node.output[0]))
-        if 0 in [axis % rank for axis in self._numbers(node.input[1])]:
+        rank, axes = len(self._size(node.output[0])), self._numbers(node, 1)
+        if 0 in [axis % rank for axis in axes]:
             raise NotStackable("Unsqueeze makes an axis before the windows'")
-        if rank == 3 and self._numbers(node.input[1]) == [2]:
+        if rank == 3 and axes == [2]:
             self._flat[node.output[0]] = node.input[0]
         self._nodes.append(node)
 
     def squeeze(self, node: onnx.NodeProto) -> None:
         """Take the removal of axes; of a last one that was inserted nothing is left."""
         flat = self._flat.get(node.input[0])
-        if flat is None or self._numbers(node.input[1]) != [2]:
+        if flat is None or self._numbers(node, 1) != [2]:
             self.each(node)
             return
         self._nodes.append(helper.make_node("Identity", [flat], list(node.output)))
@@ -450,7 +475,7 @@ class _Places:
         """Take another shape, if each window keeps its entries: behind the first axis are as many as before."""
         before, after = self._rows(node.input[0]), self._size(node.output[0])
         if node.op_type == "Reshape":
-            self._numbers(node.input[1])
+            self._numbers(node, 1)
         if before[0] != after[0] or ANY in before or math.prod(before) != math.prod(after):
             raise NotStackable(f"{node.op_type} mixes windows")
         self._nodes.append(node)
@@ -516,6 +541,55 @@ _BY_OPERATOR: Final[Mapping[str, Callable[[_Places, onnx.NodeProto], None]]] = {
 }
 
 
+# What is said of an operator beyond its inputs, where it is understood; of a convolution, what it must say.
+_ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
+    **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax"), frozenset({"keepdims"})),
+    "ArgMin": frozenset({"axis", "keepdims"}),
+    "Concat": frozenset({"axis"}),
+    "Split": frozenset({"axis", "num_outputs"}),
+    "Flatten": frozenset({"axis"}),
+    "Gather": frozenset({"axis"}),
+    "Transpose": frozenset({"perm"}),
+    "Conv": frozenset({"kernel_shape", "strides", "dilations", "pads", "group", "auto_pad"}),
+    "Shape": frozenset({"start", "end"}),
+    "If": frozenset({"then_branch", "else_branch"}),
+}
+_PLAIN_CONV: Final[Mapping[str, object]] = {
+    "kernel_shape": [1],
+    "strides": [1],
+    "dilations": [1],
+    "pads": [0, 0],
+    "group": 1,
+    "auto_pad": b"NOTSET",
+}
+
+
+def _check_understood(proto: onnx.ModelProto) -> None:
+    """Raise NotStackable where a graph says anything that is not known here: it may mean anything."""
+    opsets = {one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")}
+    if opsets != {OPSET}:
+        raise NotStackable(f"it has the opset {sorted(opsets)}; expected {OPSET}")
+    if proto.functions:
+        raise NotStackable(f"it has functions of its own: {[one.name for one in proto.functions]}")
+    for node in _all_nodes(proto.graph.node):
+        if node.domain not in ("", "ai.onnx"):
+            raise NotStackable(f"it has the operator {node.domain}.{node.op_type}")
+        for attribute in node.attribute:
+            if attribute.name not in _ATTRIBUTES.get(node.op_type, ()):
+                raise NotStackable(f"{node.op_type} has the attribute {attribute.name}")
+            stated = helper.get_attribute_value(attribute)
+            if node.op_type == "Conv" and stated != _PLAIN_CONV[attribute.name]:
+                raise NotStackable(f"{node.op_type} has the {attribute.name} {stated}")
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _all_nodes(attribute.g.node)
+
+
 class _Lengths:
     """What a graph knows of the length of its windows: what computes it, and what compares it with a limit."""
 
@@ -541,13 +615,9 @@ class _Lengths:
 
 def _limits(nodes: Iterable[onnx.NodeProto], lengths: _Lengths) -> set[int]:
     """Return the lengths from which on another part of the graph is computed."""
-    found: set[int] = set()
-    for node in nodes:
+    for node in _all_nodes(nodes):
         lengths.takes(node)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                found |= _limits(attribute.g.node, lengths)
-    return found | set(lengths.limits.values())
+    return set(lengths.limits.values())
 
 
 def _chosen(nodes: Iterable[onnx.NodeProto], columns: int, lengths: _Lengths) -> Iterator[onnx.NodeProto]:

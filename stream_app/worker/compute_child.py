@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, cast
 
 from schemas.errors import FrameRejected, ModelError, SettingsError
@@ -18,7 +19,7 @@ from stream_app.pipeline.optional_kernels import find_kernels
 from stream_app.worker.answers import pack
 from stream_app.worker.champions import load_model
 from stream_app.worker.compute import ComputedBatch, ModelsMessage
-from stream_app.worker.resident_models import ResidentModels
+from stream_app.worker.resident_models import CopyGone, ResidentModels
 from stream_app.worker.slots import SharedSlots
 from whirr import process
 from whirr.logs import LogFormat, configure_logging
@@ -76,7 +77,10 @@ class ComputeServer:
             return str(error)
         self._version = told.version
         self._models = {digest: known[digest] for _, digest in files}
-        self._resident.keep(self._models)
+        paths: dict[str, list[Path]] = {}
+        for path, digest in files:
+            paths.setdefault(digest, []).append(Path(path))
+        self._resident.keep(paths)
         return None
 
     def _try(self, path: str) -> tuple[str, str, str | None]:
@@ -92,7 +96,7 @@ class ComputeServer:
         assert self._slots is not None
         try:
             without = self._ready(dict.fromkeys(key for key, *_ in records), without)
-        except ModelError as error:
+        except CopyGone as error:
             return ComputedBatch(self._version, 0.0, pack([]), self._resident.count, str(error))
         answers = self._engine.compute(
             [FrameRecord(key, self._slots.get(place), *rest) for key, place, *rest in records], without
@@ -104,8 +108,10 @@ class ComputeServer:
     def _ready(self, keys: Collection[bytes | None], without: Collection[str]) -> Collection[str]:
         """Have the models of machines ready; return ``without`` those of the challengers that can't be had.
 
+        A champion that is there and can't be computed does not stop the others: its own frames become dead letters.
+
         Raises:
-            ModelError: A champion can't be had.
+            CopyGone: A champion's file has gone.
         """
         router = self._engine.router
         for key in keys:
@@ -117,10 +123,13 @@ class ComputeServer:
                 try:
                     self._resident.need(model)
                 except ModelError as error:
-                    if model.digest not in router.shadows:
+                    if model.digest in router.shadows:
+                        log.warning("%s; it does not score in shadow", error)
+                        without = {*without, model.digest}
+                    elif isinstance(error, CopyGone):
                         raise
-                    log.warning("%s; it does not score in shadow", error)
-                    without = {*without, model.digest}
+                    else:
+                        log.error("%s; frames that it judges become dead letters", error)
         return without
 
 

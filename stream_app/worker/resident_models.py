@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from schemas.errors import ModelError
@@ -28,6 +29,10 @@ class ResidentCount(NamedTuple):
     evicted: int = 0
 
 
+class CopyGone(ModelError):
+    """A model's file has gone, or has changed since it was tried."""
+
+
 class ResidentModels:
     """Loads models when they are needed, and lets go of those that have been unused for longest.
 
@@ -43,6 +48,7 @@ class ResidentModels:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._stacks = Stacks()
+        self._paths: Mapping[str, Sequence[Path]] = {}  # by digest
         self._models: OrderedDict[str, Model] = OrderedDict()  # by digest, the longest unused first
         self._count = ResidentCount()
 
@@ -55,12 +61,13 @@ class ResidentModels:
         """Have a model ready to score; until :meth:`trim` it stays.
 
         Raises:
-            ModelError: Its file has gone or changed since it was tried.
+            CopyGone: Its file has gone or changed since it was tried, wherever it lay.
+            ModelError: It can't be computed after all.
         """
         if model.digest in self._models:
             self._models.move_to_end(model.digest)
         elif not model.can_score:
-            model.wake(_read(model), self._stacks)
+            model.wake(self._read(model), self._stacks)
             self._models[model.digest] = model
             count = self._count
             self._count = count._replace(
@@ -73,9 +80,14 @@ class ResidentModels:
             self._drop(next(iter(self._models)))
             self._count = self._count._replace(evicted=self._count.evicted + 1)
 
-    def keep(self, digests: Iterable[str]) -> None:
-        """Let go of all models but those, which may be needed again."""
-        for digest in self._models.keys() - set(digests):
+    def keep(self, paths: Mapping[str, Sequence[Path]]) -> None:
+        """Let go of all models but those, which may be needed again.
+
+        Args:
+            paths: Where the file of each lies, by digest: machines may have files that are equal.
+        """
+        self._paths = paths
+        for digest in self._models.keys() - paths.keys():
             self._drop(digest)
 
     def _drop(self, digest: str) -> None:
@@ -84,14 +96,20 @@ class ResidentModels:
         self._count = count._replace(models=count.models - 1, n_bytes=count.n_bytes - model.n_bytes)
         model.rest()
 
+    def _read(self, model: Model) -> bytes:
+        """Return what a model's file holds.
 
-def _read(model: Model) -> bytes:
-    """Return what a model's file holds.
-
-    Raises:
-        ModelError: It has gone, or holds something else by now.
-    """
-    raw = model_bytes(model.path)
-    if hashlib.sha256(raw).hexdigest() != model.digest:
-        raise ModelError(f"model {str(model.path)!r}: the file has changed since it was tried")
-    return raw
+        Raises:
+            CopyGone: It has gone, or holds something else by now.
+        """
+        reasons = []
+        for path in self._paths.get(model.digest, (model.path,)):
+            try:
+                raw = model_bytes(path)
+            except ModelError as error:
+                reasons.append(str(error))
+                continue
+            if hashlib.sha256(raw).hexdigest() == model.digest:
+                return raw
+            reasons.append(f"model {str(path)!r}: the file has changed since it was tried")
+        raise CopyGone("; ".join(reasons))

@@ -6,6 +6,7 @@ A note holds for the copy with the same SHA-256, and for the same versions of wh
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 from pathlib import Path
@@ -14,6 +15,7 @@ import onnxruntime
 import orjson
 from pydantic import ValidationError
 
+from schemas.errors import ModelError
 from stream_app.pipeline import Model
 from whirr.outputs import replacing
 
@@ -34,7 +36,7 @@ def recall(path: Path, digest: str) -> Model | None:
         if (note["digest"], note["tried_with"]) != (digest, _versions()):
             return None
         return Model.described(note["metadata"], path, digest)
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+    except (OSError, ValueError, KeyError, TypeError, ValidationError, ModelError):
         return None  # it is tried, as one that is new
 
 
@@ -50,7 +52,8 @@ def remember(model: Model) -> None:
 
 def forget(path: Path) -> None:
     """Let go of the note beside a copy that goes."""
-    _note(path).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # one that stays is of no account: it tells of which copy it speaks
+        _note(path).unlink()
 
 
 def _note(path: Path) -> Path:

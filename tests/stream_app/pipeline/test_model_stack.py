@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
+from pydantic import TypeAdapter
 
 from schemas.errors import ModelError
-from schemas.model_metadata import FeatureConfig
-from stream_app.pipeline import Computed, Engine, Model, Router
+from schemas.model_metadata import FeatureConfig, ModelMetadata
+from stream_app.pipeline import METADATA_KEY, Computed, Engine, Model, Router
 from stream_app.pipeline.model import score_each
 from stream_app.pipeline.model_stack import NotStackable, Stack, Stacked, Stacks, Weights
 from tests.models import START_US, encoded, noise, record, tiny_metadata, tiny_model
@@ -234,14 +235,145 @@ def _over_windows(graph: onnx.GraphProto) -> None:
     axes.CopyFrom(numpy_helper.from_array(np.array([0]), axes.name))
 
 
-@pytest.mark.parametrize("change", [_softmax, _over_windows])
+def _newer(graph: onnx.GraphProto) -> None:
+    node = next(one for one in _nodes(graph) if one.op_type == "Relu")
+    node.attribute.append(helper.make_attribute("of_a_later_opset", 1))
+
+
+def _over_no_axes(graph: onnx.GraphProto) -> None:
+    node = next(one for one in _nodes(graph) if one.op_type == "ReduceSum")
+    axes = next(one for one in graph.initializer if one.name == node.input[1])
+    axes.CopyFrom(numpy_helper.from_array(np.array([], np.int64), axes.name))
+
+
+def _of_its_own(graph: onnx.GraphProto) -> None:
+    next(one for one in _nodes(graph) if one.op_type == "Relu").domain = "example"
+
+
+@pytest.mark.parametrize("change", [_softmax, _over_windows, _newer, _over_no_axes, _of_its_own])
 def test_a_graph_that_mixes_windows_or_is_unknown_is_not_stacked(change: Callable[[onnx.GraphProto], None]) -> None:
     Stack(changed(lambda _: None))
     with pytest.raises(NotStackable):
         Stack(changed(change))
 
 
-@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda _: b"no model", lambda _: b""])
+OddGraph = tuple[list[onnx.NodeProto], int]
+BAND_ERROR = [
+    helper.make_node("Mul", ["mean", "gain"], ["scaled"]),
+    helper.make_node("Mul", ["scaled", "scaled"], ["band_error"]),
+]
+MEAN = [helper.make_node("ReduceMean", ["log_mel", "time"], ["mean"], keepdims=0), *BAND_ERROR]
+
+
+def sliced() -> OddGraph:
+    nodes = [
+        helper.make_node("Slice", ["band_error", "from", "to"], ["lower"]),
+        helper.make_node("ReduceSum", ["lower", "both"], ["score"], keepdims=0),
+    ]
+    return MEAN + nodes, 18
+
+
+def unsqueezed() -> OddGraph:
+    nodes = [
+        helper.make_node("ReduceMean", ["log_mel"], ["alone"], axes=[1, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["alone"], ["mean"], axes=[1]),
+        *BAND_ERROR,
+        helper.make_node("ReduceSum", ["band_error"], ["score"], axes=[1, 2], keepdims=0),
+    ]
+    return nodes, 11
+
+
+def convolved(**stated: object) -> OddGraph:
+    groups = stated.get("group", 1)
+    nodes = [
+        helper.make_node("Squeeze", ["band_error", "one"], ["flat"]),
+        helper.make_node("Unsqueeze", ["flat", "two"], ["columns"]),
+        helper.make_node("Conv", ["columns", f"kernel{groups}"], ["judged"], **stated),
+        helper.make_node("ReduceMax", ["judged", "two"], ["highest"], keepdims=0),
+        helper.make_node("Mul", ["highest", "highest"], ["squared"]),
+        helper.make_node("ReduceSum", ["squared", "one"], ["score"], keepdims=0),
+    ]
+    return MEAN + nodes, 18
+
+
+def odd_file(path: Path, graph: OddGraph, seed: int) -> Path:
+    rng = np.random.default_rng(seed)
+    nodes, opset = graph
+    size = ["n", 1, BANDS]
+    numbers = {"time": [3], "one": [1], "two": [2], "both": [1, 2], "from": [0, 0, 0], "to": [1 << 31, 1, 4]}
+    weights = {"gain": (BANDS,), "kernel1": (BANDS, BANDS, 1), "kernel2": (BANDS, BANDS // 2, 1)}
+    used = {name for node in nodes for name in node.input}
+    initializers = [numpy_helper.from_array(np.array(of, np.int64), name) for name, of in numbers.items()]
+    initializers += [
+        numpy_helper.from_array(rng.normal(0.5, 0.2, of).astype(np.float32), name) for name, of in weights.items()
+    ]
+    made = helper.make_graph(
+        nodes,
+        "odd",
+        [helper.make_tensor_value_info("log_mel", onnx.TensorProto.FLOAT, [*size, COLUMNS])],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size[:n]) for name, n in SCORES.items()],
+        [one for one in initializers if one.name in used],
+    )
+    proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.checker.check_model(proto)
+    features = replace(FEATURES, time_axis="fixed", max_columns=None)
+    metadata = replace(tiny_metadata(), features=features, normal_band_error=[[0.0] * BANDS], golden=[])
+    helper.set_model_props(proto, {METADATA_KEY: TypeAdapter(ModelMetadata).dump_json(metadata).decode()})
+    onnx.save(proto, path)
+    return path
+
+
+SCORES = {"score": 1, "band_error": 3}
+PLAIN = [convolved(), convolved(pads=[0, 0], group=1, strides=[1], dilations=[1], kernel_shape=[1])]
+ODD = [
+    sliced(),
+    unsqueezed(),
+    convolved(pads=[1, 1]),
+    convolved(group=2),
+    convolved(strides=[2]),
+    convolved(auto_pad="SAME_UPPER"),
+]
+
+
+@pytest.mark.parametrize(("graph", "stacks"), [*((one, True) for one in PLAIN), *((one, False) for one in ODD)])
+def test_what_loads_alone_loads_beside_others_with_the_same_scores(
+    tmp_path: Path, graph: OddGraph, stacks: bool
+) -> None:
+    shared = Stacks()
+    for seed in range(3):
+        file = odd_file(tmp_path / f"{seed}.onnx", graph, seed)
+        alone, among = Model.load(file), Model.load(file, stacks=shared)
+        assert isinstance(among._computed, Stacked) == (stacks and seed > 0)
+        for one, other in zip(alone.score(windows(5)), among.score(windows(5)), strict=True):
+            assert (one == other).all()
+
+
+def test_what_fails_unexpectedly_while_a_stack_is_built_or_used_costs_the_stack_alone(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise IndexError("nobody thought of this")
+
+    for what in ("__init__", "score"):
+        stacks = Stacks()
+        with monkeypatch.context() as patched, caplog.at_level("INFO"):
+            patched.setattr(Stack, what, fails)
+            found = [Model.load(file, stacks=stacks) for file in files[:3]]
+        assert not any(isinstance(one._computed, Stacked) for one in found)
+        assert "nobody thought of this" in caplog.text
+        caplog.clear()
+
+
+def _short_weights(raw: bytes) -> bytes:
+    proto = onnx.load_model_from_string(raw)
+    weight = max(proto.graph.initializer, key=lambda one: len(one.raw_data))
+    weight.raw_data = weight.raw_data[:16]
+    return proto.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[: len(raw) // 2], lambda _: b"no model", lambda _: b"", _short_weights]
+)
 def test_a_damaged_file_is_refused_as_ever(files: list[Path], damage: Callable[[bytes], bytes]) -> None:
     stacks = Stacks()
     for file in files[:2]:

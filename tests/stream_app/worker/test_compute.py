@@ -17,7 +17,7 @@ import pytest
 
 from schemas import Condition, DeadLetter
 from schemas.errors import ModelError
-from stream_app.pipeline import Engine, Router
+from stream_app.pipeline import Engine, Model, Router
 from stream_app.worker.champions import Champions, load_champions, load_model
 from stream_app.worker.compute import ComputeFailed, ComputeProcess
 from stream_app.worker.lineups import Beside, ModelFile, ServingPlan
@@ -432,3 +432,57 @@ async def test_models_of_one_architecture_answer_as_each_alone_does_whatever_was
         assert told[-1].evicted > 0
     finally:
         process.stop()
+
+
+async def test_a_model_that_can_not_be_computed_after_all_costs_its_own_machine_alone(tmp_path):
+    routes = (Route(model="models:/whirr.{machine}@champion"),)
+    good = tiny_model(tmp_path / "good.onnx")
+    odd = tiny_model(tmp_path / "odd.onnx", nan_from=-1e9)
+    whole = load_model(str(good))[0]
+    models = {"pump-1": (good, whole), "pump-2": (odd, Model.described(whole.metadata_json(), odd, sha256(odd)))}
+    files = {f"models:/whirr.{name}@champion": (str(path), model.digest) for name, (path, model) in models.items()}
+    router = Router.from_routes(routes, {f"models:/whirr.{name}@champion": one for name, (_, one) in models.items()})
+    process = ComputeProcess(routes, "critical")
+    process.start()
+    try:
+        await process.load(router, files)
+        pid = process.pid
+        for _ in range(2):
+            records = [*course([1], "pump-1"), *course([1], "pump-2"), *course([1], "pump-1")]
+            scored, letter, again = await process(records)
+            assert scored.score == again.score > 0
+            assert isinstance(letter, DeadLetter)
+            assert letter.code == "processing_failed"
+            assert "odd.onnx' scores silence as nan" in letter.detail
+        assert process.pid == pid
+    finally:
+        process.stop()
+
+
+async def test_of_two_machines_with_equal_files_one_can_have_another_model(tmp_path):
+    """The old copy of the one goes; that of the other is there."""
+    routes = (Route(model="models:/whirr.{machine}@champion"),)
+    old, twin = (tiny_model(tmp_path / f"{name}.onnx") for name in ("old", "twin"))
+    new = tiny_model(tmp_path / "new.onnx", scale=2.0)
+    assert sha256(old) == sha256(twin)
+    process = ComputeProcess(routes, "warning", max_model_bytes=1)
+    process.start()
+    try:
+        scores = []
+        for first in (old, new):
+            paths = {"models:/whirr.pump-1@champion": first, "models:/whirr.pump-2@champion": twin}
+            found = {address: load_model(str(path)) for address, path in paths.items()}
+            router = Router.from_routes(routes, {address: model for address, (model, _) in found.items()})
+            await process.load(router, {key: (str(paths[key]), digest) for key, (_, digest) in found.items()})
+            if first is new:
+                old.unlink()
+            scores.append([one.score for one in await process([*course([1], "pump-1"), *course([1], "pump-2")])])
+        (before, same), (after, other) = scores
+        assert before == same == other
+        assert after == pytest.approx(2 * before)
+    finally:
+        process.stop()
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

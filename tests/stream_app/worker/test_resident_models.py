@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from schemas.errors import ModelError
-from stream_app.pipeline import Model
-from stream_app.worker.resident_models import ResidentCount, ResidentModels
+from stream_app.pipeline import METADATA_KEY, Model
+from stream_app.worker.resident_models import CopyGone, ResidentCount, ResidentModels
 from tests.models import tiny_model
 
 WINDOWS = np.full((3, 1, 128, 30), -3.0, np.float32)
@@ -65,7 +67,7 @@ def test_a_model_that_is_used_no_more_goes_and_is_not_counted_as_evicted(models:
     resident = ResidentModels(1 << 40)
     for model, _ in models:
         resident.need(model)
-    resident.keep([models[1][0].digest])
+    resident.keep({models[1][0].digest: [models[1][0].path]})
     assert [model.can_score for model, _ in models] == [False, True, False, False]
     assert resident.count == ResidentCount(1, models[1][0].n_bytes, 4, 0)
 
@@ -79,6 +81,47 @@ def test_a_file_that_has_gone_or_changed_is_refused(models: list[tuple[Model, fl
     with pytest.raises(ModelError, match="can't be read"):
         resident.need(models[1][0])
     assert resident.count == ResidentCount()
+
+
+def test_of_files_that_are_equal_one_is_enough(models: list[tuple[Model, float]], tmp_path: Path) -> None:
+    model, score = models[0]
+    twin = tmp_path / "twin.onnx"
+    twin.write_bytes(model.path.read_bytes())
+    resident = ResidentModels(1)
+    resident.keep({model.digest: [model.path, twin]})
+    model.path.unlink()
+    resident.need(model)
+    assert float(model.score(WINDOWS)[0][0]) == score
+    resident.trim()
+    tiny_model(twin, scale=9.0)
+    with pytest.raises(CopyGone, match=r"0.onnx' can't be read.*twin.onnx': the file has changed"):
+        resident.need(model)
+
+
+def test_a_model_that_fails_its_check_scores_nothing_and_says_why(tmp_path: Path) -> None:
+    path = tiny_model(tmp_path / "nan.onnx", nan_from=-1e9)
+    raw = path.read_bytes()
+    text = next(one.value for one in onnx.load_model_from_string(raw).metadata_props if one.key == METADATA_KEY)
+    model = Model.described(text, path, hashlib.sha256(raw).hexdigest())
+    resident = ResidentModels(1 << 40)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="scores silence as nan"):
+            resident.need(model)
+        assert not model.can_score
+        assert resident.count == ResidentCount()
+    with pytest.raises(RuntimeError, match="scores silence as nan"):
+        model.score(WINDOWS)
+
+
+def test_whatever_goes_wrong_while_a_model_wakes_is_a_model_error(
+    models: list[tuple[Model, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise IndexError("nobody thought of this")
+
+    monkeypatch.setattr(Model, "_check_scores", fails)
+    with pytest.raises(ModelError, match="nobody thought of this"):
+        ResidentModels(1).need(models[0][0])
 
 
 def test_what_a_model_says_of_itself_crosses_without_golden_windows(tmp_path: Path) -> None:

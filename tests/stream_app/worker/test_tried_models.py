@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import orjson
 import pytest
 
 from schemas.errors import ModelError
@@ -66,11 +67,21 @@ def _strange_note(path: Path, _: pytest.MonkeyPatch) -> None:
     note.write_bytes(note.read_bytes().replace(b"alert_threshold", b"alert_threshholds"))
 
 
+def _impossible_note(path: Path, _: pytest.MonkeyPatch) -> None:
+    note = path.with_name(path.name + tried_models.SUFFIX)
+    whole = orjson.loads(note.read_bytes())
+    metadata = orjson.loads(whole["metadata"])
+    metadata["features"]["hop"] = 4 * metadata["features"]["n_fft"]
+    note.write_bytes(orjson.dumps(whole | {"metadata": orjson.dumps(metadata).decode()}))
+
+
 def _no_note(path: Path, _: pytest.MonkeyPatch) -> None:
     tried_models.forget(path)
 
 
-@pytest.mark.parametrize("change", [_changed_file, _other_version, _damaged_note, _strange_note, _no_note])
+@pytest.mark.parametrize(
+    "change", [_changed_file, _other_version, _damaged_note, _strange_note, _impossible_note, _no_note]
+)
 def test_what_has_changed_is_tried_again(
     copies: Path, tried: list[str], monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
@@ -110,6 +121,16 @@ def test_a_folder_that_cannot_be_written_to_costs_a_trial_and_no_more(
         ModelTrial(9, copies)(str(path))
     assert len(tried) == 2
     assert "No space left on device" in caplog.text
+
+
+def test_a_folder_where_a_note_would_be_is_left_alone(copies: Path, tried: list[str]) -> None:
+    path = tiny_model(copies / "pump-1-abc.onnx")
+    (folder := copies / f"{path.name}.tried").mkdir()
+    for _ in range(2):
+        ModelTrial(9, copies)(str(path))
+    tried_models.forget(path)
+    assert len(tried) == 2
+    assert folder.is_dir()
 
 
 def test_notes_go_with_their_copies(copies: Path) -> None:
