@@ -15,6 +15,7 @@ from edge_agent.simulator.machine import Machine
 from edge_agent.simulator.plant import make_plant
 from recordings.encode import encode
 from recordings.samples import SignalFormat
+from schemas import FrameRecord, frame_headers
 from stream_app.pipeline.model import METADATA_KEY
 from trainer.train import TrainConfig, train_model
 
@@ -32,6 +33,12 @@ def frames(seconds: int, seed: int = 0) -> list[bytes]:
     """Return the same as WAV files of a second each."""
     seconds_of = np.split(signal(seconds, seed), seconds, axis=1)
     return [encode(one, SignalFormat(RATE_HZ, len(one), "pcm16"), "wav").value for one in seconds_of]
+
+
+def record(machine_id: str, value: bytes, recorded_us: int) -> FrameRecord:
+    """Return a frame as a worker gets it, sent when it was recorded."""
+    headers = tuple(frame_headers(machine_id, None, recorded_us, value))
+    return FrameRecord(machine_id.encode(), value, headers, recorded_us // 1000)
 
 
 def train_default(folder: Path) -> Path:

@@ -26,7 +26,7 @@ import scipy.fft
 
 from benchmarks import default_model
 from benchmarks.environment import MACHINES, NOW_US, seed_model
-from schemas import FrameRecord, frame_headers
+from schemas import FrameRecord
 from stream_app.pipeline import Engine, Model, Router, StreamState, analyse
 from stream_app.pipeline.features import Features
 from stream_app.worker.messages import Encoder
@@ -94,16 +94,13 @@ def measure() -> dict[str, dict[str, float]]:
         folder = Path(text)
         values = default_model.frames(2 * default_model.TRAIN_S)[1::2]
         models = {"default": default_model.train_default(folder), "conv_ae": seed_model(folder, 1e6)}
-        records = [_record(number, values) for number in range(BATCH * BATCHES)]
+        records = [
+            default_model.record(
+                f"pump-{number % MACHINES}", values[number % len(values)], NOW_US - 3_600_000_000 + number * 1_000_000
+            )
+            for number in range(BATCH * BATCHES)
+        ]
         return {name: _profile(file, records) for name, file in models.items()}
-
-
-def _record(number: int, values: Sequence[bytes]) -> FrameRecord:
-    machine, value = f"pump-{number % MACHINES}", values[number % len(values)]
-    recorded_us = NOW_US - 3_600_000_000 + number * 1_000_000
-    return FrameRecord(
-        machine.encode(), value, tuple(frame_headers(machine, None, recorded_us, value)), recorded_us // 1000
-    )
 
 
 def _profile(file: Path, records: Sequence[FrameRecord]) -> dict[str, float]:

@@ -4,6 +4,7 @@ The same frames of one second at 16 kHz, one of each machine, in batches of 64, 
 process and in turns; ratios of CPU time. Machines' models hold the same weights, but each in memory of its own: what a
 frame costs more is that they come from there, and not from the processor's cache. ``WHIRR_BENCH_MODELS`` sets how many
 machines; of a kind of model of which so many would take more than half of the memory that is free, as many as fit.
+Each kind is measured in a process of its own: what the one before has given back would be taken again, and not be seen.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -23,8 +26,10 @@ import orjson
 
 from benchmarks import default_model
 from benchmarks.environment import NOW_US, seed_model
-from schemas import FrameRecord, frame_headers
+from benchmarks.processes import rss_mb
+from schemas import FrameRecord
 from stream_app.pipeline import METADATA_KEY, Computed, Engine, Model, Router
+from stream_app.pipeline.model import SESSION_SIZE
 from stream_app.pipeline.model_stack import Stacks
 from whirr.settings import Route
 
@@ -33,7 +38,6 @@ BATCH: Final = 64
 ROUNDS: Final = 5
 ALONE: Final = 200  # machines, where each model has a session: that takes more memory, and more would show nothing else
 TEMPLATE: Final = "models:/whirr.{machine}@champion"
-SLACK: Final = 1.6  # of what a model takes, over its file
 
 
 class Found(NamedTuple):
@@ -58,25 +62,38 @@ class Found(NamedTuple):
 
 def measure() -> dict[str, Found]:
     """Return by detector what a model for each machine costs."""
+    with tempfile.TemporaryDirectory(prefix="whirr-models-") as text:
+        folder = Path(text)
+        kinds = {"default": default_model.train_default(folder), "conv_ae": seed_model(folder, 1e6)}
+        return {name: _in_its_own_process(file) for name, file in kinds.items()}
+
+
+def _in_its_own_process(file: Path) -> Found:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_compared, file).result()
+
+
+def _compared(file: Path) -> Found:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    with tempfile.TemporaryDirectory(prefix="whirr-models-") as text, threadpool_limits(1):
-        folder = Path(text)
-        values = default_model.frames(2 * default_model.TRAIN_S)[1::2]
-        kinds = {"default": default_model.train_default(folder), "conv_ae": seed_model(folder, 1e6)}
-        return {name: _compared(file, values) for name, file in kinds.items()}
+    with threadpool_limits(1):
+        return _measured(file, default_model.unheard())
 
 
-def _compared(file: Path, values: Sequence[bytes]) -> Found:
+def _measured(file: Path, values: Sequence[bytes]) -> Found:
     raw = file.read_bytes()
-    machines = min(MACHINES, int(_free_bytes() / 2 / (SLACK * len(raw))))
-    records = [_record(number, values) for number in range(machines)]
+    machines = min(MACHINES, int(_free_bytes() / 2 / (SESSION_SIZE * len(raw))))
+    began_us = NOW_US - 3_600_000_000
+    records = [
+        default_model.record(f"pump-{number}", values[number % len(values)], began_us + number)
+        for number in range(machines)
+    ]
     routes = [Route(model=str(file))]
     one = Engine(Router.from_routes(routes, {str(file): Model.load(file, raw)}))
-    before_mb, began = _rss_mb(), time.process_time()
+    before_mb, began = rss_mb(os.getpid()), time.process_time()
     many = _of_machines(file, raw, machines, Stacks())
     load_ms = (time.process_time() - began) * 1e3 / machines
-    rss_mb = _rss_mb() - before_mb
+    models_mb = rss_mb(os.getpid()) - before_mb
     few = records[: min(ALONE, machines)]
     alone = _of_machines(file, raw, len(few), None)
     _check(one, many, alone, few)
@@ -92,7 +109,7 @@ def _compared(file: Path, values: Sequence[bytes]) -> Found:
     ratios = {
         name: statistics.median(a / b for a, b in zip(seconds["one"], seconds[name], strict=True)) for name in turns
     }
-    return Found(machines, ratios["many"], ratios["alone"], rss_mb, load_ms, statistics.median(seconds["one"]) * 1e6)
+    return Found(machines, ratios["many"], ratios["alone"], models_mb, load_ms, statistics.median(seconds["one"]) * 1e6)
 
 
 def _of_machines(file: Path, raw: bytes, machines: int, stacks: Stacks | None) -> Engine:
@@ -123,13 +140,6 @@ def metadata_of(raw: bytes) -> str:
     ).decode()
 
 
-def _record(number: int, values: Sequence[bytes]) -> FrameRecord:
-    machine, value = f"pump-{number}", values[number % len(values)]
-    recorded_us = NOW_US - 3_600_000_000 + number
-    headers = tuple(frame_headers(machine, None, recorded_us, value))
-    return FrameRecord(machine.encode(), value, headers, recorded_us // 1000)
-
-
 def _check(one: Engine, many: Engine, alone: Engine, records: Sequence[FrameRecord]) -> None:
     """See to it that all say the same of the same frames."""
     told = []
@@ -152,18 +162,10 @@ def _batches(records: Sequence[FrameRecord]) -> Iterator[Sequence[FrameRecord]]:
     return (records[at : at + BATCH] for at in range(0, len(records), BATCH))
 
 
-def _rss_mb() -> float:
-    return _kilobytes("/proc/self/status", "VmRSS") / 1024
-
-
 def _free_bytes() -> int:
-    return _kilobytes("/proc/meminfo", "MemAvailable") * 1024
-
-
-def _kilobytes(file: str, what: str) -> int:
-    match = re.search(rf"^{what}:\s+(\d+)", Path(file).read_text(), re.MULTILINE)
+    match = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())
     assert match is not None
-    return int(match[1])
+    return int(match[1]) * 1024
 
 
 def report(found: dict[str, Found]) -> dict[str, float]:

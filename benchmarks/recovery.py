@@ -13,7 +13,6 @@ import asyncio
 import gc
 import hashlib
 import os
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ import orjson
 from benchmarks import default_model
 from benchmarks.environment import NOW_US, Bench, Worker, fill, make_producer, prepared, settings_for
 from benchmarks.many_models import metadata_of, own_files
+from benchmarks.processes import rss_mb
 from schemas import FrameRecord, frame_headers
 from stream_app.pipeline import Computed, Engine, Model, Router, StreamState
 from stream_app.worker.resident_models import ResidentModels
@@ -84,14 +84,14 @@ def in_use(state: StreamState) -> dict[str, float]:
 def _resident_mb(folder: Path, raw: bytes) -> float:
     """Return the most that a process grows by while each of the machines sends a frame."""
     resident = ResidentModels(DEFAULT_MODEL_MB << 20)
-    before_mb, most_mb = _rss_mb(), 0.0
+    before_mb, most_mb = rss_mb(os.getpid()), 0.0
     for own in own_files(raw, MODELS):
         path = folder / "own.onnx"
         path.write_bytes(own)
         model = Model.described(metadata_of(own), path, hashlib.sha256(own).hexdigest())
         resident.need(model)
         resident.trim()
-        most_mb = max(most_mb, _rss_mb() - before_mb)
+        most_mb = max(most_mb, rss_mb(os.getpid()) - before_mb)
     return most_mb
 
 
@@ -116,10 +116,10 @@ def _started(bench: Bench, topic: str) -> tuple[float, float, float]:
     began = time.perf_counter()
     with Worker(bench, bench.calm, topic, topic) as worker:
         worker.wait_until_ready()
-        took_s, rss_mb = time.perf_counter() - began, worker.rss_mb()
+        took_s, worker_mb = time.perf_counter() - began, worker.rss_mb()
         asyncio.run(fill(bench, topic, 1))  # how many streams there are is said with the next batch
         worker.wait_for(1)
-        return took_s, rss_mb, worker.metrics()["whirr_streams"]
+        return took_s, worker_mb, worker.metrics()["whirr_streams"]
 
 
 async def _fill_changelog(bench: Bench, topic: str, state: bytes) -> None:
@@ -137,18 +137,12 @@ async def _fill_changelog(bench: Bench, topic: str, state: bytes) -> None:
 
 def _growth_mb(make: Callable[[], object]) -> float:
     gc.collect()
-    before = _rss_mb()
+    before_mb = rss_mb(os.getpid())
     made = make()
     gc.collect()
-    grown = _rss_mb() - before
+    grown_mb = rss_mb(os.getpid()) - before_mb
     del made
-    return grown
-
-
-def _rss_mb() -> float:
-    match = re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert match is not None
-    return int(match[1]) / 1024
+    return grown_mb
 
 
 def main() -> None:
