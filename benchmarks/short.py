@@ -11,18 +11,16 @@ from typing import Any, Final
 
 import orjson
 
-from benchmarks import frame_profile, logmel, replay, sweep
+from benchmarks import frame_profile, logmel, sweep
 from benchmarks.compare import STEADY
 from benchmarks.environment import machine
 
 _PROCESSES: Final = 3
-_RECORDINGS: Final = 100
 
 
 def measure() -> dict[str, Any]:
     """Return the figures, and the machine that they are of."""
-    found = logmel.measure(_PROCESSES) | sweep.measure() | replay.one_core(_RECORDINGS)
-    found |= frame_profile.costs(frame_profile.measure())
+    found = logmel.measure(_PROCESSES) | sweep.measure() | frame_profile.costs(frame_profile.measure())
     return {"machine": machine(), **{name: round(found[name], 3) for name in STEADY}}
 
 
