@@ -151,12 +151,14 @@ async def test_models_are_swapped_and_silence_is_told(kafka: KafkaUnderTest, tmp
         await kafka.produce(settings.frames_topic, sent_now(frames[:2]))
         await versions("11")
         tiny_model(tmp_path / "next.onnx", replace(tiny_metadata(), version="2")).replace(model)
-        await eventually_async(lambda: worker.metric("whirr_model_info", name="tiny", route="*", version="2") == 1)
+        # Models are tried in a process that has to start first, on a machine that has much else to do.
+        labels = {"name": "tiny", "route": "*", "version": "2"}
+        await eventually_async(lambda: worker.metric("whirr_model_info", **labels) == 1, 60.0)
         await kafka.produce(settings.frames_topic, sent_now(frames[2:4]))
         await versions("1122")
         (tmp_path / "bad.onnx").write_bytes(b"no model")
         (tmp_path / "bad.onnx").replace(model)
-        await eventually_async(lambda: worker.metric("whirr_model_refused_total") == 1)
+        await eventually_async(lambda: worker.metric("whirr_model_refused_total") == 1, 60.0)
         await kafka.produce(settings.frames_topic, sent_now(frames[4:6]))
         await versions("112222")
         assert worker.metric("whirr_model_info", name="tiny", route="*", version="1") == 0
