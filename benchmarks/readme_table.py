@@ -108,9 +108,9 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def _where(figures: Mapping[str, Any]) -> str:
-    """Return on what a run was made; stored runs from before a run said so were made on two cores."""
+    """Return on what a run was made; before a run said so, the stored one was version 0.2.0's on two cores."""
     machine = figures.get("machine")
-    return f"On {machine}" if machine else "On two cores"
+    return f"On {machine}" if machine else "Of version 0.2.0, on two cores"
 
 
 def main() -> None:

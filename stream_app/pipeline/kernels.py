@@ -2,7 +2,8 @@
 
 The columns of a spectrum stand side by side, :data:`LANES` at a time, in the lanes of the processor's vectors: what is
 done to one is done to all by the same instructions, in the same order as if it stood alone. So nothing depends on a
-column's neighbours, nor on how wide the vectors are, and no compiler may reorder a sum (``fastmath`` is off).
+column's neighbours, nor on how wide the vectors are: the compiler may not reorder a sum. It may where a whole signal's
+or a column's samples are added up in double precision (:func:`_compiled_sums`); no neighbour enters there.
 
 All of it is in one module: numba's cache takes note of changes in a function's own file alone.
 """
